@@ -1,0 +1,18 @@
+"""One question per file: `run(tables, *, budget, seed) -> Result`, `draw(result, ax)`, `FIGURES`.
+
+ANALYSES is in the order of the report. Adding an analysis is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from analyzer.analyses import boundary, clusters, perplexity, support, tokens
+
+ANALYSES: dict[str, ModuleType] = {
+    "perplexity": perplexity,
+    "support": support,
+    "boundary": boundary,
+    "clusters": clusters,
+    "tokens": tokens,
+}

@@ -1,0 +1,222 @@
+"""How figures look and how they are saved; what they show is drawn by the analyses, and no number is computed here.
+
+A figure is drawn at its printed width on a canvas of its own: pyplot's state, the caller's rcParams and NumPy's global
+generator are left as they were. The same input gives the same bytes in svg, pdf and csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analyzer.errors import AnalyzerError
+from analyzer.records import Figure, Result, plain
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+# seaborn's "colorblind" colours without the two that are too pale on white, the best separated first.
+COLORS = ("#0173b2", "#d55e00", "#029e73", "#cc78bc", "#de8f05", "#56b4e9", "#ca9161", "#949494")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
+LINESTYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (4, 1, 1, 1, 1, 1)))
+SIZES = {1: (3.25, 2.5), 2: (6.75, 3.1)}  # inches: one and two columns of a two-column page
+CLOUD = 2000  # a collection with more points is rasterised: 10^5 vector points make a pdf of 1.5 MB
+INK, PAPER, RULE = "#262626", "#ffffff", "#cccccc"  # the three neutral colours that a page may replace by its own
+
+
+def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """label -> {color, marker, linestyle}, in the given order (the reference first); no two of 360 labels look alike.
+
+    The three lists have lengths without a common factor, so that a label is told apart without its colour too.
+    """
+    return {
+        label: {
+            "color": COLORS[i % len(COLORS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": LINESTYLES[i % len(LINESTYLES)],
+        }
+        for i, label in enumerate(dict.fromkeys(labels))
+    }
+
+
+def theme() -> dict[str, Any]:
+    """rcParams of every figure: seaborn's "ticks" at 8 pt, editable text in svg and pdf, no math parsing of labels."""
+    import seaborn as sns
+    from cycler import cycler
+
+    sizes = {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.title_fontsize": 7,
+        "figure.titlesize": 8,
+    }
+    lines = {
+        "lines.linewidth": 1.2,
+        "lines.markersize": 3.5,
+        "axes.linewidth": 0.7,
+        "grid.linewidth": 0.5,
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "xtick.minor.width": 0.5,
+        "ytick.minor.width": 0.5,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "xtick.minor.size": 1.5,
+        "ytick.minor.size": 1.5,
+    }
+    return {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("paper"),
+        **sizes,
+        **lines,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "grid.color": RULE,
+        "legend.frameon": False,
+        "axes.prop_cycle": cycler(color=COLORS),
+        "image.cmap": "cividis",
+        "savefig.dpi": 300,
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],  # the first ships with matplotlib
+        "text.parse_math": False,  # a label from a dump may hold dollar signs
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+    }
+
+
+def draw(spec: Figure, result: Result) -> matplotlib.figure.Figure:
+    """The matplotlib Figure of `spec`, at its printed width; call inside `theme()` to save it (as `save` does)."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    if spec.width not in SIZES:
+        raise AnalyzerError(f"figure width {spec.width!r} is not a number of columns; allowed: {sorted(SIZES)}")
+    figure = Canvas(figsize=SIZES[spec.width], layout="constrained")
+    FigureCanvasAgg(figure)
+    state = np.random.get_state()  # seaborn's jitter and its error bars draw from the global generator
+    np.random.seed(0)
+    try:
+        spec.draw(result, figure.add_subplot())
+    finally:
+        np.random.set_state(state)
+    for ax in figure.axes:
+        _plain_log_ticks(ax)
+        for artist in ax.collections:
+            if hasattr(artist, "get_offsets") and len(artist.get_offsets()) > CLOUD:
+                artist.set_rasterized(True)
+        for line in ax.lines:
+            if line.get_linestyle() in ("None", "none", " ", "") and len(line.get_xdata()) > CLOUD:
+                line.set_rasterized(True)
+    return figure
+
+
+def save(figure_spec: Figure, result: Result, name: str, directory: Path) -> dict[str, Path]:
+    """Write directory/name.svg, .pdf and .csv (the table that the figure shows); returns {"svg", "pdf", "csv"} -> path.
+
+    Raises AnalyzerError when the result lacks the table.
+    """
+    import matplotlib
+
+    if figure_spec.table not in result.tables:
+        raise AnalyzerError(
+            f"figure {name!r} shows the table {figure_spec.table!r}, which {result.name!r} does not have; "
+            f"its tables: {', '.join(result.tables) or 'none'}"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = {suffix: directory / f"{name}.{suffix}" for suffix in ("svg", "pdf", "csv")}
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the svg keeps the text, a browser has the glyph
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(theme())
+        matplotlib.rcParams["svg.hashsalt"] = name
+        figure = draw(figure_spec, result)
+        svg, pdf = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+    paths["svg"].write_bytes(_CONTROL.sub("\ufffd", svg.getvalue().decode()).encode())
+    paths["pdf"].write_bytes(pdf.getvalue())
+    table = result.tables[figure_spec.table]
+    write_csv(
+        list(map(str, table.columns)), [list(map(plain, row)) for row in table.itertuples(index=False)], paths["csv"]
+    )
+    return paths
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # not allowed in XML, whatever a label holds
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:
+    """Write JSON values as csv: UTF-8, LF, empty for null, lists and dicts as JSON. Cells are raw: nothing is put in
+    front of a leading "=", so text from an untrusted dump must be imported as text into a spreadsheet."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(
+            "" if v is None else json.dumps(v, ensure_ascii=False) if isinstance(v, (list, dict)) else v for v in row
+        )
+    path.write_bytes(out.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def safe_name(text: str) -> str:
+    """A file name without slashes, spaces, case or non-ASCII; a name that had to change ends in a hash of the original,
+    so that different names stay different."""
+    name = re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")[:80]
+    return (
+        name
+        if name == text
+        else f"{name}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}".lstrip("-")
+    )
+
+
+def _plain_log_ticks(ax: Any) -> None:
+    """Logarithmic axes label 0.001 ... 1000 as numbers and the rest as 10 with a superscript, without math text."""
+    from matplotlib.ticker import Formatter, LogFormatter
+
+    class Plain(Formatter):
+        def __init__(self, old: Formatter) -> None:
+            self.old = old
+
+        def set_locs(self, locs: Any) -> None:
+            self.old.set_locs(locs)
+
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return _power(x) if self.old(x, pos) else ""
+
+    for axis in (ax.xaxis, ax.yaxis):
+        for get, put in (
+            (axis.get_major_formatter, axis.set_major_formatter),
+            (axis.get_minor_formatter, axis.set_minor_formatter),
+        ):
+            old = get()
+            if isinstance(old, LogFormatter):
+                new = Plain(old)
+                put(new)
+                old.set_axis(axis)
+
+
+def _power(x: float) -> str:
+    if x == 0 or 1e-3 <= abs(x) < 1e5:
+        return f"{x:g}".replace("-", "\N{MINUS SIGN}")
+    digits, exponent = f"{x:.3e}".split("e")
+    digits = digits.rstrip("0").rstrip(".")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if digits == "1" else f"{digits}·{power}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,224 @@
+"""Fields found by their names, for files of no known dialect.
+
+Only names decide, never the values' meaning: the table below is the whole rule. Two fields that could both be the
+response, or both the label, are an error that shows the `--map` to choose with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from analyzer.errors import DumpError
+from analyzer.formats.paths import known_paths, show
+from analyzer.formats.shapes import Fields
+
+RESPONSE = (
+    "response",
+    "responses",
+    "completion",
+    "completions",
+    "generation",
+    "generations",
+    "output",
+    "outputs",
+    "model_output",
+    "model_outputs",
+    "generated_text",
+    "model_response",
+    "full_model_response",
+    "samples",
+)
+RESPONSE_WEAK = ("solution", "solutions", "text", "content", "code")  # read only where no name above is there
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "source": ("source", "source_label", "policy"),
+    "model": ("model", "model_name", "model_id"),
+    "question": ("question", "problem", "query", "instruction"),
+    "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "input", "messages"),
+    "id": ("problem_id", "question_id", "task_id", "example_id", "prompt_id", "doc_id", "uid", "uuid", "idx", "id"),
+    "sample": ("sample", "sample_idx", "sample_id", "sample_index", "epoch"),
+    "seed": ("seed",),
+    "step": ("step", "global_step", "checkpoint"),
+    "correct": (
+        "correct",
+        "is_correct",
+        "correctness",
+        "passed",
+        "acc",
+        "symbolic_correct",
+        "judge_correct",
+        "correctness_math_verify",
+    ),
+    "score": ("score", "scores", "reward", "rewards"),
+    "finish": ("finish", "finish_reason", "finish_reasons", "stop_reason"),
+    "answer": ("pred", "preds", "prediction", "predicted_answer", "model_answer", "extracted_answer", "parsed_answer"),
+    "gold": (
+        "gold",
+        "gt",
+        "gts",
+        "ground_truth",
+        "target",
+        "expected_answer",
+        "reference_answer",
+        "gold_answer",
+        "answer",
+    ),
+    "group": ("group", "benchmark", "dataset", "task_name", "task", "category", "subject", "data_source"),
+    "prompt_ids": ("prompt_ids", "prompt_token_ids", "prompt_tokens", "input_ids"),
+    "response_ids": (
+        "response_ids",
+        "response_token_ids",
+        "response_tokens",
+        "output_ids",
+        "output_token_ids",
+        "completion_ids",
+        "token_ids",
+    ),
+    "response_logprobs": ("response_logprobs", "logprobs", "token_logprobs"),
+    "logprobs_temperature": ("logprobs_temperature",),
+    "sampler": ("sampler",),
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "max_tokens": ("max_tokens", "max_new_tokens"),
+    "meta": ("meta",),
+}
+PER_SAMPLE = ("correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs")
+ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
+
+
+def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
+    """The first value that is not null of every key in the first records, in order of appearance."""
+    out: dict[str, Any] = {}
+    for record in records[:count]:
+        if isinstance(record, dict):
+            for key, value in record.items():
+                if not key.startswith("@") and (key not in out or out[key] is None):
+                    out[key] = value
+    return out
+
+
+def _response_path(key: str, value: Any) -> str | None:
+    """The path of the responses under a key, by the kind of its value; None where it can't be one."""
+    if isinstance(value, str):
+        return key
+    if isinstance(value, dict):
+        inner = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if isinstance(value.get(k), str)), None)
+        return f"{key}.{inner}" if inner else None
+    if isinstance(value, list) and value:
+        if isinstance(value[0], str):
+            return f"{key}[]"
+        if isinstance(value[0], dict):
+            if "role" in value[0] and len(value) == 1:
+                return key
+            path = _response_path("", value[0].get("message")) if "message" in value[0] else None
+            inner = (
+                f"message{path}"
+                if path
+                else next((k for k in (*RESPONSE, *RESPONSE_WEAK) if isinstance(value[0].get(k), str)), None)
+            )
+            return f"{key}[].{inner}" if inner else None
+    return None
+
+
+def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
+    """The field map of a file of no known dialect; `given` (from --map) decides what it names. Raises DumpError."""
+    values = first_values(records)
+    if "response" in given:
+        response = given["response"]
+    else:
+        found = [(k, p) for k in RESPONSE if k in values and (p := _response_path(k, values[k]))]
+        found = found or [(k, p) for k in RESPONSE_WEAK if k in values and (p := _response_path(k, values[k]))][:1]
+        if not found:
+            found = _wide(values)
+        if len(found) > 1:
+            raise DumpError(
+                f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose one: "
+                f"--map response={found[0][1]}"
+            )
+        if not found:
+            raise DumpError(
+                f"{name}: no field looks like a sampled response ({_keys(values)}); name it: --map response={_guess(values)}"
+            )
+        response = found[0][1]
+    fields: Fields = {"response": (response,)}
+    if "[]." in response:
+        head = response.split("[].")[0]
+        elements = values.get(head)
+        sub = elements[0] if isinstance(elements, list) and elements and isinstance(elements[0], dict) else {}
+        _fill(name, fields, sub, given, lambda k, v, f: f"{head}[].{k}", PER_SAMPLE)
+    elif response.startswith("*."):
+        sub = next((v for v in values.values() if isinstance(v, dict)), {})
+        _fill(name, fields, sub, given, lambda k, v, f: f"*.{k}", PER_SAMPLE)
+    taken = response.split(".")[0].removesuffix("[]")
+    rest = {k: v for k, v in values.items() if k != taken}
+    exploded = "[]" in response
+
+    def path(key: str, value: Any, field: str) -> str:
+        per_sample = exploded and isinstance(value, list) and field in PER_SAMPLE
+        return f"{key}[]" if per_sample else key
+
+    _fill(name, fields, rest, given, path, tuple(SYNONYMS))
+    if (
+        isinstance(values.get("answer"), (str, int, float))
+        and fields.get("gold", ("",))[0] not in ("", "answer")
+        and "answer" not in fields
+    ):
+        fields["answer"] = ("answer",)  # another field is the reference, so `answer` is the model's
+    if "question" in fields and not isinstance(values.get(fields["question"][0]), str) and "question" not in given:
+        if isinstance(values.get(fields["question"][0]), int):
+            fields.setdefault("id", fields["question"])
+        del fields["question"]
+    return fields
+
+
+def _fill(
+    name: str,
+    fields: Fields,
+    values: dict[str, Any],
+    given: dict[str, str],
+    path: Callable[[str, Any, str], str],
+    allowed: tuple[str, ...],
+) -> None:
+    for field in allowed:
+        if field in fields or field in given:
+            continue
+        keys = [k for k in SYNONYMS[field] if k in values]
+        if len(keys) > 1 and field in ONE_ONLY:
+            options = ", ".join(f"{k} = {show(values[k], 20)}" for k in keys)
+            raise DumpError(
+                f"{name}: several fields say whether a response is correct ({options}); choose one: --map {field}={keys[0]}"
+            )
+        if keys:
+            fields[field] = (path(keys[0], values[keys[0]], field),)
+
+
+def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
+    objects = [v for v in values.values() if isinstance(v, dict)]
+    if len(objects) < 2:
+        return []
+    inner = [k for k in (*RESPONSE, *RESPONSE_WEAK) if all(isinstance(v.get(k), str) for v in objects)]
+    return [(f"*.{inner[0]}", f"*.{inner[0]}")] if inner else []
+
+
+def _keys(values: dict[str, Any]) -> str:
+    names = list(values)
+    return "its rows have: " + (
+        ", ".join(names[:15]) + (f" and {len(names) - 15} more" if len(names) > 15 else "") if names else "nothing"
+    )
+
+
+def _guess(values: dict[str, Any]) -> str:
+    """The path of the longest text, as an example for --map; FIELD where there is none."""
+    best, size = "FIELD", 0
+    for path in known_paths(values):
+        value: Any = values
+        for part in path.split("."):
+            key = part.removesuffix("[]")
+            value = value.get(key) if isinstance(value, dict) else None
+            if part.endswith("[]"):
+                value = value[0] if isinstance(value, list) and value else None
+        if isinstance(value, str) and len(value) > size:
+            best, size = path, len(value)
+    return best

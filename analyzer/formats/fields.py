@@ -1,0 +1,274 @@
+"""Canonical fields: what a draft may hold, and the checks that turn raw values into the values of a Trace.
+
+Nothing is guessed here: a value of the wrong kind is a Fault of its row that says what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from analyzer.errors import UsageError
+from analyzer.formats.paths import Fault, show
+from analyzer.records import Sampler
+
+# canonical field -> what it holds; the names that --map takes (besides `rows` and `meta.NAME`)
+CANONICAL = {
+    "source": "label of the policy that produced the response",
+    "model": "name of the model; its last part names the source where `source` is absent",
+    "problem": "id of the problem, when files shall be joined on it instead of on the question's text",
+    "id": "the dump's own id of the problem; joins only where there is no question and no prompt",
+    "question": "the bare question (text); its hash is the problem's id",
+    "prompt": "what the model was given: text, or chat messages [{role, content}]",
+    "response": "what the model wrote (text)",
+    "prompt_ids": "token ids of the prompt (integers >= 0)",
+    "response_ids": "token ids of the response (integers >= 0)",
+    "response_logprobs": "log-probabilities of the response ids (nats), one per id",
+    "logprobs_temperature": "temperature that the log-probabilities were taken at (number > 0)",
+    "sample": "number of the sample within its problem (integer >= 0)",
+    "seed": "seed of the draw (kept in meta)",
+    "step": "training step (integer >= 0, or text that ends in one)",
+    "correct": 'true, false, 1, 0, "true", "false" or null',
+    "score": "number; correct = score >= threshold where `correct` is absent",
+    "finish": "why generation ended (text)",
+    "answer": "the answer taken from the response (text or number)",
+    "gold": "the reference answer",
+    "group": "benchmark or kind of problem (text)",
+    "sampler": "{temperature, top_p, top_k, min_p} or null",
+    "temperature": "of the sampler",
+    "top_p": "of the sampler",
+    "top_k": "of the sampler",
+    "min_p": "of the sampler",
+    "max_tokens": "the budget of new tokens (kept in meta)",
+    "meta": "an object that is kept as it is",
+}
+FINISH = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "finished": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_length": "length",
+    "max_new_tokens": "length",
+    "truncated": "length",
+}
+_TRUE, _FALSE = {"true", "1"}, {"false", "0"}
+
+
+def text(value: Any, name: str) -> str:
+    """A string that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise Fault(f"{name} is not text", f"{name} = {show(value)} ({type(value).__name__}); expected a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as e:
+            raise Fault(
+                f"{name} is not valid text",
+                f"{name} holds a lone surrogate at character {e.start}, which UTF-8 can't write",
+            ) from None
+    return value
+
+
+def integer(value: Any, name: str, top: int = 2**62) -> int:
+    """An integer 0 <= value < top; true and false are none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < top:
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected an integer >= 0")
+    return value
+
+
+def number(value: Any, name: str) -> float:
+    """A finite number; true and false count as 1 and 0."""
+    if (
+        not isinstance(value, (int, float))
+        or (isinstance(value, int) and abs(value) > 10**300)
+        or not math.isfinite(value)
+    ):
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected a finite number")
+    return float(value)
+
+
+def truth(value: Any) -> bool | None:
+    """True, False or None; anything that would have to be interpreted is a Fault."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
+        return value.strip().lower() in _TRUE
+    hint = "; a grade in between belongs to --map score=FIELD and --threshold" if isinstance(value, float) else ""
+    raise Fault("bad correct", f"correct = {show(value)}; expected true, false, 1, 0 or null{hint}")
+
+
+def ids(value: Any, name: str) -> tuple[int, ...]:
+    """Token ids: a flat list of integers >= 0."""
+    if not isinstance(value, list):
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected a list of integers >= 0")
+    for i, v in enumerate(value):
+        if type(v) is not int or not 0 <= v < 2**31:
+            raise Fault(f"bad {name}", f"{name}[{i}] = {show(v)}; expected an integer >= 0")
+    return tuple(value)
+
+
+def logprobs(value: Any, count: int) -> tuple[float, ...]:
+    """Log-probabilities (nats) of `count` tokens: finite and not above 0 (up to rounding)."""
+    if not isinstance(value, list):
+        raise Fault("bad logprobs", f"response_logprobs = {show(value)}; expected a list of numbers <= 0")
+    if len(value) != count:
+        raise Fault("bad logprobs", f"{len(value)} log-probabilities for {count} response ids; expected one per id")
+    for i, v in enumerate(value):
+        if isinstance(v, bool) or not isinstance(v, (int, float)) or not (-1e30 < v <= 1e-3):
+            raise Fault("bad logprobs", f"response_logprobs[{i}] = {show(v)}; expected a finite number <= 0")
+    return tuple(map(float, value))
+
+
+def prompt(value: Any) -> str | list[dict[str, Any]]:
+    """A text, or chat messages with a role and a text content."""
+    if isinstance(value, list):
+        if not value:
+            raise Fault("bad prompt", "the prompt is an empty list; expected text or chat messages")
+        for i, message in enumerate(value):
+            if (
+                not isinstance(message, dict)
+                or not isinstance(message.get("role"), str)
+                or not isinstance(message.get("content"), str)
+            ):
+                raise Fault(
+                    "bad prompt",
+                    f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
+                )
+            text(message["content"], "prompt")
+        return value
+    return text(value, "prompt")
+
+
+def answer(value: Any) -> str:
+    """An answer as text: numbers as they stand in the file, a list of one as its element."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        return text(value, "answer")
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    raise Fault("bad answer", f"answer = {show(value)}; expected text, a number or null")
+
+
+def step(value: Any) -> int:
+    """A training step: an integer, or text that ends in one ("checkpoint-500")."""
+    if isinstance(value, str) and (found := re.search(r"(\d{1,15})$", value)):
+        return int(found[1])
+    return integer(value, "step")
+
+
+def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
+    """The recorded sampler, or None where no temperature is recorded; second value: True for greedy decoding (T = 0),
+    which has no sampling distribution. A missing top_p, top_k or min_p counts as off."""
+    given = draft.get("sampler")
+    if given is not None and not isinstance(given, dict):
+        raise Fault("bad sampler", f"sampler = {show(given)}; expected an object or null")
+    values = {k: draft[k] for k in ("temperature", "top_p", "top_k", "min_p") if draft.get(k) is not None} | {
+        k: v for k, v in (given or {}).items() if v is not None
+    }
+    unknown = set(values) - {"temperature", "top_p", "top_k", "min_p"}
+    if unknown:
+        raise Fault("bad sampler", f"sampler has {sorted(unknown)[0]!r}; expected temperature, top_p, top_k, min_p")
+    if "temperature" not in values:
+        return None, False
+    numbers = {k: number(v, f"sampler {k}") for k, v in values.items() if not isinstance(v, bool)}
+    if len(numbers) < len(values):
+        raise Fault("bad sampler", f"sampler = {show(values)}; expected numbers")
+    if numbers["temperature"] == 0:
+        return None, True
+    if "top_k" in numbers:
+        numbers["top_k"] = max(numbers["top_k"], 0)  # vLLM writes -1 for off
+        numbers["top_k"] = int(numbers["top_k"]) if numbers["top_k"].is_integer() else numbers["top_k"]
+    try:
+        return Sampler(**numbers), False
+    except UsageError as e:
+        raise Fault("bad sampler", str(e)) from None
+
+
+def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
+    """A draft -> checked values (keys of Trace, plus id, model, gold, seed, max_tokens, greedy, finish_raw, problem when
+    given). Raises Fault. `correct` stays None where neither `correct` nor `score` is recorded."""
+    out: dict[str, Any] = {}
+    response = draft.get("response")
+    if isinstance(response, list) and len(response) == 1 and isinstance(response[0], dict) and "role" in response[0]:
+        response = response[0].get("content")  # a completion kept as one chat message
+    if response is None:
+        raise Fault("no response", "the response is null" if "response" in draft else "the row has no response")
+    out["response"] = text(response, "response")
+
+    def take(name: str, check: Any, *args: Any) -> None:
+        if (value := draft.get(name)) is not None:
+            out[name] = check(value, *args)
+
+    for name in ("source", "model", "group", "question"):
+        take(name, text, name)
+        if out.get(name) is not None and not out[name].strip():
+            raise Fault(f"empty {name}", f"{name} = {show(out[name])}; expected text")
+    for name in ("problem", "id"):
+        if (value := draft.get(name)) is not None:
+            if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+                raise Fault(f"bad {name}", f"{name} = {show(value)}; expected text or an integer")
+            out[name] = text(str(value), name)
+    take("prompt", prompt)
+    take("prompt_ids", ids, "prompt_ids")
+    take("response_ids", ids, "response_ids")
+    if out.get("response_ids") == () and out["response"]:
+        raise Fault(
+            "bad response_ids", "response_ids is empty although the response has text; expected the ids of the response"
+        )
+    if draft.get("response_logprobs") is not None:
+        if "response_ids" not in out:
+            raise Fault("bad logprobs", "response_logprobs without response_ids; expected one per id")
+        out["response_logprobs"] = logprobs(draft["response_logprobs"], len(out["response_ids"]))
+    take("logprobs_temperature", number, "logprobs_temperature")
+    if out.get("logprobs_temperature", 1.0) <= 0:
+        raise Fault(
+            "bad logprobs_temperature",
+            f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
+        )
+    take("sample", integer, "sample")
+    take("seed", integer, "seed")
+    take("max_tokens", integer, "max_tokens")
+    take("step", step)
+    take("score", number, "score")
+    out["correct"] = truth(draft.get("correct"))
+    if out["correct"] is None and "score" in out:
+        out["correct"] = out["score"] >= threshold
+    if (reason := draft.get("finish")) is not None:
+        reason = text(reason, "finish")
+        out["finish"] = FINISH.get(reason.strip().lower())
+        if out["finish"] is None:
+            out["finish_raw"] = reason
+    take("answer", answer)
+    if "answer" in draft and draft["answer"] is None:
+        out["null_answer"] = True
+    if (gold := draft.get("gold")) is not None:
+        out["gold"] = gold
+    if (meta := draft.get("meta")) is not None:
+        if not isinstance(meta, dict):
+            raise Fault("bad meta", f"meta = {show(meta)}; expected an object")
+        out["meta"] = meta
+    out["sampler"], greedy = sampler(draft)
+    if greedy:
+        out["greedy"] = True
+    extras = {name[5:]: value for name, value in draft.items() if name.startswith("meta.") and value is not None}
+    if extras:
+        out["meta"] = {**out.get("meta", {}), **extras}
+    if "gold" in out or "meta" in out:
+        try:
+            json.dumps([out.get("gold"), out.get("meta")], allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError, UnicodeEncodeError):
+            raise Fault(
+                "bad meta", "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate)"
+            ) from None
+    return out

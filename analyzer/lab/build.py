@@ -1,0 +1,212 @@
+"""Build the miniature from nothing: problems, models, dumps, measurements, data card. About an hour on one core.
+
+Each stage writes its own outputs and is skipped when they are there; a stage that was interrupted is done again. A
+source or a model is one entry in MODELS or SOURCES, and one function where it needs new code.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from analyzer.lab.domain import KINDS, count_solutions, kind_of, prompt_text, random_problem
+from analyzer.lab.dump import COOL, UNTRUNCATED, sampled_rows, teacher_rows, write_dump
+
+COUNTS = {"reachable": 40, "rare": 12, "impossible": 12}
+SEEDS = {"problems": 9041, "base": 2101, "rlvr": 2102, "distill": 2103}
+DISTILL = {
+    "steps": 400,
+    "batch": 64,
+    "lr": 2e-3,
+    "betas": (0.9, 0.98),
+    "weight_decay": 0.01,
+    "warmup": 30,
+    "floor": 0.05,
+    "clip": 1.0,
+    "kinds": {"reachable": 0.5, "rare": 0.2, "impossible": 0.3},
+}
+
+# source -> the model that writes it (None: the solver), draws per problem, sampler, seed
+SOURCES = {
+    "base": {"model": "base", "n": 256, "sampler": UNTRUNCATED, "seed": 3101},
+    "base-again": {"model": "base", "n": 64, "sampler": UNTRUNCATED, "seed": 3102},
+    "cool": {"model": "base", "n": 64, "sampler": COOL, "seed": 3103},
+    "rlvr": {"model": "rlvr", "n": 256, "sampler": UNTRUNCATED, "seed": 3104},
+    "distill": {"model": "distill", "n": 256, "sampler": UNTRUNCATED, "seed": 3105},
+    "teacher": {"model": None, "n": 64, "sampler": None, "seed": 3106},
+}
+
+
+def make_problems(seed: int) -> list[dict]:
+    """The evaluation set: COUNTS problems of each kind, no two alike in any order, with exact numbers of solutions."""
+    rng, problems, seen = random.Random(seed), [], set()
+    for kind, count in COUNTS.items():
+        while sum(problem["kind"] == kind for problem in problems) < count:
+            numbers, goal = random_problem(kind, rng)
+            if (tuple(sorted(numbers)), goal) in seen:
+                continue
+            seen.add((tuple(sorted(numbers)), goal))
+            problems.append(
+                {
+                    "id": f"n{len(problems):04d}",
+                    "prompt": prompt_text(numbers, goal),
+                    "numbers": list(numbers),
+                    "goal": goal,
+                    "kind": kind_of(numbers, goal),
+                    "solutions": {ops: count_solutions(numbers, goal, ops) for ops in ("+-", "+-/", "+-*", "+-*/")},
+                }
+            )
+    return problems
+
+
+def train_base(folder: Path, log: Callable[[str], None]):
+    """The base: pretraining from nothing."""
+    from analyzer.lab.train import pretrain
+
+    return pretrain(SEEDS["base"], log)
+
+
+def train_rlvr(folder: Path, log: Callable[[str], None]):
+    """Strict-reward GRPO from the base; the evaluation problems are never trained on."""
+    from analyzer.lab.grpo import GRPO, grpo
+
+    model = load_model(folder, "base")
+    return model, grpo(model, GRPO, SEEDS["rlvr"], evaluation_problems(folder), log)
+
+
+def train_distill(folder: Path, log: Callable[[str], None]):
+    """Fine-tuning from the base on the solver's traces; the evaluation problems are never trained on."""
+    from analyzer.lab.grpo import random_allowed
+    from analyzer.lab.traces import draw, teacher_response
+    from analyzer.lab.train import finetune
+
+    model, forbidden = load_model(folder, "base"), evaluation_problems(folder)
+
+    def lesson(rng: random.Random) -> tuple[list[str], list[str]]:
+        kind = draw(DISTILL["kinds"], rng)
+        numbers, goal = random_allowed(kind, forbidden, rng)
+        return prompt_text(numbers, goal).split(), teacher_response(numbers, goal, kind, rng)
+
+    return model, finetune(model, lesson, DISTILL, SEEDS["distill"], log)
+
+
+MODELS = {"base": train_base, "rlvr": train_rlvr, "distill": train_distill}
+
+
+def load_model(folder: Path, name: str):
+    """A model of the miniature, float32, ready to score."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder / "models" / name).eval()
+
+
+def load_problems(folder: Path) -> list[dict]:
+    """The evaluation set as `make_problems` wrote it."""
+    return json.loads((folder / "problems.json").read_text())["problems"]
+
+
+def evaluation_problems(folder: Path) -> set:
+    """The evaluation set as (sorted numbers, goal), for leaving it out of training."""
+    return {(tuple(sorted(problem["numbers"])), problem["goal"]) for problem in load_problems(folder)}
+
+
+def write_json(path: Path, value) -> None:
+    """Indented JSON, in one piece: a reader never sees half a file."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(value, indent=1) + "\n")
+    unfinished.replace(path)
+
+
+def problems_stage(folder: Path, log) -> None:
+    """problems.json"""
+    write_json(
+        folder / "problems.json",
+        {"schema": 1, "seed": SEEDS["problems"], "kinds": KINDS, "problems": make_problems(SEEDS["problems"])},
+    )
+
+
+def model_stage(name: str) -> Callable[[Path, Callable], None]:
+    """models/NAME and its entry in training.json."""
+
+    def run(folder: Path, log) -> None:
+        from analyzer.lab.train import save_model
+
+        model, record = MODELS[name](folder, log)
+        path = folder / "training.json"
+        records = json.loads(path.read_text()) if path.exists() else {}
+        records[name] = {"seed": SEEDS[name], **record, "machine": f"{platform.machine()}, one thread"}
+        write_json(path, records)
+        save_model(model, folder / "models" / name)
+
+    return run
+
+
+def dump_stage(source: str) -> Callable[[Path, Callable], None]:
+    """dumps/SOURCE.jsonl.gz"""
+
+    def run(folder: Path, log) -> None:
+        recipe, problems = SOURCES[source], load_problems(folder)
+        if recipe["model"] is None:
+            rows = teacher_rows(source, problems, recipe["n"], recipe["seed"])
+        else:
+            rows = sampled_rows(
+                source, load_model(folder, recipe["model"]), problems, recipe["n"], recipe["sampler"], recipe["seed"]
+            )
+        (folder / "dumps").mkdir(exist_ok=True)
+        write_dump(folder / "dumps" / f"{source}.jsonl.gz", rows)
+
+    return run
+
+
+def measure_stage(folder: Path, log) -> None:
+    """measured.json"""
+    from analyzer.lab.measure import measure
+
+    write_json(folder / "measured.json", {"schema": 1, "sources": measure(folder, load_model(folder, "base"))})
+
+
+def card_stage(folder: Path, log) -> None:
+    """card.md"""
+    from analyzer.lab.card import card
+
+    read = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("measured", "training")}
+    (folder / "card.md").write_text(
+        card(read["measured"]["sources"], read["training"], load_problems(folder), SOURCES, SEEDS)
+    )
+
+
+def stages() -> dict[str, tuple[str, Callable[[Path, Callable], None]]]:
+    """stage -> (the file that marks it done, what to run), in order."""
+    return {
+        "problems": ("problems.json", problems_stage),
+        **{name: (f"models/{name}/tokenizer_config.json", model_stage(name)) for name in MODELS},
+        **{f"dump-{source}": (f"dumps/{source}.jsonl.gz", dump_stage(source)) for source in SOURCES},
+        "measure": ("measured.json", measure_stage),
+        "card": ("card.md", card_stage),
+    }
+
+
+def build(folder: Path, log: Callable[[str], None], *, only: list[str] | None = None, force: bool = False) -> None:
+    """Run every stage whose output is missing under `folder`; only some, if named; done ones too, with `force`."""
+    import torch
+
+    torch.set_num_threads(1)  # the results depend on it, and two threads lose more than they gain on a shared machine
+    table = stages()
+    for name in only or []:
+        if name not in table:
+            raise ValueError(f"no stage {name!r}; stages: {', '.join(table)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (marker, run) in table.items():
+        if only and name not in only:
+            continue
+        if (folder / marker).exists() and not force:
+            log(f"{name}: there already")
+            continue
+        started = time.perf_counter()
+        log(f"{name}: started")
+        run(folder, lambda line, name=name: log(f"{name}: {line}"))
+        log(f"{name}: done in {time.perf_counter() - started:.0f} s")

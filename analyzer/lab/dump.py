@@ -1,0 +1,107 @@
+"""Dumps of the miniature: canonical rows, one per sample, gzip-compressed JSONL with the same bytes for the same
+rows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from analyzer.lab import tokenizer
+from analyzer.lab.traces import teacher_response
+from analyzer.lab.verifier import grade, restates, style_of
+
+UNTRUNCATED = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+COOL = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
+WITH_LOGPROBS = 64  # log-probabilities are kept for samples below this: they are most of a dump's size
+
+
+def row(
+    source: str,
+    problem: dict,
+    number: int,
+    response_ids: list[int],
+    logprobs: list[float] | None,
+    sampler: dict | None,
+    finish: str,
+) -> dict:
+    """One canonical row; the text is what the ids spell, and the verdict is the verifier's on that text."""
+    words = tokenizer.vocabulary()
+    offset = len(tokenizer.SPECIAL)
+    response = " ".join(words[i - offset] for i in response_ids if i >= offset)
+    verdict = grade(problem["prompt"], response)
+    kept = (
+        {}
+        if logprobs is None or number >= WITH_LOGPROBS
+        else {"response_logprobs": [round(value, 5) + 0.0 for value in logprobs], "logprobs_temperature": 1.0}
+    )
+    return {
+        "source": source,
+        "problem": problem["id"],
+        "sample": number,
+        "prompt": problem["prompt"],
+        "response": response,
+        "prompt_ids": prompt_ids(problem),
+        "response_ids": response_ids,
+        **kept,
+        "sampler": sampler,
+        "finish": finish,
+        "correct": verdict["correct"],
+        "answer": verdict["answer"],
+        "group": problem["kind"],
+        "meta": {
+            "outcome": verdict["outcome"],
+            "kind": problem["kind"],
+            "style": style_of(response),
+            "recap": restates(response),
+        },
+    }
+
+
+def prompt_ids(problem: dict) -> list[int]:
+    """<bos> and the question."""
+    return [tokenizer.BOS, *tokenizer.encode(problem["prompt"].split())]
+
+
+def sampled_rows(source: str, model, problems: list[dict], n: int, sampler: dict, seed: int) -> Iterator[dict]:
+    """n draws per problem from a model, in the order of the problems."""
+    import torch
+
+    from analyzer.lab.sample import sample, weights
+
+    questions = [prompt_ids(problem) for problem in problems for _ in range(n)]
+    drawn = sample(weights(model), questions, torch.Generator().manual_seed(seed), sampler=sampler)
+    for i, (ids, logprobs, finish) in enumerate(drawn):
+        yield row(source, problems[i // n], i % n, ids, logprobs, sampler, finish)
+
+
+def teacher_rows(source: str, problems: list[dict], n: int, seed: int) -> Iterator[dict]:
+    """n traces per problem from the solver: random correct chains in the base's own wording, all correct by
+    construction.
+    """
+    rng = random.Random(seed)
+    for problem in problems:
+        for number in range(n):
+            words = teacher_response(tuple(problem["numbers"]), problem["goal"], problem["kind"], rng)
+            yield row(source, problem, number, [*tokenizer.encode(words), tokenizer.EOS], None, None, "stop")
+
+
+def write_dump(path: Path, rows: Iterable[dict]) -> None:
+    """Write rows; the time stamp in the gzip header is zero, so equal rows give equal files."""
+    unfinished = path.with_name(path.name + ".part")
+    with (
+        open(unfinished, "wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as packed,
+    ):
+        for one in rows:
+            packed.write(json.dumps(one, separators=(",", ":")).encode() + b"\n")
+    unfinished.replace(path)
+
+
+def read_dump(path: Path) -> list[dict]:
+    """All rows of a dump written by `write_dump`."""
+    with gzip.open(path, "rb") as lines:
+        return [json.loads(line) for line in lines]

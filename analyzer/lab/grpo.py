@@ -1,0 +1,135 @@
+"""Reinforcement learning from a verifier: GRPO, on policy, one update per batch of rollouts.
+
+No KL term, no entropy bonus, and no clipping (with one update per batch the ratio is one). What this leaves out keeps
+the question clean: the reward alone decides where the probability goes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import torch
+
+from analyzer.lab import tokenizer
+from analyzer.lab.domain import prompt_text, random_problem
+from analyzer.lab.sample import sample, weights
+from analyzer.lab.traces import draw
+from analyzer.lab.train import pad
+from analyzer.lab.verifier import grade, restates, style_of
+
+GRPO = {
+    "steps": 300,
+    "problems": 32,
+    "rollouts": 16,
+    "new_tokens": 96,
+    "lr": 4e-4,
+    "betas": (0.9, 0.95),
+    "weight_decay": 0.0,
+    "warmup": 5,
+    "clip": 1.0,
+    "kinds": {"reachable": 0.80, "rare": 0.05, "impossible": 0.15},
+    "reward": "correct",
+}
+MICRO_BATCH = 128
+
+
+def advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """(P, G) rewards -> (P, G) advantages: centred and scaled within each problem; zero where all rollouts earn the
+    same.
+    """
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def grpo(model, recipe: dict, seed: int, forbidden: set, log: Callable[[str], None]) -> dict:
+    """Train in place. recipe["reward"] names the field of `grade` that pays: "correct" (strict) or "outcome".
+
+    `forbidden` holds problems, (sorted numbers, goal), that are never trained on. Returns what happened, with a
+    history of reward, entropy (nats per token at T=1, estimated by the surprisal of the rollouts), length, styles and
+    restating.
+    """
+    rng, generator, decoder = (
+        random.Random(seed),
+        torch.Generator().manual_seed(seed),
+        ["<pad>", "<bos>", "<eos>", *tokenizer.vocabulary()],
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe["lr"], betas=recipe["betas"], weight_decay=recipe["weight_decay"]
+    )
+    started, tokens, history = time.perf_counter(), 0, []
+    for step in range(recipe["steps"]):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe["lr"] * min(1.0, (step + 1) / recipe["warmup"])
+        prompts = [
+            prompt_text(*random_allowed(draw(recipe["kinds"], rng), forbidden, rng)) for _ in range(recipe["problems"])
+        ]
+        prompts = [prompt for prompt in prompts for _ in range(recipe["rollouts"])]
+        prompt_ids = [[tokenizer.BOS, *tokenizer.encode(prompt.split())] for prompt in prompts]
+        rollouts = sample(weights(model), prompt_ids, generator, new_tokens=recipe["new_tokens"])
+        texts = [" ".join(decoder[i] for i in ids if i > tokenizer.EOS) for ids, _, _ in rollouts]
+        # an unfinished response earns nothing, even when the part that is there would pass
+        rewards = torch.tensor(
+            [
+                float(finish == "stop" and grade(prompt, text)[recipe["reward"]])
+                for prompt, text, (_, _, finish) in zip(prompts, texts, rollouts)
+            ]
+        )
+        signal = advantages(rewards.view(recipe["problems"], recipe["rollouts"])).flatten()
+        rows = [(p, ids, a) for p, (ids, _, _), a in zip(prompt_ids, rollouts, signal.tolist()) if a != 0.0]
+        if rows:
+            update(model, optimizer, rows, recipe["clip"])
+        written = sum(len(ids) for ids, _, _ in rollouts)
+        tokens += written
+        history.append(
+            {
+                "reward": round(rewards.mean().item(), 4),
+                "entropy": round(-sum(sum(lp) for _, lp, _ in rollouts) / written, 4),
+                "length": round(written / len(rollouts), 2),
+                "chain": round(share(texts, lambda t: style_of(t) == "chain"), 4),
+                "restating": round(share(texts, restates), 4),
+            }
+        )
+        if step % 10 == 0 or step + 1 == recipe["steps"]:
+            log(f"step {step + 1}/{recipe['steps']} {history[-1]} {time.perf_counter() - started:.0f} s")
+    model.eval()
+    return {
+        "steps": recipe["steps"],
+        "tokens": tokens,
+        "seconds": round(time.perf_counter() - started, 1),
+        "history": history[::10] + history[-1:],
+    }
+
+
+def random_allowed(kind: str, forbidden: set, rng: random.Random) -> tuple[tuple[int, ...], int]:
+    """A random problem of this kind that is not forbidden in any order of its numbers."""
+    while True:
+        numbers, goal = random_problem(kind, rng)
+        if (tuple(sorted(numbers)), goal) not in forbidden:
+            return numbers, goal
+
+
+def share(texts: list[str], holds: Callable[[str], bool]) -> float:
+    """Share of the texts for which something holds."""
+    return sum(map(holds, texts)) / len(texts)
+
+
+def update(model, optimizer, rows: list[tuple[list[int], list[int], float]], clip: float) -> None:
+    """One step up the policy gradient, a mean over response tokens; rows are (prompt ids, response ids, advantage)."""
+    model.train()
+    rows = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
+    total = sum(len(response) for _, response, _ in rows)
+    optimizer.zero_grad(set_to_none=True)
+    for start in range(0, len(rows), MICRO_BATCH):
+        part = rows[start : start + MICRO_BATCH]
+        ids = pad([prompt + response for prompt, response, _ in part], tokenizer.PAD)  # (B, T)
+        gain = pad([[0] * len(prompt) + [1] * len(response) for prompt, response, _ in part], 0)  # 1 on response tokens
+        gain = gain * torch.tensor([advantage for _, _, advantage in part])[:, None]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(input_ids=ids).logits
+        surprisal = torch.nn.functional.cross_entropy(
+            logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
+        (surprisal * gain[:, 1:].flatten() / total).sum().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()

@@ -1,0 +1,128 @@
+"""Write what was found: results.json for scripts, report.md and index.html for people, figures, tables.
+
+Nothing is computed here. The same input gives the same bytes; a date stands on the page only if `meta` has one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analyzer import figures as drawing
+from analyzer.records import Figure, Result, Verdict, plain
+from analyzer.report import content, html, markdown
+from analyzer.report.results import build_results, encode, in_order, relative, validate_results
+from analyzer.report.terminal import summary
+
+__all__ = ["build_results", "summary", "validate_results", "write"]
+
+META = {"version", "command"}
+
+
+def write(
+    directory: Path,
+    *,
+    results: Mapping[str, Result],
+    verdicts: Sequence[Verdict],
+    ledger: Mapping[str, Any],
+    sources: Mapping[str, Mapping[str, Any]],
+    figures: Mapping[str, Mapping[str, Figure]],
+    meta: Mapping[str, Any],
+) -> dict[str, Path]:
+    """Write the report into `directory`; returns {"results", "markdown", "html", "figures", "tables"} -> path.
+
+    `ledger` and `sources` are those of results.json, `figures` is analysis -> figure name -> Figure. `meta` must have
+    `version` and `command` (list of words) and may have `decisions` (sentences), `left_out` (list of
+    {"analysis", "why"}), `budget`, `title`, and anything else that the methods table should show (seeds, scorers,
+    versions, samplers, date). A figure that cannot be drawn is named under "left out" instead of failing the report.
+    results.json is written last: where it stands, the report is whole.
+    Raises AnalyzerError when results.json would break its contract.
+    """
+    data = build_results(
+        results=results,
+        verdicts=verdicts,
+        ledger=ledger,
+        sources=sources,
+        version=str(meta["version"]),
+        command=meta["command"],
+    )
+    meta = {k: _plain_meta(v) for k, v in meta.items()}
+    left_out = [dict(item) for item in meta.get("left_out") or []]
+    directory.mkdir(parents=True, exist_ok=True)
+    names: set[str] = set()
+    drawn: dict[str, list[dict[str, Any]]] = {}
+    for analysis in in_order(data["analyses"]):
+        drawn[analysis] = []
+        for name, spec in figures.get(analysis, {}).items():
+            figure, why = _draw(spec, results[analysis], _file_name(analysis, name, names), directory)
+            if figure is None:
+                left_out.append({"analysis": f"{analysis}, figure {name}", "why": why})
+            else:
+                drawn[analysis].append({**figure, "name": name, "table": spec.table})
+    tables: dict[str, dict[str, str]] = {}
+    names = set()
+    (directory / "tables").mkdir(exist_ok=True)
+    for analysis, content_ in data["analyses"].items():
+        for name, table in {"estimates": content.estimates_table(content_), **content_["tables"]}.items():
+            path = f"tables/{_file_name(analysis, name, names)}.csv"
+            drawing.write_csv(table["columns"], table["rows"], directory / path)
+            tables.setdefault(analysis, {})[name] = path
+    meta["left_out"] = left_out
+    paths = {
+        "markdown": directory / "report.md",
+        "html": directory / "index.html",
+        "results": directory / "results.json",
+    }
+    _put(paths["markdown"], markdown.page(data, meta=meta, figures=drawn, tables=tables))
+    _put(paths["html"], html.page(data, meta=meta, figures=drawn, tables=tables))
+    _put(paths["results"], encode(data) + "\n")
+    return {**paths, "figures": directory / "figures", "tables": directory / "tables"}
+
+
+def _draw(spec: Figure, result: Result, name: str, directory: Path) -> tuple[dict[str, Any] | None, str]:
+    """The saved figure as {svg, pdf, csv (paths relative to `directory`), text, caption, width}, or None and why not."""
+    if spec.table not in result.tables:
+        return None, f"it shows the table {spec.table!r}, which this run does not have"
+    if result.tables[spec.table].empty:
+        return None, f"it shows the table {spec.table!r}, which has no rows in this run"
+    try:
+        caption = str(spec.caption(result))
+        paths = drawing.save(spec, result, name, directory / "figures")
+    except Exception as error:  # a drawing must not cost the report; the page says what is missing and why
+        return None, f"drawing failed: {type(error).__name__}: {error}"
+    text = paths["svg"].read_text(encoding="utf-8")
+    return {
+        **{k: p.relative_to(directory).as_posix() for k, p in paths.items()},
+        "text": text,
+        "caption": caption,
+        "width": spec.width,
+    }, ""
+
+
+def _file_name(analysis: str, name: str, taken: set[str]) -> str:
+    file = drawing.safe_name(f"{analysis}-{name}")
+    if file in taken:
+        file += "-" + hashlib.sha256(f"{analysis}\n{name}".encode("utf-8", "replace")).hexdigest()[:6]
+    taken.add(file)
+    return file
+
+
+def _plain_meta(value: Any) -> Any:
+    """JSON values with absolute paths made relative."""
+    if isinstance(value, (str, Path)):
+        return relative(str(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain_meta(v) for k, v in value.items()}
+    if isinstance(value, Iterable) and not hasattr(value, "dtype"):
+        return [_plain_meta(v) for v in value]
+    return plain(value)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write at once or not at all; a lone surrogate from a broken dump becomes its escape."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(text.encode("utf-8", "backslashreplace"))
+    os.replace(part, path)

@@ -1,0 +1,291 @@
+"""What the pages say, before it is marked up: sentences, the key table, the numbers as text.
+
+Everything is read from the content of results.json, so that a number on a page is the number in the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+NONE = "–"
+APOSTROPHE = "'"
+BUDGET = 64  # the default budget k
+LONG = 400  # characters of a cell that a page shows; the csv holds all of them
+
+WORDS = {
+    "inside": "the upper bound of reach is at or below the threshold: a selection from that many reference draws could make practically all of it.",
+    "sharpened": "reach is above the threshold, on text that the reference finds likely, and nothing is flagged as novel: "
+    "probability was moved between things that the reference already does.",
+    "outside": "novelty is certified: some of it is out of reach of that many reference draws.",
+    "undetermined": "the data decide neither way. This is not a weaker word for inside.",
+}
+LEVELS = {
+    "sequence": "these very tokens",
+    "strategy": "what is done, however it is worded",
+    "answer": "the problem solved, the answer reached",
+}
+REACH = (
+    "reach@k is the share of a source's traces that no selection from k reference draws could make, "
+    "the mean of (1 - k exp(-l))+ with l the log-ratio of the source's to the reference's probability; lost@k is the reverse."
+)
+OVERTURN = {
+    "inside": "more problems or traces whose upper bound of reach rises above the threshold, or a wrong sampler or prompt template",
+    "sharpened": "a trace certified as novel, or a reach that falls to the threshold on further problems",
+    "outside": "a wrong sampler, template or tokenisation of {source} or {reference}, or novelty that is gone on fresh problems",
+    "undetermined": "more problems, more traces for each, or the model that produced {source}",
+}
+BRACKETS = (
+    "Brackets hold 95 % intervals from resampling problems, unless the estimate's method says otherwise; "
+    f"{NONE} means no value, with its reason."
+)
+RAW = "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text into a spreadsheet."
+
+
+class Grid(NamedTuple):
+    """A table as text: `columns`, `rows` of strings, and `notes` that explain cells without a value."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def cell(value: Any) -> str:
+    """One JSON value of a table as text: four significant digits, long text cut with its length said."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        text = ", ".join(map(cell, value))
+    elif isinstance(value, Mapping):
+        text = ", ".join(f"{k}: {cell(v)}" for k, v in value.items())
+    else:
+        text = str(value)
+    return text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
+
+
+def interval(estimate: Mapping[str, Any] | None) -> str:
+    """ "0.31 [0.25, 0.37]", with no more digits than the interval supports (two of its width); NONE without a value."""
+    if estimate is None or estimate["value"] is None:
+        return NONE
+    value, low, high = (estimate[k] for k in ("value", "low", "high"))
+    if low is None and high is None:
+        return cell(value)
+    width = max(abs(x - y) for x in (value, low, high) for y in (value, low, high) if x is not None and y is not None)
+    if width == 0:
+        digits = 4 if float(value) != int(value) else 0
+    else:
+        digits = min(6, max(0, 1 - math.floor(math.log10(width))))
+
+    def text(x: float | None, none: str) -> str:
+        return none if x is None else f"{x:.{digits}f}"
+
+    return f"{text(value, NONE)} [{text(low, '−∞')}, {text(high, '∞')}]".replace("-", "−")
+
+
+def count(value: int | None) -> str:
+    return NONE if value is None else f"{value:,}"
+
+
+def estimate(analyses: Mapping[str, Any], analysis: str, key: str) -> Mapping[str, Any] | None:
+    return analyses.get(analysis, {}).get("estimates", {}).get(key)
+
+
+def statement(v: Mapping[str, Any]) -> str:
+    """The head of a verdict as correct English, without its reasons."""
+    source, reference = v["source"], v["reference"]
+    support = f"{reference}{APOSTROPHE if reference.endswith('s') else APOSTROPHE + 's'} support"
+    place = f"at the {v['level']} level (budget {v['budget']})"
+    return {
+        "inside": f"{source} is INSIDE {support} {place}",
+        "outside": f"{source} is OUTSIDE {support} {place}",
+        "sharpened": f"{source} is SHARPENED from {reference} {place}",
+        "undetermined": f"{source} is UNDETERMINED with respect to {support} {place}",
+    }[v["verdict"]]
+
+
+def reasons(v: Mapping[str, Any]) -> list[str]:
+    """The reasons of a verdict, each without a full stop."""
+    return [w.strip().rstrip(".") for w in v["why"] if w.strip()]
+
+
+def overturn(v: Mapping[str, Any]) -> str:
+    """ "What would decide: ..." or "What would overturn it: ...", a sentence."""
+    needs = (
+        (v["needs"] or OVERTURN[v["verdict"]].format(source=v["source"], reference=v["reference"])).strip().rstrip(".")
+    )
+    return f"What would {'decide' if v['verdict'] == 'undetermined' else 'overturn'} it: {needs}."
+
+
+def budget(data: Mapping[str, Any], meta: Mapping[str, Any]) -> int:
+    """The budget of the page: from meta, else from the first headline, else the default."""
+    return int(meta.get("budget") or next((v["budget"] for v in headlines(data)), BUDGET))
+
+
+def reference(data: Mapping[str, Any]) -> str:
+    """The reference's label; without verdicts the first source, or "" where there is none."""
+    return next((v["reference"] for v in data["verdicts"]), next(iter(data["sources"]), ""))
+
+
+def title(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    return str(meta.get("title") or f"Inside or outside the support of {reference(data) or 'the reference'}?")
+
+
+def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
+    """What was compared, in one line."""
+    others = [s for s in data["sources"] if s != reference(data)]
+    compared = f"{', '.join(others)} against {reference(data)}" if others else ", ".join(data["sources"])
+    problems = max((s["problems"] for s in data["sources"].values()), default=0)
+    traces = data["ledger"]["traces"]
+    parts = [
+        compared,
+        f"{count(traces)} traces on {count(problems)} problems",
+        f"budget {k}",
+        f"analyzer {data['version']}",
+    ]
+    return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
+
+
+def reach(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
+    """reach at the verdict's budget with its interval."""
+    return interval(estimate(data["analyses"], "support", f"{v['source']}.reach@{v['budget']}"))
+
+
+def more(n: int, shown: int) -> str:
+    """How many notes a page leaves to the csv; empty when none."""
+    return (
+        f"{n - shown} further quantities without a value: see the notes in the csv of the estimates."
+        if n > shown
+        else ""
+    )
+
+
+def headlines(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [v for v in data["verdicts"] if v["headline"]]
+
+
+def no_verdict(data: Mapping[str, Any]) -> str:
+    """The sentence that stands in place of verdicts."""
+    labels = ", ".join(data["sources"])
+    return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
+
+
+def key_table(sources: Mapping[str, Any], analyses: Mapping[str, Any], budget: int) -> Grid:
+    """One row per source with the headline numbers; columns that no source has are left out."""
+    wanted = {
+        "median ppl": ("perplexity", "ppl.median"),
+        "nats per token": ("perplexity", "nll_per_token"),
+        "pass@1": ("boundary", "pass@1"),
+        "pass@max": ("boundary", None),
+        f"reach@{budget}": ("support", f"reach@{budget}"),
+        f"novel@{budget}": ("support", f"novel@{budget}"),
+    }
+    columns: dict[str, list[str]] = {
+        "source": list(sources),
+        **{k: [count(s[k]) for s in sources.values()] for k in ("traces", "problems", "tokens")},
+        "correct": [NONE if s["correct"] is None else count(s["correct"]) for s in sources.values()],
+    }
+    notes: list[str] = []
+    for name, (analysis, suffix) in wanted.items():
+        cells = []
+        for label in sources:
+            if suffix is None:
+                k, e = _last_pass(label, analyses)
+                cells.append(NONE if e is None else f"{interval(e)} (k = {k})")
+            else:
+                e = estimate(analyses, analysis, f"{label}.{suffix}")
+                cells.append(interval(e))
+            if e is not None and e["value"] is None:
+                notes.append(f"{label}, {name}: {e['note']}")
+        columns[name] = cells
+    kept = {name: cells for name, cells in columns.items() if name not in wanted or any(c != NONE for c in cells)}
+    return Grid(list(kept), [list(row) for row in zip(*kept.values(), strict=True)], notes)
+
+
+def _last_pass(label: str, analyses: Mapping[str, Any]) -> tuple[int, Mapping[str, Any] | None]:
+    """The largest k > 1 with a value of pass@k."""
+    best: tuple[int, Mapping[str, Any] | None] = (0, None)
+    for key, e in analyses.get("boundary", {}).get("estimates", {}).items():
+        found = re.fullmatch(r"pass@(\d+)", key[len(label) + 1 :]) if key.startswith(f"{label}.") else None
+        if found and e["value"] is not None and int(found[1]) > max(1, best[0]):
+            best = int(found[1]), e
+    return best
+
+
+def by_level(data: Mapping[str, Any]) -> Grid:
+    """Verdict words, one row per source and one column per level; the headline in capitals."""
+    words: dict[str, dict[str, str]] = {}
+    for v in data["verdicts"]:
+        words.setdefault(v["source"], {})[v["level"]] = v["verdict"].upper() if v["headline"] else v["verdict"]
+    levels = [level for level in LEVELS if any(level in w for w in words.values())]
+    return Grid(["source", *levels], [[s, *(w.get(level, NONE) for level in levels)] for s, w in words.items()], [])
+
+
+def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
+    """Estimates with one row per quantity and one column per source; keys that begin with no label stand under "all"."""
+    rows: dict[str, dict[str, str]] = {}
+    notes: list[str] = []
+    for key, e in analysis["estimates"].items():
+        label = max((s for s in labels if key.startswith(f"{s}.")), key=len, default="all")
+        name = key if label == "all" else key[len(label) + 1 :]
+        rows.setdefault(name, {})[label] = interval(e)
+        if e["value"] is None:
+            notes.append(f"{key}: {e['note']}")
+    used = [s for s in [*labels, "all"] if any(s in r for r in rows.values())]
+    return Grid(["quantity", *used], [[name, *(r.get(s, NONE) for s in used)] for name, r in rows.items()], notes)
+
+
+def estimates_table(analysis: Mapping[str, Any]) -> dict[str, Any]:
+    """All estimates as one JSON table."""
+    columns = ["value", "low", "high", "n", "method", "note"]
+    return {
+        "columns": ["key", *columns],
+        "rows": [[k, *(e[c] for c in columns)] for k, e in analysis["estimates"].items()],
+    }
+
+
+def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
+    """The ledger as sentences that add up."""
+    lines = [
+        f"{count(ledger['rows'])} rows read = {count(ledger['rows_used'])} used + {count(ledger['rows_rejected'])} rejected."
+    ]
+    scored, rejected = ledger["traces_scored"], ledger["traces_rejected"]
+    if scored + rejected:
+        lines.append(f"{count(ledger['traces'])} traces = {count(scored)} scored + {count(rejected)} not scored.")
+    else:
+        lines.append(f"{count(ledger['traces'])} traces, none scored: no model was given.")
+    total = sum(ledger["by_reason"].values())
+    missing = ledger["rows_rejected"] + rejected - total
+    if missing > 0:
+        lines.append(f"{count(missing)} of the rejected carry no reason.")
+    return lines
+
+
+def methods(data: Mapping[str, Any], meta: Mapping[str, Any]) -> Grid:
+    """Version, command and everything else in meta, one row each, nested keys joined by dots."""
+    rows = [["analyzer", str(data["version"])], ["command", quoted(data["command"])]]
+    skip = {"version", "command", "decisions", "left_out"}
+    for key in sorted(k for k in meta if k not in skip):
+        rows += _flat(key, meta[key])
+    for name, analysis in data["analyses"].items():
+        if analysis["params"]:
+            rows.append([f"{name}: settings", ", ".join(f"{k} = {cell(v)}" for k, v in analysis["params"].items())])
+    return Grid(["what", "value"], rows, [])
+
+
+def _flat(key: str, value: Any) -> list[list[str]]:
+    if isinstance(value, Mapping) and value:
+        return [row for k, v in value.items() for row in _flat(f"{key}: {k}", v)]
+    return [[key, cell(value)]]
+
+
+def quoted(command: Sequence[str]) -> str:
+    """A command line that a POSIX shell reads back as these words."""
+    import shlex
+
+    return shlex.join(command)

@@ -1,0 +1,129 @@
+"""report.md: the report as GitHub shows it. Every text from outside is escaped; figures are linked relatively."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analyzer.report import content
+
+ROWS = 40  # of one table; the csv and results.json hold all of them
+
+
+def page(
+    data: Mapping[str, Any],
+    *,
+    meta: Mapping[str, Any],
+    figures: Mapping[str, Sequence[Mapping[str, Any]]],
+    tables: Mapping[str, Mapping[str, str]],
+) -> str:
+    """The whole file; `data` is the content of results.json, `figures` and `tables` hold paths relative to it."""
+    budget = content.budget(data, meta)
+    parts = [f"# {esc(content.title(data, meta))}", esc(content.subtitle(data, meta, budget))]
+    parts += ["## Verdict", *_verdicts(data)]
+    parts += [
+        "## Key numbers",
+        *_grid(content.key_table(data["sources"], data["analyses"], budget)),
+        esc(content.BRACKETS),
+    ]
+    parts += ["## Ledger", *_ledger(data["ledger"])]
+    for name, analysis in data["analyses"].items():
+        parts += _analysis(name, analysis, list(data["sources"]), figures.get(name, []), tables.get(name, {}))
+    parts += ["## Left out, and why"]
+    parts += [_list(f"**{esc(i['analysis'])}**: {esc(i['why'])}" for i in meta["left_out"]) or "Nothing."]
+    parts += ["## Methods", *_grid(content.methods(data, meta), code=True)]
+    if meta.get("decisions"):
+        parts += ["Decisions taken on the way:", _list(esc(d) for d in meta["decisions"])]
+    parts += [
+        "### How to read the words",
+        _list(f"**{w}**: {esc(text)}" for w, text in content.WORDS.items()),
+        "Levels, finest first: " + "; ".join(f"**{k}**, {esc(v)}" for k, v in content.LEVELS.items()) + ".",
+        esc(content.REACH),
+        esc(content.RAW),
+    ]
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _verdicts(data: Mapping[str, Any]) -> list[str]:
+    heads = content.headlines(data)
+    if not heads:
+        return [esc(content.no_verdict(data))]
+    rows = [[v["source"], v["verdict"].upper(), v["level"], str(v["budget"]), content.reach(data, v)] for v in heads]
+    parts = _grid(content.Grid(["source", "verdict", "level", "budget", "reach at the budget"], rows, []))
+    for v in heads:
+        why = "; ".join(content.reasons(v))
+        parts.append(
+            f"- **{esc(content.statement(v))}**" + (f": {esc(why)}" if why else "") + f". {esc(content.overturn(v))}"
+        )
+    parts[1:] = ["\n".join(parts[1:])]
+    return [*parts, "By level (the headline in capitals):", *_grid(content.by_level(data))]
+
+
+def _ledger(ledger: Mapping[str, Any]) -> list[str]:
+    parts = [_list(esc(line) for line in content.ledger_lines(ledger))]
+    if ledger["by_reason"]:
+        parts += _grid(
+            content.Grid(["reason", "n"], [[k, content.count(n)] for k, n in ledger["by_reason"].items()], [])
+        )
+    return parts
+
+
+def _analysis(
+    name: str,
+    analysis: Mapping[str, Any],
+    labels: Sequence[str],
+    figures: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, str],
+) -> list[str]:
+    parts = [f"## {esc(name.capitalize())}", f"*{esc(analysis['question'])}*"]
+    parts.append(_list(esc(n) for n in analysis["notes"]))
+    grid = content.pivot(analysis, labels)
+    if grid.rows:
+        parts += _grid(grid, whole=tables["estimates"])
+    for f in figures:
+        parts.append(f"![{esc(f['caption'])}]({f['svg']})")
+        parts.append(f"{esc(f['caption'])} ([pdf]({f['pdf']}), [csv]({f['csv']}))")
+    links = [
+        f"[{esc(t)}]({path}) ({len(analysis['tables'][t]['rows'])} rows)"
+        for t, path in tables.items()
+        if t != "estimates"
+    ]
+    if tables:
+        links.insert(0, f"[estimates]({tables['estimates']}) (with n, method and notes)")
+        parts.append("Tables: " + ", ".join(links) + ".")
+    return parts
+
+
+def _grid(grid: content.Grid, *, whole: str = "", code: bool = False) -> list[str]:
+    """A table in pipes, its surplus rows counted, and the notes on empty cells below."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    shown = grid.rows[:ROWS] if whole else grid.rows
+    out = [line([esc(c) for c in grid.columns]), line(["---"] + ["---" if code else "---:"] * (len(grid.columns) - 1))]
+    out += [line([esc(row[0]), *(_code(c) if code else esc(c) for c in row[1:])]) for row in shown]
+    parts = ["\n".join(out)]
+    if len(shown) < len(grid.rows):
+        parts.append(f"{len(shown)} shown of {len(grid.rows)}, the whole table in [{whole}]({whole}).")
+    return [*parts, _list(f"{content.NONE} {esc(n)}" for n in grid.notes[:ROWS]), content.more(len(grid.notes), ROWS)]
+
+
+def _list(items: Any) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _code(text: str) -> str:
+    """A code span in a table cell; its fence is longer than any run of backticks inside."""
+    text = re.sub(r"\s+", " ", text).replace("|", "\\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if fence != "`" else f"`{text}`"
+
+
+def esc(text: str) -> str:
+    """Text that GitHub shows as it is: no markup, no HTML, no math, no line break."""
+    text = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]+", " ", text)
+    text = re.sub(r"([\\`*\[\]|$~#])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+    return text.replace("://", ":&#8203;//")

@@ -1,0 +1,43 @@
+"""The definition: one trace at a time, one full forward pass, all logits at once. Every other scorer must agree.
+
+Slow and memory-hungry on purpose ([T, V] logits exist); it does not batch, share, cache or approximate anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from analyzer.records import Sampler, Scored
+from analyzer.scorers.columns import all_columns, top_alternatives
+from analyzer.scorers.encode import Encoded
+
+
+def embedding_layer(model: Any) -> int:
+    """Index into hidden_states (0 = input embeddings) of the late-middle layer whose mean is a trace's embedding."""
+    return max(1, round(model.config.get_text_config().num_hidden_layers * 2 / 3))
+
+
+def score(encoded: Iterable[Encoded], model: Any, sampler: Sampler | None) -> Iterator[Scored]:
+    """Score each trace under `model` (a transformers causal LM, already on its device and in eval mode), in order."""
+    import torch
+
+    layer = embedding_layer(model)
+    for item in encoded:
+        ids = torch.tensor([item.prompt_ids + item.response_ids], device=model.device)
+        start = len(item.prompt_ids)
+        with torch.inference_mode():
+            out = model(ids, output_hidden_states=True, use_cache=False)
+            logits = out.logits[0, start - 1 : -1].float()
+            columns = all_columns(logits, ids[0, start:], sampler)
+            top = top_alternatives(logits, columns["logprob"])
+            embedding = out.hidden_states[layer][0, start:].float().mean(0)
+        yield scored(item, {name: values.cpu().numpy() for name, values in columns.items()}, embedding.cpu().numpy(), top)
+
+
+def scored(item: Encoded, columns: dict[str, np.ndarray], embedding: np.ndarray, top: list) -> Scored:
+    """Assemble the record: token ids and offsets beside the computed columns."""
+    token_T = np.array(item.response_ids, np.int32)
+    return Scored(item.trace.key, {"token": token_T, **columns, "offset": item.offset_T}, embedding.astype(np.float16), tuple(top))

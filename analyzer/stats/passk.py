@@ -1,0 +1,105 @@
+"""pass@k and the numbers built on it: histogram, coverage cells, SRR and kin, sampling gap, crossing point.
+
+Sources: Yue et al., arXiv 2504.13837 (Eq. 2, Fig. 5, Table 2, Delta_SE) and Wu et al., arXiv 2507.14843 (SRR, NDR, SDS,
+NSCR, eps). A number that k samples cannot give is NaN: pass@k for k > n never becomes a number.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+
+BINS = ("0", *(f"({j / 10:g}, {(j + 1) / 10:g}]" for j in range(9)), "(0.9, 1)", "1")
+
+
+def pass_at_k(n_P: np.ndarray, c_P: np.ndarray, k_K: np.ndarray) -> np.ndarray:
+    """Unbiased pass@k = 1 - C(n - c, k) / C(n, k) of every problem and budget: float [P, K]; NaN where n < k.
+
+    n_P draws and c_P correct ones, integers; k_K integers >= 1. Not 1 - (1 - c/n)^k, which underestimates (it is
+    concave in c). Error of the log-gamma form: below 5e-13 at n = 1024. Raises ValueError for impossible counts.
+    """
+    n, c = np.asarray(n_P)[:, None], np.asarray(c_P)[:, None]
+    k = np.atleast_1d(np.asarray(k_K))[None, :]
+    if n.size and ((c > n).any() or (c < 0).any() or (k < 1).any()):
+        raise ValueError(f"pass@k needs 0 <= c <= n and k >= 1; got c up to {c.max()}, n from {n.min()}, k from {k.min()}")
+    z = n - c
+    safe = np.maximum(z - k, 0)
+    log_miss = gammaln(z + 1) - gammaln(safe + 1) - gammaln(n + 1) + gammaln(np.maximum(n - k, 0) + 1)
+    return np.where(n < k, np.nan, np.where(z < k, 1.0, np.where(c == 0, 0.0, -np.expm1(np.minimum(log_miss, 0.0)))))
+
+
+def budgets(n_P: np.ndarray, *, share: float = 0.9) -> np.ndarray:
+    """1, 2, 4, ... and n, where n is the largest k that `share` of the problems have draws for; int [K], empty without problems."""
+    n_P = np.sort(np.asarray(n_P))[::-1]
+    if len(n_P) == 0 or n_P[0] < 1:
+        return np.zeros(0, dtype=int)
+    last = int(n_P[int(np.ceil(share * len(n_P))) - 1])
+    return np.unique([*(2 ** np.arange(int(np.log2(last)) + 1)), last]).astype(int) if last >= 1 else np.zeros(0, dtype=int)
+
+
+def histogram(n_P: np.ndarray, c_P: np.ndarray) -> np.ndarray:
+    """Problems per accuracy bin BINS (0; (0, .1] ... (.8, .9]; (.9, 1); 1), int [12]; edges in integer arithmetic."""
+    n, c = np.asarray(n_P, dtype=np.int64), np.asarray(c_P, dtype=np.int64)
+    index = np.where(c == n, 11, -(-10 * c // n))
+    return np.bincount(np.where(c == 0, 0, index), minlength=12)
+
+
+def cells(reference_P: np.ndarray, source_P: np.ndarray) -> np.ndarray:
+    """Both, reference only, source only, neither: float [P, 4]; 0/1 for solved flags.
+
+    For chances of being solved within k (pass@k of a problem, the arms drawn independently) the products are unbiased
+    for the chances of the four cells. NaN where either is NaN.
+    """
+    a, b = np.asarray(reference_P, dtype=float), np.asarray(source_P, dtype=float)
+    return np.column_stack([a * b, a * (1 - b), (1 - a) * b, (1 - a) * (1 - b)])
+
+
+class Leash(NamedTuple):
+    """Retention, discovery, their harmonic mean, net change of the supported problems."""
+
+    srr: np.ndarray | float
+    ndr: np.ndarray | float
+    sds: np.ndarray | float
+    nscr: np.ndarray | float
+
+
+def leash(both: np.ndarray | float, source_only: np.ndarray | float, reference_only: np.ndarray | float) -> Leash:
+    """SRR = P/(P+S), NDR = E/(P+E), SDS = 2 P E / (P^2 + 2 P E + E S), NSCR = (E-S)/(P+E+S); NaN where undefined.
+
+    P preserved (both), E expanded (source only), S shrunk (reference only). Arrays or numbers.
+    """
+    p, e, s = (np.asarray(x, dtype=float) for x in (both, source_only, reference_only))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        parts = (p / (p + s), e / (p + e), 2 * p * e / (p**2 + 2 * p * e + e * s), (e - s) / (p + e + s))
+    return Leash(*(float(x) if x.ndim == 0 else x for x in parts))
+
+
+def epsilon(k: float, *, zeta: float = 0.05) -> float:
+    """-ln(zeta) / k: with confidence 1 - zeta, an answer not seen in k draws has at most this probability."""
+    return float(-np.log(zeta) / k)
+
+
+def delta_se(reference_at_k: float, source_at_1: float) -> float:
+    """Sampling efficiency gap: reference pass@k - source pass@1 (k = 256 in the paper); lower is better."""
+    return reference_at_k - source_at_1
+
+
+def crossover(k_K: np.ndarray, difference_BK: np.ndarray) -> np.ndarray:
+    """Budget at which a curve that leads at k = 1 stops leading, float [B].
+
+    difference = source - reference along k_K; its first zero, linear in log k between grid points. +inf where the lead
+    lasts to the end of the grid ("not within n"); NaN where there is no lead at k = 1, so that nothing can cross.
+    """
+    d = np.atleast_2d(np.asarray(difference_BK, dtype=float))
+    log_k = np.log(np.asarray(k_K, dtype=float))
+    lost = d <= 0
+    j = np.maximum(lost.argmax(axis=1), 1)
+    if d.shape[1] < 2:
+        return np.where(lost[:, 0], np.nan, np.inf)
+    rows = np.arange(len(d))
+    left, right = d[rows, j - 1], d[rows, j]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        at = np.exp(log_k[j - 1] + left / (left - right) * (log_k[j] - log_k[j - 1]))
+    return np.where(lost[:, 0] | np.isnan(d[:, 0]), np.nan, np.where(lost.any(axis=1), at, np.inf))

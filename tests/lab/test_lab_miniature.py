@@ -1,0 +1,147 @@
+"""The committed miniature is what its code says: rows, ids, verdicts, kinds, sizes."""
+
+import gzip
+import json
+import math
+import random
+
+import pytest
+
+from analyzer.lab import tokenizer
+from analyzer.lab.build import COUNTS, SEEDS, SOURCES, load_problems, make_problems
+from analyzer.lab.domain import KINDS, kind_of, parse_prompt
+from analyzer.lab.dump import WITH_LOGPROBS, read_dump, teacher_rows, write_dump
+from analyzer.lab.measure import pass_at_k, pass_curve
+from analyzer.lab.verifier import grade
+
+KEYS = ["source", "problem", "sample", "prompt", "response", "prompt_ids", "response_ids"]
+SAMPLED = [source for source, recipe in SOURCES.items() if recipe["model"]]
+
+
+@pytest.fixture(scope="module")
+def dumps(miniature):
+    """source -> 400 random rows and the total count; a seeded choice, the whole file is read once."""
+    chosen = {}
+    for source in SOURCES:
+        rows = read_dump(miniature / "dumps" / f"{source}.jsonl.gz")
+        chosen[source] = (random.Random(1).sample(rows, 400), len(rows))
+    return chosen
+
+
+def test_problems_are_the_seeds(miniature):
+    problems = load_problems(miniature)
+    assert problems == make_problems(SEEDS["problems"])
+    for problem in problems:
+        assert kind_of(tuple(problem["numbers"]), problem["goal"]) == problem["kind"]
+        assert parse_prompt(problem["prompt"]) == (tuple(problem["numbers"]), problem["goal"])
+        assert problem["solutions"][KINDS[problem["kind"]]] > 0
+    assert {kind: sum(problem["kind"] == kind for problem in problems) for kind in KINDS} == COUNTS
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_rows_agree_with_verifier_ids_and_sampler(dumps, miniature, source):
+    rows, total = dumps[source]
+    problems, words = {problem["id"]: problem for problem in load_problems(miniature)}, tokenizer.vocabulary()
+    assert total == SOURCES[source]["n"] * len(problems)
+    for row in rows:
+        problem = problems[row["problem"]]
+        logprobs = (
+            ["response_logprobs", "logprobs_temperature"]
+            if source != "teacher" and row["sample"] < WITH_LOGPROBS
+            else []
+        )
+        assert list(row) == [*KEYS, *logprobs, "sampler", "finish", "correct", "answer", "group", "meta"]
+        assert (
+            row["source"] == source
+            and row["prompt"] == problem["prompt"]
+            and row["group"] == row["meta"]["kind"] == problem["kind"]
+        )
+        verdict = grade(row["prompt"], row["response"])
+        assert (row["correct"], row["meta"]["outcome"], row["answer"]) == (
+            verdict["correct"],
+            verdict["outcome"],
+            verdict["answer"],
+        )
+        assert row["prompt_ids"] == [tokenizer.BOS, *tokenizer.encode(row["prompt"].split())]
+        assert " ".join(words[i - 3] for i in row["response_ids"] if i > tokenizer.EOS) == row["response"]
+        assert (row["response_ids"][-1] == tokenizer.EOS) == (row["finish"] == "stop")
+        assert row["sampler"] == SOURCES[source]["sampler"]
+        if logprobs:
+            assert len(row["response_logprobs"]) == len(row["response_ids"]) and max(row["response_logprobs"]) <= 0
+            assert row["logprobs_temperature"] == 1.0
+        if source == "teacher":
+            assert row["correct"]
+
+
+def test_teacher_dump_is_the_solvers(dumps, miniature, tmp_path):
+    recipe = SOURCES["teacher"]
+    write_dump(
+        tmp_path / "teacher.jsonl.gz", teacher_rows("teacher", load_problems(miniature), recipe["n"], recipe["seed"])
+    )
+    with (
+        gzip.open(miniature / "dumps" / "teacher.jsonl.gz") as committed,
+        gzip.open(tmp_path / "teacher.jsonl.gz") as made,
+    ):
+        assert committed.read() == made.read()
+
+
+def test_equal_rows_give_equal_files(tmp_path):
+    for name in ("a", "b"):
+        write_dump(tmp_path / f"{name}.jsonl.gz", [{"x": 1}, {"y": [2, 3]}])
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert read_dump(tmp_path / "a.jsonl.gz") == [{"x": 1}, {"y": [2, 3]}]
+
+
+def test_base_solves_nothing_impossible(dumps):
+    for source in ("base", "base-again", "cool"):
+        assert not any("*" in row["response"].split() and row["correct"] for row in dumps[source][0])
+
+
+def test_sizes(miniature):
+    files = [path for path in miniature.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert len(weights) >= 3 and all(path.stat().st_size <= 2_000_000 for path in weights)
+
+
+@pytest.mark.parametrize("source", SAMPLED)
+def test_recorded_logprobs_are_the_models(dumps, miniature, source):
+    """And the saved tokenizer gives the rows' ids: 20 rows through transformers itself."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = miniature / "models" / SOURCES[source]["model"]
+    model, words = (
+        transformers.AutoModelForCausalLM.from_pretrained(folder).eval(),
+        transformers.AutoTokenizer.from_pretrained(folder),
+    )
+    for row in [row for row in dumps[source][0] if row["sample"] < WITH_LOGPROBS][:20]:
+        prompt, response = row["prompt_ids"], row["response_ids"]
+        assert (
+            words(row["prompt"]).input_ids == prompt
+            and words.decode(response, skip_special_tokens=True) == row["response"]
+        )
+        with torch.no_grad():
+            logprobs = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        expected = logprobs[torch.arange(len(response)), torch.tensor(response)]
+        torch.testing.assert_close(torch.tensor(row["response_logprobs"]), expected, atol=1e-3, rtol=0)
+
+
+def test_measured_numbers_follow_from_the_dumps(miniature):
+    measured = json.loads((miniature / "measured.json").read_text())["sources"]
+    assert set(measured) == set(SOURCES)
+    for source in ("cool", "teacher"):
+        curves = pass_curve(read_dump(miniature / "dumps" / f"{source}.jsonl.gz"))
+        assert {kind: {str(k): value for k, value in curve.items()} for kind, curve in curves.items()} == measured[
+            source
+        ]["pass"]
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_hit():
+    from itertools import combinations
+
+    for n in (1, 4, 7):
+        for correct in range(n + 1):
+            for k in range(1, n + 1):
+                subsets = list(combinations(range(n), k))
+                assert pass_at_k(n, correct, k) == pytest.approx(sum(min(s) < correct for s in subsets) / len(subsets))
+    assert math.isnan(pass_at_k(5, 0, 10))

@@ -1,0 +1,287 @@
+"""A made-up study with every shape a report must carry: NaN, infinities, hostile text, long tables, odd labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analyzer.figures import styles
+from analyzer.records import Estimate, Figure, Result, Verdict
+
+HOSTILE = '</script><img src=x onerror=alert(1)> | `rm` $x$ "q"'
+
+
+def inputs(*, hostile: str = HOSTILE) -> dict:
+    """Keyword arguments of `report.write`."""
+    labels = ["base", "rlvr", "distill/v1 α", hostile, "cool"]
+    rng = np.random.default_rng(0)
+    ks = [2**i for i in range(9)]
+    curves = pd.DataFrame(
+        [
+            {"source": s, "k": k, "pass": 1 - (1 - 0.08 * (i + 1)) ** (k**0.6), "n": 64}
+            for i, s in enumerate(labels)
+            for k in ks
+        ]
+    )
+    cloud = pd.DataFrame({"x": rng.normal(size=3000), "y": rng.normal(size=3000), "source": rng.choice(labels, 3000)})
+    ecdf = pd.DataFrame(
+        [
+            {"source": s, "nll": x, "share": (j + 1) / 40}
+            for i, s in enumerate(labels)
+            for j, x in enumerate(np.sort(rng.gamma(2 + i, 0.2, 40)))
+        ]
+    )
+    shares = pd.DataFrame(
+        [
+            {"source": s, "kind": k, "share": v}
+            for s in labels
+            for k, v in zip(["unshifted", "marginal", "shifted"], rng.dirichlet([20, 4, 1]), strict=True)
+        ]
+    )
+
+    def boundary(result, ax):
+        for s, look in styles(labels).items():
+            part = result.tables["pass_at_k"].query("source == @s")
+            ax.plot(part["k"], part["pass"], label=s, **look)
+        ax.set(xscale="log", xlabel="k", ylabel="pass@k")
+        ax.set_xscale("log", base=2)
+        ax.legend()
+        return ax
+
+    def ppl(result, ax):
+        for s, look in styles(labels).items():
+            part = result.tables["ecdf"].query("source == @s")
+            ax.plot(part["nll"], part["share"], label=s, color=look["color"], linestyle=look["linestyle"])
+        ax.set(xscale="log", xlabel="NLL (nats/token)", ylabel="share of traces")
+        ax.legend(title="source")
+        return ax
+
+    def clusters(result, ax):
+        import seaborn as sns
+
+        sns.scatterplot(
+            result.tables["map"],
+            x="x",
+            y="y",
+            hue="source",
+            style="source",
+            s=6,
+            ax=ax,
+            palette={s: look["color"] for s, look in styles(labels).items()},
+        )
+        sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5))
+        return ax
+
+    def ranks(result, ax):
+        import seaborn as sns
+
+        sns.barplot(result.tables["shares"], x="share", y="source", hue="kind", ax=ax)
+        return ax
+
+    def broken(result, ax):
+        raise ValueError(f"no {hostile}")
+
+    nan = math.nan
+    estimates = {
+        f"{s}.{key}": Estimate(
+            0.1 * (i + 1) + shift, 0.1 * i + shift, 0.1 * (i + 2) + shift, 64, "problem bootstrap", ""
+        )
+        for i, s in enumerate(labels)
+        for key, shift in (("pass@1", 0.01), ("pass@64", 0.25), ("pass@256", 0.3), ("crossover_k", 12.0))
+    }
+    estimates["base.crossover_k"] = Estimate(nan, note="the reference does not cross itself")
+    estimates[f"{hostile}.crossover_k"] = Estimate(math.inf, 12, math.inf, 64, "problem bootstrap", "")
+    results = {
+        "tokens": Result(
+            "tokens",
+            "Which tokens does the base find unlikely?",
+            {
+                f"{s}.{k}": Estimate(v, v - 0.01, v + 0.013, 64, "problem bootstrap")
+                for s in labels
+                for k, v in (("unshifted", 0.91), ("marginal", 0.07), ("shifted", 0.0212))
+            },
+            {
+                "shares": shares,
+                "worst windows": pd.DataFrame(
+                    [
+                        {
+                            "key": f"{s}/q1/0",
+                            "window": f"{hostile} then 3 * (4 + 5) = 27\nso the answer",
+                            "nats": 9.123456,
+                            "ids": [1, 2, 3],
+                        }
+                        for s in labels
+                    ]
+                ),
+            },
+            (f"URIAL ranks the greedy token; here {hostile}.",),
+        ),
+        "boundary": Result(
+            "boundary",
+            "What can be solved in k tries?",
+            estimates,
+            {
+                "pass_at_k": curves,
+                "coverage": pd.DataFrame(
+                    {
+                        "source": labels[1:],
+                        "both": [40, 30, 20, 41],
+                        "reference_only": [9, 5, 2, 1],
+                        "source_only": [0, 12, 11, 0],
+                        "neither": [15, 17, 31, 22],
+                        "n": [64] * 4,
+                    }
+                ),
+            },
+            ("Problems join on their question.",),
+            {"eps": 0.05, "bad": nan},
+            0,
+        ),
+        "support": Result(
+            "support",
+            "Could k draws from the reference have given these traces?",
+            {
+                **{
+                    f"{s}.reach@64": Estimate(0.3 * i + 0.0012, 0.3 * i, 0.3 * i + 0.0345, 64, "problem bootstrap")
+                    for i, s in enumerate(labels[:3])
+                },
+                f"{hostile}.reach@64": Estimate(nan, note="the policy of this source was not given (--policy)"),
+                "distill/v1 α.novel@64": Estimate(0.25, 0.2, 0.31, 64, "certified at level .05"),
+                "base.sampler_inside": Estimate(1, 1, 1, 64, "exact"),
+            },
+            {
+                "curve": pd.DataFrame(
+                    {
+                        "source": ["base"] * 300,
+                        "k": range(300),
+                        "reach": np.linspace(0, 1, 300),
+                        "log_ratio": [math.inf] * 300,
+                    }
+                )
+            },
+            ("Likelihood under base at T=1.",),
+            {"tau": 0.02},
+            0,
+        ),
+        "clusters": Result(
+            "clusters",
+            "Do traces form groups that the reference lacks?",
+            {"rlvr.novel_cluster_mass": Estimate(0.02, 0, 0.05, 64, "problem bootstrap")},
+            {"map": cloud, "empty": pd.DataFrame({"a": []})},
+        ),
+        "perplexity": Result(
+            "perplexity",
+            "How likely are the traces under the base?",
+            {
+                f"{s}.{k}": Estimate(v * (i + 1), v * (i + 1) * 0.93, v * (i + 1) * 1.08, 64, "problem bootstrap")
+                for i, s in enumerate(labels)
+                for k, v in (("ppl.median", 1.4), ("nll_per_token", 0.31))
+            },
+            {"ecdf": ecdf},
+            (),
+            {},
+            0,
+        ),
+    }
+    verdicts = [
+        Verdict(
+            "rlvr",
+            "base",
+            "sequence",
+            64,
+            "sharpened",
+            True,
+            (
+                "reach@64 is .30 [.28, .33], above .02.",
+                "surprisal is on the low side (excess z -3.1)",
+                "steps and answers do not differ",
+            ),
+            "a trace certified as novel.",
+        ),
+        Verdict("rlvr", "base", "strategy", 64, "inside", False, ("x",)),
+        Verdict("rlvr", "base", "answer", 64, "inside"),
+        Verdict(
+            "distill/v1 α",
+            "base",
+            "answer",
+            64,
+            "outside",
+            True,
+            (
+                "12 problems solved that 256 draws of base never solve (3.1 expected by chance)",
+                "novel@64 = .25 [.20, .31]",
+            ),
+            "12 problems being solved by further draws of base.",
+        ),
+        Verdict(
+            hostile,
+            "base",
+            "sequence",
+            64,
+            "undetermined",
+            True,
+            ("no policy was given", hostile),
+            f"--policy for {hostile}",
+        ),
+        Verdict("cool", "base", "sequence", 64, "inside", True, ("the upper bound of reach@64 is .011",)),
+    ]
+    figures = {
+        "boundary": {
+            "pass@k": Figure(
+                boundary,
+                "pass_at_k",
+                lambda r: f"pass@k over 64 problems; rlvr {hostile} falls below base at k = 20 [12, 31].",
+                1,
+            ),
+            "broken": Figure(broken, "pass_at_k", lambda r: "never drawn"),
+            "nothing": Figure(boundary, "absent", lambda r: "never drawn"),
+        },
+        "perplexity": {
+            "ecdf": Figure(
+                ppl,
+                "ecdf",
+                lambda r: "Mean surprisal under base per trace: distill lies above base (n = 40 traces each).",
+            ),
+            "again": Figure(
+                ppl, "ecdf", lambda r: "The same again, to see two figures side by side (n = 40 traces each)."
+            ),
+        },
+        "clusters": {
+            "map": Figure(
+                clusters, "map", lambda r: "Two principal components of 3,000 traces; no group is rlvr's alone.", 2
+            )
+        },
+        "tokens": {"ranks": Figure(ranks, "shares", lambda r: "Rank classes of sampled tokens under base.", 2)},
+    }
+    ledger = {
+        "rows": 1010,
+        "rows_used": 1000,
+        "rows_rejected": 10,
+        "traces": 2000,
+        "traces_scored": 1990,
+        "traces_rejected": 10,
+        "by_reason": {"no response field": 4, f"broken JSON {hostile}": 6, "over the model's length": 10},
+    }
+    sources = {
+        s: {"traces": 400, "problems": 64, "tokens": 51234 + i, "correct": None if i == 4 else 100 + i}
+        for i, s in enumerate(labels)
+    }
+    meta = {
+        "version": "0.1.0",
+        "command": ["analyzer", "report", f"odd={hostile}", "-o", "out"],
+        "seeds": {"bootstrap": 0},
+        "scorers": {"base": "models/base"},
+        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+        "decisions": [f"BOS once; {hostile}", "EOS as in the ids."],
+        "left_out": [{"analysis": "steps", "why": f"no step column {hostile}"}],
+    }
+    return {
+        "results": results,
+        "verdicts": verdicts,
+        "ledger": ledger,
+        "sources": sources,
+        "figures": figures,
+        "meta": meta,
+    }

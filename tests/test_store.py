@@ -1,0 +1,114 @@
+"""The run directory: round trips, resume, refusals. Scores come from a real (tiny) model."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from analyzer import scorers
+from analyzer.errors import DumpError, ResourceError, UsageError
+from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Trace
+from analyzer.scorers import plain
+from analyzer.scorers.encode import encode
+from analyzer.store import Run, prompt_hash, write_atomically
+
+
+def traces(n=4):
+    yield Trace("base", "p1", 0, "a b", prompt="Say: ", correct=True, score=0.5, meta={"x": [1]}, origin="d:1", sampler=Sampler(0.6, 0.95))
+    for i in range(1, n):
+        yield Trace("base", "p1", i, f"word {i} \u2713", prompt=[{"role": "user", "content": "q"}], step=3, response_ids=(5, 6),
+                    prompt_ids=(1, 4), response_logprobs=(-0.5, -1.5), logprobs_temperature=1.0, finish="length", group="g", origin=f"d:{i}")
+
+
+def test_traces_survive_the_disk(tmp_path):
+    run = Run.create(tmp_path / "r")
+    assert run.append_traces(list(traces())) == 4
+    assert list(Run.open(tmp_path / "r").traces()) == list(traces())
+    frame = run.trace_table()
+    assert list(frame["key"]) == ["base/p1/0", "base/p1/1@3", "base/p1/2@3", "base/p1/3@3"]
+    assert frame["correct"].isna().sum() == 3 and frame["step"].isna().sum() == 1
+
+
+def test_appending_twice_adds_nothing_and_other_content_is_refused(tmp_path):
+    run = Run.create(tmp_path)
+    run.append_traces(list(traces()))
+    assert run.append_traces(list(traces(6))) == 2
+    with pytest.raises(DumpError, match=r"d:1: trace base/p1/0 is already in run .* with other content"):
+        run.append_traces([Trace("base", "p1", 0, "changed", origin="d:1")])
+
+
+def test_scores_survive_the_disk(tmp_path, stories):
+    loaded = scorers.load(str(stories))
+    run = Run.create(tmp_path)
+    texts = ["Once upon a time", "zzz quite odd 17", "The end."]
+    items = [encode(Trace("s", "p", i, t, prompt="A story: "), loaded.tokenizer, vocab_size=512) for i, t in enumerate(texts)]
+    want = {s.key: s for s in plain.score(items, loaded.model, Sampler(0.6, 0.9))}
+    run.append_scores("base", [(i.trace, i.prompt_ids, want[i.trace.key]) for i in items[:2]])
+    run.append_scores("base", [(items[2].trace, items[2].prompt_ids, want["s/p/2"]), (Trace("s", "p", 3, ""), (), "empty response")])
+    assert run.done("base") == {"s/p/0": "ok", "s/p/1": "ok", "s/p/2": "ok", "s/p/3": "empty response"}
+    columns = [*CORE_COLUMNS, *SAMPLER_COLUMNS, "offset", "embedding"]
+    rows = [r for part in run.tokens("base", columns) for r in part.to_dict("records")]
+    assert [r["key"] for r in rows] == list(want)
+    for row in rows:
+        for name, values in want[row["key"]].columns.items():
+            assert np.array_equal(row[name], values), name
+            assert row[name].dtype == values.dtype
+        assert np.array_equal(row["embedding"], want[row["key"]].embedding)
+        assert np.array_equal(run.prompts("base")[row["prompt"]], items[0].prompt_ids)
+    [parts] = [list(run.tokens("base", ["top_position", "top_token"]))]
+    assert list(parts[0].loc[1, "top_position"]) == [t[0] for t in want["s/p/1"].top]
+
+
+def test_settings_of_a_run_cannot_change(tmp_path):
+    run = Run.create(tmp_path)
+    run.settle(threshold=1.0, templates={"*": "none"})
+    Run.open(tmp_path).settle(threshold=1.0, templates={"*": "none"})
+    with pytest.raises(UsageError, match="was made with threshold=1.0, now threshold=0.5"):
+        Run.open(tmp_path).settle(threshold=0.5)
+
+
+def test_what_is_not_a_run_is_refused(tmp_path):
+    with pytest.raises(DumpError, match="has no run.json"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(DumpError, match="not valid JSON"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text('{"schema": 99}')
+    with pytest.raises(DumpError, match="schema 99"):
+        Run.open(tmp_path)
+
+
+def test_a_half_written_part_is_invisible(tmp_path):
+    run = Run.create(tmp_path)
+    run.append_traces(list(traces()))
+    (tmp_path / "traces" / ".part-00001.parquet.tmp").write_bytes(b"PAR1 cut off")
+    assert len(list(run.traces())) == 4
+
+
+def test_unwritable_folders_are_a_resource_error(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ResourceError, match="can't be written"):
+        Run.create(file / "run")
+    with pytest.raises(ResourceError, match="can't be written"):
+        write_atomically(file / "x", b"")
+
+
+def test_rejected_rows_are_kept_once(tmp_path):
+    run = Run.create(tmp_path)
+    row = {"file": "d", "line": 3, "reason": "no response", "row": {"a": 1}}
+    run.reject([row])
+    run.reject([row, {**row, "line": 4}])
+    lines = (tmp_path / "rejected.jsonl").read_text().splitlines()
+    assert [json.loads(x)["line"] for x in lines] == [3, 4]
+
+
+def test_prompt_hash_tells_prompts_apart():
+    assert prompt_hash((1, 2)) == prompt_hash([1, 2]) != prompt_hash((2, 1))
+
+
+def test_unknown_columns_and_scorers_are_named(tmp_path):
+    with pytest.raises(UsageError, match="scorers: \\[\\]"):
+        list(Run.create(tmp_path).tokens("base", ["logprob"]))
