@@ -20,9 +20,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def describe(traces: Sequence[Trace], ledger: Ledger) -> dict[str, Any]:
     """Everything that can be said about traces without a model, as JSON-able values.
 
-    Keys: ledger (Ledger.as_json), sources {label: counts}, accuracy (rows: source, file, problem rows and joined problems
+    Keys: ledger (Ledger.as_json), sources {label: counts}, accuracy (rows: source, file, problem rows and joined
+    problems
     with their pass@1 and share of problems with any correct sample), joins (pairs of sources), traps (sentences), next
-    (what each later step can say, and what it needs). Accuracies are means over problems of the share of correct samples;
+    (what each later step can say, and what it needs). Accuracies are means over problems of the share of correct
+    samples;
     null where no sample has a label. Lengths are in characters.
     """
     by_source: dict[str, list[Trace]] = defaultdict(list)
@@ -208,7 +210,8 @@ def _next(by_source: dict[str, list[Trace]]) -> list[str]:
         out.append("pass@k: " + ", ".join(f"{s} up to k = {n}" for s, n in depth.items()) + ".")
     if without:
         out.append(
-            f"pass@k: not for {listed(without)}, no sample has a label or score (map one: --map correct=FIELD or --map score=FIELD)."
+            f"pass@k: not for {listed(without)}, no sample has a label or score (map one: --map correct=FIELD or "
+            "--map score=FIELD)."
         )
     bare = [s for s, own in by_source.items() if any(t.prompt is None and t.prompt_ids is None for t in own)]
     ready = [s for s in by_source if s not in bare]
@@ -227,15 +230,18 @@ def _next(by_source: dict[str, list[Trace]]) -> list[str]:
     text = [s for s, own in by_source.items() if any(t.response_ids is None for t in own)]
     if text:
         out.append(
-            f"Tokens: {listed(text)} hold text, not ids; it is tokenised again, which need not give the tokens that were sampled."
+            f"Tokens: {listed(text)} hold text, not ids; it is tokenised again, which need not give the tokens that "
+            "were sampled."
         )
     unknown = [s for s, own in by_source.items() if any(t.sampler is None for t in own)]
     if unknown:
         out.append(
-            f"Sampler membership and reach: not for {listed(unknown)}, no sampler is recorded (--sampler LABEL=T,top_p)."
+            f"Sampler membership and reach: not for {listed(unknown)}, no sampler is recorded (--sampler "
+            "LABEL=T,top_p)."
         )
     out.append(
-        "Reach of a source (inside or sharpened): needs the model that produced it, --policy LABEL=MODEL; without it only `outside` can be certified."
+        "Reach of a source (inside or sharpened): needs the model that produced it, --policy LABEL=MODEL; without "
+        "it only `outside` can be certified."
     )
     if len(by_source) < 2:
         out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")
@@ -257,7 +263,8 @@ def render(description: dict[str, Any]) -> str:
             f"    {mapped}",
         ]
     lines += [
-        f"  rows {ledger['rows']:,} = used {ledger['rows_used']:,} + rejected {ledger['rows_rejected']:,}; traces {ledger['traces']:,}"
+        f"  rows {ledger['rows']:,} = used {ledger['rows_used']:,} + rejected {ledger['rows_rejected']:,}; traces "
+        f"{ledger['traces']:,}"
     ]
     lines += [f"    rejected, {reason}: {n:,}" for reason, n in ledger["by_reason"].items()]
     lines += ["", "SOURCES"]
@@ -318,15 +325,20 @@ def render(description: dict[str, Any]) -> str:
             for a in description["accuracy"]
         ]
         lines += _table(rows)
-    if description["joins"]:
+    joins = description["joins"]
+    if joins and all(j["only"] == [0, 0] and all(p["agree"] == p["rows"] for p in j["positions"]) for j in joins):
+        lines += ["", "JOINED ON THE QUESTION'S TEXT", f"  all sources share the same {joins[0]['shared']:,} problems"]
+    elif joins:
         lines += ["", "JOINED ON THE QUESTION'S TEXT"]
-        for j in description["joins"]:
+        for j in joins:
             a, b = j["sources"]
             lines.append(
-                f"  {a} and {b}: {j['shared']:,} problems shared, {j['only'][0]:,} only in {a}, {j['only'][1]:,} only in {b}"
+                f"  {a} and {b}: {j['shared']:,} problems shared, {j['only'][0]:,} only in {a}, {j['only'][1]:,} "
+                f"only in {b}"
             )
             lines += [
-                f"    by position {p['agree']:,} of {p['rows']:,} rows agree, by text {p['shared']:,} problems: {p['files'][0]}, {p['files'][1]}"
+                f"    by position {p['agree']:,} of {p['rows']:,} rows agree, by text {p['shared']:,} problems: "
+                f"{p['files'][0]}, {p['files'][1]}"
                 for p in j["positions"]
                 if p["agree"] < p["rows"]
             ]

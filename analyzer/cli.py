@@ -200,14 +200,15 @@ def _whole_way(a: argparse.Namespace, pipeline: Any, out: Path, *, shown: str, c
 def _write_report(a: argparse.Namespace, pipeline: Any, run: Any, out: Path, shown: str, command: list[str], show: Progress) -> int:
     from analyzer.report.terminal import summary
 
-    verdicts, paths = pipeline.report(run, out, budget=a.budget, seed=a.seed, command=command, progress=show)
+    done = pipeline.report(run, out, budget=a.budget, seed=a.seed, command=command, progress=show)
     show.close()
     if a.json:
-        print(Path(paths["results.json"]).read_text(encoding="utf-8"))
+        print(Path(done.paths["results.json"]).read_text(encoding="utf-8"))
     else:
-        print(summary(json.loads(Path(paths["results.json"]).read_text(encoding="utf-8")), directory=shown))
+        print(summary(done.verdicts, done.ledger, results=done.results, sources=done.sources, report=f"{shown}/index.html",
+                      left_out=done.left_out, budget=a.budget, color=_colour()))
     gate = getattr(a, "fail_on", None)
-    fired = [v.source for v in verdicts if v.headline and v.word == gate]
+    fired = [v.source for v in done.verdicts if v.headline and v.word == gate]
     if fired:
         raise GateError(f"--fail-on {gate}: {', '.join(fired)}")
     return 0
@@ -261,7 +262,7 @@ def _report(a: argparse.Namespace) -> int:
 
 def _analyze(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.terminal import tables
+    from analyzer.report.listing import tables
     from analyzer.store import Run
 
     show = Progress()
@@ -276,7 +277,7 @@ def _analyze(a: argparse.Namespace) -> int:
 
 def _compare(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.terminal import tables
+    from analyzer.report.listing import tables
     from analyzer.store import Run
 
     result = pipeline.compare(Run.open(a.run), a.a, a.b, seed=a.seed)
@@ -286,12 +287,15 @@ def _compare(a: argparse.Namespace) -> int:
 
 def _show(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.terminal import trace
+    from analyzer.report.listing import trace
     from analyzer.store import Run
 
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(trace(*pipeline.one_trace(Run.open(a.run), a.key, a.model), colour=colour))
+    print(trace(*pipeline.one_trace(Run.open(a.run), a.key, a.model), colour=_colour()))
     return 0
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _ingest_arguments(a: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.formats import files, shapes, traps
 from analyzer.formats.fields import clean
-from analyzer.formats.paths import Fault
+from analyzer.formats.paths import Fault, has
 from analyzer.formats.recognise import Plan, checked_map, derive_labels, label_of, plan_file, refuse_unused_map, stem_of
 from analyzer.records import Sampler, Trace, problem_id
 
@@ -41,8 +41,10 @@ TRACE_FIELDS = (
 
 @dataclass
 class Ledger:
-    """The account of a reading. rows = rows_used + rows_rejected; a row is a record of a file (a list per problem is one
-    row and many traces). `rejected`: dicts with file, line, reason, detail, row. `notes`: trap findings, one sentence each."""
+    """The account of a reading. rows = rows_used + rows_rejected; a row is a record of a file (a list per problem is
+    one
+    row and many traces). `rejected`: dicts with file, line, reason, detail, row. `notes`: trap findings, one
+    sentence each."""
 
     threshold: float = 1.0
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -89,9 +91,11 @@ def read_dumps(
 ) -> tuple[list[Trace], Ledger]:
     """Read dumps into traces.
 
-    specs: paths, globs, folders, "-" (standard input), each also as LABEL=SPEC. field_map: canonical field -> path in the
+    specs: paths, globs, folders, "-" (standard input), each also as LABEL=SPEC. field_map: canonical field -> path
+    in the
     row (`rows`: where the records of a JSON document lie). threshold: score >= threshold is correct where a dump has no
-    label of its own. samplers: source -> Sampler, winning over what the dump records. max_bad: the share of a file's rows
+    label of its own. samplers: source -> Sampler, winning over what the dump records. max_bad: the share of a file's
+    rows
     that may be rejected (0 = strict).
 
     Source of a trace: LABEL; else the row's own source field; else the last part of its model name; else the file name
@@ -192,7 +196,8 @@ def _convert(
             counts["by_id"] += "question" not in values and "prompt" not in values and "problem" not in values
     if file.label is not None and len(raw_sources) > 1:
         raise UsageError(
-            f"{file.label}={file.name}: the file holds several sources ({', '.join(map(repr, list(raw_sources)[:6]))}), "
+            f"{file.label}={file.name}: the file holds several sources "
+            f"({', '.join(map(repr, list(raw_sources)[:6]))}), "
             f"which one label can't name; leave {file.label}= out to keep their own names"
         )
     account = {
@@ -200,7 +205,7 @@ def _convert(
         "sha256": file.sha256,
         "bytes": file.size,
         "format": plan.format,
-        "mapping": {k: " | ".join(p) for k, p in plan.fields.items()} | {k: "file name" for k in from_name},
+        "mapping": _mapping_found(plan) | {k: "file name" for k in from_name},
         "sources": list(dict.fromkeys(t.source for t in traces)),
         "models": [r for r in raw_sources if r],
         "rows": len(plan.records),
@@ -255,6 +260,13 @@ def _judge(account: dict[str, Any], rejected: list[dict[str, Any]], first_bad: s
             f"{first_bad}\n{bad} of {rows} rows can't be used ({listed}); allowed are {max_bad:.1%} of a file's rows. "
             f"Repair them, or --max-bad {share:g} leaves them out and counts them"
         )
+
+
+def _mapping_found(plan: Plan) -> dict[str, str]:
+    """The field map as it applies here: without the paths that no row has."""
+    rows = [r for _, r in plan.records if isinstance(r, dict)]
+    found = {name: [p for p in paths if any(has(r, p) for r in rows)] for name, paths in plan.fields.items()}
+    return {name: " | ".join(paths) for name, paths in found.items() if paths}
 
 
 def _fields_of_name(plan: Plan) -> dict[str, Any]:
@@ -348,7 +360,8 @@ def _refuse_same_content(accounts: list[dict[str, Any]]) -> None:
             other = seen.setdefault((account["sha256"], source), account["path"])
             if other != account["path"]:
                 raise DumpError(
-                    f"{account['path']}: the same bytes as {other} (sha256 {account['sha256'][:12]}), both for source {source!r}: "
+                    f"{account['path']}: the same bytes as {other} (sha256 {account['sha256'][:12]}), both for "
+                    f"source {source!r}: "
                     "every sample would count twice; leave one out, or give it another label: LABEL=PATH"
                 )
 

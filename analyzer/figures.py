@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import AnalyzerError
-from analyzer.records import Figure, Result, plain
+from analyzer.records import Figure, Result, json_value
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -102,7 +102,11 @@ def theme() -> dict[str, Any]:
 
 
 def draw(spec: Figure, result: Result) -> matplotlib.figure.Figure:
-    """The matplotlib Figure of `spec`, at its printed width; call inside `theme()` to save it (as `save` does)."""
+    """The matplotlib Figure of `spec`, at its printed width; `save` calls it inside `theme()`.
+
+    A drawing takes its intervals from the result: seaborn's own bootstrap is seeded by the operating system unless it
+    gets `seed=`.
+    """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -111,7 +115,7 @@ def draw(spec: Figure, result: Result) -> matplotlib.figure.Figure:
         raise AnalyzerError(f"figure width {spec.width!r} is not a number of columns; allowed: {sorted(SIZES)}")
     figure = Canvas(figsize=SIZES[spec.width], layout="constrained")
     FigureCanvasAgg(figure)
-    state = np.random.get_state()  # seaborn's jitter and its error bars draw from the global generator
+    state = np.random.get_state()  # seaborn's jitter draws from the global generator
     np.random.seed(0)
     try:
         spec.draw(result, figure.add_subplot())
@@ -149,13 +153,15 @@ def save(figure_spec: Figure, result: Result, name: str, directory: Path) -> dic
         matplotlib.rcParams["svg.hashsalt"] = name
         figure = draw(figure_spec, result)
         svg, pdf = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(svg, format="svg", dpi=200, metadata={"Date": None})  # dpi: of rasterised clouds
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     paths["svg"].write_bytes(_CONTROL.sub("\ufffd", svg.getvalue().decode()).encode())
     paths["pdf"].write_bytes(pdf.getvalue())
     table = result.tables[figure_spec.table]
     write_csv(
-        list(map(str, table.columns)), [list(map(plain, row)) for row in table.itertuples(index=False)], paths["csv"]
+        list(map(str, table.columns)),
+        [list(map(json_value, row)) for row in table.itertuples(index=False)],
+        paths["csv"],
     )
     return paths
 

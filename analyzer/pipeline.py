@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analyzer import __version__
 from analyzer.dumps import read_dumps
@@ -57,9 +57,12 @@ def ingest(run: Run, specs: Sequence[str], *, reference: str | None = None, fiel
             raise UsageError(f"run {run.path} has sampler {recorded[label]} for {label}, the dump or flag now says {value}; use another -o folder")
         recorded[label] = value
     run.settle(reference=reference)
-    run.manifest["inputs"] += [f for f in summary["files"] if f["sha256"] not in known]
+    for account in summary["files"]:
+        if account["sha256"] not in known:
+            account["by_reason"] = dict(Counter(r["reason"] for r in ledger.rejected if r["file"] == account["path"]))
+            run.manifest["inputs"].append(account)
     run.manifest["input_notes"] = sorted({*run.manifest.get("input_notes", []), *summary["notes"]})
-    run.reject(summary["rejected"])
+    run.reject(ledger.rejected)
     run.save()
 
 
@@ -322,25 +325,36 @@ def sources(run: Run) -> dict[str, dict[str, Any]]:
     return out
 
 
+class Written(NamedTuple):
+    """What `report` found and wrote; `paths` by name (results.json, report.md, index.html, ...)."""
+
+    verdicts: list[Verdict]
+    results: dict[str, Result]
+    left_out: list[dict[str, str]]
+    ledger: dict[str, Any]
+    sources: dict[str, dict[str, Any]]
+    paths: dict[str, Path]
+
+
 def report(run: Run, directory: str | Path, *, budget: int = BUDGET, seed: int = 0, command: Sequence[str] = (),
-           progress: Progress = quiet) -> tuple[list[Verdict], dict[str, Path]]:
-    """Run every analysis that can run, decide, and write the report; returns the verdicts and the paths written."""
+           progress: Progress = quiet) -> Written:
+    """Run every analysis that can run, decide, and write the report into `directory`."""
     from analyzer.analyses import ANALYSES
     from analyzer.report import write
     from analyzer.verdict import decide
 
     results, left_out = analyze(run, budget=budget, seed=seed, progress=progress)
-    labels = sources(run)
+    labels, account = sources(run), ledger(run)
     reference = run.manifest["settings"]["reference"]
     verdicts = decide(results, sources=list(labels), reference=reference, budget=budget)
     figures = {name: ANALYSES[name].FIGURES for name in results}
     progress("report", 0, 1, 0)
-    paths = write(Path(directory), results=results, verdicts=verdicts, ledger=ledger(run), sources=labels, figures=figures,
-                  meta={"version": __version__, "command": list(command), "reference": reference, "budget": budget, "seed": seed,
-                        "scorers": run.manifest["scorers"], "settings": run.manifest["settings"], "samplers": run.manifest["samplers"],
-                        "inputs": run.manifest["inputs"], "notes": run.manifest.get("input_notes", []), "versions": versions(),
-                        "left_out": left_out})
-    return verdicts, paths
+    keep = ("settings", "samplers", "scorers", "policies", "inputs")
+    meta = {"version": __version__, "command": list(command), "reference": reference, "budget": budget, "seed": seed,
+            **{name: run.manifest.get(name, {}) for name in keep}, "notes": run.manifest.get("input_notes", []),
+            "versions": versions(), "left_out": left_out}
+    paths = write(Path(directory), results=results, verdicts=verdicts, ledger=account, sources=labels, figures=figures, meta=meta)
+    return Written(verdicts, results, left_out, account, labels, paths)
 
 
 def versions() -> dict[str, str]:

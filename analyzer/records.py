@@ -222,7 +222,7 @@ def json_value(value: Any) -> Any:
         return [json_value(v) for v in (value.tolist() if hasattr(value, "tolist") else value)]
     if isinstance(value, dict):
         return {str(k): json_value(v) for k, v in value.items()}
-    return None if value != value else str(value)  # pandas.NA and NaT differ from themselves
+    return str(value) if (value != value) is False else None  # NaT differs from itself; for pandas.NA the answer is NA
 
 
 @dataclass(frozen=True)

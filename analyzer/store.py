@@ -6,6 +6,7 @@ and renamed; what is on disk under its final name is complete. This module knows
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -234,7 +235,8 @@ def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
             os.fsync(f.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise ResourceError(f"{path} can't be written: {error}") from error
 
 

@@ -23,23 +23,36 @@ ALPHA = 0.05
 CERTIFY = 4  # budget of novel@k that must hold where log q is not known
 
 
-def decide(results: dict[str, Result], *, sources: list[str], reference: str, budget: int = 64, tau: float = TAU) -> list[Verdict]:
+def decide(
+    results: dict[str, Result], *, sources: list[str], reference: str, budget: int = 64, tau: float = TAU
+) -> list[Verdict]:
     """Three verdicts (sequence, strategy, answer) for every source but the reference, one of them the headline.
 
     `results` maps analysis names to results; `support`, `boundary` and `clusters` are read, each may be missing.
     """
-    return [verdict for source in sources if source != reference for verdict in _source(results, source, reference, budget, tau)]
+    return [
+        verdict
+        for source in sources
+        if source != reference
+        for verdict in _source(results, source, reference, budget, tau)
+    ]
 
 
 def _source(results: dict[str, Result], source: str, reference: str, budget: int, tau: float) -> list[Verdict]:
-    found = {"sequence": _sequence(results.get("support"), source, budget, tau),
-             "strategy": _strategy(results.get("clusters"), source),
-             "answer": _answer(results.get("boundary"), source, budget)}
+    found = {
+        "sequence": _sequence(results.get("support"), source, budget, tau),
+        "strategy": _strategy(results.get("clusters"), source),
+        "answer": _answer(results.get("boundary"), source, budget),
+    }
     own = {level: word for level, (word, _, _) in found.items()}
     for finer, coarser in zip(LEVELS, LEVELS[1:], strict=False):
         word, why, needs = found[coarser]
         if found[finer][0] == "inside" and own[coarser] != "outside":
-            found[coarser] = ("inside", [*why, f"inside at the {finer} level, and coarsening only lowers the excess"], None)
+            found[coarser] = (
+                "inside",
+                [*why, f"inside at the {finer} level, and coarsening only lowers the excess"],
+                None,
+            )
     for finer, coarser in reversed(list(zip(LEVELS, LEVELS[1:], strict=False))):
         if found[coarser][0] == "outside" and found[finer][0] != "outside":
             word, why, needs = found[finer]
@@ -47,8 +60,20 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
             if word in ("inside", "sharpened"):
                 line = f"contradiction: by its own numbers {word} at the {finer} level; " + line
             found[finer] = ("outside", [*why, line], None)
-    head = _headline({level: word for level, (word, _, _) in found.items()})
-    return [Verdict(source, reference, level, budget, found[level][0], level == head, tuple(found[level][1]), found[level][2]) for level in LEVELS]
+    words = {level: word for level, (word, _, _) in found.items()}
+    head = _headline(words)
+    word, why, needs = found[head]
+    found[head] = (
+        word,
+        [*why, f"by level: wording {words['sequence']}, steps {words['strategy']}, answers {words['answer']}"],
+        needs,
+    )
+    return [
+        Verdict(
+            source, reference, level, budget, found[level][0], level == head, tuple(found[level][1]), found[level][2]
+        )
+        for level in LEVELS
+    ]
 
 
 def _headline(words: dict[str, str]) -> str:
@@ -63,14 +88,22 @@ def _sequence(support: Result | None, source: str, budget: int, tau: float) -> t
     """Word, reasons and needs at the sequence level."""
     if support is None:
         return "undetermined", ["no token probabilities under the base model"], "--base MODEL"
-    reach, plain, strict = (support.estimates.get(f"{source}.{name}") for name in (f"reach@{budget}", "novel@1", f"novel@{CERTIFY}"))
+    reach, plain, strict = (
+        support.estimates.get(f"{source}.{name}") for name in (f"reach@{budget}", "novel@1", f"novel@{CERTIFY}")
+    )
     if plain is None or strict is None:
-        return "undetermined", [f"no trace of {source} was scored under the base"], f"scores of {source} under the base model"
+        return (
+            "undetermined",
+            [f"no trace of {source} was scored under the base"],
+            f"scores of {source} under the base model",
+        )
     side, row = _evidence(support, source)
     why = _reasons(reach, plain, strict, row, budget)
     vetoed = _finite(row.get("conformal_low")) and row["conformal_low"] > tau / 2
     if vetoed:
-        why.append(f"the conformal test (secondary) flags {_percent(row['conformal_share'], row['conformal_low'], row['conformal_high'])} at k=1")
+        why.append(
+            f"the conformal test (secondary) flags {_percent(row['conformal_share'], row['conformal_low'], row['conformal_high'])} at k=1"
+        )
     if reach is None or not math.isfinite(reach.value):
         why.append("log q unknown: " + (reach.note if reach and reach.note else "no policy model"))
         if strict.low > tau / 2:
@@ -85,7 +118,14 @@ def _sequence(support: Result | None, source: str, budget: int, tau: float) -> t
         if plain.low > tau / 2:
             return "outside", [*why, f"beyond reach and of high surprisal ({_where(row)})"], None
         if side in ("low", "neutral") and plain.high <= tau and not vetoed:
-            return "sharpened", [*why, f"beyond reach, but surprisal on the {side} side and nothing flagged: the base's own wording, made likelier"], None
+            return (
+                "sharpened",
+                [
+                    *why,
+                    f"beyond reach, but surprisal on the {side} side and nothing flagged: the base's own wording, made likelier",
+                ],
+                None,
+            )
         return "undetermined", why, _between(plain, side, vetoed, tau)
     return "undetermined", why, _more(reach, tau, f"E_{budget}")
 
@@ -100,19 +140,27 @@ def _reasons(reach: Estimate | None, plain: Estimate, strict: Estimate, row: dic
     why = []
     if reach is not None and math.isfinite(reach.value):
         why.append(f"E_{budget} = {reach.value:.3f} [{reach.low:.3f}, {reach.high:.3f}] over {reach.n:,} traces")
-    why.append(f"flagged as novel: {_percent(plain.value, plain.low, plain.high)} at k=1, {_percent(strict.value, strict.low, strict.high)} at k={CERTIFY} (n = {plain.n:,})")
+    why.append(
+        f"flagged as novel: {_percent(plain.value, plain.low, plain.high)} at k=1, {_percent(strict.value, strict.low, strict.high)} at k={CERTIFY} (n = {plain.n:,})"
+    )
     if _finite(row.get("z_median")):
         reference = f", reference {row['z_reference_median']:.2f}" if _finite(row.get("z_reference_median")) else ""
         why.append(f"excess surprisal z: median {row['z_median']:.2f}{reference}; side {row['side']}")
     if _finite(row.get("log_ratio_median")):
         why.append(f"log-ratio: median {row['log_ratio_median']:.2f} nats (budget: {math.log(budget):.2f})")
     if _finite(row.get("cut_share")) and row["cut_share"] > 0:
-        why.append(f"{row['cut_share']:.1%} of the traces are cut off at the length limit; this speaks of their sampled part")
+        why.append(
+            f"{row['cut_share']:.1%} of the traces are cut off at the length limit; this speaks of their sampled part"
+        )
     return why
 
 
 def _where(row: dict[str, Any]) -> str:
-    return f"flagged: {row['flagged_groups']}" if row.get("flagged_groups") else "whether wording, steps or answers differ is not separated at this level"
+    return (
+        f"flagged: {row['flagged_groups']}"
+        if row.get("flagged_groups")
+        else "whether wording, steps or answers differ is not separated at this level"
+    )
 
 
 def _between(plain: Estimate, side: str, vetoed: bool, tau: float) -> str:
@@ -143,25 +191,52 @@ def _strategy(clusters: Result | None, source: str) -> tuple[str, list[str], str
     needs = "a strategy-level test on split data (style-blind skeletons); until then this level follows from the others"
     if mass is None or not math.isfinite(mass.value):
         return "undetermined", ["no cluster mass at hand"], needs
-    return "undetermined", [f"mass in clusters that the reference does not use: {_percent(mass.value, mass.low, mass.high)} (descriptive, not a certificate)"], needs
+    return (
+        "undetermined",
+        [
+            f"mass in clusters that the reference does not use: {_percent(mass.value, mass.low, mass.high)} (descriptive, not a certificate)"
+        ],
+        needs,
+    )
 
 
 def _answer(boundary: Result | None, source: str, budget: int) -> tuple[str, list[str], str | None]:
     """Conditional binomial by group at the budget, from the table `answer_test` of boundary."""
     table = boundary.tables.get("answer_test") if boundary else None
-    rows = [] if table is None or table.empty else [r for r in table.to_dict("records") if r["source"] == source and r["k"] == budget]
+    rows = (
+        []
+        if table is None or table.empty
+        else [r for r in table.to_dict("records") if r["source"] == source and r["k"] == budget]
+    )
     if not rows:
-        return "undetermined", ["no correctness for both sides on joined problems"], f"correctness of {source} and the reference on the same problems"
-    why = [f"group {r['group']}: {r['c_source']:,} of {r['n_source']:,} correct against {r['c_reference']:,} of {r['n_reference']:,} (p = {r['p']:.2g}, Holm {r['p_holm']:.2g})" for r in rows]
+        return (
+            "undetermined",
+            ["no correctness for both sides on joined problems"],
+            f"correctness of {source} and the reference on the same problems",
+        )
+    why = [
+        f"group {r['group']}: {r['c_source']:,} of {r['n_source']:,} correct against {r['c_reference']:,} of {r['n_reference']:,} (p = {r['p']:.2g}, Holm {r['p_holm']:.2g})"
+        for r in rows
+    ]
     only = sum(r["source_only"] for r in rows)
-    why.append(f"problems solved by {source} alone: {only}; by the reference alone: {sum(r['reference_only'] for r in rows)}")
+    why.append(
+        f"problems solved by {source} alone: {only}; by the reference alone: {sum(r['reference_only'] for r in rows)}"
+    )
     if min(r["p_holm"] for r in rows) <= ALPHA:
         return "outside", [*why, f"solves more than {budget} reference draws allow"], None
     able = [r for r in rows if _finite(r["factor"])]
     if not able:
-        return "undetermined", why, f"no group exceeds {budget} times the reference's rate: more samples of this kind would not make it outside"
+        return (
+            "undetermined",
+            why,
+            f"no group exceeds {budget} times the reference's rate: more samples of this kind would not make it outside",
+        )
     best = min(able, key=lambda r: r["factor"])
-    return "undetermined", why, f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides, if the rates stay"
+    return (
+        "undetermined",
+        why,
+        f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides, if the rates stay",
+    )
 
 
 def _finite(value: Any) -> bool:

@@ -21,7 +21,9 @@ from analyzer.stats import bootstrap, diversity, passk
 from analyzer.stats import budget as budgeted
 from analyzer.stats.bootstrap import DRAWS
 
-QUESTION = "Which problems can each source solve within k draws, and does training add any that the reference does not reach?"
+QUESTION = (
+    "Which problems can each source solve within k draws, and does training add any that the reference does not reach?"
+)
 DELTA_K = 256
 ZETA = 0.05
 CELLS = ("both", "reference_only", "source_only", "neither")
@@ -38,13 +40,19 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     """
     arms = _arms(tables.traces)
     counts = {arm: _counts(tables.traces[mask]) for arm, mask in arms.items()}
-    last = {source: max((a for a in arms if a[0] == source), key=lambda a: -1 if a[1] is None else a[1]) for source in tables.sources}
+    last = {
+        source: max((a for a in arms if a[0] == source), key=lambda a: -1 if a[1] is None else a[1])
+        for source in tables.sources
+    }
     options = {"draws": draws, "seed": seed}
     reference = counts[last[tables.reference]] if tables.reference in last else _empty()
     others = [c for (s, _), c in counts.items() if s != tables.reference and len(c)]
     joined = reference[reference.index.isin(set().union(*(c.index for c in others)))] if others else reference
     estimates: dict[str, Estimate] = {}
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("accuracy", "curves", "paired", "histogram", "coverage", "groups", "diversity", "answer_test")}
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: []
+        for name in ("accuracy", "curves", "paired", "histogram", "coverage", "groups", "diversity", "answer_test")
+    }
     if len(joined) > 0:
         rows["coverage"].append(_a_a(joined, tables.reference, seed))
 
@@ -56,15 +64,24 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         rows["diversity"].append(head | _diversity(tables.traces[mask], options))
         if len(own) == 0:
             if final:
-                estimates[f"{source}.pass@1"] = Estimate(math.nan, note=f"no row of {source} says whether it is correct")
+                estimates[f"{source}.pass@1"] = Estimate(
+                    math.nan, note=f"no row of {source} says whether it is correct"
+                )
             continue
         curve = _curve(here, options)
         rows["curves"] += [head | row for row in curve]
-        rows["histogram"] += [head | {"bin": b, "problems": int(v), "n": len(here)} for b, v in zip(passk.BINS, passk.histogram(here["n"], here["c"]), strict=True)]
-        rows["groups"] += [head | {"group": g} | row for g, part in here.groupby("group") for row in _curve(part, options)]
+        rows["histogram"] += [
+            head | {"bin": b, "problems": int(v), "n": len(here)}
+            for b, v in zip(passk.BINS, passk.histogram(here["n"], here["c"]), strict=True)
+        ]
+        rows["groups"] += [
+            head | {"group": g} | row for g, part in here.groupby("group") for row in _curve(part, options)
+        ]
         if final:
             for row in curve:
-                estimates[f"{source}.pass@{row['k']}"] = Estimate(row["pass"], row["low"], row["high"], row["problems"], row["method"])
+                estimates[f"{source}.pass@{row['k']}"] = Estimate(
+                    row["pass"], row["low"], row["high"], row["problems"], row["method"]
+                )
         if source != tables.reference:
             found = _compare(reference, own, head, rows, budget, options)
             if final:
@@ -72,7 +89,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
 
     notes = _notes(tables, arms, counts, last)
     params = {"budget": budget, "draws": draws, "zeta": ZETA, "delta_k": DELTA_K, "reference": tables.reference}
-    return Result("boundary", QUESTION, estimates, {name: pd.DataFrame(r) for name, r in rows.items()}, tuple(notes), params, seed)
+    return Result(
+        "boundary", QUESTION, estimates, {name: pd.DataFrame(r) for name, r in rows.items()}, tuple(notes), params, seed
+    )
 
 
 def _arms(traces: pd.DataFrame) -> dict[tuple[str, int | None], np.ndarray]:
@@ -96,16 +115,23 @@ def _counts(traces: pd.DataFrame) -> pd.DataFrame:
     known = traces[traces["correct"].notna()]
     if known.empty:
         return _empty()
-    by = known.assign(correct=known["correct"].astype(int), group=known["group"].astype(object).where(known["group"].notna(), "all")).groupby("problem")
+    by = known.assign(
+        correct=known["correct"].astype(int), group=known["group"].astype(object).where(known["group"].notna(), "all")
+    ).groupby("problem")
     return pd.DataFrame({"n": by.size(), "c": by["correct"].sum(), "group": by["group"].first()})
 
 
 def _accuracy(traces: pd.DataFrame, own: pd.DataFrame, here: pd.DataFrame) -> dict[str, Any]:
     """Row-level accuracy beside the mean over joined problems."""
     known = traces["correct"].dropna()
-    return {"rows": len(traces), "rows_with_correct": len(known), "accuracy_rows": float(known.mean()) if len(known) else math.nan,
-            "problems": int(traces["problem"].nunique()), "problems_joined": len(here) if len(own) else 0,
-            "accuracy_joined": float((here["c"] / here["n"]).mean()) if len(own) and len(here) else math.nan}
+    return {
+        "rows": len(traces),
+        "rows_with_correct": len(known),
+        "accuracy_rows": float(known.mean()) if len(known) else math.nan,
+        "problems": int(traces["problem"].nunique()),
+        "problems_joined": len(here) if len(own) else 0,
+        "accuracy_joined": float((here["c"] / here["n"]).mean()) if len(own) and len(here) else math.nan,
+    }
 
 
 def _curve(counts: pd.DataFrame, options: dict[str, int]) -> list[dict[str, Any]]:
@@ -114,21 +140,57 @@ def _curve(counts: pd.DataFrame, options: dict[str, int]) -> list[dict[str, Any]
     if len(k_K) == 0:
         return []
     values = passk.pass_at_k(counts["n"], counts["c"], k_K)
-    means = bootstrap.column_means(values, bootstrap.weights(len(counts), **options)) if len(counts) > 1 else np.full((1, len(k_K)), np.nan)
+    means = (
+        bootstrap.column_means(values, bootstrap.weights(len(counts), **options))
+        if len(counts) > 1
+        else np.full((1, len(k_K)), np.nan)
+    )
     method = f"bootstrap over problems, {options['draws']} draws" if len(counts) > 1 else "one problem: no interval"
     out = []
     for j, k in enumerate(k_K):
-        low, high = bootstrap.quantiles(means[:, j])
-        out.append({"k": int(k), "pass": float(np.nanmean(values[:, j])), "low": low, "high": high, "problems": int((~np.isnan(values[:, j])).sum()), "method": method})
+        (low, high), value, problems = (
+            bootstrap.quantiles(means[:, j]),
+            float(np.nanmean(values[:, j])),
+            int((~np.isnan(values[:, j])).sum()),
+        )
+        # resampling zeros gives zeros: all or none solved is bounded by the exact binomial over problems
+        low, high = (
+            (1 - bootstrap.share_upper(0, problems), 1.0)
+            if value == 1
+            else (0.0, bootstrap.share_upper(0, problems))
+            if value == 0
+            else (low, high)
+        )
+        out.append(
+            {
+                "k": int(k),
+                "pass": value,
+                "low": low,
+                "high": high,
+                "problems": problems,
+                "method": method if 0 < value < 1 else "exact binomial over problems",
+            }
+        )
     return out
 
 
-def _compare(reference: pd.DataFrame, own: pd.DataFrame, head: dict[str, Any], rows: dict[str, list], budget: int, options: dict[str, int]) -> dict[str, Estimate]:
+def _compare(
+    reference: pd.DataFrame,
+    own: pd.DataFrame,
+    head: dict[str, Any],
+    rows: dict[str, list],
+    budget: int,
+    options: dict[str, int],
+) -> dict[str, Estimate]:
     """Everything paired with the reference; fills the tables, returns estimates by bare name."""
-    both = own.join(reference[["n", "c", "group"]], rsuffix="_ref", how="inner")
+    both = own.join(reference.add_suffix("_ref"), how="inner")
     names = ("crossover_k", *(f"coverage.{c}" for c in CELLS), *passk.Leash._fields, "delta_se")
     if both.empty:
-        why = "the reference says nothing about correctness" if reference.empty else "no problem in common with the reference"
+        why = (
+            "the reference says nothing about correctness"
+            if reference.empty
+            else "no problem in common with the reference"
+        )
         return {name: Estimate(math.nan, note=why) for name in names}
     k_K = passk.budgets(np.minimum(both["n"], both["n_ref"]).to_numpy())
     ref, src = passk.pass_at_k(both["n_ref"], both["c_ref"], k_K), passk.pass_at_k(both["n"], both["c"], k_K)
@@ -138,10 +200,20 @@ def _compare(reference: pd.DataFrame, own: pd.DataFrame, head: dict[str, Any], r
     method = f"paired bootstrap over problems, {options['draws']} draws"
     for j, k in enumerate(k_K):
         low, high = bootstrap.quantiles(gap_BK[:, j])
-        rows["paired"].append(head | {"k": int(k), "source_pass": float(np.nanmean(src[:, j])), "reference_pass": float(np.nanmean(ref[:, j])),
-                                      "difference": float(np.nanmean((src - ref)[:, j])), "low": low, "high": high, "problems": int((~np.isnan(src[:, j])).sum())})
+        rows["paired"].append(
+            head
+            | {
+                "k": int(k),
+                "source_pass": float(np.nanmean(src[:, j])),
+                "reference_pass": float(np.nanmean(ref[:, j])),
+                "difference": float(np.nanmean((src - ref)[:, j])),
+                "low": low,
+                "high": high,
+                "problems": int((~np.isnan(src[:, j])).sum()),
+            }
+        )
     out = {"crossover_k": _crossing(k_K, np.nanmean(src - ref, axis=0), gap_BK, len(both), method)}
-    out |= _coverage(ref[:, -1], src[:, -1], int(k_K[-1]), w_BP, head, rows, method)
+    out |= _coverage(ref[:, -1], src[:, -1], int(k_K[-1]), w_BP, head, rows, method, options)
     out["delta_se"] = _delta(both, w_BP, method)
     rows["answer_test"] += [head | row for row in _answer_test(both, budget)]
     return out
@@ -150,36 +222,75 @@ def _compare(reference: pd.DataFrame, own: pd.DataFrame, head: dict[str, Any], r
 def _crossing(k_K: np.ndarray, gap_K: np.ndarray, gap_BK: np.ndarray, problems: int, method: str) -> Estimate:
     value, at_B = float(passk.crossover(k_K, gap_K)[0]), passk.crossover(k_K, gap_BK)
     started, never = ~np.isnan(at_B), np.isposinf(at_B)
-    share = f"P(no crossing up to k = {k_K[-1]}) = {never[started].mean():.2f}" if started.any() else "no resample leads at k = 1"
+    share = (
+        f"P(no crossing up to k = {k_K[-1]}) = {never[started].mean():.2f}"
+        if started.any()
+        else "no resample leads at k = 1"
+    )
     if started.mean() < 1:
         share += f"; {1 - started.mean():.0%} of the resamples have no lead at k = 1"
     if math.isnan(value):
-        return Estimate(math.nan, n=problems, method=method, note=f"the source does not lead at k = 1, so nothing can cross; {share}")
+        return Estimate(
+            math.nan,
+            n=problems,
+            method=method,
+            note=f"the source does not lead at k = 1, so nothing can cross; {share}",
+        )
     if math.isinf(value):
         return Estimate(math.nan, n=problems, method=method, note=f"no crossing up to k = {k_K[-1]}; {share}")
     low, high = bootstrap.quantiles(at_B)
     return Estimate(value, low, high, problems, method + ", log-interpolated", share)
 
 
-def _coverage(ref_P: np.ndarray, src_P: np.ndarray, k: int, w_BP: np.ndarray, head: dict[str, Any], rows: dict[str, list], method: str) -> dict[str, Estimate]:
+def _coverage(
+    ref_P: np.ndarray,
+    src_P: np.ndarray,
+    k: int,
+    w_BP: np.ndarray,
+    head: dict[str, Any],
+    rows: dict[str, list],
+    method: str,
+    options: dict[str, int],
+) -> dict[str, Estimate]:
+    """Shares of the four cells and SRR, NDR, SDS, NSCR at the common k."""
     cells_PC = passk.cells(ref_P, src_P)
     keep = ~np.isnan(cells_PC[:, 0])
     totals, draws_BC = cells_PC[keep].sum(axis=0), w_BP[:, keep] @ cells_PC[keep]
     n, note = int(keep.sum()), f"solved within k = {k} draws, eps = {passk.epsilon(k, zeta=ZETA):.3g}"
     out = {}
     for j, name in enumerate(CELLS):
-        out[f"coverage.{name}"] = Estimate(totals[j] / n, *bootstrap.quantiles(draws_BC[:, j] / draws_BC.sum(axis=1)), n, method, note)
-    point, drawn = passk.leash(totals[0], totals[2], totals[1]), passk.leash(draws_BC[:, 0], draws_BC[:, 2], draws_BC[:, 1])
+        interval = bootstrap.rate(cells_PC[keep, j], np.arange(n), **options)
+        out[f"coverage.{name}"] = Estimate(interval.value, interval.low, interval.high, n, interval.method, note)
+    point, drawn = (
+        passk.leash(totals[0], totals[2], totals[1]),
+        passk.leash(draws_BC[:, 0], draws_BC[:, 2], draws_BC[:, 1]),
+    )
+    both, shrunk, expanded = totals[:3]
+    few = {
+        "srr": (1 - bootstrap.share_upper(shrunk, both + shrunk), 1.0) if shrunk < bootstrap.FEW else None,
+        "ndr": (0.0, bootstrap.share_upper(expanded, both + expanded)) if expanded < bootstrap.FEW else None,
+    }
     for name in passk.Leash._fields:
-        value = getattr(point, name)
+        value, (low, high) = getattr(point, name), bootstrap.quantiles(getattr(drawn, name))
         reason = note if math.isfinite(value) else f"{note}; undefined: a count in the denominator is 0"
-        out[name] = Estimate(value, *bootstrap.quantiles(getattr(drawn, name)), n, method, reason)
+        exact = few.get(name) if math.isfinite(value) else None
+        if exact:  # the end that a small count leaves too near
+            low, high = (min(low, exact[0]), high) if name == "srr" else (low, max(high, exact[1]))
+        out[name] = Estimate(
+            value, low, high, n, method + ("; Clopper-Pearson at the end with few events" if exact else ""), reason
+        )
     rows["coverage"].append(head | _coverage_row(totals, k, n))
     return out
 
 
 def _coverage_row(totals: np.ndarray, k: int, n: int) -> dict[str, Any]:
-    return {"k": k, **dict(zip(CELLS, totals.tolist(), strict=True)), "n": n, **passk.leash(totals[0], totals[2], totals[1])._asdict(), "eps": passk.epsilon(k, zeta=ZETA)}
+    return {
+        "k": k,
+        **dict(zip(CELLS, totals.tolist(), strict=True)),
+        "n": n,
+        **passk.leash(totals[0], totals[2], totals[1])._asdict(),
+        "eps": passk.epsilon(k, zeta=ZETA),
+    }
 
 
 def _a_a(reference: pd.DataFrame, label: str, seed: int) -> dict[str, Any]:
@@ -205,8 +316,17 @@ def _delta(both: pd.DataFrame, w_BP: np.ndarray, method: str) -> Estimate:
     at_1 = (both["c"] / both["n"]).to_numpy()
     gap = np.where(np.isnan(at_k), np.nan, at_k - at_1)[:, None]
     low, high = bootstrap.quantiles(bootstrap.column_means(gap, w_BP)[:, 0])
-    note = f"reference pass@{k} - source pass@1" + ("" if k == DELTA_K else f"; k is below {DELTA_K} because n is, so not comparable with published values")
-    return Estimate(passk.delta_se(np.nanmean(at_k), np.nanmean(np.where(np.isnan(at_k), np.nan, at_1))), low, high, int((~np.isnan(at_k)).sum()), method, note)
+    note = f"reference pass@{k} - source pass@1" + (
+        "" if k == DELTA_K else f"; k is below {DELTA_K} because n is, so not comparable with published values"
+    )
+    return Estimate(
+        passk.delta_se(np.nanmean(at_k), np.nanmean(np.where(np.isnan(at_k), np.nan, at_1))),
+        low,
+        high,
+        int((~np.isnan(at_k)).sum()),
+        method,
+        note,
+    )
 
 
 def _answer_test(both: pd.DataFrame, budget: int) -> list[dict[str, Any]]:
@@ -221,10 +341,21 @@ def _answer_test(both: pd.DataFrame, budget: int) -> list[dict[str, Any]]:
     for group, part in both.groupby("group_ref"):
         c_q, n_q, c_p = int(part["c"].sum()), int(part["n"].sum()), int(part["c_ref"].sum())
         effective = n_q / part["ratio"].max()
-        out.append({"group": group, "k": budget, "problems": len(part), "c_source": c_q, "n_source": n_q, "c_reference": c_p, "n_reference": int(part["n_ref"].sum()),
-                    "source_only": int(((part["c"] > 0) & (part["c_ref"] == 0)).sum()), "reference_only": int(((part["c"] == 0) & (part["c_ref"] > 0)).sum()),
-                    "p": float(budgeted.p_value(c_q, n_q, c_p, effective, budget)),
-                    "factor": budgeted.factor(c_q, n_q, c_p, effective, budget, alpha=0.05 / both["group_ref"].nunique())})
+        out.append(
+            {
+                "group": group,
+                "k": budget,
+                "problems": len(part),
+                "c_source": c_q,
+                "n_source": n_q,
+                "c_reference": c_p,
+                "n_reference": int(part["n_ref"].sum()),
+                "source_only": int(((part["c"] > 0) & (part["c_ref"] == 0)).sum()),
+                "reference_only": int(((part["c"] == 0) & (part["c_ref"] > 0)).sum()),
+                "p": float(budgeted.p_value(c_q, n_q, c_p, effective, budget)),
+                "factor": budgeted.factor(c_q, n_q, c_p, effective, budget, alpha=0.05 / both["group_ref"].nunique()),
+            }
+        )
     for row, p in zip(out, budgeted.holm(np.array([r["p"] for r in out])), strict=True):
         row["p_holm"] = float(p)
     return out
@@ -236,16 +367,32 @@ def _diversity(traces: pd.DataFrame, options: dict[str, int]) -> dict[str, Any]:
     m = int(passk.budgets(n_P.to_numpy())[-1])
     texts = traces.groupby(["problem", "response"]).size()
     problem = texts.index.get_level_values(0).to_numpy()
-    out = {"problems": len(n_P), "n": len(traces), "draws": m, "distinct_responses": float(np.nanmean(diversity.distinct(texts.to_numpy(), problem, m))),
-           "repeats": 1 - len(texts) / len(traces)}
+    out = {
+        "problems": len(n_P),
+        "n": len(traces),
+        "draws": m,
+        "distinct_responses": float(np.nanmean(diversity.distinct(texts.to_numpy(), problem, m))),
+        "repeats": 1 - len(texts) / len(traces),
+    }
     if traces["answer"].isna().all():
-        return out | {"distinct_answers": math.nan, "answer_entropy": math.nan, "low": math.nan, "high": math.nan, "note": "no answer in the dump"}
+        return out | {
+            "distinct_answers": math.nan,
+            "answer_entropy": math.nan,
+            "low": math.nan,
+            "high": math.nan,
+            "note": "no answer in the dump",
+        }
     answers = traces["answer"].astype(object).where(traces["answer"].notna(), "\0NA")
     kinds = traces.assign(answer=answers.astype(str)).groupby(["problem", "answer"]).size()
     problem = kinds.index.get_level_values(0).to_numpy()
     entropy = bootstrap.mean(h := diversity.entropy(kinds.to_numpy(), problem), np.arange(len(h)), **options)
-    return out | {"distinct_answers": float(np.nanmean(diversity.distinct(kinds.to_numpy(), problem, m))), "answer_entropy": entropy.value,
-                  "low": entropy.low, "high": entropy.high, "note": ""}
+    return out | {
+        "distinct_answers": float(np.nanmean(diversity.distinct(kinds.to_numpy(), problem, m))),
+        "answer_entropy": entropy.value,
+        "low": entropy.low,
+        "high": entropy.high,
+        "note": "",
+    }
 
 
 def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
@@ -253,16 +400,31 @@ def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
     for source in tables.sources:
         mine = tables.traces[tables.traces["source"] == source]
         unknown = int(mine["correct"].isna().sum())
-        if 0 < unknown:
-            notes.append(f"{source}: {unknown:,} of {len(mine):,} rows do not say whether they are correct" + ("; it has no pass@k." if unknown == len(mine) else " and count nowhere here."))
+        if unknown > 0:
+            notes.append(
+                f"{source}: {unknown:,} of {len(mine):,} rows do not say whether they are correct"
+                + ("; it has no pass@k." if unknown == len(mine) else " and count nowhere here.")
+            )
         n_P = counts[last[source]]["n"]
         if len(n_P) and n_P.min() != n_P.max():
-            notes.append(f"{source}: {n_P.min()} to {n_P.max()} draws per problem; pass@k is over the problems with n >= k.")
+            notes.append(
+                f"{source}: {n_P.min()} to {n_P.max()} draws per problem; pass@k is over the problems with n >= k."
+            )
         if sum(a[0] == source for a in arms) > 1:
-            notes.append(f"{source} has {sum(a[0] == source for a in arms)} training steps; the estimates are those of the last ({last[source][1]}).")
+            notes.append(
+                f"{source} has {sum(a[0] == source for a in arms)} training steps; the estimates are those of the last ({last[source][1]})."
+            )
     if len(notes) == 0 or any(len(c) for c in counts.values()):
-        notes.append("Intervals resample problems: they speak of problems like these, not of this benchmark alone. A pass@k with k > n / 2 rests on few draws.")
+        notes.append(
+            "Intervals resample problems: they speak of problems like these, not of this benchmark alone. A pass@k with k > n / 2 rests on few draws."
+        )
     return notes
+
+
+def _nothing(ax: Any) -> Any:
+    ax.text(0.5, 0.5, "no source says which rows are correct", ha="center", va="center", transform=ax.transAxes)
+    ax.set(xticks=[], yticks=[])
+    return ax
 
 
 def _styles(result: Result, table: str) -> dict[str, dict[str, Any]]:
@@ -281,11 +443,29 @@ def draw_curves(result: Result, ax: Any) -> Any:
     """pass@k over k (log 2) with pointwise bands; one colour, marker and line style per source."""
     import seaborn as sns
 
+    if result.tables["curves"].empty:
+        return _nothing(ax)
     look = _styles(result, "accuracy")
     for source, part in _final(result.tables["curves"]).groupby("source", sort=False):
         style = look[source]
-        sns.lineplot(x=part["k"], y=part["pass"], color=style["color"], marker=style["marker"], linestyle=style["linestyle"], label=source, errorbar=None, ax=ax)
-        ax.fill_between(part["k"].astype(float), part["low"].astype(float), part["high"].astype(float), color=style["color"], alpha=0.15, linewidth=0)
+        sns.lineplot(
+            x=part["k"],
+            y=part["pass"],
+            color=style["color"],
+            marker=style["marker"],
+            linestyle=style["linestyle"],
+            label=source,
+            errorbar=None,
+            ax=ax,
+        )
+        ax.fill_between(
+            part["k"].astype(float),
+            part["low"].astype(float),
+            part["high"].astype(float),
+            color=style["color"],
+            alpha=0.15,
+            linewidth=0,
+        )
     ax.set_xscale("log", base=2)
     ax.set(xlabel="k", ylabel="pass@k", ylim=(-0.02, 1.02))
     return ax
@@ -295,8 +475,17 @@ def draw_histogram(result: Result, ax: Any) -> Any:
     """Problems by accuracy (the bins of Yue et al., Fig. 5), sources side by side."""
     import seaborn as sns
 
+    if result.tables["histogram"].empty:
+        return _nothing(ax)
     look, data = _styles(result, "accuracy"), _final(result.tables["histogram"])
-    sns.barplot(data=data, x="bin", y="problems", hue="source", palette={s: look[s]["color"] for s in data["source"].unique()}, ax=ax)
+    sns.barplot(
+        data=data,
+        x="bin",
+        y="problems",
+        hue="source",
+        palette={s: look[s]["color"] for s in data["source"].unique()},
+        ax=ax,
+    )
     ax.tick_params(axis="x", rotation=45)
     ax.set(xlabel="share of draws correct", ylabel="problems")
     return ax
@@ -304,17 +493,23 @@ def draw_histogram(result: Result, ax: Any) -> Any:
 
 def caption_curves(result: Result) -> str:
     parts = []
-    for source, part in _final(result.tables["curves"]).groupby("source", sort=False) if len(result.tables["curves"]) else []:
+    for source, part in (
+        _final(result.tables["curves"]).groupby("source", sort=False) if len(result.tables["curves"]) else []
+    ):
         first, end = part.iloc[0], part.iloc[-1]
         cross = result.estimates.get(f"{source}.crossover_k")
         tail = f", crossing the reference near k = {cross.value:.3g}" if cross and math.isfinite(cross.value) else ""
-        parts.append(f"{source} {first['pass']:.3f} at k = 1, {end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems){tail}")
+        parts.append(
+            f"{source} {first['pass']:.3f} at k = 1, {end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems){tail}"
+        )
     return "pass@k with 95 % bands over problems. " + "; ".join(parts) + "."
 
 
 def caption_histogram(result: Result) -> str:
     parts = []
-    for source, part in _final(result.tables["histogram"]).groupby("source", sort=False) if len(result.tables["histogram"]) else []:
+    for source, part in (
+        _final(result.tables["histogram"]).groupby("source", sort=False) if len(result.tables["histogram"]) else []
+    ):
         by = dict(zip(part["bin"], part["problems"], strict=True))
         parts.append(f"{source} solves {by['0']} of n = {part['n'].iloc[0]} problems never and {by['1']} always")
     return "Problems by the share of draws that are correct. " + "; ".join(parts) + "."

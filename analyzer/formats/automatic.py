@@ -134,12 +134,14 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
             found = _wide(values)
         if len(found) > 1:
             raise DumpError(
-                f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose one: "
+                f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose "
+                "one: "
                 f"--map response={found[0][1]}"
             )
         if not found:
             raise DumpError(
-                f"{name}: no field looks like a sampled response ({_keys(values)}); name it: --map response={_guess(values)}"
+                f"{name}: no field looks like a sampled response ({_keys(values)}); name it: --map "
+                f"response={_guess(values)}"
             )
         response = found[0][1]
     fields: Fields = {"response": (response,)}
@@ -188,7 +190,8 @@ def _fill(
         if len(keys) > 1 and field in ONE_ONLY:
             options = ", ".join(f"{k} = {show(values[k], 20)}" for k in keys)
             raise DumpError(
-                f"{name}: several fields say whether a response is correct ({options}); choose one: --map {field}={keys[0]}"
+                f"{name}: several fields say whether a response is correct ({options}); choose one: --map "
+                f"{field}={keys[0]}"
             )
         if keys:
             fields[field] = (path(keys[0], values[keys[0]], field),)

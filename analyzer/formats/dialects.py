@@ -154,7 +154,8 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "answer": "pred",
             "step": "step",
         },
-        "note": "verl writes prompts with their special tokens stripped: the prompt ids can't be recovered, so `input` is kept as the question.",
+        "note": "verl writes prompts with their special tokens stripped: the prompt ids can't be recovered, so "
+        "`input` is kept as the question.",
     },
     "skythought": {
         "shape": "dict",
@@ -204,7 +205,8 @@ def fits(record: Any, dialect: dict[str, Any]) -> bool:
 
 
 def sniff_document(document: dict[str, Any]) -> list[str]:
-    """Names of the dialects that a JSON object as a whole fits: nested by the parts around the records, dict by its values."""
+    """Names of the dialects that a JSON object as a whole fits: nested by the parts around the records, dict by its
+    values."""
     names = [
         n for n, d in DIALECTS.items() if d["shape"] == "nested" and all(p in document for p in d["document_needs"])
     ]

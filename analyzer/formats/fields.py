@@ -187,7 +187,7 @@ def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
     if numbers["temperature"] == 0:
         return None, True
     if "top_k" in numbers:
-        numbers["top_k"] = max(numbers["top_k"], 0)  # vLLM writes -1 for off
+        numbers["top_k"] = max(numbers["top_k"], 0.0)  # vLLM writes -1 for off
         numbers["top_k"] = int(numbers["top_k"]) if numbers["top_k"].is_integer() else numbers["top_k"]
     try:
         return Sampler(**numbers), False
@@ -196,7 +196,8 @@ def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
 
 
 def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
-    """A draft -> checked values (keys of Trace, plus id, model, gold, seed, max_tokens, greedy, finish_raw, problem when
+    """A draft -> checked values (keys of Trace, plus id, model, gold, seed, max_tokens, greedy, finish_raw, problem
+    when
     given). Raises Fault. `correct` stays None where neither `correct` nor `score` is recorded."""
     out: dict[str, Any] = {}
     response = draft.get("response")

@@ -21,13 +21,17 @@ from typing import Any
 
 import jsonlines
 import orjson
+import zstandard
 
 from analyzer.errors import DumpError, UsageError
 from analyzer.formats.paths import Fault, show
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
-PARQUET = "Parquet files are not read by this version; convert: python -c \"import pandas; pandas.read_parquet('{name}').to_json('{stem}.jsonl', orient='records', lines=True)\""
+PARQUET = (
+    'Parquet files are not read by this version; convert: python -c "import pandas; '
+    "pandas.read_parquet('{name}').to_json('{stem}.jsonl', orient='records', lines=True)\""
+)
 
 
 @dataclass
@@ -107,7 +111,8 @@ def _matches(text: str, notes: list[str]) -> list[str]:
         if len(dumps) < len(inside):
             others = [p for p in inside if p not in set(dumps)]
             notes.append(
-                f"{len(others)} of {len(inside)} files in {text} are no .jsonl or .json and were not read, for example {others[0].name}."
+                f"{len(others)} of {len(inside)} files in {text} are no .jsonl or .json and were not read, for "
+                f"example {others[0].name}."
             )
         return [str(p) for p in dumps]
     if path.exists():
@@ -116,7 +121,8 @@ def _matches(text: str, notes: list[str]) -> list[str]:
         hits = sorted(h for h in glob.glob(text, recursive=True) if Path(h).is_file())
         if not hits:
             raise DumpError(
-                f"{text}: no file matches this pattern; check the folder, and quote the pattern so that the shell leaves it alone"
+                f"{text}: no file matches this pattern; check the folder, and quote the pattern so that the shell "
+                "leaves it alone"
             )
         return hits
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -145,35 +151,44 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
 def _unpack(name: str, raw: bytes) -> bytes:
     if not raw:
         raise DumpError(
-            f"{name}: the file is empty (0 bytes); the run that wrote it produced nothing, or the copy failed: leave it out or write it again"
+            f"{name}: the file is empty (0 bytes); the run that wrote it produced nothing, or the copy failed: "
+            "leave it out or write it again"
         )
     try:
         if raw[:2] == b"\x1f\x8b":
             return gzip.decompress(raw)
         if raw[:4] == b"\x28\xb5\x2f\xfd":
-            import zstandard
-
-            return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True).read()
-    except (OSError, EOFError, zlib.error) as e:
-        raise DumpError(f"{name}: the gzip data is damaged or cut short ({e}); copy the file again") from None
-    except Exception as e:
-        if type(e).__name__ != "ZstdError":
-            raise
-        raise DumpError(f"{name}: the zstd data is damaged or cut short ({e}); copy the file again") from None
+            return _unzstd(raw)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as e:
+        raise DumpError(f"{name}: the compressed data is damaged or cut short ({e}); copy the file again") from None
     return raw
+
+
+def _unzstd(raw: bytes) -> bytes:
+    """All frames; a frame without its end is an error (a stream reader would return what there is in silence)."""
+    out = []
+    while raw:
+        reader = zstandard.ZstdDecompressor().decompressobj()
+        out.append(reader.decompress(raw))
+        if not reader.eof:
+            raise EOFError("the last frame has no end")
+        raw = reader.unused_data
+    return b"".join(out)
 
 
 def _decode(name: str, raw: bytes) -> str:
     base = Path(name).name
     if raw.startswith(b"version https://git-lfs"):
         raise DumpError(
-            f"{name}:1: this is a Git-LFS pointer ({len(raw)} bytes), not the data; run `git lfs pull` in its repository, then try again"
+            f"{name}:1: this is a Git-LFS pointer ({len(raw)} bytes), not the data; run `git lfs pull` in its "
+            "repository, then try again"
         )
     if raw[:4] == b"PAR1":
         raise DumpError(f"{name}: {PARQUET.format(name=base, stem=Path(base).stem)}")
     if raw[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         hint = (
-            "`inspect log dump FILE` prints an .eval log as JSON; write one row per sample from it (question, response, correct)"
+            "`inspect log dump FILE` prints an .eval log as JSON; write one row per sample from it (question, "
+            "response, correct)"
             if base.endswith(".eval")
             else "unpack it and name the .jsonl or .json files inside"
         )
@@ -200,13 +215,15 @@ def _decode(name: str, raw: bytes) -> str:
         ) from None
     if not text.strip():
         raise DumpError(
-            f"{name}: the file holds only white space; the run that wrote it produced nothing: leave it out or write it again"
+            f"{name}: the file holds only white space; the run that wrote it produced nothing: leave it out or "
+            "write it again"
         )
     return text
 
 
 def loads(text: str) -> Any:
-    """orjson; what it refuses and Python's json writes (NaN, huge integers) is read by json, so that the row can be judged
+    """orjson; what it refuses and Python's json writes (NaN, huge integers) is read by json, so that the row can be
+    judged
     by its values. Raises json.JSONDecodeError."""
     try:
         return orjson.loads(text)
@@ -235,7 +252,8 @@ def _parse(out: Opened, text: str) -> None:
         if first not in "[{" and not any(line.lstrip()[:1] == "{" for line in lines[:50]):
             kind = "an HTML page" if text.lstrip()[:20].lower().startswith(("<!doctype", "<html")) else "no JSON"
             raise DumpError(
-                f"{out.name}:1: this is {kind} (it starts with {show(text.lstrip()[:30])}); expected JSON lines or one JSON document"
+                f"{out.name}:1: this is {kind} (it starts with {show(text.lstrip()[:30])}); expected JSON lines or "
+                "one JSON document"
             )
         out.records = _lines(text)
         if len(out.records) == 1 and isinstance(out.records[0][1], dict):
@@ -256,7 +274,8 @@ def _parse(out: Opened, text: str) -> None:
         out.records = list(enumerate(value, 1))
         if not out.records:
             raise DumpError(
-                f"{out.name}: the JSON list is empty; the run that wrote it produced nothing: leave it out or write it again"
+                f"{out.name}: the JSON list is empty; the run that wrote it produced nothing: leave it out or write "
+                "it again"
             )
 
 

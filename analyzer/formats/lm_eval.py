@@ -13,20 +13,23 @@ def refuse(records: list[Any]) -> str | None:
     first = next((v for r in rows if isinstance(v := get(r, "resps.0.0"), (list, str))), None)
     if isinstance(first, list):
         return (
-            "these are lm-eval log-likelihood rows (`resps` holds [log-likelihood, is-greedy] pairs of answer choices), not sampled "
+            "these are lm-eval log-likelihood rows (`resps` holds [log-likelihood, is-greedy] pairs of answer "
+            "choices), not sampled "
             "responses; run the task with output_type generate_until and --log_samples"
         )
     filters = sorted({str(r["filter"]) for r in rows if "filter" in r})
     if len(filters) > 1:
         return (
-            f"the file holds {len(filters)} filters ({', '.join(filters)}) of the same responses, which would count each one {len(filters)} times; "
+            f"the file holds {len(filters)} filters ({', '.join(filters)}) of the same responses, which would count "
+            f"each one {len(filters)} times; "
             f"keep one: jq -c 'select(.filter==\"{filters[0]}\")' FILE > one.jsonl"
         )
     return None
 
 
 def prepare(record: dict[str, Any]) -> dict[str, Any]:
-    """Add "@responses", "@prompt", "@temperature", "@correct": the samples of the first request with its arguments (both
+    """Add "@responses", "@prompt", "@temperature", "@correct": the samples of the first request with its arguments
+    (both
     layouts, object and list). The metric is per document, so it labels a sample only where there is one sample."""
     responses = get(record, "resps.0")
     arguments = record.get("arguments")

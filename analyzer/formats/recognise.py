@@ -65,7 +65,8 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
         found = dialects.sniff_records([r for _, r in records])
     if len(found) > 1:
         raise DumpError(
-            f"{file.name}: looks like {' and like '.join(found)}; say which fields to read: --map response=FIELD --map question=FIELD"
+            f"{file.name}: looks like {' and like '.join(found)}; say which fields to read: --map response=FIELD "
+            "--map question=FIELD"
         )
     if found:
         dialect = dialects.DIALECTS[found[0]]
@@ -86,11 +87,13 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
         first = records[0][1]
         why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
         raise DumpError(
-            f"{file.at(records[0][0])}: {why}; none of {len(records)} rows can be used: expected one JSON object per row"
+            f"{file.at(records[0][0])}: {why}; none of {len(records)} rows can be used: expected one JSON object "
+            "per row"
         )
     if "inspect_ai" in str(_packages(file.document)):
         raise DumpError(
-            f"{file.name}: Inspect logs are not read by this version; write one row per sample from it (question, response, correct)"
+            f"{file.name}: Inspect logs are not read by this version; write one row per sample from it (question, "
+            "response, correct)"
         )
     fields = {**automatic.mapping(file.name, [r for _, r in records], field_map), **given}
     shape = "wide" if fields["response"][0].startswith("*.") else "list" if "[]" in fields["response"][0] else "row"
@@ -162,11 +165,13 @@ def derive_labels(plans: list[Plan]) -> None:
         plan.derived = label_of(folder.name or stem)
         if plan.file.label is None and homes.setdefault(plan.derived, folder) != folder:
             raise DumpError(
-                f"{plan.file.name}: its source would be called {plan.derived!r} after its folder, as that of another folder; "
+                f"{plan.file.name}: its source would be called {plan.derived!r} after its folder, as that of "
+                "another folder; "
                 f"name the sources: A={plan.file.name}"
             )
 
 
 def label_of(name: str) -> str:
-    """A source label from a model or file name: the last part of a path, other characters than letters, digits, . + - _ as -."""
+    """A source label from a model or file name: the last part of a path, other characters than letters, digits, . +
+    - _ as -."""
     return re.sub(r"[^\w.+-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "unnamed"

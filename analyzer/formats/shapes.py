@@ -18,7 +18,6 @@ def nested(document: dict[str, Any], rows: str) -> Iterator[tuple[int, Any]]:
     """Records at `rows` ("a[].b[].c[]"), each with the objects around it as "@0" (the document), "@1", ...
     A part that is not as the path says becomes a Fault in place of its records."""
     levels = [part.strip(".") for part in rows.split("[]") if part.strip(".")]
-    count = 0
 
     def walk(node: Any, depth: int, around: dict[str, Any]) -> Iterator[Any]:
         values = get(node, levels[depth])
@@ -33,9 +32,7 @@ def nested(document: dict[str, Any], rows: str) -> Iterator[tuple[int, Any]]:
             else:
                 yield {**value, **around} if isinstance(value, dict) else value
 
-    for record in walk(document, 0, {}):
-        count += 1
-        yield count, record
+    yield from enumerate(walk(document, 0, {}), 1)
 
 
 def dict_by_id(document: dict[str, Any]) -> Iterator[tuple[int, Any]]:
@@ -62,7 +59,8 @@ def row_per_sample(record: dict[str, Any], fields: Fields) -> list[dict[str, Any
 
 
 def list_per_problem(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
-    """One record, n drafts: the paths with `[]` are taken apart together; lists of unequal length are a Fault, never padded."""
+    """One record, n drafts: the paths with `[]` are taken apart together; lists of unequal length are a Fault, never
+    padded."""
     common, lists = {}, {}
     for name, paths in fields.items():
         for path in paths:
@@ -82,7 +80,8 @@ def list_per_problem(record: dict[str, Any], fields: Fields) -> list[dict[str, A
             if Fault in lists[name]:
                 raise Fault(
                     "not an object",
-                    f"an entry of {parts[0]} is {show(values[lists[name].index(Fault)])}; expected an object with {parts[1]!r}",
+                    f"an entry of {parts[0]} is {show(values[lists[name].index(Fault)])}; expected an object with "
+                    f"{parts[1]!r}",
                 )
             break
     if "response" not in lists:
@@ -100,7 +99,8 @@ def list_per_problem(record: dict[str, Any], fields: Fields) -> list[dict[str, A
 
 
 def wide(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
-    """One record, one draft per model: `*.x` is read inside each object that holds a response; its key names the source."""
+    """One record, one draft per model: `*.x` is read inside each object that holds a response; its key names the
+    source."""
     inner = fields["response"][0].removeprefix("*.")
     models = [k for k, v in record.items() if isinstance(v, dict) and k[:1] != "@" and has(v, inner)]
     if not models:

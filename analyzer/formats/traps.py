@@ -60,21 +60,28 @@ def _scores(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: f
     between = [t for t in scored if t.score not in (0.0, 1.0)]
     values = [f"{v:g}" for v, _ in Counter(t.score for t in between).most_common(5)]
     fractional = (
-        f"; {_of(len(between), len(scored))} scores are neither 0 nor 1 (such as {', '.join(values)}, {between[0].origin})"
+        f"; {_of(len(between), len(scored))} scores are neither 0 nor 1 (such as {', '.join(values)}, "
+        f"{between[0].origin})"
         if between
         else ""
     )
     yield f"Correct means score >= {threshold:g} where a dump has scores ({len(scored):,} traces){fractional}."
     against = [t for t in scored if t.correct is not None and t.correct != (t.score >= threshold)]
     if against:
-        yield f"{_of(len(against), len(scored))} traces have a label of their own that differs from score >= {threshold:g} (the label counts; {against[0].origin})."
+        yield (
+            f"{_of(len(against), len(scored))} traces have a label of their own that differs from score >= "
+            f"{threshold:g} (the label counts; {against[0].origin})."
+        )
 
 
 def _labels(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
     flips = [t for t in traces if isinstance(t.meta.get("old_correct"), bool) and t.meta["old_correct"] != t.correct]
     versions = sum("old_correct" in t.meta for t in traces)
     if flips:
-        yield f"Labels were changed by re-grading in {_of(len(flips), versions)} traces (the newer label counts; {flips[0].origin})."
+        yield (
+            f"Labels were changed by re-grading in {_of(len(flips), versions)} traces (the newer label counts; "
+            f"{flips[0].origin})."
+        )
     for source, own in by_source.items():
         none = sum(t.correct is None for t in own)
         if 0 < none < len(own):
@@ -82,7 +89,8 @@ def _labels(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: f
 
 
 def problem_rows(traces: Sequence[Trace]) -> dict[tuple[str, str, int], list[Trace]]:
-    """(source, file, row of the problem) -> its traces: problems as the rows of the files count them, not joined on text."""
+    """(source, file, row of the problem) -> its traces: problems as the rows of the files count them, not joined on
+    text."""
     rows: dict[tuple[str, str, int], list[Trace]] = defaultdict(list)
     for t in traces:
         rows[t.source, re.sub(r"[:#]\d+$", "", t.origin), t.meta["row"]].append(t)
@@ -101,7 +109,8 @@ def _duplicate_problems(traces: Sequence[Trace], by_source: Any, accounts: Any, 
         if total > distinct:
             example = next(p for p, r in problems.items() if len(r) > 1)
             yield (
-                f"{file}, {source}: {distinct:,} distinct questions in {total:,} problem rows; the samples of a repeated question are pooled under one "
+                f"{file}, {source}: {distinct:,} distinct questions in {total:,} problem rows; the samples of a "
+                "repeated question are pooled under one "
                 f"problem (such as {origin[source, file, example]}), so joined numbers differ from row-level ones."
             )
 
@@ -115,7 +124,8 @@ def _duplicate_responses(traces: Sequence[Trace], by_source: Any, accounts: Any,
         hit = sum(sum(c.values()) > len(c) for c in texts.values())
         if repeats:
             yield (
-                f"{source}: {_of(repeats, len(own))} responses repeat an earlier one of the same problem word for word ({_of(hit, len(texts))} problems); "
+                f"{source}: {_of(repeats, len(own))} responses repeat an earlier one of the same problem word for "
+                f"word ({_of(hit, len(texts))} problems); "
                 "they count for pass@k, and as one in clusters."
             )
         empty = [t for t in own if not t.response]
@@ -129,10 +139,14 @@ def _renumbered(
     for a in accounts:
         n = a["counts"].get("renumbered", 0)
         if n:
-            yield f"{a['path']}: {n:,} sample numbers were taken already within their source and problem and were given the next free one."
+            yield (
+                f"{a['path']}: {n:,} sample numbers were taken already within their source and problem and were "
+                "given the next free one."
+            )
         if a["counts"].get("by_id"):
             yield (
-                f"{a['path']}: no question and no prompt, so problems go by the dump's own id ({a['mapping'].get('id', 'ids')}); "
+                f"{a['path']}: no question and no prompt, so problems go by the dump's own id "
+                f"({a['mapping'].get('id', 'ids')}); "
                 "they join with another file only if the same id means the same problem there."
             )
 
@@ -144,7 +158,8 @@ def _null_answers(
         null = [t for t in own if t.meta.get("null_answer")]
         if null:
             yield (
-                f"{source}: no answer could be extracted from {_of(len(null), len(own))} responses (null in the dump, {null[0].origin}): "
+                f"{source}: no answer could be extracted from {_of(len(null), len(own))} responses (null in the "
+                f"dump, {null[0].origin}): "
                 "a failure of format counts as wrong and looks like inability."
             )
 
@@ -152,7 +167,11 @@ def _null_answers(
 def _gold(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
     kinds = Counter(type(t.meta["gold"]).__name__ for t in traces if t.meta.get("gold") is not None)
     if len(kinds) > 1:
-        yield f"Reference answers come in {len(kinds)} types ({', '.join(f'{n:,} {k}' for k, n in kinds.most_common())}); compare them as numbers or text, not as JSON."
+        yield (
+            f"Reference answers come in {len(kinds)} types "
+            f"({', '.join(f'{n:,} {k}' for k, n in kinds.most_common())}); compare them as numbers or text, not "
+            "as JSON."
+        )
     golds: dict[str, dict[str, str]] = defaultdict(dict)
     for t in traces:
         if t.meta.get("gold") is not None:
@@ -160,7 +179,10 @@ def _gold(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: flo
     unlike = [g for g in golds.values() if len(g) > 1]
     if unlike:
         (a, where), (b, _) = list(unlike[0].items())[:2]
-        yield f"{_of(len(unlike), len(golds))} problems have different reference answers in different rows ({a[:40]!r} and {b[:40]!r}, {where})."
+        yield (
+            f"{_of(len(unlike), len(golds))} problems have different reference answers in different rows "
+            f"({a[:40]!r} and {b[:40]!r}, {where})."
+        )
     drift = [
         t
         for t in traces
@@ -171,7 +193,8 @@ def _gold(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: flo
     ]
     if drift:
         yield (
-            f"{len(drift):,} answers equal the reference only after normalising ({drift[0].answer!r} and {drift[0].meta['gold']!r}, {drift[0].origin}); "
+            f"{len(drift):,} answers equal the reference only after normalising ({drift[0].answer!r} and "
+            f"{drift[0].meta['gold']!r}, {drift[0].origin}); "
             "labels are taken as the dump has them."
         )
 
@@ -197,11 +220,15 @@ def _hidden(
         if others:
             other = max(others, key=lambda s: others[s])
             yield (
-                f"{source}{where}: {_of(short, len(own))} responses have at most {SHORT} characters where {other} writes {others[other]:,.0f} (median): the reasoning "
+                f"{source}{where}: {_of(short, len(own))} responses have at most {SHORT} characters where {other} "
+                f"writes {others[other]:,.0f} (median): the reasoning "
                 "is hidden or was never written, and a perplexity of the rest says nothing about the reasoning path."
             )
         elif bare[source, group] >= len(own) / 2:
-            yield f"{source}{where}: {_of(bare[source, group], len(own))} responses hold an answer and nothing else: their perplexity says nothing about a reasoning path."
+            yield (
+                f"{source}{where}: {_of(bare[source, group], len(own))} responses hold an answer and nothing "
+                "else: their perplexity says nothing about a reasoning path."
+            )
 
 
 def _prompts(
@@ -210,7 +237,10 @@ def _prompts(
     for source, own in by_source.items():
         without = sum(t.prompt is None and t.prompt_ids is None for t in own)
         if without:
-            yield f"{source}: the prompt that the model saw is not in {_of(without, len(own))} rows (at most the bare question): scoring needs --template."
+            yield (
+                f"{source}: the prompt that the model saw is not in {_of(without, len(own))} rows (at most the "
+                "bare question): scoring needs --template."
+            )
     prompts: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for t in traces:
         if t.prompt is not None:
@@ -218,7 +248,10 @@ def _prompts(
     shared = {p: s for p, s in prompts.items() if len(s) > 1}
     unlike = [p for p, s in shared.items() if len({frozenset(x) for x in s.values()}) > 1]
     if unlike:
-        yield f"Prompts differ between sources in {_of(len(unlike), len(shared))} shared problems: each source is scored after its own prompt."
+        yield (
+            f"Prompts differ between sources in {_of(len(unlike), len(shared))} shared problems: each source is "
+            "scored after its own prompt."
+        )
     several = sum(len(x) > 1 for s in prompts.values() for x in s.values())
     if several:
         yield f"{several:,} problems have more than one prompt within a source."
@@ -236,7 +269,10 @@ def _ids(traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: A
             yield f"{source}: {_of(have, len(own))} rows have token ids; the others will be re-tokenised from text."
         undeclared = sum(t.response_logprobs is not None and t.logprobs_temperature is None for t in own)
         if undeclared:
-            yield f"{source}: {_of(undeclared, len(own))} rows have log-probabilities without the temperature they were taken at; they are not used."
+            yield (
+                f"{source}: {_of(undeclared, len(own))} rows have log-probabilities without the temperature they "
+                "were taken at; they are not used."
+            )
 
 
 def _lengths(
@@ -252,17 +288,26 @@ def _lengths(
         )
     unknown = [s for s, own in by_source.items() if all(t.finish is None for t in own)]
     if unknown:
-        yield f"Finish reasons are not recorded for {', '.join(unknown)}: a cut response can't be told from a finished one."
+        yield (
+            f"Finish reasons are not recorded for {', '.join(unknown)}: a cut response can't be told from a "
+            "finished one."
+        )
     for source, own in by_source.items():
         cut = sum(t.finish == "length" for t in own)
         if cut:
             yield f"{source}: {_of(cut, len(own))} responses ended at the token budget."
         open_ = [t for t in own if "<think>" in t.response and "</think>" not in t.response]
         if open_:
-            yield f"{source}: {_of(len(open_), len(own))} responses open <think> and never close it ({open_[0].origin}): probably cut at the token budget."
+            yield (
+                f"{source}: {_of(len(open_), len(own))} responses open <think> and never close it "
+                f"({open_[0].origin}): probably cut at the token budget."
+            )
         other = Counter(t.meta["finish_raw"] for t in own if "finish_raw" in t.meta)
         if other:
-            yield f"{source}: finish reasons other than stop and length: {', '.join(f'{k} ({n:,})' for k, n in other.most_common(4))}; kept in meta, counted as unknown."
+            yield (
+                f"{source}: finish reasons other than stop and length: "
+                f"{', '.join(f'{k} ({n:,})' for k, n in other.most_common(4))}; kept in meta, counted as unknown."
+            )
 
 
 def _samplers(
@@ -271,9 +316,18 @@ def _samplers(
     for source, own in by_source.items():
         kinds = {t.sampler for t in own}
         if len(kinds) > 1:
-            yield f"{source}: {len(kinds)} different samplers are recorded (or some rows have none); name one with --sampler {source}=T,top_p."
+            yield (
+                f"{source}: {len(kinds)} different samplers are recorded (or some rows have none); name one with "
+                f"--sampler {source}=T,top_p."
+            )
         if any(t.meta.get("greedy") for t in own):
-            yield f"{source}: decoded greedily (temperature 0), which has no sampling distribution; membership and reach can't be asked."
+            yield (
+                f"{source}: decoded greedily (temperature 0), which has no sampling distribution; membership and "
+                "reach can't be asked."
+            )
     for a in accounts:
         if a["mapping"].get("temperature") == "file name":
-            yield f"{a['path']}: the temperature comes from the file name, which does not tell top-p: give --sampler LABEL=T,top_p if it was not 1."
+            yield (
+                f"{a['path']}: the temperature comes from the file name, which does not tell top-p: give "
+                "--sampler LABEL=T,top_p if it was not 1."
+            )

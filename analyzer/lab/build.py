@@ -71,11 +71,16 @@ def train_base(folder: Path, log: Callable[[str], None]):
 
 
 def train_rlvr(folder: Path, log: Callable[[str], None]):
-    """Strict-reward GRPO from the base; the evaluation problems are never trained on."""
+    """Strict-reward GRPO from the base; the evaluation problems are never trained on. Step 100 is kept as well."""
     from analyzer.lab.grpo import GRPO, grpo
+    from analyzer.lab.train import save_model
 
     model = load_model(folder, "base")
-    return model, grpo(model, GRPO, SEEDS["rlvr"], evaluation_problems(folder), log)
+
+    def keep(step: int) -> None:
+        save_model(model, folder / "models" / f"rlvr-step{step}")
+
+    return model, grpo(model, GRPO, SEEDS["rlvr"], evaluation_problems(folder), log, keep)
 
 
 def train_distill(folder: Path, log: Callable[[str], None]):

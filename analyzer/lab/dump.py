@@ -29,15 +29,12 @@ def row(
     finish: str,
 ) -> dict:
     """One canonical row; the text is what the ids spell, and the verdict is the verifier's on that text."""
-    words = tokenizer.vocabulary()
-    offset = len(tokenizer.SPECIAL)
-    response = " ".join(words[i - offset] for i in response_ids if i >= offset)
+    response = tokenizer.decode(response_ids)
     verdict = grade(problem["prompt"], response)
-    kept = (
-        {}
-        if logprobs is None or number >= WITH_LOGPROBS
-        else {"response_logprobs": [round(value, 5) + 0.0 for value in logprobs], "logprobs_temperature": 1.0}
-    )
+    kept = {}
+    if logprobs is not None and number < WITH_LOGPROBS:
+        # + 0.0 turns -0.0 into 0.0
+        kept = {"response_logprobs": [round(value, 5) + 0.0 for value in logprobs], "logprobs_temperature": 1.0}
     return {
         "source": source,
         "problem": problem["id"],

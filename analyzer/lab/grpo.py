@@ -31,74 +31,75 @@ GRPO = {
     "clip": 1.0,
     "kinds": {"reachable": 0.80, "rare": 0.05, "impossible": 0.15},
     "reward": "correct",
+    "keep": (100,),
 }
 MICRO_BATCH = 128
 
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """(P, G) rewards -> (P, G) advantages: centred and scaled within each problem; zero where all rollouts earn the
-    same.
-    """
+    """(P, G) rewards -> (P, G) advantages: centred and scaled within each problem; zero where all earn the same."""
     return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
 
 
-def grpo(model, recipe: dict, seed: int, forbidden: set, log: Callable[[str], None]) -> dict:
+def grpo(
+    model,
+    recipe: dict,
+    seed: int,
+    forbidden: set,
+    log: Callable[[str], None],
+    keep: Callable[[int], None] | None = None,
+) -> dict:
     """Train in place. recipe["reward"] names the field of `grade` that pays: "correct" (strict) or "outcome".
 
-    `forbidden` holds problems, (sorted numbers, goal), that are never trained on. Returns what happened, with a
-    history of reward, entropy (nats per token at T=1, estimated by the surprisal of the rollouts), length, styles and
-    restating.
+    `forbidden` holds problems, (sorted numbers, goal), that are never trained on; `keep(step)` is called after every
+    step of recipe["keep"]. Returns what happened, with a history of every tenth step: mean reward, entropy (nats per
+    token at T=1, estimated by the surprisal of the rollouts), length in tokens, shares of `chain` style and restating.
     """
-    rng, generator, decoder = (
-        random.Random(seed),
-        torch.Generator().manual_seed(seed),
-        ["<pad>", "<bos>", "<eos>", *tokenizer.vocabulary()],
-    )
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe["lr"], betas=recipe["betas"], weight_decay=recipe["weight_decay"]
     )
     started, tokens, history = time.perf_counter(), 0, []
-    for step in range(recipe["steps"]):
+    for step in range(1, recipe["steps"] + 1):
         for group in optimizer.param_groups:
-            group["lr"] = recipe["lr"] * min(1.0, (step + 1) / recipe["warmup"])
-        prompts = [
-            prompt_text(*random_allowed(draw(recipe["kinds"], rng), forbidden, rng)) for _ in range(recipe["problems"])
-        ]
-        prompts = [prompt for prompt in prompts for _ in range(recipe["rollouts"])]
-        prompt_ids = [[tokenizer.BOS, *tokenizer.encode(prompt.split())] for prompt in prompts]
-        rollouts = sample(weights(model), prompt_ids, generator, new_tokens=recipe["new_tokens"])
-        texts = [" ".join(decoder[i] for i in ids if i > tokenizer.EOS) for ids, _, _ in rollouts]
-        # an unfinished response earns nothing, even when the part that is there would pass
-        rewards = torch.tensor(
-            [
-                float(finish == "stop" and grade(prompt, text)[recipe["reward"]])
-                for prompt, text, (_, _, finish) in zip(prompts, texts, rollouts)
-            ]
-        )
-        signal = advantages(rewards.view(recipe["problems"], recipe["rollouts"])).flatten()
-        rows = [(p, ids, a) for p, (ids, _, _), a in zip(prompt_ids, rollouts, signal.tolist()) if a != 0.0]
+            group["lr"] = recipe["lr"] * min(1.0, step / recipe["warmup"])
+        rows, report = collect(model, recipe, forbidden, rng, generator)
         if rows:
             update(model, optimizer, rows, recipe["clip"])
-        written = sum(len(ids) for ids, _, _ in rollouts)
-        tokens += written
-        history.append(
-            {
-                "reward": round(rewards.mean().item(), 4),
-                "entropy": round(-sum(sum(lp) for _, lp, _ in rollouts) / written, 4),
-                "length": round(written / len(rollouts), 2),
-                "chain": round(share(texts, lambda t: style_of(t) == "chain"), 4),
-                "restating": round(share(texts, restates), 4),
-            }
-        )
-        if step % 10 == 0 or step + 1 == recipe["steps"]:
-            log(f"step {step + 1}/{recipe['steps']} {history[-1]} {time.perf_counter() - started:.0f} s")
+        if keep and step in recipe["keep"]:
+            keep(step)
+        tokens += report.pop("written")
+        if step % 10 == 1 or step == recipe["steps"]:
+            history.append({"step": step, **report})
+            log(f"of {recipe['steps']}: {history[-1]} {time.perf_counter() - started:.0f} s")
     model.eval()
-    return {
-        "steps": recipe["steps"],
-        "tokens": tokens,
-        "seconds": round(time.perf_counter() - started, 1),
-        "history": history[::10] + history[-1:],
+    seconds = round(time.perf_counter() - started, 1)
+    return {"steps": recipe["steps"], "tokens": tokens, "seconds": seconds, "history": history}
+
+
+def collect(model, recipe: dict, forbidden: set, rng: random.Random, generator) -> tuple[list, dict]:
+    """One batch of graded rollouts: rows for `update`, without the problems where all earn the same, and a report."""
+    count, per = recipe["problems"], recipe["rollouts"]
+    problems = [random_allowed(draw(recipe["kinds"], rng), forbidden, rng) for _ in range(count)]
+    prompts = [prompt_text(*problem) for problem in problems for _ in range(per)]
+    prompt_ids = [[tokenizer.BOS, *tokenizer.encode(prompt.split())] for prompt in prompts]
+    rollouts = sample(weights(model), prompt_ids, generator, new_tokens=recipe["new_tokens"])
+    texts = [tokenizer.decode(ids) for ids, _, _ in rollouts]
+    rewards = torch.zeros(count * per)
+    for i, (prompt, text, (_, _, finish)) in enumerate(zip(prompts, texts, rollouts)):
+        # an unfinished response earns nothing, even when the part that is there would pass
+        rewards[i] = float(finish == "stop" and grade(prompt, text)[recipe["reward"]])
+    signal = advantages(rewards.view(count, per)).flatten().tolist()
+    written = sum(len(ids) for ids, _, _ in rollouts)
+    report = {
+        "reward": round(rewards.mean().item(), 4),
+        "entropy": round(-sum(sum(logprobs) for _, logprobs, _ in rollouts) / written, 4),
+        "length": round(written / len(rollouts), 2),
+        "chain": round(share(texts, lambda text: style_of(text) == "chain"), 4),
+        "restating": round(share(texts, restates), 4),
+        "written": written,
     }
+    return [(p, ids, a) for p, (ids, _, _), a in zip(prompt_ids, rollouts, signal) if a != 0.0], report
 
 
 def random_allowed(kind: str, forbidden: set, rng: random.Random) -> tuple[tuple[int, ...], int]:

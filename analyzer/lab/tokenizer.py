@@ -17,6 +17,7 @@ WORDS = (
     "note", "plan", "need", "undo", "check", "ok", "no", "retry", "try", "have", "say", "just", "okay",
 )  # fmt: skip
 _IDS: dict[str, int] = {}
+_WORDS: list[str] = []
 
 
 def vocabulary() -> list[str]:
@@ -34,6 +35,13 @@ def encode(words: list[str]) -> list[int]:
     if not _IDS:
         _IDS.update(word_ids())
     return [_IDS[word] for word in words]
+
+
+def decode(ids: list[int]) -> str:
+    """The text of token ids, special tokens left out. The same text as the saved tokenizer gives."""
+    if not _WORDS:
+        _WORDS.extend(vocabulary())
+    return " ".join(_WORDS[i - len(SPECIAL)] for i in ids if i >= len(SPECIAL))
 
 
 def build():

@@ -60,7 +60,8 @@ def save_model(model, folder) -> None:
     tokenizer.build().save_pretrained(folder)
     # transformers 5 writes a class name that 4 does not know; this one loads in both
     path = Path(folder) / "tokenizer_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
 
 
 def schedule(step: int, steps: int, warmup: int, floor: float) -> float:

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from analyzer import figures as drawing
-from analyzer.records import Figure, Result, Verdict, plain
+from analyzer.records import Figure, Result, Verdict, json_value
 from analyzer.report import content, html, markdown
 from analyzer.report.results import build_results, encode, in_order, relative, validate_results
 from analyzer.report.terminal import summary
 
 __all__ = ["build_results", "summary", "validate_results", "write"]
-
-META = {"version", "command"}
 
 
 def write(
@@ -32,13 +30,15 @@ def write(
     figures: Mapping[str, Mapping[str, Figure]],
     meta: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """Write the report into `directory`; returns {"results", "markdown", "html", "figures", "tables"} -> path.
+    """Write the report into `directory`; returns a path for "results.json", "report.md",
+    "index.html", "figures" and "tables".
 
     `ledger` and `sources` are those of results.json, `figures` is analysis -> figure name -> Figure. `meta` must have
-    `version` and `command` (list of words) and may have `decisions` (sentences), `left_out` (list of
-    {"analysis", "why"}), `budget`, `title`, and anything else that the methods table should show (seeds, scorers,
-    versions, samplers, date). A figure that cannot be drawn is named under "left out" instead of failing the report.
-    results.json is written last: where it stands, the report is whole.
+    `version` and `command` (list of words) and may have `decisions` and `notes` (sentences on encoding and on the
+    input), `left_out` (list of {"analysis", "why"}), `reference`, `budget`, `title`, and anything else that the methods
+    table should show (seeds, scorers, versions, samplers, date); absolute paths in it become relative. A figure that
+    cannot be drawn is named under "left out" instead of failing the report. results.json is written last: where it
+    stands, the report is whole.
     Raises AnalyzerError when results.json would break its contract.
     """
     data = build_results(
@@ -65,25 +65,22 @@ def write(
     tables: dict[str, dict[str, str]] = {}
     names = set()
     (directory / "tables").mkdir(exist_ok=True)
-    for analysis, content_ in data["analyses"].items():
-        for name, table in {"estimates": content.estimates_table(content_), **content_["tables"]}.items():
-            path = f"tables/{_file_name(analysis, name, names)}.csv"
-            drawing.write_csv(table["columns"], table["rows"], directory / path)
-            tables.setdefault(analysis, {})[name] = path
+    for analysis, found in data["analyses"].items():
+        tables[analysis] = {}
+        for name, table in {content.ALL: content.estimates_table(found), **found["tables"]}.items():
+            file = _file_name(analysis, "estimates" if name == content.ALL else name, names)
+            tables[analysis][name] = f"tables/{file}.csv"
+            drawing.write_csv(table["columns"], table["rows"], directory / "tables" / f"{file}.csv")
     meta["left_out"] = left_out
-    paths = {
-        "markdown": directory / "report.md",
-        "html": directory / "index.html",
-        "results": directory / "results.json",
-    }
-    _put(paths["markdown"], markdown.page(data, meta=meta, figures=drawn, tables=tables))
-    _put(paths["html"], html.page(data, meta=meta, figures=drawn, tables=tables))
-    _put(paths["results"], encode(data) + "\n")
+    paths = {name: directory / name for name in ("report.md", "index.html", "results.json")}
+    _put(paths["report.md"], markdown.page(data, meta=meta, figures=drawn, tables=tables))
+    _put(paths["index.html"], html.page(data, meta=meta, figures=drawn, tables=tables))
+    _put(paths["results.json"], encode(data) + "\n")
     return {**paths, "figures": directory / "figures", "tables": directory / "tables"}
 
 
 def _draw(spec: Figure, result: Result, name: str, directory: Path) -> tuple[dict[str, Any] | None, str]:
-    """The saved figure as {svg, pdf, csv (paths relative to `directory`), text, caption, width}, or None and why not."""
+    """The saved figure as {svg, pdf, csv (relative paths), text (the svg), caption, width}, or None and why not."""
     if spec.table not in result.tables:
         return None, f"it shows the table {spec.table!r}, which this run does not have"
     if result.tables[spec.table].empty:
@@ -118,7 +115,7 @@ def _plain_meta(value: Any) -> Any:
         return {str(k): _plain_meta(v) for k, v in value.items()}
     if isinstance(value, Iterable) and not hasattr(value, "dtype"):
         return [_plain_meta(v) for v in value]
-    return plain(value)
+    return json_value(value)
 
 
 def _put(path: Path, text: str) -> None:

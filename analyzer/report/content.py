@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 NONE = "–"
 APOSTROPHE = "'"
+ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
 BUDGET = 64  # the default budget k
 LONG = 400  # characters of a cell that a page shows; the csv holds all of them
 
 WORDS = {
-    "inside": "the upper bound of reach is at or below the threshold: a selection from that many reference draws could make practically all of it.",
-    "sharpened": "reach is above the threshold, on text that the reference finds likely, and nothing is flagged as novel: "
-    "probability was moved between things that the reference already does.",
+    "inside": "the upper bound of reach is at or below the threshold: a selection from that many reference draws "
+    "could make practically all of it.",
+    "sharpened": "reach is above the threshold, on text that the reference finds likely, and nothing is flagged as "
+    "novel: probability was moved between things that the reference already does.",
     "outside": "novelty is certified: some of it is out of reach of that many reference draws.",
     "undetermined": "the data decide neither way. This is not a weaker word for inside.",
 }
@@ -28,20 +31,26 @@ LEVELS = {
     "answer": "the problem solved, the answer reached",
 }
 REACH = (
-    "reach@k is the share of a source's traces that no selection from k reference draws could make, "
-    "the mean of (1 - k exp(-l))+ with l the log-ratio of the source's to the reference's probability; lost@k is the reverse."
+    "reach@k, also written E_k, is the share of a source's traces that no selection from k reference draws could make: "
+    "the mean of (1 - k exp(-l))+ with l the log-ratio of the source's to the reference's probability. "
+    "lost@k is the reverse. novel@k is the share of traces flagged at budget k."
 )
 OVERTURN = {
-    "inside": "more problems or traces whose upper bound of reach rises above the threshold, or a wrong sampler or prompt template",
+    "inside": "more problems or traces whose upper bound of reach rises above the threshold, "
+    "or a wrong sampler or prompt template",
     "sharpened": "a trace certified as novel, or a reach that falls to the threshold on further problems",
-    "outside": "a wrong sampler, template or tokenisation of {source} or {reference}, or novelty that is gone on fresh problems",
+    "outside": "a wrong sampler, template or tokenisation of {source} or {reference}, "
+    "or novelty that is gone on fresh problems",
     "undetermined": "more problems, more traces for each, or the model that produced {source}",
 }
 BRACKETS = (
     "Brackets hold 95 % intervals from resampling problems, unless the estimate's method says otherwise; "
-    f"{NONE} means no value, with its reason."
+    f"{NONE} means no value."
 )
-RAW = "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text into a spreadsheet."
+RAW = (
+    "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
+    "into a spreadsheet."
+)
 
 
 class Grid(NamedTuple):
@@ -127,27 +136,29 @@ def budget(data: Mapping[str, Any], meta: Mapping[str, Any]) -> int:
     return int(meta.get("budget") or next((v["budget"] for v in headlines(data)), BUDGET))
 
 
-def reference(data: Mapping[str, Any]) -> str:
-    """The reference's label; without verdicts the first source, or "" where there is none."""
-    return next((v["reference"] for v in data["verdicts"]), next(iter(data["sources"]), ""))
+def reference(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """The reference's label: of the verdicts, of meta, else the first source, or "" where there is none."""
+    first = next(iter(data["sources"]), "")
+    return str(next((v["reference"] for v in data["verdicts"]), meta.get("reference") or first))
+
+
+def labels(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
+    """Sources with the reference first."""
+    first = reference(data, meta)
+    return sorted(data["sources"], key=lambda label: label != first)
 
 
 def title(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    return str(meta.get("title") or f"Inside or outside the support of {reference(data) or 'the reference'}?")
+    return str(meta.get("title") or f"Inside or outside the support of {reference(data, meta) or 'the reference'}?")
 
 
 def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     """What was compared, in one line."""
-    others = [s for s in data["sources"] if s != reference(data)]
-    compared = f"{', '.join(others)} against {reference(data)}" if others else ", ".join(data["sources"])
+    first, *others = labels(data, meta) or [""]
+    compared = f"{', '.join(others)} against {first}" if others else first
     problems = max((s["problems"] for s in data["sources"].values()), default=0)
-    traces = data["ledger"]["traces"]
-    parts = [
-        compared,
-        f"{count(traces)} traces on {count(problems)} problems",
-        f"budget {k}",
-        f"analyzer {data['version']}",
-    ]
+    traces = f"{count(data['ledger']['traces'])} traces on {count(problems)} problems"
+    parts = [compared, traces, f"budget {k}", f"analyzer {data['version']}"]
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
 
 
@@ -175,35 +186,36 @@ def no_verdict(data: Mapping[str, Any]) -> str:
     return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
 
 
-def key_table(sources: Mapping[str, Any], analyses: Mapping[str, Any], budget: int) -> Grid:
-    """One row per source with the headline numbers; columns that no source has are left out."""
+def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] | None = None) -> Grid:
+    """One row per source, the reference first, with the headline numbers; a column that no source has is left out."""
+    names = labels(data, meta or {})
+    sources, analyses = [data["sources"][name] for name in names], data["analyses"]
+    last = [_last_pass(name, analyses) for name in names]
+    same = {k for k, e in last if e is not None}
+    pass_max = f"pass@{next(iter(same))}" if len(same) == 1 else "pass@max"
     wanted = {
         "median ppl": ("perplexity", "ppl.median"),
         "nats per token": ("perplexity", "nll_per_token"),
         "pass@1": ("boundary", "pass@1"),
-        "pass@max": ("boundary", None),
+        pass_max: ("boundary", None),
         f"reach@{budget}": ("support", f"reach@{budget}"),
         f"novel@{budget}": ("support", f"novel@{budget}"),
     }
-    columns: dict[str, list[str]] = {
-        "source": list(sources),
-        **{k: [count(s[k]) for s in sources.values()] for k in ("traces", "problems", "tokens")},
-        "correct": [NONE if s["correct"] is None else count(s["correct"]) for s in sources.values()],
+    mark = reference(data, meta or {})
+    columns = {
+        "source": [f"{name} (reference)" if name == mark and len(names) > 1 else name for name in names],
+        **{k: [count(s[k]) for s in sources] for k in ("traces", "problems", "correct")},
+        "tokens": [count(s["tokens"] or None) for s in sources],
     }
     notes: list[str] = []
     for name, (analysis, suffix) in wanted.items():
-        cells = []
-        for label in sources:
-            if suffix is None:
-                k, e = _last_pass(label, analyses)
-                cells.append(NONE if e is None else f"{interval(e)} (k = {k})")
-            else:
-                e = estimate(analyses, analysis, f"{label}.{suffix}")
-                cells.append(interval(e))
+        columns[name] = []
+        for label, (k, best) in zip(names, last, strict=True):
+            e = best if suffix is None else estimate(analyses, analysis, f"{label}.{suffix}")
+            columns[name].append(interval(e) + (f" (k = {k})" if e is not None and name == "pass@max" else ""))
             if e is not None and e["value"] is None:
                 notes.append(f"{label}, {name}: {e['note']}")
-        columns[name] = cells
-    kept = {name: cells for name, cells in columns.items() if name not in wanted or any(c != NONE for c in cells)}
+    kept = {name: cells for name, cells in columns.items() if any(c != NONE for c in cells)}
     return Grid(list(kept), [list(row) for row in zip(*kept.values(), strict=True)], notes)
 
 
@@ -227,7 +239,7 @@ def by_level(data: Mapping[str, Any]) -> Grid:
 
 
 def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
-    """Estimates with one row per quantity and one column per source; keys that begin with no label stand under "all"."""
+    """Estimates, one row per quantity and one column per source; keys that begin with no label stand under "all"."""
     rows: dict[str, dict[str, str]] = {}
     notes: list[str] = []
     for key, e in analysis["estimates"].items():
@@ -251,9 +263,8 @@ def estimates_table(analysis: Mapping[str, Any]) -> dict[str, Any]:
 
 def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
     """The ledger as sentences that add up."""
-    lines = [
-        f"{count(ledger['rows'])} rows read = {count(ledger['rows_used'])} used + {count(ledger['rows_rejected'])} rejected."
-    ]
+    read, used, refused = (count(ledger[k]) for k in ("rows", "rows_used", "rows_rejected"))
+    lines = [f"{read} rows read = {used} used + {refused} rejected."]
     scored, rejected = ledger["traces_scored"], ledger["traces_rejected"]
     if scored + rejected:
         lines.append(f"{count(ledger['traces'])} traces = {count(scored)} scored + {count(rejected)} not scored.")
@@ -267,10 +278,9 @@ def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
 
 
 def methods(data: Mapping[str, Any], meta: Mapping[str, Any]) -> Grid:
-    """Version, command and everything else in meta, one row each, nested keys joined by dots."""
-    rows = [["analyzer", str(data["version"])], ["command", quoted(data["command"])]]
-    skip = {"version", "command", "decisions", "left_out"}
-    for key in sorted(k for k in meta if k not in skip):
+    """Version, command and everything else in meta, one row each, nested keys joined by colons."""
+    rows = [["analyzer", str(data["version"])], ["command", shlex.join(data["command"])]]
+    for key in sorted(k for k in meta if k not in ("version", "command", "decisions", "notes", "left_out", "title")):
         rows += _flat(key, meta[key])
     for name, analysis in data["analyses"].items():
         if analysis["params"]:
@@ -279,13 +289,14 @@ def methods(data: Mapping[str, Any], meta: Mapping[str, Any]) -> Grid:
 
 
 def _flat(key: str, value: Any) -> list[list[str]]:
+    """Rows of a nested value: one per leaf of a dict, one per entry of a list of dicts."""
     if isinstance(value, Mapping) and value:
         return [row for k, v in value.items() for row in _flat(f"{key}: {k}", v)]
+    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        return [[f"{key} {i}", cell(v)] for i, v in enumerate(value, 1)]
     return [[key, cell(value)]]
 
 
-def quoted(command: Sequence[str]) -> str:
-    """A command line that a POSIX shell reads back as these words."""
-    import shlex
-
-    return shlex.join(command)
+def numeric(text: str) -> bool:
+    """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
+    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \(k = \d+\))?", text))

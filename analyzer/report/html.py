@@ -40,12 +40,12 @@ def page(
 ) -> str:
     """The whole file; `data` is the content of results.json, a figure has its svg under "text"."""
     budget = content.budget(data, meta)
-    labels = list(data["sources"])
-    key = content.key_table(data["sources"], data["analyses"], budget)
+    labels = content.labels(data, meta)
+    key = content.key_table(data, budget=budget, meta=meta)
     sections = [
         ("verdict", "Verdict", _verdicts(data)),
         ("key", "Key numbers", _grid(key) + f"<p class=note>{esc(content.BRACKETS)}</p>"),
-        ("ledger", "Ledger", _ledger(data["ledger"])),
+        ("ledger", "Ledger", _ledger(data["ledger"], meta.get("notes") or [])),
     ]
     sections += [
         (
@@ -66,15 +66,30 @@ def page(
         for i, title, text in sections
     )
     title = esc(content.title(data, meta))
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{CSP}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
-        f'<title>{title}</title>\n<link rel="icon" href="data:,">\n<style>\n{asset("report.css")}</style>\n</head>\n<body>\n'
-        f'<a class="skip" href="#main">Skip to the verdict</a>\n<header><h1>{title}</h1>\n'
-        f'<p class="sub">{esc(content.subtitle(data, meta, budget))}</p>\n'
-        f'<nav aria-label="Sections"><ul>{nav}</ul></nav></header>\n<main id="main">\n{body}</main>\n'
-        f"<script>\n{asset('report.js')}</script>\n</body>\n</html>\n"
-    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{CSP}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+{asset("report.css")}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the verdict</a>
+<header><h1>{title}</h1>
+<p class="sub">{esc(content.subtitle(data, meta, budget))}</p>
+<nav aria-label="Sections"><ul>{nav}</ul></nav></header>
+<main id="main">
+{body}</main>
+<script>
+{asset("report.js")}</script>
+</body>
+</html>
+"""
 
 
 @cache
@@ -86,17 +101,7 @@ def _verdicts(data: Mapping[str, Any]) -> str:
     heads = content.headlines(data)
     if not heads:
         return f"<p>{esc(content.no_verdict(data))}</p>"
-    cards = []
-    for v in heads:
-        word = v["verdict"]
-        reach = content.reach(data, v)
-        head = esc(content.statement(v)).replace(word.upper(), f"<strong>{word.upper()}</strong>", 1)
-        why = "".join(f"<li>{esc(w)}.</li>" for w in content.reasons(v))
-        numbers = f'<p class="reach">reach@{v["budget"]} {esc(reach)}</p>' if reach != content.NONE else ""
-        cards.append(
-            f'<article class="card {word}"><h3>{_chip(word)} <span>{esc(v["source"])}</span></h3><p class="head">{head}.</p>{numbers}'
-            f'<ul>{why}</ul><p class="needs">{esc(content.overturn(v))}</p></article>'
-        )
+    cards = "".join(_card(data, v) for v in heads)
     levels = content.by_level(data)
     rows = "".join(
         f'<tr><th scope="row">{esc(row[0])}</th>' + "".join(f"<td>{_word(c)}</td>" for c in row[1:]) + "</tr>"
@@ -106,10 +111,23 @@ def _verdicts(data: Mapping[str, Any]) -> str:
     words = "".join(f"<dt>{_chip(w)}</dt><dd>{esc(text)}</dd>" for w, text in content.WORDS.items())
     kinds = "".join(f"<dt>{esc(k)}</dt><dd>{esc(text)}</dd>" for k, text in content.LEVELS.items())
     return (
-        f'<div class="cards">{"".join(cards)}</div><h3>By level</h3>'
-        f'<div class="wide" tabindex="0" role="region" aria-label="Verdicts by level"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div class="cards">{cards}</div><h3>By level</h3>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="Verdicts by level">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f'<p class="note">Finest level first; the headline is in capitals.</p>'
         f"<details><summary>What the words mean</summary><dl>{words}{kinds}</dl><p>{esc(content.REACH)}</p></details>"
+    )
+
+
+def _card(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
+    word, reach = v["verdict"], content.reach(data, v)
+    head = esc(content.statement(v)).replace(f" is {word.upper()}", f" is <strong>{word.upper()}</strong>", 1)
+    why = "".join(f"<li>{esc(w)}.</li>" for w in content.reasons(v))
+    said = reach == content.NONE or any(w.startswith("E_") for w in v["why"])
+    numbers = "" if said else f'<p class="reach">reach@{v["budget"]} {esc(reach)}</p>'
+    return (
+        f'<article class="card {word}"><h3>{_chip(word)} <span>{esc(v["source"])}</span></h3>'
+        f'<p class="head">{head}.</p>{numbers}<ul>{why}</ul><p class="needs">{esc(content.overturn(v))}</p></article>'
     )
 
 
@@ -119,15 +137,13 @@ def _chip(word: str) -> str:
 
 def _word(text: str) -> str:
     word = text.lower()
-    return (
-        f'<span class="word {word}"><span aria-hidden="true">{MARKS[word]}</span> {text}</span>'
-        if word in MARKS
-        else esc(text)
-    )
+    if word not in MARKS:
+        return esc(text)
+    return f'<span class="word {word}"><span aria-hidden="true">{MARKS[word]}</span> {text}</span>'
 
 
-def _ledger(ledger: Mapping[str, Any]) -> str:
-    lines = "".join(f"<li>{esc(line)}</li>" for line in content.ledger_lines(ledger))
+def _ledger(ledger: Mapping[str, Any], notes: Sequence[str]) -> str:
+    lines = "".join(f"<li>{esc(line)}</li>" for line in [*content.ledger_lines(ledger), *notes])
     reasons = content.Grid(["reason", "n"], [[k, content.count(n)] for k, n in ledger["by_reason"].items()], [])
     return f"<ul>{lines}</ul>" + (_grid(reasons) if reasons.rows else "")
 
@@ -147,9 +163,9 @@ def _analysis(
         parts.append('<div class="plots">' + "".join(_figure(f, analysis) for f in figures) + "</div>")
     grid = content.pivot(analysis, labels)
     if grid.rows:
-        parts.append(_grid(grid, whole=tables["estimates"]))
+        parts.append(_grid(grid, whole=tables[content.ALL]))
         parts.append(
-            _details("Every estimate with n, method and note", content.estimates_table(analysis), tables["estimates"])
+            _details("Every estimate with n, method and note", content.estimates_table(analysis), tables[content.ALL])
         )
     rest = [t for t in analysis["tables"] if t not in shown]
     parts += [_details(f"Table: {t}", analysis["tables"][t], tables[t]) for t in rest]
@@ -157,20 +173,20 @@ def _analysis(
 
 
 def _figure(f: Mapping[str, Any], analysis: Mapping[str, Any]) -> str:
-    caption = esc(f["caption"])
-    return (
-        f'<figure class="w{f["width"]}">{inline_svg(f["text"], prefix=safe_name(f["svg"].rsplit("/", 1)[-1][:-4]), label=f["caption"])}'
-        f'<figcaption>{caption} <span class="links"><a href="{esc(f["svg"])}">svg</a> <a href="{esc(f["pdf"])}">pdf</a></span></figcaption>'
-        f"{_details('The numbers of this figure', analysis['tables'][f['table']], f['csv'])}</figure>"
-    )
+    svg = inline_svg(f["text"], prefix=f["svg"].rpartition("/")[2].removesuffix(".svg"), label=f["caption"])
+    links = f'<span class="links"><a href="{esc(f["svg"])}">svg</a> <a href="{esc(f["pdf"])}">pdf</a></span>'
+    numbers = _details("The numbers of this figure", analysis["tables"][f["table"]], f["csv"])
+    caption = f"<figcaption>{esc(f['caption'])} {links}</figcaption>"
+    return f'<figure class="w{f["width"]}">{svg}{caption}{numbers}</figure>'
 
 
 def _details(title: str, table: Mapping[str, Any], path: str) -> str:
     n = len(table["rows"])
     rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
     said = f"{ROWS} shown of {n}, the whole table in " if n > ROWS else f"{n} {'row' if n == 1 else 'rows'}, also in "
+    grid = _grid(content.Grid(list(table["columns"]), rows, []))
     return (
-        f"<details><summary>{esc(title)} <small>({n})</small></summary>{_grid(content.Grid(list(table['columns']), rows, []))}"
+        f"<details><summary>{esc(title)} <small>({n})</small></summary>{grid}"
         f'<p class="note">{said}<a href="{esc(path)}">{esc(path)}</a></p></details>'
     )
 
@@ -178,13 +194,15 @@ def _details(title: str, table: Mapping[str, Any], path: str) -> str:
 def _grid(grid: content.Grid, *, whole: str = "") -> str:
     """A table that scrolls by itself on a narrow screen; numbers to the right, text to the left."""
     shown = grid.rows[:ROWS] if whole else grid.rows
-    right = [i > 0 and all(_numeric(row[i]) for row in shown) for i in range(len(grid.columns))]
+    right = [i > 0 and all(content.numeric(row[i]) for row in shown) for i in range(len(grid.columns))]
     head = "".join(
         f'<th scope="col"{" class=r" if r else ""}>{esc(c)}</th>' for c, r in zip(grid.columns, right, strict=True)
     )
     rows = "".join(
         "<tr>"
-        + "".join(f"<td{' class=r' if r else ''}>{esc(c)}</td>" for c, r in zip(row, right, strict=True))
+        + "".join(
+            f"<td class=r>{_number(c)}</td>" if r else f"<td>{esc(c)}</td>" for c, r in zip(row, right, strict=True)
+        )
         + "</tr>\n"
         for row in shown
     )
@@ -193,7 +211,8 @@ def _grid(grid: content.Grid, *, whole: str = "") -> str:
         f"<table class=sort><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
     if len(shown) < len(grid.rows):
-        out += f'<p class="note">{len(shown)} shown of {len(grid.rows)}, the whole table in <a href="{esc(whole)}">{esc(whole)}</a></p>'
+        said = f"{len(shown)} shown of {len(grid.rows)}, the whole table in "
+        out += f'<p class="note">{said}<a href="{esc(whole)}">{esc(whole)}</a></p>'
     if grid.notes:
         notes = "".join(f"<li>{esc(n)}</li>" for n in grid.notes[:ROWS])
         out += (
@@ -203,16 +222,17 @@ def _grid(grid: content.Grid, *, whole: str = "") -> str:
     return out
 
 
-def _numeric(text: str) -> bool:
-    return text == content.NONE or bool(re.match(r"[-−+]?[\d.]", text)) and len(text) < 40
+def _number(text: str) -> str:
+    """A number with its interval on a second line, which keeps wide tables narrow."""
+    value, space, rest = esc(text).partition(" [")
+    return f"{value} <small>[{rest}</small>" if space else value
 
 
 def _methods(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     rows = "".join(f"<dt>{esc(k)}</dt><dd><code>{esc(v)}</code></dd>" for k, v in content.methods(data, meta).rows)
     decisions = "".join(f"<li>{esc(d)}</li>" for d in meta.get("decisions") or [])
-    return (
-        f"<h3>Decisions taken on the way</h3><ul>{decisions}</ul>" if decisions else ""
-    ) + f'<h3>Settings</h3><dl class=code>{rows}</dl><p class="note">{esc(content.RAW)}</p>'
+    taken = f"<h3>Decisions taken on the way</h3><ul>{decisions}</ul>" if decisions else ""
+    return f'{taken}<h3>Settings</h3><dl class="code">{rows}</dl><p class="note">{esc(content.RAW)}</p>'
 
 
 def esc(text: str) -> str:

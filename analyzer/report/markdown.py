@@ -24,12 +24,12 @@ def page(
     parts += ["## Verdict", *_verdicts(data)]
     parts += [
         "## Key numbers",
-        *_grid(content.key_table(data["sources"], data["analyses"], budget)),
+        *_grid(content.key_table(data, budget=budget, meta=meta)),
         esc(content.BRACKETS),
     ]
-    parts += ["## Ledger", *_ledger(data["ledger"])]
+    parts += ["## Ledger", *_ledger(data["ledger"], meta.get("notes") or [])]
     for name, analysis in data["analyses"].items():
-        parts += _analysis(name, analysis, list(data["sources"]), figures.get(name, []), tables.get(name, {}))
+        parts += _analysis(name, analysis, content.labels(data, meta), figures.get(name, []), tables.get(name, {}))
     parts += ["## Left out, and why"]
     parts += [_list(f"**{esc(i['analysis'])}**: {esc(i['why'])}" for i in meta["left_out"]) or "Nothing."]
     parts += ["## Methods", *_grid(content.methods(data, meta), code=True)]
@@ -50,18 +50,22 @@ def _verdicts(data: Mapping[str, Any]) -> list[str]:
     if not heads:
         return [esc(content.no_verdict(data))]
     rows = [[v["source"], v["verdict"].upper(), v["level"], str(v["budget"]), content.reach(data, v)] for v in heads]
-    parts = _grid(content.Grid(["source", "verdict", "level", "budget", "reach at the budget"], rows, []))
+    columns = ["source", "verdict", "level", "budget", "reach at the budget"]
+    sentences = []
     for v in heads:
         why = "; ".join(content.reasons(v))
-        parts.append(
-            f"- **{esc(content.statement(v))}**" + (f": {esc(why)}" if why else "") + f". {esc(content.overturn(v))}"
-        )
-    parts[1:] = ["\n".join(parts[1:])]
-    return [*parts, "By level (the headline in capitals):", *_grid(content.by_level(data))]
+        said = f"**{esc(content.statement(v))}**" + (f": {esc(why)}" if why else "")
+        sentences.append(f"{said}. {esc(content.overturn(v))}")
+    return [
+        *_grid(content.Grid(columns, rows, [])),
+        _list(sentences),
+        "By level (the headline in capitals):",
+        *_grid(content.by_level(data)),
+    ]
 
 
-def _ledger(ledger: Mapping[str, Any]) -> list[str]:
-    parts = [_list(esc(line) for line in content.ledger_lines(ledger))]
+def _ledger(ledger: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
+    parts = [_list(esc(line) for line in [*content.ledger_lines(ledger), *notes])]
     if ledger["by_reason"]:
         parts += _grid(
             content.Grid(["reason", "n"], [[k, content.count(n)] for k, n in ledger["by_reason"].items()], [])
@@ -80,17 +84,17 @@ def _analysis(
     parts.append(_list(esc(n) for n in analysis["notes"]))
     grid = content.pivot(analysis, labels)
     if grid.rows:
-        parts += _grid(grid, whole=tables["estimates"])
+        parts += _grid(grid, whole=tables[content.ALL])
     for f in figures:
         parts.append(f"![{esc(f['caption'])}]({f['svg']})")
         parts.append(f"{esc(f['caption'])} ([pdf]({f['pdf']}), [csv]({f['csv']}))")
     links = [
         f"[{esc(t)}]({path}) ({len(analysis['tables'][t]['rows'])} rows)"
         for t, path in tables.items()
-        if t != "estimates"
+        if t != content.ALL
     ]
     if tables:
-        links.insert(0, f"[estimates]({tables['estimates']}) (with n, method and notes)")
+        links.insert(0, f"[estimates]({tables[content.ALL]}) (with n, method and notes)")
         parts.append("Tables: " + ", ".join(links) + ".")
     return parts
 
@@ -102,7 +106,8 @@ def _grid(grid: content.Grid, *, whole: str = "", code: bool = False) -> list[st
         return "| " + " | ".join(cells) + " |"
 
     shown = grid.rows[:ROWS] if whole else grid.rows
-    out = [line([esc(c) for c in grid.columns]), line(["---"] + ["---" if code else "---:"] * (len(grid.columns) - 1))]
+    right = [i > 0 and not code and all(content.numeric(row[i]) for row in shown) for i in range(len(grid.columns))]
+    out = [line([esc(c) for c in grid.columns]), line(["---:" if r else "---" for r in right])]
     out += [line([esc(row[0]), *(_code(c) if code else esc(c) for c in row[1:])]) for row in shown]
     parts = ["\n".join(out)]
     if len(shown) < len(grid.rows):

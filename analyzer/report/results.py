@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyzer.errors import AnalyzerError
-from analyzer.records import LEVELS, WORDS, Result, Verdict, plain
+from analyzer.records import LEVELS, WORDS, Result, Verdict, json_value
 
 SCHEMA = 1
 ORDER = ("perplexity", "support", "boundary", "clusters", "tokens")  # of the page; further analyses follow by name
@@ -62,17 +62,17 @@ def relative(argument: str) -> str:
 
 
 def _count(value: Any) -> Any:
-    value = plain(value)
+    value = json_value(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _analysis(result: Result) -> dict[str, Any]:
     out = result.as_json()
-    return {**out, "params": plain(out["params"]), "notes": list(map(str, out["notes"]))}
+    return {**out, "params": json_value(out["params"]), "notes": list(map(str, out["notes"]))}
 
 
 def validate_results(data: Mapping[str, Any]) -> None:
-    """Check the contract of results.json; raises AnalyzerError that lists every breach, each with its place and value."""
+    """Check the contract of results.json; raises AnalyzerError with every breach, its place and value."""
     wrong: list[str] = []
     for name in ("schema", "version", "command", "ledger", "sources", "verdicts", "analyses"):
         if name not in data:
@@ -109,10 +109,9 @@ def _wrong_ledger(ledger: Mapping[str, Any]) -> list[str]:
         wrong.append("ledger.by_reason is missing")
     if wrong:
         return wrong
-    if ledger["rows"] != ledger["rows_used"] + ledger["rows_rejected"]:
-        wrong.append(
-            f"ledger.rows is {ledger['rows']}, but rows_used + rows_rejected is {ledger['rows_used'] + ledger['rows_rejected']}"
-        )
+    read = ledger["rows_used"] + ledger["rows_rejected"]
+    if ledger["rows"] != read:
+        wrong.append(f"ledger.rows is {ledger['rows']}, but rows_used + rows_rejected is {read}")
     scored = ledger["traces_scored"] + ledger["traces_rejected"]  # both 0: no model was given
     if scored and ledger["traces"] != scored:
         wrong.append(f"ledger.traces is {ledger['traces']}, but traces_scored + traces_rejected is {scored}")

@@ -1,62 +1,161 @@
-"""The summary that the command line prints: verdict per source, key numbers, ledger, where the report lies."""
+"""Text for the terminal: the summary of a report, the tables of analyses, one trace with its surprisals.
+
+Text from dumps could carry terminal escapes: control characters become U+FFFD. Nothing is printed here.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.records import Result, Verdict
+from analyzer.records import Result, Trace
 from analyzer.report import content
 
-COLORS = {"inside": "32", "sharpened": "34", "outside": "31", "undetermined": "33"}
+WORD_COLORS = {"inside": "32", "sharpened": "34", "outside": "31", "undetermined": "33"}
+STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
+ROWS, CHARS, WORST = 20, 60, 10
 
 
-def summary(
-    verdicts: Sequence[Verdict],
-    ledger: Mapping[str, Any],
-    *,
-    results: Mapping[str, Result],
-    sources: Mapping[str, Mapping[str, Any]],
-    report: str = "",
-    left_out: Sequence[Mapping[str, str]] = (),
-    budget: int | None = None,
-    color: bool = False,
-) -> str:
-    """Lines without a trailing newline. `report` is the path to name at the end; `budget` defaults to the verdicts'.
-
-    Control characters in labels and reasons (a dump could carry terminal escapes) become U+FFFD.
-    """
-    heads = [v.as_json() for v in verdicts if v.headline]
+def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
+    """Verdict per source in one line, key numbers, ledger, where the report lies; `data` is that of results.json."""
     lines: list[str] = []
+    heads = content.headlines(data)
     for v in heads:
         word = v["verdict"].upper()
-        head = clean(content.statement(v))
-        if color:
-            head = head.replace(word, f"\x1b[1;{COLORS[v['verdict']]}m{word}\x1b[0m", 1)
         why = content.reasons(v)
+        head = clean(content.statement(v))
+        if colour:
+            head = head.replace(f" is {word}", f" is \x1b[1;{WORD_COLORS[v['verdict']]}m{word}\x1b[0m", 1)
         lines.append(head + (f": {clean(why[0])}" if why else "") + ".")
     if not heads:
-        lines.append(clean(content.no_verdict({"sources": sources})))
-    k = budget or (heads[0]["budget"] if heads else content.BUDGET)
-    analyses = {
-        name: {"estimates": {key: e.as_json() for key, e in r.estimates.items()}} for name, r in results.items()
-    }
-    grid = content.key_table(sources, analyses, k)
-    lines += ["", *_columns([grid.columns, *grid.rows]), ""]
-    lines += content.ledger_lines(ledger)
-    lines += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
-    return "\n".join([*lines, f"Report: {report}"] if report else lines)
+        lines.append(clean(content.no_verdict(data)))
+    budget = content.budget(data, {})
+    lines += ["", *_columns(_narrow(content.key_table(data, budget=budget)), chars=None), ""]
+    lines += content.ledger_lines(data["ledger"])
+    if directory:
+        lines.append(f"Report: {directory.rstrip('/')}/index.html (and report.md, results.json, figures/, tables/)")
+    return "\n".join(lines)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [[clean(c) for c in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
+def _narrow(grid: content.Grid) -> content.Grid:
+    """Fewer columns, and intervals only where the verdict hangs on them; the report has the rest."""
+    kept = [i for i, c in enumerate(grid.columns) if c not in ("problems", "correct", "tokens", "nats per token")]
+
+    def short(i: int, text: str) -> str:
+        return text if grid.columns[i].startswith(("reach", "novel")) else re.sub(r" \[[^]]*\]$", "", text)
+
+    rows = [[row[0], *(short(i, row[i]) for i in kept if i)] for row in grid.rows]
+    return content.Grid([grid.columns[i] for i in kept], rows, grid.notes)
+
+
+def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]]) -> str:
+    """Every estimate and the first rows of every table of `results`, then what was left out and why."""
+    parts: list[str] = []
+    for name, result in results.items():
+        data = result.as_json()
+        parts.append(f"{name.upper()}: {clean(data['question'])}")
+        if data["estimates"]:
+            labels = sorted({key.partition(".")[0] for key in data["estimates"]})
+            labels = _labels(data, labels)
+            grid = content.pivot(data, labels)
+            parts.append("\n".join(_columns(grid)))
+            if grid.notes:
+                parts.append("\n".join(clean(f"{content.NONE} {note}") for note in grid.notes[:ROWS]))
+        for key, table in data["tables"].items():
+            n = len(table["rows"])
+            rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
+            head = f"{key} ({n} {'row' if n == 1 else 'rows'}" + (f", first {ROWS} shown)" if n > ROWS else ")")
+            parts.append("\n".join([clean(head), *_columns(content.Grid(table["columns"], rows, []))]))
+        parts += [clean(note) for note in data["notes"]]
+    parts += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
+    return "\n\n".join(parts)
+
+
+def _labels(data: Mapping[str, Any], found: Sequence[str]) -> list[str]:
+    """Sources as the tables of the result name them (a label may hold a dot), else what stands before the first dot."""
+    for table in data["tables"].values():
+        if "source" in table["columns"]:
+            at = table["columns"].index("source")
+            named = list(dict.fromkeys(str(row[at]) for row in table["rows"]))
+            return named + [s for s in found if not any(n == s or n.startswith(f"{s}.") for n in named)]
+    return list(found)
+
+
+def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
+    """The response with its surprising tokens set off, then the most surprising ones as a table.
+
+    row: token columns under one model as arrays [T] (logprob in nats, rank from 1, entropy in nats, token, offset).
+    With colour a token's background says its surprisal; without, tokens of 3 nats or more stand in ⟦ ⟧.
+    """
+    surprisal = [-float(x) for x in row["logprob"]]
+    pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
+    total, n = sum(surprisal), len(surprisal)
+    facts = [
+        f"{n} tokens",
+        f"{total:.1f} nats",
+        f"{total / n:.3f} nats per token" if n else "",
+        {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
+        f"finish {item.finish}" if item.finish else "",
+        f"answer {item.answer}" if item.answer else "",
     ]
+    text = "".join(_mark(piece, s, colour) for piece, s in zip(pieces, surprisal, strict=True))
+    worst = sorted(range(n), key=lambda i: -surprisal[i])[:WORST]
+    rows = [
+        [str(i), f"{surprisal[i]:.2f}", str(int(row["rank"][i])), f"{float(row['entropy'][i]):.2f}", repr(pieces[i])]
+        for i in worst
+    ]
+    grid = content.Grid(["position", "nats", "rank", "entropy", "token"], rows, [])
+    legend = "background: from 1, 3 and 6 nats" if colour else "⟦ ⟧: 3 nats or more"
+    return "\n".join(
+        [
+            clean(f"{item.key}: " + ", ".join(f for f in facts if f)),
+            "",
+            text,
+            "",
+            f"Most surprising ({legend}):",
+            *_columns(grid),
+        ]
+    )
+
+
+def _pieces(text: str, offsets: Sequence[int], ids: Sequence[int]) -> list[str]:
+    """The text of each token; its id where the offsets are not known."""
+    bounds = [*offsets, len(text)]
+    if any(a < 0 or a > b for a, b in zip(bounds, bounds[1:], strict=False)):
+        return [f"<{i}>" for i in ids]
+    return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def _mark(piece: str, surprisal: float, colour: bool) -> str:
+    shown = re.sub(r"[^\S\n\t]|[^\n\t]", lambda m: m[0] if m[0] == " " else clean(m[0]), piece)
+    style = next((s for limit, s in STEPS if surprisal >= limit), None)
+    if colour:
+        return shown if style is None else f"\x1b[{style}m{shown}\x1b[0m"
+    return f"⟦{shown}⟧" if surprisal >= 3 and shown else shown
+
+
+def _columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
+    """Lines of aligned cells, the first column to the left, numbers to the right; `chars` cuts a long cell."""
+    rows = [
+        [clean(c) if chars is None or len(c) <= chars else clean(c[: chars - 1]) + "…" for c in row]
+        for row in [grid.columns, *grid.rows]
+    ]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    right = [i > 0 and all(content.numeric(row[i]) for row in rows[1:]) for i in range(len(widths))]
+
+    def fill(text: str, i: int) -> str:
+        gap = " " * (widths[i] - _width(text))
+        return gap + text if right[i] else text + gap
+
+    return ["  ".join(fill(c, i) for i, c in enumerate(row)).rstrip() for row in rows]
+
+
+def _width(text: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def clean(text: str) -> str:
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", "\N{REPLACEMENT CHARACTER}", text)
+    """No control characters, no line breaks, no change of writing direction."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", "\N{REPLACEMENT CHARACTER}", text)

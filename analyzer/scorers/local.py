@@ -19,7 +19,7 @@ from analyzer.scorers.encode import Encoded
 
 ROW_BLOCK = 512
 LOGIT_CELLS = 1 << 24  # at most this many float32 logits at once (64 MiB), so large vocabularies take fewer rows
-TOKEN_BUDGET = 8192  # padded tokens per batch
+TOKEN_BUDGET = 4096  # padded tokens per batch; larger batches leave the caches of a CPU core and were slower there
 PROBE_TOLERANCE = 1e-4  # nats
 POOL = 4096  # traces sorted by length together
 

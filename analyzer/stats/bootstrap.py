@@ -52,7 +52,9 @@ def by_problem(values_N: np.ndarray, problem_N: np.ndarray) -> tuple[np.ndarray,
     return np.bincount(index, weights=values_N[keep]), np.bincount(index)
 
 
-def mean(values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, seed: int = 0, alpha: float = ALPHA) -> Interval:
+def mean(
+    values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, seed: int = 0, alpha: float = ALPHA
+) -> Interval:
     """Mean over traces, interval by resampling problems (a ratio of sums, so unequal trace counts are allowed).
 
     NaN values are left out. With one problem there is no interval: low and high are NaN.
@@ -101,7 +103,9 @@ def share_upper(events: float, n: float, *, alpha: float = ALPHA) -> float:
     return 1.0 if events >= n else float(beta.ppf(1 - alpha, events + 1, n - events))
 
 
-def rate(values_N: np.ndarray, problem_N: np.ndarray, *, like: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0) -> Interval:
+def rate(
+    values_N: np.ndarray, problem_N: np.ndarray, *, like: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0
+) -> Interval:
     """Mean of values in [0, 1] with an interval that stays honest when hardly any value is off 0 (or off 1).
 
     Percentile bootstrap over problems. Where fewer than FEW problems hold a value above 0, the upper end is raised to
@@ -118,7 +122,9 @@ def rate(values_N: np.ndarray, problem_N: np.ndarray, *, like: np.ndarray | None
         return out
     keep = ~np.isnan(values_N)
     values, problem = values_N[keep], problem_N[keep]
-    effect = max([design_effect(values, problem)] + ([] if like is None else [design_effect(np.asarray(like)[keep], problem)]))
+    effect = max(
+        [design_effect(values, problem)] + ([] if like is None else [design_effect(np.asarray(like)[keep], problem)])
+    )
     n = max(out.n / effect, 1.0)
     low, high, method = out.low, out.high, out.method
     if len(np.unique(problem[values > 0])) < FEW:

@@ -24,7 +24,9 @@ def _moments(reference_N: np.ndarray, index_N: np.ndarray, m: int) -> tuple[np.n
     return n_P, mean_P, np.bincount(index_N[keep], weights=deviation_N**2, minlength=m)
 
 
-def standardise(reference_N: np.ndarray, problem_N: np.ndarray, test_M: np.ndarray, test_problem_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardise(
+    reference_N: np.ndarray, problem_N: np.ndarray, test_M: np.ndarray, test_problem_M: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores in units of the problem's own base spread: leave-one-out for the base, plain for the test traces.
 
     Returns float [N] and [M]. NaN where the problem has fewer than LEAST base values or where they do not vary.

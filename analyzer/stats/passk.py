@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 
 BINS = ("0", *(f"({j / 10:g}, {(j + 1) / 10:g}]" for j in range(9)), "(0.9, 1)", "1")
 
@@ -18,16 +17,24 @@ def pass_at_k(n_P: np.ndarray, c_P: np.ndarray, k_K: np.ndarray) -> np.ndarray:
     """Unbiased pass@k = 1 - C(n - c, k) / C(n, k) of every problem and budget: float [P, K]; NaN where n < k.
 
     n_P draws and c_P correct ones, integers; k_K integers >= 1. Not 1 - (1 - c/n)^k, which underestimates (it is
-    concave in c). Error of the log-gamma form: below 5e-13 at n = 1024. Raises ValueError for impossible counts.
+    concave in c). Chen's product form, error below 1e-13 at n = 1024. Raises ValueError for impossible counts.
     """
-    n, c = np.asarray(n_P)[:, None], np.asarray(c_P)[:, None]
-    k = np.atleast_1d(np.asarray(k_K))[None, :]
-    if n.size and ((c > n).any() or (c < 0).any() or (k < 1).any()):
-        raise ValueError(f"pass@k needs 0 <= c <= n and k >= 1; got c up to {c.max()}, n from {n.min()}, k from {k.min()}")
-    z = n - c
-    safe = np.maximum(z - k, 0)
-    log_miss = gammaln(z + 1) - gammaln(safe + 1) - gammaln(n + 1) + gammaln(np.maximum(n - k, 0) + 1)
-    return np.where(n < k, np.nan, np.where(z < k, 1.0, np.where(c == 0, 0.0, -np.expm1(np.minimum(log_miss, 0.0)))))
+    n, c, k_K = (
+        np.asarray(n_P, dtype=np.int64),
+        np.asarray(c_P, dtype=np.int64),
+        np.atleast_1d(np.asarray(k_K, dtype=np.int64)),
+    )
+    if n.size and ((c > n).any() or (c < 0).any() or (k_K < 1).any()):
+        raise ValueError(
+            f"pass@k needs 0 <= c <= n and k >= 1; got c up to {c.max()}, n from {n.min()}, k from {k_K.min()}"
+        )
+    out = np.empty((len(n), len(k_K)))
+    i = np.arange(1, (n.max() if n.size else 0) + 1)
+    for j, k in enumerate(k_K):
+        # log of prod_{i=1..N} (1 - k/i), factors with i <= k left out: they occur only where n - c < k
+        log_miss = np.concatenate([[0.0], np.cumsum(np.log1p(-k / np.maximum(i, k + 1)) * (i > k))])
+        out[:, j] = np.where(n < k, np.nan, np.where(n - c < k, 1.0, -np.expm1(log_miss[n] - log_miss[n - c])))
+    return np.maximum(out, 0.0)
 
 
 def budgets(n_P: np.ndarray, *, share: float = 0.9) -> np.ndarray:
@@ -36,7 +43,11 @@ def budgets(n_P: np.ndarray, *, share: float = 0.9) -> np.ndarray:
     if len(n_P) == 0 or n_P[0] < 1:
         return np.zeros(0, dtype=int)
     last = int(n_P[int(np.ceil(share * len(n_P))) - 1])
-    return np.unique([*(2 ** np.arange(int(np.log2(last)) + 1)), last]).astype(int) if last >= 1 else np.zeros(0, dtype=int)
+    return (
+        np.unique([*(2 ** np.arange(int(np.log2(last)) + 1)), last]).astype(int)
+        if last >= 1
+        else np.zeros(0, dtype=int)
+    )
 
 
 def histogram(n_P: np.ndarray, c_P: np.ndarray) -> np.ndarray:
@@ -94,7 +105,7 @@ def crossover(k_K: np.ndarray, difference_BK: np.ndarray) -> np.ndarray:
     """
     d = np.atleast_2d(np.asarray(difference_BK, dtype=float))
     log_k = np.log(np.asarray(k_K, dtype=float))
-    lost = d <= 0
+    lost = d <= 1e-12  # meeting counts, and equal curves differ by rounding
     j = np.maximum(lost.argmax(axis=1), 1)
     if d.shape[1] < 2:
         return np.where(lost[:, 0], np.nan, np.inf)

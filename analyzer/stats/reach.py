@@ -34,7 +34,14 @@ def coverage(log_ratio_N: np.ndarray, k: float) -> float:
     return float((log_ratio_N[known] >= np.log(k)).mean()) if known.any() else np.nan
 
 
-def curve(log_ratio_N: np.ndarray, problem_N: np.ndarray, budgets: tuple[int, ...] = BUDGETS, *, draws: int = DRAWS, seed: int = 0) -> dict[int, Interval]:
+def curve(
+    log_ratio_N: np.ndarray,
+    problem_N: np.ndarray,
+    budgets: tuple[int, ...] = BUDGETS,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[int, Interval]:
     """E_k with its interval for every budget.
 
     Where the terms at k are (nearly) all zero, the clustering that widens the exact bound is measured on the terms at

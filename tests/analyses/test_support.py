@@ -34,14 +34,30 @@ def _rows(model: str, source: str, tokens: np.ndarray, log_p: np.ndarray, log_s:
     s = -np.take_along_axis(log_p[:, None, :], tokens.reshape(len(p), 1, -1), axis=2).reshape(tokens.shape)
     total, ordered = s.sum(2), np.sort(s, axis=2)
     window = np.lib.stride_tricks.sliding_window_view(s, 4, axis=2).mean(3).max(2)
-    frame = pd.DataFrame({
-        "model": model, "key": [f"{source}/p{a:02d}/{b}" for a, b in zip(problem, sample, strict=True)], "source": source,
-        "problem": [f"p{a:02d}" for a in problem], "step": pd.array([None] * len(problem), dtype="Int64"), "sample": sample,
-        "correct": pd.array([None] * len(problem), dtype="boolean"), "finish": "stop", "group": np.where(problem < 12, "easy", "hard"),
-        "n_tokens": LENGTH, "logprob": -total.ravel(), "logprob_s": log_s.ravel(), "exits": np.isneginf(log_s).ravel().astype(float),
-        "first_exit": -1, "near_boundary": 0, "log_e": (0.5 * (total - LENGTH * renyi[:, None])).ravel(),
-        "excess_z": ((total - LENGTH * entropy[:, None]) / np.sqrt(LENGTH * variance)[:, None]).ravel(),
-        "nll_masked_mean": (total / LENGTH).ravel(), "window_max_masked": window.ravel(), "cvar20_masked": ordered[:, :, -3:].mean(2).ravel()})
+    frame = pd.DataFrame(
+        {
+            "model": model,
+            "key": [f"{source}/p{a:02d}/{b}" for a, b in zip(problem, sample, strict=True)],
+            "source": source,
+            "problem": [f"p{a:02d}" for a in problem],
+            "step": pd.array([None] * len(problem), dtype="Int64"),
+            "sample": sample,
+            "correct": pd.array([None] * len(problem), dtype="boolean"),
+            "finish": "stop",
+            "group": np.where(problem < 12, "easy", "hard"),
+            "n_tokens": LENGTH,
+            "logprob": -total.ravel(),
+            "logprob_s": log_s.ravel(),
+            "exits": np.isneginf(log_s).ravel().astype(float),
+            "first_exit": -1,
+            "near_boundary": 0,
+            "log_e": (0.5 * (total - LENGTH * renyi[:, None])).ravel(),
+            "excess_z": ((total - LENGTH * entropy[:, None]) / np.sqrt(LENGTH * variance)[:, None]).ravel(),
+            "nll_masked_mean": (total / LENGTH).ravel(),
+            "window_max_masked": window.ravel(),
+            "cvar20_masked": ordered[:, :, -3:].mean(2).ravel(),
+        }
+    )
     return frame
 
 
@@ -57,21 +73,43 @@ def make_world(seed: int = 0) -> Tables:
         return (log_p[:, None, None, :] + gumbel).argmax(-1)
 
     def logp(log_p: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(log_p[:, None, :], tokens.reshape(PROBLEMS, 1, -1), axis=2).reshape(tokens.shape).sum(2)
+        return (
+            np.take_along_axis(log_p[:, None, :], tokens.reshape(PROBLEMS, 1, -1), axis=2).reshape(tokens.shape).sum(2)
+        )
 
     models = {"cool": _log_softmax(logits / 0.8), "rlvr": _log_softmax(logits / 0.3)}
-    tokens = {"base": draw(base), "again": draw(base), "cool": draw(models["cool"]), "rlvr": draw(models["rlvr"]), "teacher": draw(foreign)}
+    tokens = {
+        "base": draw(base),
+        "again": draw(base),
+        "cool": draw(models["cool"]),
+        "rlvr": draw(models["rlvr"]),
+        "teacher": draw(foreign),
+    }
     tokens["distill"] = np.where(rng.random((PROBLEMS, SAMPLES, 1)) < 0.5, draw(foreign), draw(base))
     frames = [_rows("base", s, t, base, logp(base, t)) for s, t in tokens.items()]
-    for source in ("cool", "rlvr"):  # the policy of cool is the base at T=.8: at T=1 it is the base; rlvr's policy is sharp by itself
+    for source in (
+        "cool",
+        "rlvr",
+    ):  # the policy of cool is the base at T=.8: at T=1 it is the base; rlvr's policy is sharp by itself
         at_one = base if source == "cool" else models["rlvr"]
-        frames += [_rows(f"policy-{source}", s, tokens[s], at_one, logp(models[source], tokens[s])) for s in (source, "base")]
-    mixture = {s: np.logaddexp(np.log(0.5) + logp(base, tokens[s]), np.log(0.5) + logp(foreign, tokens[s])) for s in ("distill", "base")}
+        frames += [
+            _rows(f"policy-{source}", s, tokens[s], at_one, logp(models[source], tokens[s])) for s in (source, "base")
+        ]
+    mixture = {
+        s: np.logaddexp(np.log(0.5) + logp(base, tokens[s]), np.log(0.5) + logp(foreign, tokens[s]))
+        for s in ("distill", "base")
+    }
     frames += [_rows("policy-distill", s, tokens[s], base, m).assign(logprob=m.ravel()) for s, m in mixture.items()]
     scores = pd.concat(frames, ignore_index=True)
     traces = scores[scores["model"] == "base"].drop(columns="model")
     samplers = {"base": Sampler(), "again": Sampler(), "cool": Sampler(0.8), "rlvr": Sampler(), "distill": Sampler()}
-    policies = {"base": "base", "again": "base", "cool": "policy-cool", "rlvr": "policy-rlvr", "distill": "policy-distill"}
+    policies = {
+        "base": "base",
+        "again": "base",
+        "cool": "policy-cool",
+        "rlvr": "policy-rlvr",
+        "distill": "policy-distill",
+    }
     return Tables(traces, scores, lambda model, columns: iter(()), "base", "base", policies, samplers)
 
 
@@ -86,8 +124,258 @@ def result(world: Tables):
 
 
 def words(result, sources=("again", "cool", "rlvr", "distill", "teacher")) -> dict[str, str]:
-    return {v.source: v.word for v in decide({"support": result}, sources=list(sources), reference="base") if v.level == "sequence"}
+    return {
+        v.source: v.word
+        for v in decide({"support": result}, sources=list(sources), reference="base")
+        if v.level == "sequence"
+    }
 
 
 def test_every_word_of_the_known_world(result):
-    assert words(result) == {"again": "inside", "cool": "inside", "rlvr": "sharpened", "distill": "outside", "teacher": "outside"}
+    assert words(result) == {
+        "again": "inside",
+        "cool": "inside",
+        "rlvr": "sharpened",
+        "distill": "outside",
+        "teacher": "outside",
+    }
+
+
+def changed(world: Tables, mask_on: str, change) -> Tables:
+    """The world with the rows of one source (any model) passed through `change`."""
+    mine = world.scores["source"] == mask_on
+    parts = [world.scores[~mine], change(world.scores[mine].copy())]
+    return replace(world, scores=pd.concat(parts, ignore_index=True))
+
+
+def test_reach_is_the_mean_of_the_definition(world, result):
+    q = world.scores[world.scores["model"] == "policy-rlvr"].set_index("key")
+    p = world.scores[(world.scores["model"] == "base") & (world.scores["source"] == "rlvr")].set_index("key")
+    ratio = (q["logprob_s"].reindex(p.index) - p["logprob"]).to_numpy()
+    for k in (1, 16, 64, 4096):
+        assert result.estimates[f"rlvr.reach@{k}"].value == pytest.approx(
+            np.mean(np.maximum(0, 1 - k * np.exp(-ratio)))
+        )
+    back = world.scores[world.scores["source"] == "base"].set_index(["model", "key"])
+    lost = back.loc["base", "logprob_s"] - back.loc["policy-rlvr", "logprob"]
+    assert result.estimates["rlvr.lost@64"].value == pytest.approx(np.mean(np.maximum(0, 1 - 64 * np.exp(-lost))))
+
+
+def test_reach_tells_the_worlds_apart(result):
+    value = {k: e.value for k, e in result.estimates.items()}
+    assert value["again.reach@64"] == 0 and value["cool.reach@64"] == 0 and value["cool.reach@4"] < 0.05
+    assert value["rlvr.reach@64"] > 0.2 > value["rlvr.reach@4096"]  # sharpening is used up by a larger budget
+    # a plateau at the mixture weight: 768 traces, sd of the share .018
+    assert value["distill.reach@4096"] == pytest.approx(0.5, abs=0.07) and value["distill.reach@16"] == pytest.approx(
+        0.5, abs=0.07
+    )
+    assert value["distill.lost@64"] == 0 and value["rlvr.lost@64"] > 0.5  # rlvr forgot, distill did not
+
+
+def test_every_curve_falls_with_k(result):
+    for name in ("reach", "reach_sampler", "lost"):
+        for _, part in result.tables[name].dropna(subset=["share"]).groupby("source"):
+            assert (np.diff(part["share"]) <= 1e-12).all() and (np.diff(part["k"]) > 0).all()
+            assert (part["low"] <= part["share"]).all() and (part["share"] <= part["high"]).all()
+
+
+def test_tables_and_estimates_carry_their_n(result):
+    for name, estimate in result.estimates.items():
+        assert estimate.note if math.isnan(estimate.value) else (estimate.n > 0 and estimate.method), name
+    assert set(result.tables) == {
+        "reach",
+        "reach_sampler",
+        "lost",
+        "novel",
+        "membership",
+        "evidence",
+        "plane_counts",
+        "plane",
+        "top",
+    }
+    counts = result.tables["plane_counts"].set_index("source")
+    regions = ["sharpened", "novel_side", "within_reach", "base_tail", "log_ratio_unknown"]
+    assert (counts[regions].sum(axis=1) == counts["n"]).all() and counts.loc[
+        "teacher", "log_ratio_unknown"
+    ] == PROBLEMS * SAMPLES
+    assert (
+        counts.loc["rlvr", "sharpened"] > 300
+        and counts.loc["rlvr", "novel_side"] < 10
+        and counts.loc["distill", "novel_side"] > 300
+    )
+
+
+def test_flags_are_on_the_foreign_traces(result):
+    novel = result.tables["novel"].set_index(["source", "test", "k"])["share"]
+    for test in ("e-value", "conformal"):
+        assert novel["distill", test, 1] == pytest.approx(0.5, abs=0.07) and novel["teacher", test, 4] == 1
+        assert novel["base (A/A)", test, 1] <= 0.01 and novel["rlvr", test, 1] == 0
+    top = result.tables["top"]
+    assert (
+        set(top["source"]) == {"distill", "teacher"}
+        and (top["log_ratio"].dropna() > math.log(64)).all()
+        and (top["p"] < 0.01).all()
+    )
+
+
+def test_without_log_q_nothing_is_inside_or_sharpened(world):
+    blind = replace(world, policies={"base": "base"})
+    result = support.run(blind, draws=200)
+    assert words(result) == {
+        "again": "undetermined",
+        "cool": "undetermined",
+        "rlvr": "undetermined",
+        "distill": "outside",
+        "teacher": "outside",
+    }
+    assert (
+        result.estimates["cool.reach@64"].note == "the model that produced cool is not known; give --policy cool=MODEL"
+    )
+    needs = {
+        v.source: v.needs
+        for v in decide({"support": result}, sources=["cool"], reference="base")
+        if v.level == "sequence"
+    }
+    assert needs["cool"] == "--policy cool=MODEL (log q decides between inside and sharpened)"
+
+
+def test_unknown_sampler_is_named(world):
+    result = support.run(
+        replace(world, samplers={s: v for s, v in world.samplers.items() if s not in ("rlvr", "base")}), draws=100
+    )
+    want = "the sampler of rlvr is not known; give --sampler rlvr=T[,top_p[,top_k[,min_p]]]"
+    assert result.estimates["rlvr.reach@64"].note == want and result.estimates["rlvr.sampler_inside"].note == want
+    assert "sampler of base is not known" in result.estimates["distill.lost@64"].note
+    assert math.isfinite(result.estimates["distill.reach@64"].value)
+
+
+def test_membership_counts_exits(world):
+    def cut(frame: pd.DataFrame) -> pd.DataFrame:
+        hit = (frame["sample"] < 8) & (frame["model"] == "base")
+        return frame.assign(
+            exits=np.where(hit, 2.0, frame["exits"]),
+            first_exit=np.where(hit, 5, -1),
+            logprob_s=np.where(hit, -np.inf, frame["logprob_s"]),
+        )
+
+    truncated = replace(changed(world, "rlvr", cut), samplers=world.samplers | {"base": Sampler(1.0, 0.99)})
+    result = support.run(truncated, draws=200)
+    row = result.tables["membership"].set_index("source").loc["rlvr"]
+    assert row["inside"] == 0.75 == result.estimates["rlvr.sampler_inside"].value and row["first_exit_median"] == 5
+    assert row["exits_per_1000"] == pytest.approx(1000 * 8 * 2 / (SAMPLES * LENGTH))
+    assert (
+        "another sampler" in result.estimates["rlvr.sampler_inside"].note
+        and row["reference_sampler"] == "T=1, top-p 0.99"
+    )
+    beyond = result.tables["reach_sampler"].query("source == 'rlvr' and k == 4096").iloc[0]
+    assert beyond["share"] >= 0.25  # l = +inf where the reference's sampler could never draw the token
+    assert result.estimates["base.sampler_inside"].value == 1
+
+
+@pytest.mark.parametrize("share", [1, 8])
+def test_traces_outside_their_own_declared_sampler(world, share):
+    """A few widen the interval; many contradict the declaration, and E_k = 0 must not come of it."""
+
+    def exit_(frame: pd.DataFrame) -> pd.DataFrame:
+        hit = (frame["sample"] < share) & ((frame["problem"] < "p05") | (share > 1)) & (frame["model"] == "policy-rlvr")
+        return frame.assign(logprob_s=np.where(hit, -np.inf, frame["logprob_s"]))
+
+    estimate = support.run(changed(world, "rlvr", exit_), draws=200).estimates["rlvr.reach@64"]
+    if share > 1:
+        assert math.isnan(estimate.value) and estimate.note.startswith(
+            "25.0% of the traces of rlvr hold a token that its declared sampler could never draw"
+        )
+    else:
+        assert estimate.n == 763 and estimate.note.startswith("0.65% of the traces left their own declared sampler")
+        assert estimate.low < estimate.value < estimate.high
+
+
+def test_another_tokenizer_has_no_log_ratio(world):
+    other = changed(
+        world, "distill", lambda f: f.assign(n_tokens=np.where(f["model"] == "base", f["n_tokens"], f["n_tokens"] + 1))
+    )
+    estimate = support.run(other, draws=100).estimates["distill.reach@64"]
+    assert math.isnan(estimate.value) and "log-ratios need one tokenizer" in estimate.note
+
+
+def test_few_traces_leave_it_open(world):
+    small = replace(world, scores=world.scores[world.scores["sample"] < 4])
+    got = words(support.run(small, draws=200))
+    assert (
+        got["again"] == "undetermined" and got["teacher"] == "outside"
+    )  # 96 traces without an event: the bound is 3 / 96 > .02
+
+
+def test_invariance_under_shuffling_and_renaming(world, result):
+    order = np.random.default_rng(0).permutation(len(world.scores))
+    renamed = world.scores.iloc[order].assign(problem=lambda f: "z" + f["problem"].str[::-1])
+    other = support.run(replace(world, scores=renamed), seed=1, draws=500)
+    assert words(other) == words(result)
+    for name, estimate in result.estimates.items():
+        assert other.estimates[name].value == pytest.approx(estimate.value, nan_ok=True), name
+
+
+def test_only_the_last_step_counts(world):
+    early = (
+        world.scores[world.scores["source"] == "teacher"]
+        .assign(source="rlvr", step=100)
+        .assign(key=lambda f: f["key"] + "@100")
+    )
+    late = changed(world, "rlvr", lambda f: f.assign(step=300))
+    stepped = replace(
+        late,
+        scores=pd.concat([late.scores, early.astype({"step": "Int64"})], ignore_index=True),
+        traces=pd.concat([late.scores[late.scores["model"] == "base"], early.astype({"step": "Int64"})]),
+    )
+    result = support.run(stepped, draws=200)
+    assert words(result)["rlvr"] == "sharpened" and result.estimates["rlvr.novel@1"].n == PROBLEMS * SAMPLES
+    assert any("last training step" in note and "rlvr" in note for note in result.notes)
+
+
+def test_other_draws_of_the_base_are_never_outside():
+    """Four worlds without a policy for `again`: the chance of a false alarm in any is far below 1e-4 (e-value, q = .1, share > .01)."""
+    for seed in range(2, 6):
+        world = make_world(seed)
+        result = support.run(replace(world, policies={"base": "base"}), seed=seed, draws=100)
+        assert words(result, ["again"]) == {"again": "undetermined"}
+        assert result.estimates["again.novel@1"].value <= 0.005
+
+
+def test_results_survive_json(result):
+    import json
+
+    from analyzer.records import Result
+
+    again = Result.from_json("support", json.loads(json.dumps(result.as_json(), allow_nan=False)))
+    assert decide({"support": again}, sources=["rlvr", "teacher", "cool"], reference="base") == decide(
+        {"support": result}, sources=["rlvr", "teacher", "cool"], reference="base"
+    )
+
+
+def test_no_base_is_refused(world):
+    with pytest.raises(
+        UsageError, match="support needs token probabilities under the base model, none was scored; give --base MODEL"
+    ):
+        support.run(replace(world, base=None))
+
+
+@pytest.mark.parametrize("name", list(support.FIGURES))
+def test_figures_draw_and_captions_state_n(result, name):
+    import matplotlib.figure
+
+    spec = support.FIGURES[name]
+    ax = matplotlib.figure.Figure().add_subplot()
+    assert spec.draw(result, ax) is ax and spec.table in result.tables
+    assert {t.get_text() for t in ax.get_legend().get_texts()} >= {"again", "rlvr", "distill"}
+    assert "n = 768" in spec.caption(result)
+
+
+def test_figures_of_a_run_without_policies(world):
+    import matplotlib.figure
+
+    from analyzer.records import Result
+
+    result = support.run(replace(world, policies={}, samplers={}), draws=50)
+    for source in (result, Result.from_json("support", result.as_json())):
+        for spec in support.FIGURES.values():
+            assert spec.draw(source, matplotlib.figure.Figure().add_subplot()).texts and spec.caption(source)

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 from analyzer.lab import build, tokenizer  # noqa: E402
 from analyzer.lab.domain import prompt_text, random_problem  # noqa: E402
-from analyzer.lab.grpo import GRPO, advantages, grpo, update  # noqa: E402
+from analyzer.lab.grpo import GRPO, advantages, collect, grpo, random_allowed, update  # noqa: E402
 from analyzer.lab.traces import teacher_response  # noqa: E402
 from analyzer.lab.train import PRETRAIN, finetune, new_model, pretrain, save_model, schedule  # noqa: E402
 
@@ -66,8 +66,9 @@ def test_finetuning_learns_the_response_alone():
     )
     with torch.no_grad():
         p = model(torch.tensor([[tokenizer.BOS, *tokenizer.encode(["numbers", "5"])]])).logits[0].softmax(-1)
-    hmm = tokenizer.word_ids()["hmm"]
-    assert p[-1, hmm] > 0.1 > 10 * p[0, hmm] and record["tokens"] == 15 * 8 * 7
+    ids = tokenizer.word_ids()
+    assert p[-1, ids["hmm"]] > 0.1 and record["tokens"] == 15 * 8 * 7
+    assert p[0, ids["numbers"]] < 0.02  # every prompt begins with it, and it is not learned
 
 
 def test_advantages_are_centred_and_silent_without_variance():
@@ -94,8 +95,27 @@ def test_an_update_follows_the_sign_of_the_advantage():
 
 
 def test_grpo_runs_and_reports():
-    record = grpo(new_model(4), {**GRPO, "steps": 2, "problems": 2, "rollouts": 4, "new_tokens": 8}, 1, set(), silent)
-    assert record["steps"] == 2 and set(record["history"][0]) == {"reward", "entropy", "length", "chain", "restating"}
+    kept = []
+    recipe = {**GRPO, "steps": 2, "problems": 2, "rollouts": 4, "new_tokens": 8, "keep": (1,)}
+    record = grpo(new_model(4), recipe, 1, set(), silent, kept.append)
+    assert record["steps"] == 2 and [entry["step"] for entry in record["history"]] == [1, 2] and kept == [1]
+    assert set(record["history"][0]) == {"step", "reward", "entropy", "length", "chain", "restating"}
+
+
+def test_collected_rollouts_are_graded_and_carry_signal():
+    """A model that is paid for nothing gives no rows; the rows that come have the advantages of their problem."""
+    recipe = {**GRPO, "problems": 2, "rollouts": 4, "new_tokens": 8}
+    rows, report = collect(new_model(5), recipe, set(), random.Random(1), torch.Generator().manual_seed(1))
+    assert rows == [] and report["reward"] == 0.0 and report["written"] == round(8 * report["length"])
+
+
+def test_forbidden_problems_are_never_drawn():
+    rng = random.Random(6)
+    forbidden = {(tuple(sorted(numbers)), goal) for numbers, goal in (random_problem("rare", rng) for _ in range(200))}
+    again = random.Random(6)
+    for _ in range(50):
+        numbers, goal = random_allowed("rare", forbidden, again)
+        assert (tuple(sorted(numbers)), goal) not in forbidden
 
 
 def test_schedule_warms_up_and_comes_down():

@@ -1,0 +1,305 @@
+"""Boundary on hand-made traces: counts in, the papers' numbers out, and what is said where there is no number."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyzer.analyses import boundary
+from analyzer.records import Result, Tables
+from analyzer.stats import passk
+
+
+def traces(
+    source: str,
+    counts: dict[str, tuple[int, int]],
+    *,
+    group: dict[str, str] | None = None,
+    step: int | None = None,
+    unknown: int = 0,
+) -> pd.DataFrame:
+    """counts: problem -> (n, c); the first c samples are correct and answer "7"; `unknown` more rows lack `correct`."""
+    rows = []
+    for problem, (n, c) in counts.items():
+        for sample in range(n + unknown):
+            correct = None if sample >= n else sample < c
+            rows.append(
+                {
+                    "key": f"{source}/{problem}/{sample}" + ("" if step is None else f"@{step}"),
+                    "source": source,
+                    "problem": problem,
+                    "step": step,
+                    "sample": sample,
+                    "correct": correct,
+                    "score": None,
+                    "finish": "stop",
+                    "answer": "7" if correct else None if sample % 2 else f"no {sample}",
+                    "group": (group or {}).get(problem),
+                    "response": f"text {sample % 10}",
+                    "prompt": "q",
+                }
+            )
+    return pd.DataFrame(rows).astype({"step": "Int64", "correct": "boolean"})
+
+
+def tables(*frames: pd.DataFrame, reference: str = "base") -> Tables:
+    return Tables(pd.concat(frames, ignore_index=True), pd.DataFrame(), lambda model, columns: iter(()), reference)
+
+
+FIG_5 = {"base": [93, 52, 17, 23, 16, 19, 13, 7, 10, 11, 8, 3], "rl": [113, 33, 12, 9, 7, 4, 5, 6, 6, 9, 21, 47]}
+INSIDE = [0, 6, 19, 32, 45, 58, 70, 83, 96, 109, 122, 128]
+
+
+@pytest.fixture(scope="module")
+def minerva() -> Result:
+    """272 problems, n = 128, with the accuracy histograms of Yue et al., Fig. 5."""
+    frames = [traces(s, {f"p{i}": (128, c) for i, c in enumerate(np.repeat(INSIDE, h))}) for s, h in FIG_5.items()]
+    return boundary.run(tables(*frames), draws=300)
+
+
+def test_figure_5_from_traces(minerva):
+    table = minerva.tables["histogram"]
+    for source, counts in FIG_5.items():
+        part = table[table["source"] == source]
+        assert (
+            part["problems"].tolist() == counts
+            and part["bin"].tolist() == list(passk.BINS)
+            and (part["n"] == 272).all()
+        )
+    assert minerva.estimates["base.pass@128"].value == pytest.approx(0.658, abs=5e-4) and minerva.estimates[
+        "rl.pass@128"
+    ].value == pytest.approx(0.585, abs=5e-4)
+
+
+def test_pass_keys_intervals_and_monotony(minerva):
+    keys = [k for k in minerva.estimates if k.startswith("rl.pass@")]
+    assert keys == [f"rl.pass@{k}" for k in (1, 2, 4, 8, 16, 32, 64, 128)]
+    values = [minerva.estimates[k].value for k in keys]
+    assert np.all(np.diff(values) >= 0)
+    assert all(e.low <= e.value <= e.high and e.n == 272 for k, e in minerva.estimates.items() if "pass@" in k)
+    assert minerva.estimates["rl.pass@1"].value == pytest.approx(np.repeat(INSIDE, FIG_5["rl"]).mean() / 128)
+
+
+def test_crossover_of_curves_that_cross(minerva):
+    estimate = minerva.estimates["rl.crossover_k"]
+    paired = minerva.tables["paired"]
+    above = paired[paired["difference"] > 0]["k"].max()
+    assert above <= estimate.value <= 2 * above and estimate.low <= estimate.value <= estimate.high
+    assert estimate.note.startswith("P(no crossing up to k = 128) = 0.")
+
+
+AIME_BASE = {0, 1, 4, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 18, 19, *range(22, 30)}
+
+
+def test_aime24_coverage_from_traces():
+    base = traces("base", {str(i): (16, 2 * (i in AIME_BASE)) for i in range(30)})
+    rl = traces("rl", {str(i): (16, 3 * (i in AIME_BASE - {4, 11, 17, 19})) for i in range(30)})
+    result = boundary.run(tables(base, rl), draws=300)
+    got = {k: round(100 * result.estimates[f"rl.coverage.{k}"].value, 1) for k in boundary.CELLS}
+    assert got == {"both": 63.3, "reference_only": 13.3, "source_only": 0.0, "neither": 23.3}
+    assert (
+        round(result.estimates["rl.srr"].value, 3),
+        result.estimates["rl.ndr"].value,
+        round(result.estimates["rl.nscr"].value, 3),
+    ) == (0.826, 0, -0.174)
+    row = result.tables["coverage"].set_index("source").loc["rl"]
+    assert (row["both"], row["reference_only"], row["source_only"], row["neither"], row["k"]) == (19, 4, 0, 7, 16)
+    assert row["eps"] == pytest.approx(-math.log(0.05) / 16)
+
+
+def test_a_zero_count_has_an_upper_bound_above_zero():
+    base, rl = (
+        traces("base", {str(i): (8, 4) for i in range(30)}),
+        traces("rl", {str(i): (8, 8 * (i > 2)) for i in range(30)}),
+    )
+    e = boundary.run(tables(base, rl), draws=200).estimates
+    assert e["rl.coverage.source_only"].value == 0 and e["rl.coverage.source_only"].high == pytest.approx(
+        1 - 0.05 ** (1 / 30)
+    )
+    assert e["rl.ndr"].value == 0 and e["rl.ndr"].high == pytest.approx(1 - 0.05 ** (1 / 27))
+    assert e["base.pass@8"].value == 1 and e["base.pass@8"].low == pytest.approx(0.05 ** (1 / 30))
+    none = boundary.run(tables(traces("base", {str(i): (8, 0) for i in range(30)})), draws=200).estimates["base.pass@1"]
+    assert none.value == none.low == 0 and none.high == pytest.approx(1 - 0.05 ** (1 / 30))
+
+
+def test_delta_se_is_reference_at_k_minus_source_at_1():
+    base, rl = (
+        traces("base", {str(i): (300, i) for i in range(20)}),
+        traces("rl", {str(i): (300, 90) for i in range(20)}),
+    )
+    estimate = boundary.run(tables(base, rl), draws=200).estimates["rl.delta_se"]
+    at_256 = passk.pass_at_k(np.full(20, 300), np.arange(20), np.array([256])).mean()
+    assert estimate.value == pytest.approx(at_256 - 0.3) and estimate.note == "reference pass@256 - source pass@1"
+    short = boundary.run(
+        tables(traces("base", {"a": (8, 1), "b": (8, 2)}), traces("rl", {"a": (8, 1), "b": (8, 2)})), draws=50
+    )
+    assert "k is below 256" in short.estimates["rl.delta_se"].note
+
+
+def test_no_crossing_is_nan_with_the_reason():
+    base = traces("base", {str(i): (8, 2 * (i > 4)) for i in range(20)})
+    result = boundary.run(
+        tables(
+            base,
+            traces("rl", {str(i): (8, 2 + i % 5) for i in range(20)}),
+            traces("worse", {str(i): (8, i > 4) for i in range(20)}),
+        ),
+        draws=200,
+    )
+    up, down = result.estimates["rl.crossover_k"], result.estimates["worse.crossover_k"]
+    assert math.isnan(up.value) and up.note.startswith("no crossing up to k = 8; P(no crossing")
+    assert math.isnan(down.value) and down.note.startswith("the source does not lead at k = 1")
+
+
+def test_joined_and_row_level_accuracies_stand_side_by_side():
+    base = traces("base", {"a": (4, 4), "b": (8, 0), "only base": (4, 4)})
+    rl = traces("rl", {"a": (4, 2), "b": (4, 0), "only rl": (4, 4)})
+    result = boundary.run(tables(base, rl), draws=50)
+    table = result.tables["accuracy"].set_index("source")
+    assert table.loc["rl", "accuracy_rows"] == pytest.approx(0.5) and table.loc[
+        "rl", "accuracy_joined"
+    ] == pytest.approx(0.25)
+    assert table.loc["base", "accuracy_rows"] == pytest.approx(0.5) and table.loc[
+        "base", "accuracy_joined"
+    ] == pytest.approx(0.5)
+    assert result.estimates["rl.pass@1"].value == pytest.approx(0.25) and result.estimates["rl.pass@1"].n == 2
+    assert result.tables["curves"]["k"].max() == 4 and any("4 to 8 draws per problem" in n for n in result.notes)
+
+
+def test_unknown_correctness_counts_nowhere():
+    base = traces("base", {"a": (4, 2), "b": (4, 1)}, unknown=2)
+    mute = traces("mute", {"a": (0, 0), "b": (0, 0)}, unknown=3)
+    result = boundary.run(tables(base, mute), draws=50)
+    assert result.estimates["base.pass@1"].value == pytest.approx(3 / 8)
+    assert (
+        math.isnan(result.estimates["mute.pass@1"].value)
+        and result.estimates["mute.pass@1"].note == "no row of mute says whether it is correct"
+    )
+    assert "mute: 6 of 6 rows do not say whether they are correct; it has no pass@k." in result.notes
+    assert "base: 4 of 12 rows do not say whether they are correct and count nowhere here." in result.notes
+
+
+def test_a_reference_without_correctness_compares_nothing():
+    result = boundary.run(
+        tables(traces("base", {"a": (0, 0)}, unknown=3), traces("rl", {"a": (4, 1), "b": (4, 2)})), draws=50
+    )
+    assert (
+        result.estimates["rl.srr"].note == "the reference says nothing about correctness"
+        and result.estimates["rl.pass@4"].value == 1
+    )
+    apart = boundary.run(tables(traces("base", {"z": (4, 1)}), traces("rl", {"a": (4, 1)})), draws=50)
+    assert apart.estimates["rl.crossover_k"].note == "no problem in common with the reference"
+
+
+def test_steps_have_their_own_curves_and_the_last_one_is_the_estimate():
+    base = traces("base", {str(i): (8, 1) for i in range(12)})
+    steps = [traces("rl", {str(i): (8, c) for i in range(12)}, step=s) for s, c in ((300, 6), (100, 3), (20, 2))]
+    result = boundary.run(tables(base, *steps), draws=50)
+    curves = result.tables["curves"].query("source == 'rl' and k == 1")
+    assert curves["step"].tolist() == [20, 100, 300] and curves["pass"].tolist() == pytest.approx([2 / 8, 3 / 8, 6 / 8])
+    assert result.estimates["rl.pass@1"].value == pytest.approx(6 / 8) and any(
+        "training steps; the estimates are those of the last (300)" in n for n in result.notes
+    )
+    assert len(result.tables["answer_test"]) == 3
+
+
+def test_answer_test_by_group_at_the_budget():
+    group = {f"{g}{i}": g for g in ("easy", "never") for i in range(12)}
+    base = traces("base", {p: (64, 20 if g == "easy" else 0) for p, g in group.items()}, group=group)
+    new = traces("new", {p: (64, 30) for p in group}, group=group)
+    result = boundary.run(tables(base, new), budget=16, draws=50)
+    table = result.tables["answer_test"].set_index("group")
+    assert table.loc["never", "p_holm"] < 1e-6 and table.loc["easy", "p_holm"] == 1 and (table["k"] == 16).all()
+    assert (
+        table.loc["never", "source_only"] == 12
+        and table.loc["never", "c_reference"] == 0
+        and math.isnan(table.loc["easy", "factor"])
+    )
+    groups = result.tables["groups"].query("source == 'base' and k == 1").set_index("group")["pass"]
+    assert groups.to_dict() == pytest.approx({"easy": 20 / 64, "never": 0})
+
+
+def test_unequal_draws_do_not_fake_an_excess():
+    """One problem with a single reference draw must not turn 63 source draws into evidence at k = 1."""
+    base = traces("base", {str(i): (64, 20) for i in range(9)} | {"thin": (1, 0)})
+    new = traces("new", {str(i): (64, 20) for i in range(9)} | {"thin": (64, 64)})
+    row = boundary.run(tables(base, new), budget=1, draws=50).tables["answer_test"].iloc[0]
+    assert row["problems"] == 9 and row["p"] > 0.3
+
+
+def test_identical_sources_have_an_a_a_row_beside_them():
+    rng = np.random.default_rng(0)
+    counts = {str(i): (64, int(rng.binomial(64, p))) for i, p in enumerate(rng.beta(0.25, 1.5, 40))}
+    table = boundary.run(tables(traces("base", counts), traces("again", counts)), draws=50).tables["coverage"]
+    a_a = table[table["source"] == "base (A/A halves)"].iloc[0]
+    assert a_a["k"] == 32 and a_a["n"] == 40 and a_a[list(boundary.CELLS)].sum() == pytest.approx(40)
+
+
+def test_diversity_counts_repeats_answers_and_missing_answers():
+    row = boundary.run(tables(traces("base", {"a": (20, 4), "b": (20, 4)})), draws=50).tables["diversity"].iloc[0]
+    assert row["distinct_responses"] == pytest.approx(10) and row["repeats"] == 0.5 and row["draws"] == 20
+    # per problem: "7" four times, "no answer" eight times, eight others once
+    want = -(4 / 20 * math.log(4 / 20) + 8 / 20 * math.log(8 / 20) + 8 / 20 * math.log(1 / 20))
+    assert row["answer_entropy"] == pytest.approx(want) and row["distinct_answers"] == pytest.approx(10)
+    bare = traces("base", {"a": (4, 1)}).assign(answer=None)
+    assert boundary.run(tables(bare), draws=50).tables["diversity"].iloc[0]["note"] == "no answer in the dump"
+
+
+def test_order_and_names_of_problems_do_not_matter(minerva):
+    frames = [
+        traces(s, {f"q{999 - i}": (128, c) for i, c in enumerate(np.repeat(INSIDE, h))}).sample(frac=1, random_state=1)
+        for s, h in FIG_5.items()
+    ]
+    other = boundary.run(tables(*frames), draws=300)
+    for key in ("rl.pass@4", "rl.crossover_k", "rl.srr", "rl.delta_se"):
+        assert other.estimates[key].value == pytest.approx(minerva.estimates[key].value)
+
+
+def test_paired_intervals_are_narrower_than_unpaired_ones(minerva):
+    """Pairing by problem must matter where difficulty is shared: the mutant that resamples the arms apart is wider."""
+    at_1 = minerva.tables["paired"].iloc[0]
+    base, rl = minerva.estimates["base.pass@1"], minerva.estimates["rl.pass@1"]
+    apart = math.hypot(base.high - base.low, rl.high - rl.low)
+    assert at_1["high"] - at_1["low"] < 0.7 * apart
+
+
+def test_figures_draw_and_survive_json(minerva):
+    again = Result.from_json("boundary", json.loads(json.dumps(minerva.as_json(), allow_nan=False)))
+    for result in (minerva, again):
+        for spec in boundary.FIGURES.values():
+            ax = matplotlib.figure.Figure().add_subplot()
+            assert spec.draw(result, ax) is ax and {t.get_text() for t in ax.get_legend().get_texts()} == {"base", "rl"}
+            assert "n = 272" in spec.caption(result)
+    mute = boundary.run(tables(traces("mute", {"a": (0, 0)}, unknown=3), reference="mute"), draws=50)
+    for spec in boundary.FIGURES.values():
+        assert spec.draw(mute, matplotlib.figure.Figure().add_subplot()).texts and spec.caption(mute)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "rows", "best"),
+    [("original_to_graphs", "base", 0.139, 0.228), ("games_qwen_3b_500_to_graphs", "games", 0.183, 0.251)],
+)
+def test_real_dump(shared, name, source, rows, best):
+    """reasoning-gym graphs: row-level pass@1, and joined pass@3 over 495 distinct questions (five occur twice)."""
+    data = json.loads((shared / "dumps" / "reasoning-gym-rl" / f"{name}.json").read_text())
+    found, stack = [], [data]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict) and "completions" in node:
+            found += [(node["question"], c.get("score", 0) >= 1) for c in node["completions"]]
+        elif isinstance(node, (dict, list)):
+            stack += node.values() if isinstance(node, dict) else node
+    frame = pd.DataFrame(found, columns=["problem", "correct"])
+    frame = frame.assign(
+        source=source, step=pd.NA, sample=range(len(frame)), answer=None, group=None, response=""
+    ).astype({"step": "Int64", "correct": "boolean"})
+    result = boundary.run(tables(frame, reference=source), draws=50)
+    assert round(result.tables["accuracy"]["accuracy_rows"].iloc[0], 3) == rows
+    assert (
+        round(result.estimates[f"{source}.pass@3"].value, 3) == best and result.estimates[f"{source}.pass@3"].n == 495
+    )

@@ -1,0 +1,173 @@
+"""index.html: text stays text, nothing leaves the page, colours can be read, ids are unique."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from analyzer.report import content, html
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with attributes, the text outside of style and script, and unclosed elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), (tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif not (self.open and self.open[-1] == "style"):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="session")
+def page(written) -> Page:
+    parsed = Page(written.html)
+    assert parsed.open == []
+    return parsed
+
+
+def test_hostile_text_stays_text(page, written, fake):
+    tags = [t for t, _ in page.tags]
+    assert "img" not in tags and tags.count("script") == 1 and "iframe" not in tags
+    assert [s.strip() for s in page.scripts] == [html.asset("report.js").strip()]
+    assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
+    text = "".join(page.text)
+    # the label, the ledger's reason, the note, the table cell, the decision, the left-out reason, the command
+    for place in (
+        "{} is UNDETERMINED",
+        "broken JSON {}",
+        "here {}.",
+        "{} then 3 * (4 + 5)",
+        "BOS once; {}",
+        "no step column {}",
+        "odd={}",
+    ):
+        assert place.format(fake.HOSTILE) in text, place
+    labels = [a["aria-label"] for t, a in page.tags if t == "svg"]
+    assert any(fake.HOSTILE in label for label in labels) and len(labels) == 5
+
+
+def test_nothing_leaves_the_page(page, written):
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    for rule in ("default-src 'none'", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'", "img-src data:"):
+        assert rule in policy
+    for tag, attrs in page.tags:
+        for name in ("href", "src", "action", "data", "poster", "xlink:href", "srcset"):
+            value = attrs.get(name) or "#"
+            assert value.startswith(("#", "data:", "figures/", "tables/")), (tag, name, value)
+        assert "http" not in (attrs.get("style") or "") and "@import" not in (attrs.get("style") or "")
+    assert "http:" not in written.html and "https:" not in written.html
+    assert "url(" not in html.asset("report.css") and "@import" not in html.asset("report.css")
+    for word in ("fetch(", "XMLHttpRequest", "import(", "innerHTML", "eval("):
+        assert word not in html.asset("report.js")
+
+
+def test_ids_are_unique_and_references_resolve(page, written):
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    used = {u for _, a in page.tags for v in a.values() for u in re.findall(r"url\(#([^)]+)\)", v or "")}
+    used |= {a["href"][1:] for _, a in page.tags if (a.get("href") or "").startswith("#")}
+    assert used and used <= set(ids)
+    assert any(i.startswith("perplexity-ecdf-") for i in used) and any(i.startswith("perplexity-again-") for i in used)
+
+
+def test_figures_follow_the_theme(written):
+    svgs = re.findall(r"<svg.*?</svg>", written.html, re.S)
+    for svg in svgs:
+        assert "currentColor" in svg and "#262626" not in svg and "#ffffff" not in svg
+        assert "<style" not in svg and "<metadata" not in svg and 'role="img"' in svg
+
+
+def test_order_of_the_page(page, written):
+    heads = re.findall(r"<h2[^>]*>([^<]+)</h2>", written.html)
+    assert heads == [
+        "Verdict",
+        "Key numbers",
+        "Ledger",
+        "Perplexity",
+        "Support",
+        "Boundary",
+        "Clusters",
+        "Tokens",
+        "Left out, and why",
+        "Methods",
+    ]
+    assert [t for t, _ in page.tags if t in ("h1", "h2", "h3")][:2] == ["h1", "h2"]
+    assert next(a for t, a in page.tags if t == "a") == {"class": "skip", "href": "#main"}
+
+
+def test_long_tables_say_how_much_is_shown(written):
+    part = written.html[written.html.index("Table: curve") :]
+    part = part[: part.index("</details>")]
+    assert '200 shown of 300, the whole table in <a href="tables/support-curve.csv">' in part
+    assert part.count("<tr>") == 201
+
+
+def test_numbers_of_the_page_are_those_of_the_file(page, written):
+    e = written.data["analyses"]["support"]["estimates"]["rlvr.reach@64"]
+    assert (e["value"], e["low"], e["high"]) == pytest.approx((0.3012, 0.3, 0.3345))
+    assert "0.301 [0.300, 0.335]" in "".join(page.text)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_contrast(theme):
+    css = html.asset("report.css")
+    colors = {name: pair[theme] for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", css)}
+    assert set(colors) == {"paper", "panel", "ink", "muted", "rule", "link", *content.WORDS}
+    for name in ("ink", "muted", "link", *content.WORDS):
+        for ground in ("paper", "panel"):
+            assert contrast(colors[name], colors[ground]) >= 4.5, (name, ground)
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    literal = [
+        c
+        for line in css.splitlines()
+        if not line.lstrip().startswith("--")
+        for c in re.findall(r"#[0-9a-f]{3,8}\b", line)
+    ]
+    assert literal == []  # every colour is one of the pairs
+
+
+@pytest.mark.parametrize("theme", ["#ffffff", "#14171b"])
+def test_the_first_sources_stand_out_in_figures(theme):
+    from analyzer.figures import COLORS
+
+    assert all(contrast(c, theme) >= 3 for c in COLORS[:3])
+    assert all(contrast(c, theme) >= 2 for c in COLORS)
+
+
+def test_control_characters_are_shown_as_replacement():
+    assert html.esc("a\x00\x1b[31m<b>") == "a\ufffd\ufffd[31m&lt;b&gt;"

@@ -1,0 +1,96 @@
+"""Intervals: coverage where it is known, exact bounds, invariances."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from analyzer.stats import bootstrap
+
+
+def test_weights_resample_whole_problems():
+    w_BP = bootstrap.weights(7, draws=50, seed=3)
+    assert w_BP.shape == (50, 7) and (w_BP.sum(axis=1) == 7).all()
+    assert (w_BP == bootstrap.weights(7, draws=50, seed=3)).all() and (
+        w_BP != bootstrap.weights(7, draws=50, seed=4)
+    ).any()
+
+
+def test_mean_is_over_traces_and_skips_nan():
+    got = bootstrap.mean(np.array([1.0, 0.0, np.nan, 1.0]), np.array(["a", "a", "a", "b"]))
+    assert got.value == pytest.approx(2 / 3) and got.n == 3 and got.problems == 2
+
+
+def test_one_problem_or_none_has_no_interval():
+    got = bootstrap.mean(np.array([0.0, 1.0]), np.array(["a", "a"]))
+    assert got.value == 0.5 and np.isnan(got.low) and "one problem" in got.method
+    assert np.isnan(bootstrap.mean(np.array([np.nan]), np.array(["a"])).value)
+
+
+def test_interval_does_not_depend_on_the_order_of_traces():
+    rng = np.random.default_rng(0)
+    x, problem = rng.random(300), rng.integers(0, 20, 300)
+    order = rng.permutation(300)
+    a, b = bootstrap.mean(x, problem), bootstrap.mean(x[order], problem[order])
+    assert a[:3] == pytest.approx(b[:3], abs=1e-12)
+
+
+def simulate(seed: int, unit: str) -> bool:
+    """Does the interval cover .5? 40 problems with their own rates, 25 traces each; `unit` is what is resampled."""
+    rng = np.random.default_rng(seed)
+    rate_P = rng.beta(1, 1, 40)
+    x = (rng.random((40, 25)) < rate_P[:, None]).astype(float).ravel()
+    group = np.repeat(np.arange(40), 25) if unit == "problem" else np.arange(1000)
+    got = bootstrap.mean(x, group, draws=300, seed=seed)
+    return got.low <= 0.5 <= got.high
+
+
+def test_coverage_by_problem_and_the_trace_level_mutant():
+    # nominal .95; with 200 runs coverage below .86 has probability < 1e-4 even if the true coverage is .93
+    assert np.mean([simulate(s, "problem") for s in range(200)]) >= 0.86
+    assert np.mean([simulate(s, "trace") for s in range(200)]) <= 0.70
+
+
+def test_design_effect():
+    problem = np.repeat(np.arange(50), 10)
+    assert bootstrap.design_effect(np.repeat(np.arange(50.0) % 2, 10), problem) == pytest.approx(
+        10
+    )  # a problem's traces are copies
+    assert bootstrap.design_effect(np.zeros(500), problem) == 1
+    assert bootstrap.design_effect(np.tile([0.0, 1.0], 250), problem) == 1  # more even than chance: never below 1
+    assert bootstrap.design_effect(np.arange(5.0), np.arange(5)) == 1
+
+
+def test_share_upper_is_clopper_pearson():
+    for events, n in ((0, 64), (3, 100), (17, 40)):
+        exact = binomtest(events, n, alternative="less").proportion_ci(0.95).high
+        assert bootstrap.share_upper(events, n) == pytest.approx(exact, abs=1e-9)
+    assert bootstrap.share_upper(0, 150) == pytest.approx(3 / 150, rel=0.02) and bootstrap.share_upper(5, 5) == 1
+
+
+def test_rate_of_no_event_has_an_upper_bound_above_zero():
+    got = bootstrap.rate(np.zeros(300), np.repeat(np.arange(30), 10))
+    assert got.value == got.low == 0 and got.high == pytest.approx(1 - 0.05 ** (1 / 300))
+    assert "Clopper-Pearson" in got.method
+
+
+def test_rate_of_all_events_has_a_lower_bound_below_one():
+    got = bootstrap.rate(np.ones(300), np.repeat(np.arange(30), 10))
+    assert got.value == got.high == 1 and got.low == pytest.approx(0.05 ** (1 / 300))
+
+
+def test_rare_event_bound_covers():
+    """Rate .004, 30 problems x 20: the upper end misses with probability <= .05; 200 runs, > 25 misses has p < 1e-4."""
+    rng = np.random.default_rng(5)
+    problem = np.repeat(np.arange(30), 20)
+    runs = [bootstrap.rate((rng.random(600) < 0.004).astype(float), problem, draws=200, seed=s) for s in range(200)]
+    assert sum(r.high < 0.004 for r in runs) <= 25
+    plain = [bootstrap.mean((rng.random(600) < 0.004).astype(float), problem, draws=200, seed=s) for s in range(200)]
+    assert sum(r.high < 0.004 for r in plain) > 12  # zero counts alone make the percentile interval miss in 9 % of runs
+
+
+def test_quantiles_keep_infinity_and_drop_nan():
+    low, high = bootstrap.quantiles(np.array([1.0] * 50 + [np.inf] * 50 + [np.nan] * 10))
+    assert low == 1 and np.isposinf(high)
+    assert all(np.isnan(bootstrap.quantiles(np.array([np.nan]))))

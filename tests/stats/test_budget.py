@@ -1,0 +1,52 @@
+"""The conditional binomial at a budget: planning numbers of the method note, size, Holm, what would decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analyzer.stats import budget
+
+
+@pytest.mark.parametrize(
+    ("n_p", "n_q", "k", "least"),
+    [(64, 64, 1, 5), (64, 64, 4, 14), (256, 64, 4, 5), (256, 64, 16, 14), (1024, 64, 64, 14), (4096, 64, 64, 5)],
+)
+def test_events_needed_at_zero_reference_hits(n_p, n_q, k, least):
+    assert budget.p_value(least, n_q, 0, n_p, k) <= 0.05 < budget.p_value(least - 1, n_q, 0, n_p, k)
+
+
+def test_no_event_and_equal_rates_are_no_evidence():
+    assert budget.p_value(0, 64, 0, 64, 1) == 1
+    assert budget.p_value(30, 64, 30, 64, 1) > 0.4 and budget.p_value(30, 64, 30, 64, 64) > 0.99
+
+
+def test_budget_makes_it_milder():
+    p = budget.p_value(40, 64, 1, 64, np.array([1, 4, 16, 64]))
+    assert (np.diff(p) > 0).all() and p[0] < 1e-10
+
+
+def test_best_of_16_against_its_own_base():
+    """Solved-set McNemar rejects it always; at budget 16 this test may not: 400 runs, size <= .05, > 40 has p < 1e-4."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        p = rng.beta(0.3, 6, 40)
+        c_p, c_q = rng.binomial(64, p), rng.binomial(64, 1 - (1 - p) ** 16)
+        hits += budget.p_value(c_q.sum(), 64 * 40, c_p.sum(), 64 * 40, 16) <= 0.05
+    assert hits <= 40
+
+
+def test_holm():
+    assert budget.holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+    assert budget.holm(np.array([0.5, 0.9])).tolist() == [1.0, 1.0]
+    assert budget.holm(np.zeros(0)).tolist() == []
+
+
+def test_factor_says_when_the_test_would_reject():
+    assert np.isnan(budget.factor(0, 64, 0, 64, 4)) and np.isnan(budget.factor(10, 64, 9, 64, 4))
+    f = budget.factor(172, 3072, 0, 3072, 64)  # the miniature's foreign kind: 172 against 0 is not yet enough at 64
+    assert 1 < f < 2
+    n = int(3072 * f)
+    assert budget.p_value(int(172 * f), n, 0, n, 64) <= 0.05 < budget.p_value(172, 3072, 0, 3072, 64)
+    assert budget.factor(500, 3072, 0, 3072, 64) == 1

@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from analyzer import checks, dumps
+
+SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
+
+
+def check(*specs):
+    description = checks.describe(*dumps.read_dumps([str(s) for s in specs]))
+    json.dumps(description, allow_nan=False)
+    return description
+
+
+def test_accuracy_leaves_out_what_has_no_label():
+    traces, _ = dumps.read_dumps([str(SAMPLES / "generic-row.jsonl")])
+    assert checks.accuracy([traces[:2], traces[2:4]]) == (0.5, 1.0, 2)
+    bare, _ = dumps.read_dumps([str(SAMPLES / "polaris")])
+    assert checks.accuracy([bare]) == (None, None, 0)
+    assert checks.accuracy([bare, traces[:1]]) == (1.0, 1.0, 1)
+
+
+def test_canonical_description():
+    d = check(SAMPLES / "canonical.jsonl")
+    base = d["sources"]["base"]
+    assert (base["traces"], base["problems"], base["samples_per_problem"]) == (6, 3, {"min": 2, "max": 2})
+    assert (base["labelled"], base["correct"], base["pass@1"], base["any_correct"]) == (6, 3, 0.5, 1.0)
+    assert base["prompts"] == {"ids": 6} and base["response_ids"] == 6 and base["sampler"]["temperature"] == 1.0
+    assert d["sources"]["rlvr"]["steps"] == {"min": 300, "max": 300, "count": 1}
+    assert d["joins"][0]["shared"] == 3 and d["joins"][0]["only"] == [0, 0]
+    assert any("Scoring with --base: ready for base, rlvr." in n for n in d["next"])
+    assert not any("no sampler" in n for n in d["next"])
+
+
+def test_what_is_missing_is_said():
+    text = " ".join(check(SAMPLES / "polaris")["next"])
+    for part in (
+        "pass@k: not for tiny-base, tiny-sft",
+        "need --template",
+        "tokenised again",
+        "no sampler is recorded",
+        "--policy LABEL=MODEL",
+    ):
+        assert part in text
+    text = " ".join(check(SAMPLES / "tot/game24_gpt-4_0.7_naive_cot_sample_2_start900_end902.json")["next"])
+    assert "no question either" in text and "one source only" in text
+
+
+def test_render_says_everything_once():
+    d = check(SAMPLES / "canonical.jsonl", SAMPLES / "generic-row.jsonl")
+    text = checks.render(d)
+    for head in ("FILES", "SOURCES", "ACCURACY", "JOINED ON", "TRAPS FOUND", "WHAT THE NEXT STEPS CAN SAY"):
+        assert text.count(head) == 1
+    assert "rows 18 = used 18 + rejected 0; traces 18" in text
+    assert all(note in text for note in d["traps"])
+
+
+def accuracies(description):
+    return {(a["source"], Path(a["file"]).stem): a for a in description["accuracy"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"), [("original", (0.133, 0.228)), ("games_qwen_3b_500", (0.177, 0.251))], ids=["base", "games"]
+)
+def test_graphs_joined_on_text(shared, name, joined):
+    d = check(shared / f"dumps/reasoning-gym-rl/{name}_to_graphs.json")
+    (row,) = d["accuracy"]
+    assert (row["problem_rows"], row["problems"]) == (500, 495)
+    assert (round(row["joined_pass@1"], 3), round(row["joined_any_correct"], 3)) == pytest.approx(joined, abs=1e-9)
+    if name == "original":
+        assert d["sources"]["Qwen2.5-3B-Instruct"]["null_answers"] == 445
+        assert any("445 of 1,500 responses" in t for t in d["traps"])
+
+
+def test_algebra_join_is_on_text_not_on_position(shared):
+    folder = shared / "dumps/reasoning-gym-rl"
+    d = check(*(folder / f"{n}_to_algebra.json" for n in ("original", "algorithmic_qwen_3b_500", "games_qwen_3b_500")))
+    by_pair = {tuple(j["sources"]): j for j in d["joins"]}
+    algorithmic = by_pair["Qwen2.5-3B-Instruct", "inter_algorithmic_qwen_3b_500"]
+    games = by_pair["Qwen2.5-3B-Instruct", "inter_games_qwen_3b_500"]
+    assert (algorithmic["positions"][0]["agree"], algorithmic["positions"][0]["rows"], algorithmic["shared"]) == (
+        501,
+        600,
+        500,
+    )
+    assert (games["positions"][0]["agree"], games["shared"]) == (527, 526)
+    assert "by position 501 of 600 rows agree, by text 500 problems" in checks.render(d)
+
+
+def test_tree_of_thoughts(shared):
+    d = check(shared / "dumps/tot-game24")
+    cot, standard, crosswords = (
+        next(s for n, s in d["sources"].items() if part in n) for part in ("cot_sample", "standard", "crosswords")
+    )
+    assert (round(cot["pass@1"], 4), cot["any_correct"], cot["samples_per_problem"]["max"]) == (0.0403, 0.49, 100)
+    assert round(cot["repeats"] / cot["traces"], 2) == 0.39
+    assert round(standard["pass@1"], 4) == 0.0734
+    assert crosswords["pass@1"] == pytest.approx(0.01)
+    assert any("153 of 20,200 scores are neither 0 nor 1" in t for t in d["traps"])
+
+
+def test_wide_gsm8k(shared):
+    d = check(shared / "dumps/openai-gsm8k")
+    assert {n: round(s["pass@1"], 3) for n, s in d["sources"].items()} == {
+        "6b_finetuning": 0.217, "6b_verification": 0.390, "175b_finetuning": 0.347, "175b_verification": 0.563,
+    }  # fmt: skip

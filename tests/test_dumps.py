@@ -1,0 +1,436 @@
+import gzip
+import io
+import json
+
+import pytest
+
+from analyzer import dumps
+from analyzer.errors import DumpError, UsageError
+from analyzer.records import Sampler, problem_id
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(name, rows, lines=True):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(rows, bytes):
+            path.write_bytes(rows)
+        elif isinstance(rows, str):
+            path.write_text(rows)
+        else:
+            path.write_text("".join(json.dumps(r) + "\n" for r in rows) if lines else json.dumps(rows))
+        return str(path)
+
+    return _write
+
+
+def rows(n=3, **extra):
+    return [{"question": f"q{i}", "response": f"r{i}", "correct": i % 2 == 0, **extra} for i in range(n)]
+
+
+# --- whole-file faults ---
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("empty.jsonl", b"", r"empty.jsonl: the file is empty \(0 bytes\)"),
+        ("blank.jsonl", b" \n\n", "holds only white space"),
+        (
+            "lfs.jsonl",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "lfs.jsonl:1: this is a Git-LFS pointer .*git lfs pull",
+        ),
+        ("x.parquet", b"PAR1xxxxPAR1", "Parquet files are not read by this version; convert: python"),
+        ("x.zip", b"PK\x03\x04xxxx", "zip archives .* unpack it"),
+        ("x.eval", b"PK\x03\x04xxxx", "zip archives .*inspect log dump"),
+        ("u16.jsonl", '{"response": "x"}\n'.encode("utf-16"), "UTF-16 text, not UTF-8 .*iconv -f UTF-16"),
+        ("u16le.jsonl", '{"response": "x"}\n'.encode("utf-16-le"), "UTF-16 text"),
+        ("bin.jsonl", b"\x00\x01\x02\x03\x04\x05\x06\x07\x08", "binary data"),
+        (
+            "latin.jsonl",
+            b'{"response": "x"}\n{"response": "caf\xe9"}\n',
+            r"latin.jsonl:2: not UTF-8 text \(byte "
+            r"0xe9 at offset 35\).*iconv -f LATIN1",
+        ),
+        ("page.jsonl", b"<!DOCTYPE html><html>", "this is an HTML page"),
+        ("x.csv", b"a,b\n1,2\n", r"x.csv:1: this is no JSON \(it starts with 'a,b"),
+        ("cut.json", b'[{"question": "q",\n "response": "r"},\n {"quest', r"cut.json:3: broken JSON .*cut short"),
+        ("none.json", b"[]", "the JSON list is empty"),
+        ("numbers.json", b"[1, 2]", r"numbers.json#1: the row is 1, not a JSON object; none of 2 rows"),
+        ("cut.jsonl.gz", gzip.compress(b'{"response": "x"}' * 99)[:-12], "damaged or cut short"),
+    ],
+)
+def test_whole_file_faults(write, name, data, message):
+    with pytest.raises(DumpError, match=message):
+        dumps.read_dumps([write(name, data)])
+
+
+def test_a_byte_order_mark_is_fine(write):
+    traces, _ = dumps.read_dumps([write("a.jsonl", "\ufeff".encode() + json.dumps(rows(1)[0]).encode())])
+    assert traces[0].response == "r0"
+
+
+def test_a_missing_file_names_its_neighbour(write):
+    path = write("base.jsonl", rows())
+    with pytest.raises(DumpError, match=r"no such file; did you mean '.*base.jsonl'"):
+        dumps.read_dumps([path.replace("base.jsonl", "bsae.jsonl")])
+    with pytest.raises(DumpError, match="no file matches this pattern"):
+        dumps.read_dumps([path.replace("base.jsonl", "z*.jsonl")])
+    with pytest.raises(UsageError, match="no dump given"):
+        dumps.read_dumps([])
+
+
+# --- row faults ---
+
+
+def test_bad_rows_are_counted_up_to_max_bad(write):
+    good = rows(8)
+    path = write(
+        "a.jsonl",
+        "".join(json.dumps(r) + "\n" for r in good) + '{"question": "q", "resp\n{"question": "q9", "response": 5}\n',
+    )
+    with pytest.raises(DumpError) as caught:
+        dumps.read_dumps([path])
+    message = str(caught.value)
+    assert message.startswith(f"{path}:9: broken JSON: ") and '\'{"question": "q", "resp\'' in message
+    assert "2 of 10 rows can't be used (1 x broken JSON, 1 x response is not text); allowed are 1.0%" in message
+    assert "--max-bad 0.2 leaves them out" in message
+    traces, ledger = dumps.read_dumps([path], max_bad=0.2)
+    assert (ledger.rows, ledger.rows_used, ledger.rows_rejected, ledger.traces) == (10, 8, 2, 8) and len(traces) == 8
+    assert ledger.by_reason == {"broken JSON": 1, "response is not text": 1}
+    assert [(r["line"], r["reason"]) for r in ledger.rejected] == [(9, "broken JSON"), (10, "response is not text")]
+    assert ledger.rejected[1]["row"] == {"question": "q9", "response": 5}
+
+
+def test_strict_accepts_no_bad_row(write):
+    path = write("a.jsonl", [*rows(199), {"question": "q", "response": None}])
+    assert dumps.read_dumps([path])[1].rows_rejected == 1
+    with pytest.raises(DumpError, match="1 of 200 rows"):
+        dumps.read_dumps([path], max_bad=0)
+
+
+def test_nan_scores_are_judged_as_rows(write):
+    path = write(
+        "a.jsonl", '{"question": "a", "response": "r", "score": NaN}\n{"question": "b", "response": "r", "score": 1}\n'
+    )
+    _, ledger = dumps.read_dumps([path], max_bad=0.5)
+    assert ledger.by_reason == {"bad score": 1}
+
+
+def test_ragged_lists_are_refused_never_padded(write):
+    good = {"question": "a", "responses": ["x", "y"], "score": [1, 0]}
+    path = write("a.jsonl", [good, {"question": "b", "responses": ["x", "y"], "score": [1]}])
+    traces, ledger = dumps.read_dumps([path], max_bad=0.5)
+    assert len(traces) == 2 and ledger.by_reason == {"ragged lists": 1}
+    assert ledger.rejected[0]["detail"] == "2 responses but 1 values of score; every list needs one entry per sample"
+
+
+def test_no_usable_row_shows_the_keys(write):
+    path = write("a.jsonl", [{"question": "a", "response": "x"}] + [{"prompt": 3, "response": None}] * 3)
+    with pytest.raises(DumpError, match="3 of 4 rows"):
+        dumps.read_dumps([path], max_bad=0.1)
+    with pytest.raises(DumpError, match=r"none of 2 rows can be used \(2 x no problem\); its rows have: response, z"):
+        dumps.read_dumps([write("b.jsonl", [{"response": "x", "z": 1}] * 2)])
+
+
+# --- fields ---
+
+
+def test_unknown_fields_show_the_map_that_would_work(write):
+    path = write("a.jsonl", [{"q": "what", "out": {"txt": "a long response"}, "n": 1}])
+    with pytest.raises(
+        DumpError,
+        match=r"no field looks like a sampled response \(its rows have: q, out, n\); name it: --map response=out.txt",
+    ):
+        dumps.read_dumps([path])
+    traces, ledger = dumps.read_dumps([path], field_map={"response": "out.txt", "question": "q"})
+    assert traces[0].response == "a long response" and traces[0].problem == problem_id("what")
+    assert ledger.files[0]["mapping"] == {"response": "out.txt", "question": "q"}
+
+
+def test_two_candidates_are_never_guessed_between(write):
+    path = write("a.jsonl", [{"question": "q", "response": "a", "output": "b"}])
+    with pytest.raises(DumpError, match=r"response and output could both be the response .*--map response=response"):
+        dumps.read_dumps([path])
+    assert dumps.read_dumps([path], field_map={"response": "output"})[0][0].response == "b"
+    path = write("b.jsonl", [{"problem": "q", "generation": "a", "symbolic_correct": True, "judge_correct": False}])
+    with pytest.raises(
+        DumpError, match=r"several fields say whether a response is correct .*--map correct=symbolic_correct"
+    ):
+        dumps.read_dumps([path])
+
+
+def test_map_refuses_unknown_names_and_paths(write):
+    path = write("a.jsonl", rows())
+    with pytest.raises(UsageError, match=r"'respnse' is no canonical field; did you mean 'response'\?"):
+        dumps.read_dumps([path], field_map={"respnse": "x"})
+    with pytest.raises(UsageError, match=r"has 'questoin'; did you mean 'question'\?"):
+        dumps.read_dumps([path], field_map={"prompt": "questoin"})
+
+
+def test_map_reaches_lists_and_documents(write):
+    doc = {"run": {"items": [{"q": "a", "outs": [{"t": "x", "ok": 1}, {"t": "y", "ok": 0}]}]}}
+    path = write("a.json", doc, lines=False)
+    given = {"rows": "run.items[]", "question": "q", "response": "outs[].t", "correct": "outs[].ok"}
+    traces, _ = dumps.read_dumps([path], field_map=given)
+    assert [(t.response, t.correct, t.sample) for t in traces] == [("x", True, 0), ("y", False, 1)]
+    with pytest.raises(UsageError, match="has no list there"):
+        dumps.read_dumps([path], field_map={**given, "rows": "items[]"})
+
+
+def test_generic_shapes_by_field_names(write):
+    wide = write(
+        "w.jsonl", [{"question": "q", "m1": {"output": "a", "correct": True}, "m2": {"output": "b", "correct": False}}]
+    )
+    traces, ledger = dumps.read_dumps([wide])
+    assert [(t.source, t.response, t.correct) for t in traces] == [("m1", "a", True), ("m2", "b", False)]
+    assert ledger.files[0]["format"] == "generic-wide"
+    by_id = write(
+        "d.json", {"p1": {"question": "a", "response": "x"}, "p2": {"question": "b", "response": "y"}}, lines=False
+    )
+    assert len(dumps.read_dumps([by_id])[0]) == 2
+    chat = write(
+        "c.jsonl",
+        [{"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": "yo"}]}],
+    )
+    trace = dumps.read_dumps([chat])[0][0]
+    assert trace.response == "yo" and trace.problem == problem_id("hi") and isinstance(trace.prompt, list)
+
+
+def test_scores_have_an_explicit_threshold(write):
+    path = write("a.jsonl", [{"question": "a", "response": str(s), "score": s} for s in (1.0, 0.999, 0.65, 0.0)])
+    traces, ledger = dumps.read_dumps([path])
+    assert [t.correct for t in traces] == [True, False, False, False]
+    assert any(
+        "score >= 1 " in n and "2 of 4 scores are neither 0 nor 1 (such as 0.999, 0.65" in n for n in ledger.notes
+    )
+    assert [t.correct for t in dumps.read_dumps([path], threshold=0.65)[0]] == [True, True, True, False]
+
+
+def test_no_label_stays_none(write):
+    assert dumps.read_dumps([write("a.jsonl", [{"question": "a", "response": "x"}])])[0][0].correct is None
+
+
+# --- sources, samples, problems ---
+
+
+def test_labels_in_order_of_precedence(write):
+    with_source = write("x.jsonl", rows(1, source="mine"))
+    with_model = write("y.jsonl", rows(1, model="org/Model-7B"))
+    bare = write("z.jsonl", rows(1))
+    traces, _ = dumps.read_dumps([with_source, with_model, bare])
+    assert [t.source for t in traces] == ["mine", "Model-7B", "z"]
+    assert dumps.read_dumps([f"base={with_model}"])[0][0].source == "base"
+    a, b = write("base/s.jsonl", rows(1)), write("rl/s.jsonl", rows(2))
+    assert {t.source for t in dumps.read_dumps([a, b])[0]} == {"base", "rl"}
+    assert dumps.read_dumps([write("run7/100.jsonl", rows(1))])[0][0].source == "run7"
+
+
+def test_two_models_of_one_label_are_an_error(write):
+    a, b = write("a.jsonl", rows(1, model="one/M")), write("b.jsonl", rows(2, model="two/M"))
+    with pytest.raises(DumpError, match=r"two different models would both be called 'M' .*name the sources: A="):
+        dumps.read_dumps([a, b])
+    assert {t.source for t in dumps.read_dumps([f"x={a}", f"y={b}"])[0]} == {"x", "y"}
+    both = write("c.jsonl", [*rows(1, source="p"), *rows(1, source="q")])
+    with pytest.raises(UsageError, match="the file holds several sources"):
+        dumps.read_dumps([f"x={both}"])
+
+
+def test_the_same_bytes_count_once(write):
+    a, b = write("a.jsonl", rows()), write("b.jsonl", rows())
+    assert len(dumps.read_dumps([a, a])[0]) == 3
+    with pytest.raises(DumpError, match="the same bytes as"):
+        dumps.read_dumps([f"x={a}", f"x={b}"])
+    assert len(dumps.read_dumps([a, b])[0]) == 6
+
+
+def test_samples_are_numbered_uniquely_and_collisions_are_noted(write):
+    path = write("a.jsonl", [{"question": "a", "response": str(i), "sample": s} for i, s in enumerate((0, 1, 1, 5))])
+    traces, ledger = dumps.read_dumps([path])
+    assert [t.sample for t in traces] == [0, 1, 2, 5]
+    assert any("1 sample numbers were taken already" in n for n in ledger.notes)
+
+
+def test_a_repeated_question_is_pooled_and_rows_stay_apart(write):
+    listed = [
+        {"question": "a", "responses": ["x", "y"], "score": [1, 0]},
+        {"question": "b", "responses": ["x", "z"], "score": [0, 0]},
+        {"question": "a ", "responses": ["w", "x"], "score": [0, 0]},
+    ]
+    traces, ledger = dumps.read_dumps([write("a.jsonl", listed)])
+    pooled = [t for t in traces if t.problem == problem_id("a")]
+    assert [t.sample for t in pooled] == [0, 1, 2, 3] and [t.meta["row"] for t in pooled] == [1, 1, 3, 3]
+    assert any("2 distinct questions in 3 problem rows" in n for n in ledger.notes)
+
+
+def test_samplers_come_from_the_dump_and_the_user_wins(write):
+    path = write("a.jsonl", rows(2, temperature=0.6, top_p=0.9))
+    assert dumps.read_dumps([path])[0][0].sampler == Sampler(0.6, 0.9)
+    assert dumps.read_dumps([path], samplers={"a": Sampler(1.0)})[0][0].sampler == Sampler(1.0)
+    with pytest.raises(UsageError, match=r"no source is called 'aa'; did you mean 'a'\?"):
+        dumps.read_dumps([path], samplers={"aa": Sampler(1.0)})
+
+
+def test_steps_and_folders_and_stdin(write, monkeypatch, tmp_path):
+    write("d/a.jsonl", rows(2, global_step=100))
+    write("d/notes.txt", "hello")
+    traces, ledger = dumps.read_dumps([str(tmp_path / "d")])
+    assert [t.step for t in traces] == [100, 100] and "1 of 2 files" in ledger.notes[0]
+    stream = io.TextIOWrapper(io.BytesIO(json.dumps(rows(1)[0]).encode()))
+    monkeypatch.setattr("sys.stdin", stream)
+    trace = dumps.read_dumps(["-"])[0][0]
+    assert trace.source == "stdin" and trace.origin == "<stdin>:1"
+
+
+def test_canonical_rows_must_name_problem_and_sample(write):
+    row = {"source": "base", "problem": "p", "sample": 0, "response": "r", "prompt": "x"}
+    path = write("a.jsonl", [row, {**row, "sample": None}, {**row, "problem": None}, {**row, "sample": -1}])
+    _, ledger = dumps.read_dumps([path], max_bad=1)
+    assert ledger.by_reason == {"no sample": 1, "no problem": 1, "bad sample": 1}
+
+
+def test_filters_of_lm_eval_are_not_counted_twice(write):
+    row = {
+        "doc_id": 0,
+        "doc": {"question": "q"},
+        "target": "1",
+        "arguments": {"gen_args_0": {"arg_0": "p", "arg_1": {}}},
+        "resps": [["1"]],
+    }
+    path = write("s.jsonl", [{**row, "filter": "strict-match"}, {**row, "filter": "flexible-extract"}])
+    with pytest.raises(DumpError, match="holds 2 filters"):
+        dumps.read_dumps([path])
+
+
+# --- traps ---
+
+
+def test_notes_name_the_traps(write):
+    base = [
+        {
+            "question": f"q{i}",
+            "prompt": f"A: q{i}",
+            "response": "reasoning " * 30 + str(i % 2),
+            "gold": "27.0",
+            "pred": "27",
+            "max_tokens": 10,
+        }
+        for i in range(4)
+    ]
+    teacher = [
+        {
+            "question": f"q{i}",
+            "prompt": f"B: q{i}",
+            "response": "<answer>27</answer>",
+            "gold": g,
+            "pred": None,
+            "max_tokens": 20,
+            "finish_reason": "length",
+        }
+        for i, g in enumerate((27, "27", ["27"], "28"))
+    ]
+    _, ledger = dumps.read_dumps([write("base.jsonl", base), write("teacher.jsonl", teacher)])
+    notes = "\n".join(ledger.notes)
+    for part in (
+        "teacher: no answer could be extracted from 4 of 4 responses",
+        "Reference answers come in 3 types (6 str, 1 int, 1 list)",
+        "1 of 4 problems have different reference answers",
+        "4 answers equal the reference only after normalising ('27' and '27.0'",
+        "teacher: 4 of 4 responses have at most 80 characters where base writes 301 (median): the reasoning is hidden",
+        "Prompts differ between sources in 4 of 4 shared problems",
+        "Token budgets differ: base 10, teacher 20",
+        "Finish reasons are not recorded for base",
+        "teacher: 4 of 4 responses ended at the token budget",
+    ):
+        assert part in notes
+
+
+# --- the real dumps: known answers ---
+
+
+def shares(traces):
+    """pass@1 and share with any correct sample, problem rows as the file counts them."""
+    groups = {}
+    for t in traces:
+        groups.setdefault((t.source, t.origin.rsplit("#", 1)[0], t.meta["row"]), []).append(t.correct)
+    return (
+        round(sum(sum(g) / len(g) for g in groups.values()) / len(groups), 3),
+        round(sum(map(any, groups.values())) / len(groups), 3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "some"),
+    [
+        ("original_to_algebra", 0.234, 0.358),
+        ("games_qwen_3b_500_to_algebra", 0.456, 0.522),
+        ("algorithmic_qwen_3b_500_to_algebra", 0.529, 0.610),
+        ("original_to_graphs", 0.139, 0.234),
+        ("games_qwen_3b_500_to_graphs", 0.183, 0.256),
+        ("logic_qwen_3b_400_to_graphs", 0.248, 0.332),
+    ],
+)
+def test_reasoning_gym_row_level(shared, name, first, some):
+    traces, _ = dumps.read_dumps([str(shared / f"dumps/reasoning-gym-rl/{name}.json")])
+    assert shares(traces) == (first, some)
+    assert traces[0].sampler == Sampler(0.6, 0.9)
+
+
+def test_teachers_hide_their_reasoning(shared):
+    traces, ledger = dumps.read_dumps([str(shared / "dumps/reasoning-gym-teachers")])
+    assert {t.source for t in traces} == {
+        "deepseek_deepseek-r1",
+        "google_gemma-3-27b-it",
+        "meta-llama_llama-3.3-70b-instruct",
+    }
+    assert any(
+        "deepseek_deepseek-r1 on chain_sum: 148 of 150 responses have at most 80 characters" in n for n in ledger.notes
+    )
+    assert {t.score for t in traces} >= {0.01, 0.05}
+    assert all(t.correct == (t.score >= 1) for t in traces)
+
+
+def test_long_traces_keep_both_label_versions(shared):
+    traces, ledger = dumps.read_dumps([str(shared / "dumps/long-traces")])
+    assert len(traces) == 25 and sum(t.correct for t in traces) == 2
+    assert any("re-grading in 2 of 25 traces" in n for n in ledger.notes)
+
+
+def test_polaris_has_no_labels_and_open_thoughts(shared):
+    traces, ledger = dumps.read_dumps(
+        [str(shared / f"dumps/polaris-qwen3/{d}/aime24.jsonl") for d in ("base", "grpo-base", "instruct-sft")]
+    )
+    assert (
+        len(traces) == 90
+        and all(t.correct is None for t in traces)
+        and {t.source for t in traces} == {"base", "grpo-base", "instruct-sft"}
+    )
+    assert len({t.problem for t in traces}) == 30
+    assert any(n.startswith("base: 15 of 30 responses open <think> and never close it") for n in ledger.notes)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("polaris-qwen3/empty/minerva.jsonl", "0 bytes"),
+        ("prm800k/phase2_test.LFS_POINTER.txt", "Git-LFS pointer"),
+        ("lm-eval/samples_asdiv_2024-08-21T03-40-10.802679.jsonl", "log-likelihood rows"),
+        ("lm-eval/samples_negotiationtom_belief_2026-07-08T16-04-34.219874.jsonl", "log-likelihood rows"),
+        ("inspect/log_read_sample.eval", "zip archives"),
+        ("inspect/log_read_sample.json", "Inspect logs"),
+        ("lighteval-math500/base_Qwen2.5-1.5B-Instruct.details.parquet", "Parquet"),
+        ("published-numbers", "no field looks like a sampled response"),
+    ],
+)
+def test_real_files_that_are_no_dumps(shared, path, message):
+    with pytest.raises(DumpError, match=message):
+        dumps.read_dumps([str(shared / "dumps" / path)])
+
+
+def test_lm_eval_generations_read(shared):
+    traces, _ = dumps.read_dumps(
+        [str(shared / "dumps/lm-eval/samples_truthfulqa_gen_2025-05-31T14-30-51.983293.jsonl")]
+    )
+    assert len(traces) == 20 and traces[0].prompt and traces[0].group == "truthfulqa_gen" and traces[0].sampler is None

@@ -1,0 +1,215 @@
+"""The rules of the verdict on hand-made results: every word, every level, propagation, headline, what would decide."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyzer.records import Estimate, Result
+from analyzer.verdict import decide
+
+NO_POLICY = Estimate(math.nan, note="the model that produced s is not known; give --policy s=MODEL")
+
+
+def est(value: float, low: float, high: float, n: int = 4096) -> Estimate:
+    return Estimate(value, low, high, n, "test")
+
+
+ZERO, LARGE = est(0, 0, 0.001), est(0.6, 0.5, 0.7)
+
+
+def support(
+    reach: Estimate | None,
+    plain: Estimate = ZERO,
+    strict: Estimate = ZERO,
+    *,
+    side: str = "low",
+    veto: float = 0.0,
+    **more,
+) -> Result:
+    row = {
+        "source": "s",
+        "n": 4096,
+        "problems": 64,
+        "log_ratio_median": 3.0 if reach is not None else math.nan,
+        "z_median": -0.5,
+        "z_reference_median": 0.0,
+        "side": side,
+        "conformal_share": veto,
+        "conformal_low": veto,
+        "conformal_high": veto,
+        "flagged_groups": "",
+        "cut_share": 0.0,
+    } | more
+    estimates = {"s.novel@1": plain, "s.novel@4": strict, "s.reach@64": NO_POLICY if reach is None else reach}
+    return Result("support", "", estimates, {"evidence": pd.DataFrame([row])})
+
+
+def boundary(p: float = 1.0, factor: float = math.nan) -> Result:
+    rows = [
+        {
+            "source": "s",
+            "step": None,
+            "group": "mul",
+            "k": 64,
+            "problems": 12,
+            "c_source": 172,
+            "n_source": 3072,
+            "c_reference": 0,
+            "n_reference": 3072,
+            "source_only": 11,
+            "reference_only": 0,
+            "p": p / 2,
+            "factor": factor,
+            "p_holm": p,
+        }
+    ]
+    return Result("boundary", "", {}, {"answer_test": pd.DataFrame(rows)})
+
+
+def by_level(results: dict[str, Result], **options) -> dict:
+    return {v.level: v for v in decide(results, sources=["base", "s"], reference="base", **options)}
+
+
+def words(results: dict[str, Result], **options) -> tuple[str, str, str]:
+    got = by_level(results, **options)
+    return tuple(got[level].word for level in ("sequence", "strategy", "answer"))
+
+
+def headline(results: dict[str, Result]) -> str:
+    (head,) = [v for v in decide(results, sources=["s"], reference="base") if v.headline]
+    return head.level
+
+
+U = "undetermined"
+
+
+@pytest.mark.parametrize(
+    ("case", "want"),
+    [
+        (support(est(0, 0, 0.019)), "inside"),
+        (support(est(0.001, 0, 0.021)), U),  # not shown to be within the tolerance, not shown to be beyond it
+        (support(est(0.015, 0.01, 0.03)), U),
+        (support(LARGE), "sharpened"),
+        (support(LARGE, side="neutral"), "sharpened"),
+        (support(LARGE, side="high"), U),
+        (support(LARGE, side="unknown"), U),
+        (support(LARGE, est(0.005, 0, 0.03)), U),  # novelty not excluded
+        (support(LARGE, veto=0.2), U),  # the secondary test disagrees
+        (support(LARGE, LARGE, ZERO), "outside"),
+        (support(LARGE, LARGE, LARGE, side="low"), "outside"),
+        (support(LARGE, est(0.015, 0.011, 0.02)), "outside"),  # lower bound above tau / 2
+        (
+            support(est(0.03, 0.015, 0.05), LARGE, LARGE),
+            U,
+        ),  # flagged, but reach is not shown to be beyond the tolerance
+        (support(None), U),
+        (support(None, LARGE, est(0.02, 0.009, 0.04)), U),
+        (support(None, LARGE, est(0.03, 0.011, 0.05)), "outside"),
+        (support(est(math.nan, math.nan, math.nan)), U),
+        (support(est(0.6, math.nan, math.nan)), U),
+    ],
+    ids=str,
+)
+def test_sequence_words(case, want):
+    assert words({"support": case})[0] == want
+
+
+def test_reference_gets_no_verdict_and_each_source_one_headline():
+    got = decide({"support": support(LARGE)}, sources=["base", "s", "t"], reference="base")
+    assert [(v.source, v.level) for v in got] == [
+        (s, level) for s in ("s", "t") for level in ("sequence", "strategy", "answer")
+    ]
+    assert all(sum(v.headline for v in got if v.source == s) == 1 for s in ("s", "t")) and {v.budget for v in got} == {
+        64
+    }
+
+
+def test_inside_holds_at_coarser_levels():
+    results = {"support": support(ZERO), "boundary": boundary()}
+    assert words(results) == ("inside",) * 3 and headline(results) == "sequence"
+    assert "inside at the strategy level, and coarsening only lowers the excess" in by_level(results)["answer"].why
+    assert all(v.needs is None for v in by_level(results).values())
+
+
+def test_outside_holds_at_finer_levels_and_the_contradiction_is_printed():
+    results = {"support": support(LARGE), "boundary": boundary(1e-6)}
+    assert words(results) == ("outside",) * 3 and headline(results) == "answer"
+    assert any(
+        w.startswith("contradiction: by its own numbers sharpened at the sequence level")
+        for w in by_level(results)["sequence"].why
+    )
+    assert words({"support": support(ZERO), "boundary": boundary(1e-6)}) == ("outside",) * 3
+    assert words({"boundary": boundary(0.05)}) == ("outside",) * 3 and words({"boundary": boundary(0.0501)}) == (U,) * 3
+
+
+def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
+    results = {"support": support(LARGE, LARGE, LARGE, flagged_groups="mul 62 of 768"), "boundary": boundary(0.4, 1.6)}
+    assert words(results) == ("outside", U, U) and headline(results) == "sequence"
+    got = by_level(results)
+    assert got["sequence"].why[-1] == "by level: wording outside, steps undetermined, answers undetermined"
+    assert "beyond reach and of high surprisal (flagged: mul 62 of 768)" in got["sequence"].why
+    assert (
+        got["answer"].needs == "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"
+    )
+    assert got["answer"].why[0] == "group mul: 172 of 3,072 correct against 0 of 3,072 (p = 0.2, Holm 0.4)"
+
+
+def test_why_names_the_numbers():
+    why = by_level({"support": support(LARGE, cut_share=0.1)})["sequence"].why
+    assert "E_64 = 0.600 [0.500, 0.700] over 4,096 traces" in why
+    assert "flagged as novel: 0.0 % [0.0, 0.1] at k=1, 0.0 % [0.0, 0.1] at k=4 (n = 4,096)" in why
+    assert (
+        "excess surprisal z: median -0.50, reference 0.00; side low" in why
+        and "log-ratio: median 3.00 nats (budget: 4.16)" in why
+    )
+    assert "10.0% of the traces are cut off at the length limit; this speaks of their sampled part" in why
+
+
+def test_needs_say_what_would_decide():
+    assert by_level({})["sequence"].needs == "--base MODEL" and words({}) == (U,) * 3
+    assert (
+        by_level({"support": support(None)})["sequence"].needs
+        == "--policy s=MODEL (log q decides between inside and sharpened)"
+    )
+    assert (
+        by_level({"support": support(est(0, 0, 0.04, 100))})["sequence"].needs
+        == "about 2 times the problems or traces (100 now), if E_64 stays at 0.000"
+    )
+    assert "conformal" in " ".join(by_level({"support": support(LARGE, veto=0.2)})["sequence"].why)
+    assert "disagree" in by_level({"support": support(LARGE, veto=0.2)})["sequence"].needs
+    assert "correctness of s and the reference" in by_level({"support": support(LARGE)})["answer"].needs
+    assert "no group exceeds 64 times" in by_level({"boundary": boundary(1.0)})["answer"].needs
+
+
+def test_clusters_are_named_and_certify_nothing():
+    clusters = Result("clusters", "", {"s.novel_cluster_mass": est(0.9, 0.8, 1.0)})
+    got = by_level({"support": support(LARGE), "clusters": clusters})["strategy"]
+    assert got.word == U and "90.0 % [80.0, 100.0]" in got.why[0] and "descriptive" in got.why[0] and got.needs
+
+
+def test_tolerance_and_budget_are_the_callers():
+    case = {"support": support(est(0.03, 0.025, 0.04))}
+    assert words(case)[0] == "sharpened" and words(case, tau=0.05)[0] == "inside"
+    assert words(case, budget=16)[0] == U  # no estimate at that budget
+
+
+def test_a_wider_interval_never_makes_a_verdict_firmer():
+    """Widening every interval may only move a word to undetermined."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        center, share = rng.choice([0, 0.01, 0.02, 0.1, 0.6]), rng.choice([0, 0.01, 0.05, 0.5])
+        narrow, wide = rng.random() * 0.02, rng.random() * 0.4 + 0.02
+
+        def make(half: float, x: float) -> Estimate:
+            return est(x, max(0, x - half), min(1, x + half))
+
+        side = rng.choice(["low", "high"])
+        tight = words({"support": support(make(narrow, center), make(narrow, share), make(narrow, share), side=side)})[
+            0
+        ]
+        loose = words({"support": support(make(wide, center), make(wide, share), make(wide, share), side=side)})[0]
+        assert loose in (tight, U)
