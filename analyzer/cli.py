@@ -202,11 +202,8 @@ def _write_report(a: argparse.Namespace, pipeline: Any, run: Any, out: Path, sho
 
     done = pipeline.report(run, out, budget=a.budget, seed=a.seed, command=command, progress=show)
     show.close()
-    if a.json:
-        print(Path(done.paths["results.json"]).read_text(encoding="utf-8"))
-    else:
-        print(summary(done.verdicts, done.ledger, results=done.results, sources=done.sources, report=f"{shown}/index.html",
-                      left_out=done.left_out, budget=a.budget, color=_colour()))
+    text = Path(done.paths["results.json"]).read_text(encoding="utf-8")
+    print(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()))
     gate = getattr(a, "fail_on", None)
     fired = [v.source for v in done.verdicts if v.headline and v.word == gate]
     if fired:
@@ -262,7 +259,7 @@ def _report(a: argparse.Namespace) -> int:
 
 def _analyze(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.listing import tables
+    from analyzer.report.terminal import tables
     from analyzer.store import Run
 
     show = Progress()
@@ -277,7 +274,7 @@ def _analyze(a: argparse.Namespace) -> int:
 
 def _compare(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.listing import tables
+    from analyzer.report.terminal import tables
     from analyzer.store import Run
 
     result = pipeline.compare(Run.open(a.run), a.a, a.b, seed=a.seed)
@@ -287,7 +284,7 @@ def _compare(a: argparse.Namespace) -> int:
 
 def _show(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.listing import trace
+    from analyzer.report.terminal import trace
     from analyzer.store import Run
 
     print(trace(*pipeline.one_trace(Run.open(a.run), a.key, a.model), colour=_colour()))

@@ -331,8 +331,6 @@ class Written(NamedTuple):
     verdicts: list[Verdict]
     results: dict[str, Result]
     left_out: list[dict[str, str]]
-    ledger: dict[str, Any]
-    sources: dict[str, dict[str, Any]]
     paths: dict[str, Path]
 
 
@@ -344,7 +342,7 @@ def report(run: Run, directory: str | Path, *, budget: int = BUDGET, seed: int =
     from analyzer.verdict import decide
 
     results, left_out = analyze(run, budget=budget, seed=seed, progress=progress)
-    labels, account = sources(run), ledger(run)
+    labels = sources(run)
     reference = run.manifest["settings"]["reference"]
     verdicts = decide(results, sources=list(labels), reference=reference, budget=budget)
     figures = {name: ANALYSES[name].FIGURES for name in results}
@@ -353,8 +351,8 @@ def report(run: Run, directory: str | Path, *, budget: int = BUDGET, seed: int =
     meta = {"version": __version__, "command": list(command), "reference": reference, "budget": budget, "seed": seed,
             **{name: run.manifest.get(name, {}) for name in keep}, "notes": run.manifest.get("input_notes", []),
             "versions": versions(), "left_out": left_out}
-    paths = write(Path(directory), results=results, verdicts=verdicts, ledger=account, sources=labels, figures=figures, meta=meta)
-    return Written(verdicts, results, left_out, account, labels, paths)
+    paths = write(Path(directory), results=results, verdicts=verdicts, ledger=ledger(run), sources=labels, figures=figures, meta=meta)
+    return Written(verdicts, results, left_out, paths)
 
 
 def versions() -> dict[str, str]:

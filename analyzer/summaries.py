@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analyzer.errors import UsageError
 from analyzer.records import Sampler
 from analyzer.stats.evalue import log_e
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WINDOW = 8  # tokens
 NGRAM = 8  # tokens
@@ -204,3 +208,9 @@ def _of_sampler(columns: Mapping[str, np.ndarray], sampler: Sampler | None) -> d
         elif above_T is not None and not np.isnan(above_T).any():
             out["near_boundary"] = int(np.count_nonzero(np.abs(above_T - sampler.top_p) < BOUNDARY))
     return out
+
+
+def last_steps(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each source's last training step; all rows of a source without steps. Needs "source" and "step"."""
+    last = frame.groupby("source")["step"].transform("max")
+    return frame[(last.isna() | (frame["step"] == last)).fillna(False).astype(bool)]

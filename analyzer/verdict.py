@@ -18,6 +18,8 @@ from typing import Any
 
 from analyzer.records import LEVELS, Estimate, Result, Verdict
 
+Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
+
 TAU = 0.02
 ALPHA = 0.05
 CERTIFY = 4  # budget of novel@k that must hold where log q is not known
@@ -84,7 +86,7 @@ def _headline(words: dict[str, str]) -> str:
     return next((level for level in LEVELS if words[level] == "inside"), "sequence")
 
 
-def _sequence(support: Result | None, source: str, budget: int, tau: float) -> tuple[str, list[str], str | None]:
+def _sequence(support: Result | None, source: str, budget: int, tau: float) -> Finding:
     """Word, reasons and needs at the sequence level."""
     if support is None:
         return "undetermined", ["no token probabilities under the base model"], "--base MODEL"
@@ -92,18 +94,14 @@ def _sequence(support: Result | None, source: str, budget: int, tau: float) -> t
         support.estimates.get(f"{source}.{name}") for name in (f"reach@{budget}", "novel@1", f"novel@{CERTIFY}")
     )
     if plain is None or strict is None:
-        return (
-            "undetermined",
-            [f"no trace of {source} was scored under the base"],
-            f"scores of {source} under the base model",
-        )
-    side, row = _evidence(support, source)
+        why = [f"no trace of {source} was scored under the base"]
+        return "undetermined", why, f"scores of {source} under the base model"
+    row = _evidence(support, source)
+    side, veto = row.get("side", "unknown"), [row.get(f"conformal_{name}") for name in ("share", "low", "high")]
     why = _reasons(reach, plain, strict, row, budget)
-    vetoed = _finite(row.get("conformal_low")) and row["conformal_low"] > tau / 2
+    vetoed = _finite(veto[1]) and veto[1] > tau / 2
     if vetoed:
-        why.append(
-            f"the conformal test (secondary) flags {_percent(row['conformal_share'], row['conformal_low'], row['conformal_high'])} at k=1"
-        )
+        why.append(f"the conformal test (secondary) flags {_percent(*veto)} at k=1")
     if reach is None or not math.isfinite(reach.value):
         why.append("log q unknown: " + (reach.note if reach and reach.note else "no policy model"))
         if strict.low > tau / 2:
@@ -114,35 +112,29 @@ def _sequence(support: Result | None, source: str, budget: int, tau: float) -> t
         if plain.low > tau / 2:
             why.append("contradiction: novelty is flagged at k=1 while the reach is within the tolerance")
         return "inside", why, None
-    if reach.low > tau:
-        if plain.low > tau / 2:
-            return "outside", [*why, f"beyond reach and of high surprisal ({_where(row)})"], None
-        if side in ("low", "neutral") and plain.high <= tau and not vetoed:
-            return (
-                "sharpened",
-                [
-                    *why,
-                    f"beyond reach, but surprisal on the {side} side and nothing flagged: the base's own wording, made likelier",
-                ],
-                None,
-            )
-        return "undetermined", why, _between(plain, side, vetoed, tau)
-    return "undetermined", why, _more(reach, tau, f"E_{budget}")
+    if not reach.low > tau:
+        return "undetermined", why, _more(reach, tau, f"E_{budget}")
+    if plain.low > tau / 2:
+        return "outside", [*why, f"beyond reach and of high surprisal ({_where(row)})"], None
+    if side in ("low", "neutral") and plain.high <= tau and not vetoed:
+        line = f"beyond reach, but surprisal on the {side} side and nothing flagged: what the base does, made likelier"
+        return "sharpened", [*why, line], None
+    return "undetermined", why, _between(plain, side, vetoed, tau)
 
 
-def _evidence(support: Result, source: str) -> tuple[str, dict[str, Any]]:
+def _evidence(support: Result, source: str) -> dict[str, Any]:
+    """The source's row of the table `evidence`, or an empty dict."""
     table = support.tables.get("evidence")
     rows = [] if table is None or table.empty else table[table["source"] == source].to_dict("records")
-    return (rows[0]["side"], rows[0]) if rows else ("unknown", {})
+    return rows[0] if rows else {}
 
 
 def _reasons(reach: Estimate | None, plain: Estimate, strict: Estimate, row: dict[str, Any], budget: int) -> list[str]:
     why = []
     if reach is not None and math.isfinite(reach.value):
         why.append(f"E_{budget} = {reach.value:.3f} [{reach.low:.3f}, {reach.high:.3f}] over {reach.n:,} traces")
-    why.append(
-        f"flagged as novel: {_percent(plain.value, plain.low, plain.high)} at k=1, {_percent(strict.value, strict.low, strict.high)} at k={CERTIFY} (n = {plain.n:,})"
-    )
+    flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in ((1, plain), (CERTIFY, strict))]
+    why.append(f"flagged as novel: {', '.join(flagged)} (n = {plain.n:,})")
     if _finite(row.get("z_median")):
         reference = f", reference {row['z_reference_median']:.2f}" if _finite(row.get("z_reference_median")) else ""
         why.append(f"excess surprisal z: median {row['z_median']:.2f}{reference}; side {row['side']}")
@@ -156,11 +148,9 @@ def _reasons(reach: Estimate | None, plain: Estimate, strict: Estimate, row: dic
 
 
 def _where(row: dict[str, Any]) -> str:
-    return (
-        f"flagged: {row['flagged_groups']}"
-        if row.get("flagged_groups")
-        else "whether wording, steps or answers differ is not separated at this level"
-    )
+    if row.get("flagged_groups"):
+        return f"flagged: {row['flagged_groups']}"
+    return "whether wording, steps or answers differ is not separated at this level"
 
 
 def _between(plain: Estimate, side: str, vetoed: bool, tau: float) -> str:
@@ -182,61 +172,45 @@ def _more(estimate: Estimate, tau: float, name: str) -> str:
     factor = (half / gap) ** (1 if estimate.value == 0 else 2)
     if factor > 1000:
         return f"{name} is too close to {tau:g} for any affordable number of traces"
-    return f"about {max(2, math.ceil(factor))} times the problems or traces ({estimate.n:,} now), if {name} stays at {estimate.value:.3f}"
+    times = max(2, math.ceil(factor))
+    return f"about {times} times the problems or traces ({estimate.n:,} now), if {name} stays at {estimate.value:.3f}"
 
 
-def _strategy(clusters: Result | None, source: str) -> tuple[str, list[str], str | None]:
+def _strategy(clusters: Result | None, source: str) -> Finding:
     """Never certifies by itself in this version."""
     mass = clusters.estimates.get(f"{source}.novel_cluster_mass") if clusters else None
     needs = "a strategy-level test on split data (style-blind skeletons); until then this level follows from the others"
     if mass is None or not math.isfinite(mass.value):
         return "undetermined", ["no cluster mass at hand"], needs
-    return (
-        "undetermined",
-        [
-            f"mass in clusters that the reference does not use: {_percent(mass.value, mass.low, mass.high)} (descriptive, not a certificate)"
-        ],
-        needs,
-    )
+    share = _percent(mass.value, mass.low, mass.high)
+    return "undetermined", [f"mass in clusters new to the reference: {share} (descriptive, no certificate)"], needs
 
 
-def _answer(boundary: Result | None, source: str, budget: int) -> tuple[str, list[str], str | None]:
-    """Conditional binomial by group at the budget, from the table `answer_test` of boundary."""
+def _answer(boundary: Result | None, source: str, budget: int) -> Finding:
+    """Conditional binomial by group at the budget, from the table `answer_test` of boundary (last training step)."""
     table = boundary.tables.get("answer_test") if boundary else None
-    rows = (
-        []
-        if table is None or table.empty
-        else [r for r in table.to_dict("records") if r["source"] == source and r["k"] == budget]
-    )
+    rows = [] if table is None or table.empty else table[table["source"] == source].to_dict("records")
+    last = max((r["step"] for r in rows if _finite(r["step"])), default=None)
+    rows = [r for r in rows if r["k"] == budget and (last is None or r["step"] == last)]
     if not rows:
-        return (
-            "undetermined",
-            ["no correctness for both sides on joined problems"],
-            f"correctness of {source} and the reference on the same problems",
-        )
-    why = [
-        f"group {r['group']}: {r['c_source']:,} of {r['n_source']:,} correct against {r['c_reference']:,} of {r['n_reference']:,} (p = {r['p']:.2g}, Holm {r['p_holm']:.2g})"
-        for r in rows
-    ]
-    only = sum(r["source_only"] for r in rows)
-    why.append(
-        f"problems solved by {source} alone: {only}; by the reference alone: {sum(r['reference_only'] for r in rows)}"
-    )
+        why = [f"no answer test at budget {budget}: no correctness for both sides on joined problems"]
+        return "undetermined", why, f"correctness of {source} and the reference on the same problems"
+    why = []
+    for r in rows:
+        counts = [f"{r[f'c_{side}']:,} of {r[f'n_{side}']:,}" for side in ("source", "reference")]
+        p = f"p = {r['p']:.2g}, Holm {r['p_holm']:.2g}"
+        why.append(f"group {r['group']}: {counts[0]} correct against {counts[1]} ({p})")
+    only, lost = (sum(r[name] for r in rows) for name in ("source_only", "reference_only"))
+    why.append(f"problems solved by {source} alone: {only}; by the reference alone: {lost}")
     if min(r["p_holm"] for r in rows) <= ALPHA:
         return "outside", [*why, f"solves more than {budget} reference draws allow"], None
     able = [r for r in rows if _finite(r["factor"])]
     if not able:
-        return (
-            "undetermined",
-            why,
-            f"no group exceeds {budget} times the reference's rate: more samples of this kind would not make it outside",
-        )
+        needs = f"no group exceeds {budget} times the reference's rate: more samples like these would not change this"
+        return "undetermined", why, needs
     best = min(able, key=lambda r: r["factor"])
-    return (
-        "undetermined",
-        why,
-        f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides, if the rates stay",
-    )
+    needs = f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides"
+    return "undetermined", why, f"{needs}, if the rates stay"
 
 
 def _finite(value: Any) -> bool:

@@ -185,6 +185,14 @@ def test_needs_say_what_would_decide():
     assert "no group exceeds 64 times" in by_level({"boundary": boundary(1.0)})["answer"].needs
 
 
+def test_only_the_last_step_is_tested_at_the_answer_level():
+    early, late = (boundary(p).tables["answer_test"].assign(step=s) for p, s in ((1e-9, 100), (1.0, 300)))
+    result = Result("boundary", "", {}, {"answer_test": pd.concat([late, early], ignore_index=True)})
+    assert words({"boundary": result}) == (U, U, U)
+    late.loc[:, "p_holm"] = 1e-9
+    assert words({"boundary": Result("boundary", "", {}, {"answer_test": pd.concat([early, late])})})[2] == "outside"
+
+
 def test_clusters_are_named_and_certify_nothing():
     clusters = Result("clusters", "", {"s.novel_cluster_mass": est(0.9, 0.8, 1.0)})
     got = by_level({"support": support(LARGE), "clusters": clusters})["strategy"]

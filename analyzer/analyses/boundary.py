@@ -16,26 +16,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzer.analyses import answers
+from analyzer.analyses.drawing import band, look, nothing
 from analyzer.records import Estimate, Figure, Result, Tables
-from analyzer.stats import bootstrap, diversity, passk
-from analyzer.stats import budget as budgeted
+from analyzer.stats import bootstrap, passk
 from analyzer.stats.bootstrap import DRAWS
+from analyzer.stats.coverage import CELLS, coverage, halves
 
 QUESTION = (
     "Which problems can each source solve within k draws, and does training add any that the reference does not reach?"
 )
 DELTA_K = 256
 ZETA = 0.05
-CELLS = ("both", "reference_only", "source_only", "neither")
+MUTE = "no source says which rows are correct"
 
 
 def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
     """pass@k, crossover, histogram, coverage cells, SRR and kin, sampling gap, diversity and the answer-level test.
 
-    Estimates: `<s>.pass@<k>` (k = 1, 2, 4, ... and the largest k that 90 % of the problems have draws for; over problems
-    with n >= k, joined with the reference), `<s>.crossover_k`, `<s>.coverage.<cell>` (shares of the joined problems solved
-    within the common k), `<s>.srr|ndr|sds|nscr`, `<s>.delta_se` (pass@k of the reference, k = min(256, common n), minus
-    pass@1). All intervals resample problems. No correctness: NaN with the reason.
+    Estimates: `<s>.pass@<k>` (k = 1, 2, 4, ... and the largest k that 90 % of the problems have draws for; over
+    problems with n >= k, joined with the reference), `<s>.crossover_k`, `<s>.coverage.<cell>` (shares of the joined
+    problems solved within the common k), `<s>.srr|ndr|sds|nscr`, `<s>.delta_se` (pass@k of the reference, k = min(256,
+    common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
     """
     arms = _arms(tables.traces)
@@ -54,14 +56,17 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         for name in ("accuracy", "curves", "paired", "histogram", "coverage", "groups", "diversity", "answer_test")
     }
     if len(joined) > 0:
-        rows["coverage"].append(_a_a(joined, tables.reference, seed))
+        one, other, k = halves(joined["n"], joined["c"], seed=seed)
+        if k:
+            head = {"source": f"{tables.reference} (A/A halves)", "step": None}
+            rows["coverage"].append(head | _coverage_row(coverage(one, other, **options), k))
 
     for (source, step), mask in arms.items():
         own, final = counts[source, step], last[source] == (source, step)
         head = {"source": source, "step": step}
         here = joined if source == tables.reference else own[own.index.isin(reference.index)] if len(reference) else own
         rows["accuracy"].append(head | _accuracy(tables.traces[mask], own, here))
-        rows["diversity"].append(head | _diversity(tables.traces[mask], options))
+        rows["diversity"].append(head | answers.variety(tables.traces[mask], **options))
         if len(own) == 0:
             if final:
                 estimates[f"{source}.pass@1"] = Estimate(
@@ -140,37 +145,19 @@ def _curve(counts: pd.DataFrame, options: dict[str, int]) -> list[dict[str, Any]
     if len(k_K) == 0:
         return []
     values = passk.pass_at_k(counts["n"], counts["c"], k_K)
-    means = (
-        bootstrap.column_means(values, bootstrap.weights(len(counts), **options))
-        if len(counts) > 1
-        else np.full((1, len(k_K)), np.nan)
-    )
-    method = f"bootstrap over problems, {options['draws']} draws" if len(counts) > 1 else "one problem: no interval"
+    means = bootstrap.column_means(values, bootstrap.weights(len(counts), **options))
     out = []
     for j, k in enumerate(k_K):
-        (low, high), value, problems = (
-            bootstrap.quantiles(means[:, j]),
-            float(np.nanmean(values[:, j])),
-            int((~np.isnan(values[:, j])).sum()),
-        )
-        # resampling zeros gives zeros: all or none solved is bounded by the exact binomial over problems
-        low, high = (
-            (1 - bootstrap.share_upper(0, problems), 1.0)
-            if value == 1
-            else (0.0, bootstrap.share_upper(0, problems))
-            if value == 0
-            else (low, high)
-        )
-        out.append(
-            {
-                "k": int(k),
-                "pass": value,
-                "low": low,
-                "high": high,
-                "problems": problems,
-                "method": method if 0 < value < 1 else "exact binomial over problems",
-            }
-        )
+        value, problems = float(np.nanmean(values[:, j])), int((~np.isnan(values[:, j])).sum())
+        low, high = bootstrap.quantiles(means[:, j])
+        method = f"bootstrap over problems, {options['draws']} draws"
+        if value in (0.0, 1.0):  # resampling a constant gives the constant; the problems are the trials
+            bound, method = bootstrap.share_upper(0, problems), "exact binomial over problems"
+            low, high = (0.0, bound) if value == 0 else (1 - bound, 1.0)
+        elif problems == 1:
+            low, high, method = math.nan, math.nan, "one problem: no interval"
+        row = {"k": int(k), "pass": value, "low": low, "high": high, "problems": problems, "method": method}
+        out.append(row)
     return out
 
 
@@ -200,23 +187,20 @@ def _compare(
     method = f"paired bootstrap over problems, {options['draws']} draws"
     for j, k in enumerate(k_K):
         low, high = bootstrap.quantiles(gap_BK[:, j])
-        rows["paired"].append(
-            head
-            | {
-                "k": int(k),
-                "source_pass": float(np.nanmean(src[:, j])),
-                "reference_pass": float(np.nanmean(ref[:, j])),
-                "difference": float(np.nanmean((src - ref)[:, j])),
-                "low": low,
-                "high": high,
-                "problems": int((~np.isnan(src[:, j])).sum()),
-            }
-        )
+        point = [float(np.nanmean(x[:, j])) for x in (src, ref, src - ref)]
+        row = dict(zip(("source_pass", "reference_pass", "difference"), point, strict=True))
+        row |= {"low": low, "high": high, "problems": int((~np.isnan(src[:, j])).sum())}
+        rows["paired"].append(head | {"k": int(k)} | row)
+    k = int(k_K[-1])
+    found = coverage(ref[:, -1], src[:, -1], **options)
+    rows["coverage"].append(head | _coverage_row(found, k))
+    rows["answer_test"] += [head | row for row in answers.budget_test(both, budget)]
     out = {"crossover_k": _crossing(k_K, np.nanmean(src - ref, axis=0), gap_BK, len(both), method)}
-    out |= _coverage(ref[:, -1], src[:, -1], int(k_K[-1]), w_BP, head, rows, method, options)
-    out["delta_se"] = _delta(both, w_BP, method)
-    rows["answer_test"] += [head | row for row in _answer_test(both, budget)]
-    return out
+    for name, i in found.items():
+        note = f"solved within k = {k} draws, eps = {passk.epsilon(k, zeta=ZETA):.3g}"
+        note += "" if math.isfinite(i.value) else "; undefined: the count in the denominator is 0"
+        out[f"coverage.{name}" if name in CELLS else name] = Estimate(i.value, i.low, i.high, i.n, i.method, note)
+    return out | {"delta_se": _delta(both, w_BP, method)}
 
 
 def _crossing(k_K: np.ndarray, gap_K: np.ndarray, gap_BK: np.ndarray, problems: int, method: str) -> Estimate:
@@ -242,72 +226,11 @@ def _crossing(k_K: np.ndarray, gap_K: np.ndarray, gap_BK: np.ndarray, problems: 
     return Estimate(value, low, high, problems, method + ", log-interpolated", share)
 
 
-def _coverage(
-    ref_P: np.ndarray,
-    src_P: np.ndarray,
-    k: int,
-    w_BP: np.ndarray,
-    head: dict[str, Any],
-    rows: dict[str, list],
-    method: str,
-    options: dict[str, int],
-) -> dict[str, Estimate]:
-    """Shares of the four cells and SRR, NDR, SDS, NSCR at the common k."""
-    cells_PC = passk.cells(ref_P, src_P)
-    keep = ~np.isnan(cells_PC[:, 0])
-    totals, draws_BC = cells_PC[keep].sum(axis=0), w_BP[:, keep] @ cells_PC[keep]
-    n, note = int(keep.sum()), f"solved within k = {k} draws, eps = {passk.epsilon(k, zeta=ZETA):.3g}"
-    out = {}
-    for j, name in enumerate(CELLS):
-        interval = bootstrap.rate(cells_PC[keep, j], np.arange(n), **options)
-        out[f"coverage.{name}"] = Estimate(interval.value, interval.low, interval.high, n, interval.method, note)
-    point, drawn = (
-        passk.leash(totals[0], totals[2], totals[1]),
-        passk.leash(draws_BC[:, 0], draws_BC[:, 2], draws_BC[:, 1]),
-    )
-    both, shrunk, expanded = totals[:3]
-    few = {
-        "srr": (1 - bootstrap.share_upper(shrunk, both + shrunk), 1.0) if shrunk < bootstrap.FEW else None,
-        "ndr": (0.0, bootstrap.share_upper(expanded, both + expanded)) if expanded < bootstrap.FEW else None,
-    }
-    for name in passk.Leash._fields:
-        value, (low, high) = getattr(point, name), bootstrap.quantiles(getattr(drawn, name))
-        reason = note if math.isfinite(value) else f"{note}; undefined: a count in the denominator is 0"
-        exact = few.get(name) if math.isfinite(value) else None
-        if exact:  # the end that a small count leaves too near
-            low, high = (min(low, exact[0]), high) if name == "srr" else (low, max(high, exact[1]))
-        out[name] = Estimate(
-            value, low, high, n, method + ("; Clopper-Pearson at the end with few events" if exact else ""), reason
-        )
-    rows["coverage"].append(head | _coverage_row(totals, k, n))
-    return out
-
-
-def _coverage_row(totals: np.ndarray, k: int, n: int) -> dict[str, Any]:
-    return {
-        "k": k,
-        **dict(zip(CELLS, totals.tolist(), strict=True)),
-        "n": n,
-        **passk.leash(totals[0], totals[2], totals[1])._asdict(),
-        "eps": passk.epsilon(k, zeta=ZETA),
-    }
-
-
-def _a_a(reference: pd.DataFrame, label: str, seed: int) -> dict[str, Any]:
-    """The reference's draws split in halves, one half playing the source: what identical models give at half the n."""
-    n, c = reference["n"].to_numpy(), reference["c"].to_numpy()
-    keep = n >= 2
-    half = n[keep] // 2
-    first = np.random.default_rng(seed).hypergeometric(c[keep], n[keep] - c[keep], half)
-    k_K = passk.budgets(half)
-    head = {"source": f"{label} (A/A halves)", "step": None}
-    if len(k_K) == 0:
-        return head | _coverage_row(np.full(4, np.nan), 1, 0)
-    a = passk.pass_at_k(half, first, k_K[-1:])[:, 0]
-    b = passk.pass_at_k(n[keep] - half, c[keep] - first, k_K[-1:])[:, 0]
-    cells_PC = passk.cells(a, b)
-    good = ~np.isnan(cells_PC[:, 0])
-    return head | _coverage_row(cells_PC[good].sum(axis=0), int(k_K[-1]), int(good.sum()))
+def _coverage_row(found: dict[str, bootstrap.Interval], k: int) -> dict[str, Any]:
+    """Counts of the cells, their rates and eps at k; a row of the table `coverage`."""
+    n = found["both"].n
+    row = {"k": k, **{name: found[name].value * n for name in CELLS}, "n": n}
+    return row | {name: found[name].value for name in passk.Leash._fields} | {"eps": passk.epsilon(k, zeta=ZETA)}
 
 
 def _delta(both: pd.DataFrame, w_BP: np.ndarray, method: str) -> Estimate:
@@ -329,72 +252,6 @@ def _delta(both: pd.DataFrame, w_BP: np.ndarray, method: str) -> Estimate:
     )
 
 
-def _answer_test(both: pd.DataFrame, budget: int) -> list[dict[str, Any]]:
-    """One row per group: more correct draws than `budget` reference draws allow? Holm over the groups.
-
-    Problems whose ratio of draws n_source / n_reference is over twice the median are left out (chosen by n alone), and the
-    largest remaining ratio enters the test, so that unequal counts can only make it milder.
-    """
-    ratio = both["n"] / both["n_ref"]
-    both = both.assign(ratio=ratio)[ratio <= 2 * ratio.median()]
-    out = []
-    for group, part in both.groupby("group_ref"):
-        c_q, n_q, c_p = int(part["c"].sum()), int(part["n"].sum()), int(part["c_ref"].sum())
-        effective = n_q / part["ratio"].max()
-        out.append(
-            {
-                "group": group,
-                "k": budget,
-                "problems": len(part),
-                "c_source": c_q,
-                "n_source": n_q,
-                "c_reference": c_p,
-                "n_reference": int(part["n_ref"].sum()),
-                "source_only": int(((part["c"] > 0) & (part["c_ref"] == 0)).sum()),
-                "reference_only": int(((part["c"] == 0) & (part["c_ref"] > 0)).sum()),
-                "p": float(budgeted.p_value(c_q, n_q, c_p, effective, budget)),
-                "factor": budgeted.factor(c_q, n_q, c_p, effective, budget, alpha=0.05 / both["group_ref"].nunique()),
-            }
-        )
-    for row, p in zip(out, budgeted.holm(np.array([r["p"] for r in out])), strict=True):
-        row["p_holm"] = float(p)
-    return out
-
-
-def _diversity(traces: pd.DataFrame, options: dict[str, int]) -> dict[str, Any]:
-    """Distinct responses and answers at a common number of draws, share of repeats, entropy of the answers."""
-    n_P = traces.groupby("problem").size()
-    m = int(passk.budgets(n_P.to_numpy())[-1])
-    texts = traces.groupby(["problem", "response"]).size()
-    problem = texts.index.get_level_values(0).to_numpy()
-    out = {
-        "problems": len(n_P),
-        "n": len(traces),
-        "draws": m,
-        "distinct_responses": float(np.nanmean(diversity.distinct(texts.to_numpy(), problem, m))),
-        "repeats": 1 - len(texts) / len(traces),
-    }
-    if traces["answer"].isna().all():
-        return out | {
-            "distinct_answers": math.nan,
-            "answer_entropy": math.nan,
-            "low": math.nan,
-            "high": math.nan,
-            "note": "no answer in the dump",
-        }
-    answers = traces["answer"].astype(object).where(traces["answer"].notna(), "\0NA")
-    kinds = traces.assign(answer=answers.astype(str)).groupby(["problem", "answer"]).size()
-    problem = kinds.index.get_level_values(0).to_numpy()
-    entropy = bootstrap.mean(h := diversity.entropy(kinds.to_numpy(), problem), np.arange(len(h)), **options)
-    return out | {
-        "distinct_answers": float(np.nanmean(diversity.distinct(kinds.to_numpy(), problem, m))),
-        "answer_entropy": entropy.value,
-        "low": entropy.low,
-        "high": entropy.high,
-        "note": "",
-    }
-
-
 def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
     notes = []
     for source in tables.sources:
@@ -410,27 +267,16 @@ def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
             notes.append(
                 f"{source}: {n_P.min()} to {n_P.max()} draws per problem; pass@k is over the problems with n >= k."
             )
-        if sum(a[0] == source for a in arms) > 1:
-            notes.append(
-                f"{source} has {sum(a[0] == source for a in arms)} training steps; the estimates are those of the last ({last[source][1]})."
-            )
-    if len(notes) == 0 or any(len(c) for c in counts.values()):
+        steps = sum(arm[0] == source for arm in arms)
+        if steps > 1:
+            final = last[source][1]
+            notes.append(f"{source} has {steps} training steps; the estimates are those of the last ({final}).")
+    if any(len(c) for c in counts.values()):
         notes.append(
-            "Intervals resample problems: they speak of problems like these, not of this benchmark alone. A pass@k with k > n / 2 rests on few draws."
+            "Intervals resample problems: they speak of problems like these, not of this benchmark alone. "
+            "A pass@k with k > n / 2 rests on few draws."
         )
     return notes
-
-
-def _nothing(ax: Any) -> Any:
-    ax.text(0.5, 0.5, "no source says which rows are correct", ha="center", va="center", transform=ax.transAxes)
-    ax.set(xticks=[], yticks=[])
-    return ax
-
-
-def _styles(result: Result, table: str) -> dict[str, dict[str, Any]]:
-    from analyzer.figures import styles
-
-    return styles(list(dict.fromkeys(result.tables[table]["source"])))
 
 
 def _final(frame: pd.DataFrame) -> pd.DataFrame:
@@ -441,32 +287,11 @@ def _final(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw_curves(result: Result, ax: Any) -> Any:
     """pass@k over k (log 2) with pointwise bands; one colour, marker and line style per source."""
-    import seaborn as sns
-
     if result.tables["curves"].empty:
-        return _nothing(ax)
-    look = _styles(result, "accuracy")
+        return nothing(ax, MUTE)
+    styles = look(result.tables["accuracy"]["source"])
     for source, part in _final(result.tables["curves"]).groupby("source", sort=False):
-        style = look[source]
-        sns.lineplot(
-            x=part["k"],
-            y=part["pass"],
-            color=style["color"],
-            marker=style["marker"],
-            linestyle=style["linestyle"],
-            label=source,
-            errorbar=None,
-            ax=ax,
-        )
-        ax.fill_between(
-            part["k"].astype(float),
-            part["low"].astype(float),
-            part["high"].astype(float),
-            color=style["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
-    ax.set_xscale("log", base=2)
+        band(ax, part, "pass", styles[source], source)
     ax.set(xlabel="k", ylabel="pass@k", ylim=(-0.02, 1.02))
     return ax
 
@@ -476,16 +301,10 @@ def draw_histogram(result: Result, ax: Any) -> Any:
     import seaborn as sns
 
     if result.tables["histogram"].empty:
-        return _nothing(ax)
-    look, data = _styles(result, "accuracy"), _final(result.tables["histogram"])
-    sns.barplot(
-        data=data,
-        x="bin",
-        y="problems",
-        hue="source",
-        palette={s: look[s]["color"] for s in data["source"].unique()},
-        ax=ax,
-    )
+        return nothing(ax, MUTE)
+    styles, data = look(result.tables["accuracy"]["source"]), _final(result.tables["histogram"])
+    palette = {source: styles[source]["color"] for source in data["source"].unique()}
+    sns.barplot(data=data, x="bin", y="problems", hue="source", palette=palette, ax=ax)
     ax.tick_params(axis="x", rotation=45)
     ax.set(xlabel="share of draws correct", ylabel="problems")
     return ax
@@ -499,9 +318,8 @@ def caption_curves(result: Result) -> str:
         first, end = part.iloc[0], part.iloc[-1]
         cross = result.estimates.get(f"{source}.crossover_k")
         tail = f", crossing the reference near k = {cross.value:.3g}" if cross and math.isfinite(cross.value) else ""
-        parts.append(
-            f"{source} {first['pass']:.3f} at k = 1, {end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems){tail}"
-        )
+        at_end = f"{end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems)"
+        parts.append(f"{source} {first['pass']:.3f} at k = 1, {at_end}{tail}")
     return "pass@k with 95 % bands over problems. " + "; ".join(parts) + "."
 
 

@@ -196,7 +196,10 @@ def stages() -> dict[str, tuple[str, Callable[[Path, Callable], None]]]:
 
 
 def build(folder: Path, log: Callable[[str], None], *, only: list[str] | None = None, force: bool = False) -> None:
-    """Run every stage whose output is missing under `folder`; only some, if named; done ones too, with `force`."""
+    """Run every stage whose output is missing under `folder`; only some, if named; done ones too, with `force`.
+
+    A stage done again does not make the later ones out of date by itself: force these too.
+    """
     import torch
 
     torch.set_num_threads(1)  # the results depend on it, and two threads lose more than they gain on a shared machine

@@ -28,7 +28,8 @@ the goal.
 
 {files}
 
-{counts}. `correct` is the strict verdict (every step), `meta.outcome` the looser one (the final expression).
+{counts}.
+`correct` is the strict verdict (every step), `meta.outcome` the looser one (the final expression).
 `response_logprobs` (samples 0..63) are log p at T = 1 over the full vocabulary, in nats, of the model that wrote the
 row; so they are for `cool` too, whose draws are truncated.
 
@@ -38,6 +39,9 @@ Kinds, certified by exhaustive search over all chains: `reachable` with + and -,
 ## Recipe
 
 {training}
+
+Both rlvr and distill start from base. `models/rlvr-step100` is the run of rlvr after step 100; it has no dump.
+Tokens are those trained on (rlvr: those sampled).
 
 Llama, 458,304 parameters: hidden 96, 4 layers, 4 heads, tied embeddings, 157 words. One thread; bfloat16 autocast in
 training, float32 in sampling and scoring. Times are of a shared machine. The same seeds give the same files only on
@@ -73,6 +77,7 @@ the same kind of processor with the same library versions.
 - which style rlvr ends in, what becomes of its restating, and how many distinct texts are left;
 - how far the base keeps to the corpus's shares of styles and of restating;
 - the perplexities and the excess mass E_{budget};
+- that the base multiplies at all, in a few responses: it does so without the corpus ever showing it in a solution;
 - how many `impossible` problems the distilled model solves: it was shown none of these.
 
 ## Measured
@@ -103,7 +108,7 @@ Perplexity under the base by style (medians), and E_{budget} by kind:
 
 {by_style}
 
-Habits (shares of responses; tokens is a mean):
+Habits (shares of responses; tokens is a mean, distinct texts a mean per problem):
 
 {habits}
 
@@ -148,14 +153,23 @@ def curves(by_source: dict[str, dict[str, float]]) -> str:
     return table(["source", *(f"@{k}" for k in ks)], [[s, *(c.get(k) for k in ks)] for s, c in by_source.items()])
 
 
-def crossing(measured: dict) -> str:
-    """In words, between which k the base overtakes rlvr over all problems."""
-    base, rlvr = measured["base"]["pass"]["all"], measured["rlvr"]["pass"]["all"]
+def crossing(measured: dict, kind: str = "all") -> str:
+    """In words, between which k the base overtakes rlvr, over all problems or those of one kind."""
+    base, rlvr = measured["base"]["pass"][kind], measured["rlvr"]["pass"][kind]
     ks = sorted(base, key=int)
     for lower, upper in zip(ks, ks[1:]):
         if rlvr[lower] >= base[lower] and rlvr[upper] < base[upper]:
-            return f"The base overtakes rlvr between k = {lower} and k = {upper}."
-    return f"The curves of base and rlvr do not cross up to k = {ks[-1]}."
+            return f"the base overtakes rlvr between k = {lower} and k = {upper}"
+    return f"the base does not overtake rlvr up to k = {ks[-1]}"
+
+
+def where_it_crosses(measured: dict) -> str:
+    """The crossing over all problems, the kinds of the problems that rlvr lost, and the reachable ones alone."""
+    lost = {kind: measured["rlvr"]["coverage"][kind]["base_only"] for kind in KIND_NAMES}
+    return (
+        f"Over all problems {crossing(measured)}. Problems that the base solves at least once and rlvr never: "
+        f"{listed(lost)}.\nOn the `reachable` ones alone {crossing(measured, 'reachable')}."
+    )
 
 
 def files_table(measured: dict, sources: dict) -> str:
@@ -173,7 +187,7 @@ def files_table(measured: dict, sources: dict) -> str:
 def training_table(training: dict) -> str:
     """How each model was trained."""
     rows = []
-    for name, record in training.items():
+    for name, record in sorted(training.items(), key=lambda item: item[1]["seed"]):
         last = record["history"][-1] if "history" in record else None
         end = f"reward {last['reward']}, entropy {last['entropy']}" if last else f"loss {record['loss']}"
         rows.append([name, record["seed"], record["steps"], record["tokens"], round(record["seconds"]), end])
@@ -204,12 +218,12 @@ def by_style_table(measured: dict) -> str:
 
 def habits_table(measured: dict) -> str:
     """Styles, restating, length, variety."""
-    keys = ("restating", "truncated", "outcome_only", "tokens", "distinct_per_problem")
+    keys = ("restating", "divides", "multiplies", "truncated", "outcome_only", "tokens", "distinct_per_problem")
     rows = []
     for source, item in measured.items():
         styles = [item["habits"]["styles"].get(style, 0.0) for style in ("chain", "step", "guess", "None")]
         rows.append([source, *styles, *(item["habits"][key] for key in keys)])
-    words = ("restating", "truncated", "right answer, wrong steps", "tokens", "distinct per problem")
+    words = ("restating", "divides", "multiplies", "truncated", "right answer, wrong steps", "tokens", "distinct texts")
     return table(["source", "chain", "step", "guess", "no style", *words], rows)
 
 
@@ -285,7 +299,7 @@ def card(measured: dict, training: dict, problems: list[dict], sources: dict, se
         pass_all=curves({source: item["pass"]["all"] for source, item in measured.items()}),
         pass_outcome=curves({source: item["outcome"] for source, item in measured.items()}),
         pass_kinds="\n\n".join(by_kind),
-        crossing=crossing(measured),
+        crossing=where_it_crosses(measured),
         coverage=table(["source", "kind", "both", "base only", "source only", "neither"], coverage),
         surprise=surprise_table(measured),
         by_style=by_style_table(measured),

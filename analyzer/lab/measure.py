@@ -10,6 +10,7 @@ import numpy as np
 
 from analyzer.lab.dump import WITH_LOGPROBS, read_dump
 from analyzer.lab.tokenizer import PAD
+from analyzer.lab.verifier import usual_words
 
 BUDGET = 64
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -58,14 +59,20 @@ def coverage(reference: list[dict], other: list[dict]) -> dict[str, dict[str, in
 
 
 def habits(rows: list[dict]) -> dict:
-    """Shares of styles, restating and truncation, mean length in tokens, and mean number of distinct texts per
+    """Shares of styles, restating, operations and truncation, mean length in tokens, and mean number of distinct texts per
     problem.
     """
     styles = Counter(str(row["meta"]["style"]) for row in rows)
     texts: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         texts[row["problem"]].add(row["response"])
+
+    def uses(symbol: str, word: str) -> float:
+        return round(sum(bool({symbol, word} & set(usual_words(row["response"]))) for row in rows) / len(rows), 5)
+
     return {
+        "divides": uses("/", "divide"),
+        "multiplies": uses("*", "multiply"),
         "styles": {style: round(count / len(rows), 4) for style, count in sorted(styles.items())},
         "restating": round(sum(row["meta"]["recap"] for row in rows) / len(rows), 4),
         "truncated": round(sum(row["finish"] == "length" for row in rows) / len(rows), 4),

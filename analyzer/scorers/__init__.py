@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +106,17 @@ def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[s
 
 
 def score(encoded: Iterable[Encoded], loaded: Loaded, *, scorer: str, sampler: Sampler | None, limit: int | None) -> Iterator[Scored]:
-    """Score traces by the named scorer; those longer than `limit` ids are scored in windows (see `windows`).
+    """Score traces by the named scorer: equal ids once, those longer than `limit` in windows (see `windows`).
 
     limit: the model's context, or None. Raises ResourceError when memory runs out.
     """
     import torch
 
     waiting: dict[str, list[Scored | None]] = {}
+    same, twins = _twins(encoded)
 
     def pieces() -> Iterator[Encoded]:
-        for item in encoded:
+        for item in same:
             parts = [item] if limit is None else windows.split(item, limit)
             if len(parts) > 1:
                 waiting[item.trace.key] = [None] * len(parts)
@@ -127,16 +128,28 @@ def score(encoded: Iterable[Encoded], loaded: Loaded, *, scorer: str, sampler: S
     try:
         for result in SCORERS[scorer](pieces(), loaded.model, sampler):
             key, _, n = result.key.rpartition("\x00")
-            if not key:
-                yield result
-                continue
-            waiting[key][int(n)] = result
-            if all(waiting[key]):
-                joined = windows.join(waiting.pop(key))
-                yield Scored(key, joined.columns, joined.embedding, joined.top)
+            if key:
+                waiting[key][int(n)] = result
+                if not all(waiting[key]):
+                    continue
+                result = replace(windows.join(waiting.pop(key)), key=key)
+            yield result
+            for twin in twins.pop(result.key, ()):
+                yield Scored(twin.trace.key, result.columns | {"offset": twin.offset_T}, result.embedding, result.top)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise ResourceError(f"out of memory while scoring under {loaded.name}: {str(error).splitlines()[0]}; "
                             "try --scorer plain, --dtype bfloat16 or a machine with more memory") from error
+
+
+def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:
+    """The traces with distinct ids, and for each key of these the further traces with the same ids."""
+    first: dict[tuple, Encoded] = {}
+    twins: dict[str, list[Encoded]] = {}
+    for item in encoded:
+        known = first.setdefault((item.prompt_ids, item.response_ids), item)
+        if known is not item:
+            twins.setdefault(known.trace.key, []).append(item)
+    return list(first.values()), twins
 
 
 @dataclass(frozen=True)

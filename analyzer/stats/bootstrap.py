@@ -6,6 +6,7 @@ the population of problems, except where `rate` falls back to the rare-event bou
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +28,13 @@ class Interval(NamedTuple):
     method: str
 
 
+@lru_cache(maxsize=4)  # every statistic of an analysis shares the draws
 def weights(problems: int, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each problem occurs in each resample: int64 [B, P], rows sum to P."""
-    return np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=draws)
+    """How often each problem occurs in each resample: whole numbers as float64 [B, P] (read-only), rows sum to P."""
+    counts = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=draws)
+    out = counts.astype(float)  # float times float goes through BLAS
+    out.flags.writeable = False
+    return out
 
 
 def quantiles(draws_B: np.ndarray, *, alpha: float = ALPHA) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Is an event too frequent in the source to come from k reference draws? Conditional binomial, Holm, and what would decide.
+"""Is an event too frequent in the source to come from k reference draws? Conditional binomial, Holm, what would decide.
 
 H0 at budget k: the event's rate in the source is at most k times its rate in the reference. Given c_q + c_p events, c_q
 is then stochastically at most Binomial(c_q + c_p, k n_q / (k n_q + n_p)) (exact for Poisson counts, conservative for
@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 
 def p_value(c_q: np.ndarray, n_q: np.ndarray, c_p: np.ndarray, n_p: np.ndarray, k: float) -> np.ndarray:
-    """P(at least c_q of the c_q + c_p events fall to the source) at the edge of H0; 1 where c_q = 0. Arrays or numbers."""
+    """P(c_q or more of the c_q + c_p events are the source's) at the edge of H0; 1 where c_q = 0. Arrays or numbers."""
     c_q, n_q, c_p, n_p = (np.asarray(x, dtype=float) for x in (c_q, n_q, c_p, n_p))
     return np.where(c_q > 0, binom.sf(c_q - 1, c_q + c_p, k * n_q / (k * n_q + n_p)), 1.0)
 

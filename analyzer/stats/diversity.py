@@ -8,7 +8,7 @@ from analyzer.stats.passk import pass_at_k
 
 
 def entropy(count_M: np.ndarray, problem_M: np.ndarray) -> np.ndarray:
-    """Entropy of the answers per problem, -sum (f / n) ln (f / n) nats (arXiv 2507.14843, 2.4): float [P], problems sorted.
+    """Entropy of the answers per problem, -sum (f / n) ln (f / n) nats (arXiv 2507.14843, 2.4): float [P], sorted.
 
     One entry per distinct answer and problem; "no answer" has to be counted by the caller as an answer of its own.
     Biased low by about (distinct - 1) / (2 n): compare only at equal n.

@@ -38,7 +38,7 @@ def pass_at_k(n_P: np.ndarray, c_P: np.ndarray, k_K: np.ndarray) -> np.ndarray:
 
 
 def budgets(n_P: np.ndarray, *, share: float = 0.9) -> np.ndarray:
-    """1, 2, 4, ... and n, where n is the largest k that `share` of the problems have draws for; int [K], empty without problems."""
+    """1, 2, 4, ... and n, the largest k that `share` of the problems have draws for; int [K], empty without any."""
     n_P = np.sort(np.asarray(n_P))[::-1]
     if len(n_P) == 0 or n_P[0] < 1:
         return np.zeros(0, dtype=int)

@@ -181,7 +181,10 @@ def test_every_curve_falls_with_k(result):
 
 def test_tables_and_estimates_carry_their_n(result):
     for name, estimate in result.estimates.items():
-        assert estimate.note if math.isnan(estimate.value) else (estimate.n > 0 and estimate.method), name
+        if math.isnan(estimate.value):
+            assert estimate.note and math.isnan(estimate.low) and math.isnan(estimate.high), name
+        else:
+            assert estimate.n > 0 and estimate.method and estimate.low <= estimate.value <= estimate.high, name
     assert set(result.tables) == {
         "reach",
         "reach_sampler",
@@ -333,7 +336,7 @@ def test_only_the_last_step_counts(world):
 
 
 def test_other_draws_of_the_base_are_never_outside():
-    """Four worlds without a policy for `again`: the chance of a false alarm in any is far below 1e-4 (e-value, q = .1, share > .01)."""
+    """Four worlds without a policy for `again`: a false alarm (over .01 flagged) in any has a chance far below 1e-4."""
     for seed in range(2, 6):
         world = make_world(seed)
         result = support.run(replace(world, policies={"base": "base"}), seed=seed, draws=100)

@@ -1,5 +1,6 @@
-"""Where the committed miniature lies; tests of it are skipped in a checkout without its data."""
+"""Where the committed miniature lies, and one thread for everything that runs a model."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,17 @@ def miniature():
     if not (folder / "card.md").exists():
         pytest.skip("the miniature is not built: python -m analyzer.lab build")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Two threads that wait for each other on a busy machine are a hundred times slower than one on these sizes."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -136,6 +136,25 @@ def test_measured_numbers_follow_from_the_dumps(miniature):
         ]["pass"]
 
 
+def test_the_card_says_what_the_files_say(miniature):
+    pytest.importorskip("torch")
+    from analyzer.lab.card import card
+
+    measured, training = (json.loads((miniature / f"{name}.json").read_text()) for name in ("measured", "training"))
+    text = card(measured["sources"], training, load_problems(miniature), SOURCES, SEEDS)
+    assert (miniature / "card.md").read_text() == text
+
+
+def test_what_the_miniature_is_for(miniature):
+    """The facts that the rest of the package leans on, read from the measured numbers."""
+    measured = json.loads((miniature / "measured.json").read_text())["sources"]
+    base, rlvr, distill = (measured[source] for source in ("base", "rlvr", "distill"))
+    assert base["pass"]["reachable"]["256"] > 0.95 and base["pass"]["impossible"]["256"] == 0.0
+    assert rlvr["pass"]["all"]["1"] > 0.3 > 2 * base["pass"]["all"]["1"]
+    assert rlvr["pass"]["all"]["256"] < base["pass"]["all"]["256"] and rlvr["coverage"]["all"]["source_only"] == 0
+    assert distill["coverage"]["impossible"]["source_only"] > 0 and distill["excess@64"]["all"] > 0.2
+
+
 def test_pass_at_k_is_the_share_of_subsets_with_a_hit():
     from itertools import combinations
 

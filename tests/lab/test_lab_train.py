@@ -1,5 +1,6 @@
 """Training mechanics on a few steps: losses fall, rewards move, nothing of size."""
 
+import json
 import math
 import random
 
@@ -47,7 +48,6 @@ def test_tokenizer_agrees_with_the_word_table():
 
 
 def test_a_few_steps_of_pretraining_lower_the_loss():
-    torch.set_num_threads(1)
     recipe = {**PRETRAIN, "steps": 8, "batch": 16, "warmup": 2}
     model, record = pretrain(1, silent, recipe)
     assert record["loss"] < math.log(len(tokenizer.word_ids())) - 0.2  # seeded; an untrained model stands at log V
@@ -121,6 +121,33 @@ def test_forbidden_problems_are_never_drawn():
 def test_schedule_warms_up_and_comes_down():
     factors = [schedule(step, 100, 10, 0.05) for step in range(100)]
     assert factors[0] == 0.1 and max(factors) == factors[10] == 1.0 and 0.05 < factors[-1] < 0.06
+
+
+def test_stages_build_on_each_other_and_are_done_once(tmp_path, monkeypatch):
+    """The whole way from nothing to measured numbers, with models that learned next to nothing."""
+    few = {"steps": 2, "batch": 4, "warmup": 1}
+    small = {"steps": 1, "problems": 2, "rollouts": 2, "new_tokens": 4, "keep": ()}
+
+    def rlvr(folder, log):
+        model = build.load_model(folder, "base")
+        return model, grpo(model, {**GRPO, **small}, 1, build.evaluation_problems(folder), log)
+
+    monkeypatch.setattr(build, "COUNTS", {"reachable": 2, "rare": 1, "impossible": 1})
+    monkeypatch.setattr(build, "DISTILL", {**build.DISTILL, **few})
+    base = pretrain(1, silent, {**PRETRAIN, **few})
+    monkeypatch.setattr(build, "MODELS", {"base": lambda *_: base, "rlvr": rlvr, "distill": build.train_distill})
+    monkeypatch.setattr(build, "SOURCES", {source: {**recipe, "n": 2} for source, recipe in build.SOURCES.items()})
+    stages = [stage for stage in build.stages() if stage != "card"]
+    lines = []
+    build.build(tmp_path, lines.append, only=stages)
+    assert set(json.loads((tmp_path / "training.json").read_text())) == {"base", "rlvr", "distill"}
+    measured = json.loads((tmp_path / "measured.json").read_text())["sources"]
+    assert {source: item["rows"] for source, item in measured.items()} == dict.fromkeys(build.SOURCES, 8)
+    assert measured["teacher"]["pass"]["all"] == {"1": 1.0, "2": 1.0}
+    assert abs(measured["base"]["excess@64"]["all"]) == 0.0
+    lines.clear()
+    build.build(tmp_path, lines.append, only=stages)
+    assert lines == [f"{stage}: there already" for stage in stages]
 
 
 def test_unknown_stage_is_named():

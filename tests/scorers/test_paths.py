@@ -142,3 +142,15 @@ def test_windows_that_are_long_enough_change_nothing(loaded):
     [whole] = plain.score(long, loaded.model, None)
     assert len(got) == 90 and np.allclose(got.columns["logprob"][:30], whole.columns["logprob"][:30], atol=1e-4)
     assert not np.allclose(got.columns["logprob"][30:], whole.columns["logprob"][30:], atol=1e-4)
+
+
+def test_equal_ids_are_scored_once_and_given_to_every_trace(loaded, monkeypatch):
+    items = made_up(512, [(4, 9), (4, 9), (3, 5)])
+    items[1] = Encoded(items[1].trace, items[0].prompt_ids, items[0].response_ids, np.arange(9, dtype=np.int32))
+    seen = []
+    real = scorers.SCORERS["local"]
+    monkeypatch.setitem(scorers.SCORERS, "local", lambda e, m, s: real([seen.append(i.trace.key) or i for i in e], m, s))
+    got = {s.key: s for s in scorers.score(items, loaded, scorer="local", sampler=None, limit=None)}
+    assert seen == ["s/p/0", "s/p/2"] and set(got) == {"s/p/0", "s/p/1", "s/p/2"}
+    assert np.array_equal(got["s/p/1"].columns["logprob"], got["s/p/0"].columns["logprob"])
+    assert list(got["s/p/1"].columns["offset"]) == list(range(9))

@@ -1,0 +1,179 @@
+"""One pass over the token columns of a run: everything that `tokens` keeps of them, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analyzer.records import Tables
+from analyzer.summaries import WINDOW
+
+GRID = np.concatenate([[0.0], 10 ** np.linspace(-9, 3, 24_001), [np.inf]])  # nats; bins of 0.12 %
+STARTS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+TOP = 15  # rows per source of the tables of tokens
+DELTA_TOKENS = 5_000_000  # tokens per source whose Delta log p is held in memory
+
+
+class Deltas(NamedTuple):
+    """Policy log-probabilities of one source's own traces, [T] float32 by key, and how many tokens were left out."""
+
+    logprobs: dict[str, np.ndarray]
+    omitted: int
+
+
+class Sums:
+    """What is kept of one source while its tokens stream by: sums by problem, histograms, sums by token id."""
+
+    def __init__(self, problem: pd.Series) -> None:
+        self.problems = {p: i for i, p in enumerate(sorted(problem.unique()))}
+        p = len(self.problems)
+        # tokens, surprisal, tokens off rank 1: on all positions and on forking ones
+        self.forks_P6 = np.zeros((p, 6))
+        self.deciles_P10x3 = np.zeros((p, 10, 3))  # tokens, surprisal, entropy
+        self.starts = np.zeros((len(STARTS), 3))
+        self.spikes = np.zeros((len(GRID) - 1, 2))  # tokens, surprisal
+        self.ids = np.zeros((0, 2))  # by token id: count, surprisal
+        self.texts: dict[int, str] = {}
+        self.deltas: list[tuple[int, np.ndarray]] = []
+        self.promoted: list[dict[str, Any]] = []
+
+
+def policy_logprobs(tables: Tables, scores: pd.DataFrame, source: str) -> Deltas | None:
+    """Log-probabilities of the source's own traces under its policy; None without one (or where it is the base)."""
+    policy = tables.policies.get(source)
+    if policy in (None, tables.base):
+        return None
+    wanted = set(scores.loc[(scores["model"] == policy) & (scores["source"] == source), "key"])
+    if not wanted:
+        return None
+    found, held, omitted = {}, 0, 0
+    for part in tables.tokens(policy, ["logprob"]):
+        for key, logprob in zip(part["key"], part["logprob"], strict=True):
+            if key in wanted and held < DELTA_TOKENS:
+                found[key] = np.asarray(logprob, np.float32)
+                held += len(logprob)
+            elif key in wanted:
+                omitted += len(logprob)
+    return Deltas(found, omitted)
+
+
+def stream(
+    tables: Tables,
+    base: pd.DataFrame,
+    threshold: float,
+    sums: dict[str, Sums],
+    worst: dict[str, dict[str, Any]],
+    deltas: dict[str, Deltas],
+) -> None:
+    """One pass over the base's token columns; fills `sums` and the positions in `worst`."""
+    wanted = set(base["key"])
+    response = tables.traces.set_index("key")["response"]
+    for part in tables.tokens(tables.base, ["token", "logprob", "rank", "entropy", "offset"]):
+        part = part[part["key"].isin(wanted)]
+        for source, frame in part.groupby("source", sort=False):
+            _add(sums[source], frame, threshold, response)
+            for row in frame[frame["key"].isin(worst)].itertuples():
+                _place(worst[row.key], -np.asarray(row.logprob, float), row.offset, response.get(row.key))
+            if source in deltas:
+                _add_deltas(sums[source], frame, deltas[source].logprobs, response)
+
+
+def _add(sums: Sums, frame: pd.DataFrame, threshold: float, response: pd.Series) -> None:
+    lengths_N = np.array([len(t) for t in frame["token"]])
+    token, s = (
+        np.concatenate(list(frame["token"])),
+        np.maximum(0.0, -np.concatenate(list(frame["logprob"])).astype(float)),
+    )
+    entropy, rank = (_joined(frame[c], lengths_N) for c in ("entropy", "rank"))
+    problem = np.repeat([sums.problems[p] for p in frame["problem"]], lengths_N)
+    position = np.arange(len(token)) - np.repeat(lengths_N.cumsum() - lengths_N, lengths_N)
+    fork, off = entropy > threshold, np.where(rank >= 1, rank > 1, np.nan)
+    for i, weight in enumerate((np.ones(len(s)), s, off, fork, fork * s, np.where(fork, off, 0.0))):
+        sums.forks_P6[:, i] += np.bincount(problem, weights=weight, minlength=len(sums.problems))
+    cell = 10 * problem + position * 10 // np.repeat(lengths_N, lengths_N)
+    start = np.searchsorted(STARTS, position, side="right") - 1
+    for i, weight in enumerate((np.ones(len(s)), s, entropy)):
+        sums.deciles_P10x3[:, :, i] += np.bincount(cell, weights=weight, minlength=10 * len(sums.problems)).reshape(
+            -1, 10
+        )
+        sums.starts[:, i] += np.bincount(start, weights=weight, minlength=len(STARTS))
+    bins = np.minimum(np.searchsorted(GRID, s, side="right") - 1, len(GRID) - 2)  # an infinite surprisal is in the last
+    size = max(len(sums.ids), int(token.max()) + 1)
+    sums.ids = np.vstack([sums.ids, np.zeros((size - len(sums.ids), 2))])
+    for i, weight in enumerate((np.ones(len(s)), s)):
+        sums.spikes[:, i] += np.bincount(bins, weights=weight, minlength=len(GRID) - 1)
+        sums.ids[:, i] += np.bincount(token, weights=weight, minlength=size)
+    _learn_texts(sums, frame, token, lengths_N, position, response)
+
+
+def _joined(column: pd.Series, lengths_N: np.ndarray) -> np.ndarray:
+    """Arrays of a column end to end, float64; NaN where the backend does not know it."""
+    return np.concatenate(
+        [np.full(n, np.nan) if a is None else np.asarray(a, float) for a, n in zip(column, lengths_N, strict=True)]
+    )
+
+
+def _learn_texts(
+    sums: Sums,
+    frame: pd.DataFrame,
+    token: np.ndarray,
+    lengths_N: np.ndarray,
+    position: np.ndarray,
+    response: pd.Series,
+) -> None:
+    ids, first = np.unique(token, return_index=True)
+    rows = np.repeat(np.arange(len(frame)), lengths_N)
+    for i, at in zip(ids.tolist(), first.tolist(), strict=True):
+        if i not in sums.texts:
+            row = frame.iloc[rows[at]]
+            text = token_text(response.get(row["key"]), row["offset"], int(position[at]), 1)
+            if text:
+                sums.texts[i] = text
+
+
+def token_text(response: str | None, offset_T: Any, position: int, length: int) -> str:
+    """The characters of `length` tokens from `position`; "" where the text or the offsets are not known."""
+    if not isinstance(response, str) or offset_T is None or position >= len(offset_T) or offset_T[position] < 0:
+        return ""
+    end = offset_T[position + length] if position + length < len(offset_T) else len(response)
+    return response[offset_T[position] : end]
+
+
+def _place(row: dict[str, Any], s_T: np.ndarray, offset_T: Any, response: str | None) -> None:
+    width = min(WINDOW, len(s_T))
+    means = np.lib.stride_tricks.sliding_window_view(s_T, width).mean(1)
+    at = int(means.argmax())
+    row |= {
+        "position": at,
+        "of_surprisal": float(means[at] * width / s_T.sum()) if s_T.sum() > 0 else math.nan,
+        "peak_position": int(s_T.argmax()),
+        "text": token_text(response, offset_T, at, width),
+    }
+
+
+def _add_deltas(sums: Sums, frame: pd.DataFrame, policy: dict[str, np.ndarray], response: pd.Series) -> None:
+    for row in frame.itertuples():
+        own = policy.get(row.key)
+        if own is None or len(own) != len(row.logprob):
+            continue
+        delta_T = own - np.asarray(row.logprob, np.float32)
+        sums.deltas.append((sums.problems[row.problem], delta_T))
+        at = int(np.argmax(delta_T))
+        if delta_T[at] > 0:  # one token a trace, so that a single trace does not fill the table
+            rank = math.nan if row.rank is None else int(row.rank[at])
+            text = token_text(response.get(row.key), row.offset, at, 1)
+            sums.promoted.append(
+                {
+                    "key": row.key,
+                    "position": at,
+                    "token": int(row.token[at]),
+                    "text": text,
+                    "delta": float(delta_T[at]),
+                    "base_logprob": float(row.logprob[at]),
+                    "rank": rank,
+                }
+            )
+    sums.promoted = sorted(sums.promoted, key=lambda r: (-r["delta"], r["key"]))[:TOP]
