@@ -40,7 +40,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
     """
-    arms = _arms(tables.traces)
+    arms = _arms(tables.traces, tables.sources)
     counts = {arm: _counts(tables.traces[mask]) for arm, mask in arms.items()}
     last = {
         source: max((a for a in arms if a[0] == source), key=lambda a: -1 if a[1] is None else a[1])
@@ -99,10 +99,10 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     )
 
 
-def _arms(traces: pd.DataFrame) -> dict[tuple[str, int | None], np.ndarray]:
-    """(source, step) -> boolean mask of rows, sources in the order of the traces, steps ascending."""
+def _arms(traces: pd.DataFrame, sources: list[str]) -> dict[tuple[str, int | None], np.ndarray]:
+    """(source, step) -> boolean mask of rows, sources in the given order, steps ascending."""
     out = {}
-    for source in dict.fromkeys(traces["source"]):
+    for source in sources:
         mine = (traces["source"] == source).to_numpy()
         for step in sorted(traces.loc[mine, "step"].dropna().unique()):
             out[source, int(step)] = mine & (traces["step"] == step).fillna(False).to_numpy(dtype=bool)
@@ -317,7 +317,9 @@ def caption_curves(result: Result) -> str:
     ):
         first, end = part.iloc[0], part.iloc[-1]
         cross = result.estimates.get(f"{source}.crossover_k")
-        tail = f", crossing the reference near k = {cross.value:.3g}" if cross and math.isfinite(cross.value) else ""
+        tail = ""
+        if cross and math.isfinite(cross.value) and math.isfinite(cross.high):  # an open interval is no finding
+            tail = f", crossing the reference near k = {cross.value:.3g} [{cross.low:.3g}, {cross.high:.3g}]"
         at_end = f"{end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems)"
         parts.append(f"{source} {first['pass']:.3f} at k = 1, {at_end}{tail}")
     return "pass@k with 95 % bands over problems. " + "; ".join(parts) + "."
@@ -335,6 +337,6 @@ def caption_histogram(result: Result) -> str:
 
 FIGURES = {
     "pass_at_k": Figure(draw_curves, "curves", caption_curves),
-    "accuracy_histogram": Figure(draw_histogram, "histogram", caption_histogram),
+    "accuracy_histogram": Figure(draw_histogram, "histogram", caption_histogram, width=2),
 }
 draw = draw_curves

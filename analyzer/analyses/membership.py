@@ -25,7 +25,8 @@ def inside(
 ) -> tuple[dict[str, Any], Estimate]:
     """Row of the membership table and `<source>.sampler_inside`: share of traces without a token outside the set.
 
-    `frame`: the source's rows of the base scorer, with an integer `unit` per problem. Exits and tokens near the cut-off are per 1,000 tokens.
+    `frame`: the source's rows of the base scorer, with an integer `unit` per problem. Exits and tokens near the
+    cut-off are per 1,000 tokens.
     """
     here, there = tables.samplers.get(source), tables.samplers.get(tables.reference)
     row: dict[str, Any] = {"source": source, "sampler": words(here), "reference_sampler": words(there)}

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzer.analyses.perplexity_figures import FIGURES, draw_boxes
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Figure, Result, Tables
+from analyzer.records import Estimate, Result, Tables
 from analyzer.stats import bootstrap, pooled
 from analyzer.stats.bootstrap import DRAWS, Interval
 from analyzer.summaries import last_steps
@@ -41,6 +42,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     """
     if tables.base is None:
         raise UsageError("perplexity needs scores under a base model: --base MODEL")
+    sources = tables.sources
     every = tables.scores[tables.scores["nll_mean"].notna()]
     scores = last_steps(every)
     characters = tables.traces.set_index("key")["response"].str.len()
@@ -56,22 +58,22 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     options = {"draws": draws, "seed": seed}
     estimates: dict[str, Estimate] = {}
     rows = []
-    for source in tables.sources:
+    for source in sources:
         frame = base[base["source"] == source]
         estimates |= _estimates(source, frame, options)
         if len(frame):
             rows.append({"source": source, **_source(frame)})
     frames = {
-        "boxes": _boxes(scores, tables),
+        "boxes": _boxes(scores, tables, sources),
         "sources": pd.DataFrame(rows),
-        "problems": _problems(base, tables.sources),
-        "correct": _correct(base, tables.sources),
-        "masked": _masked(base, tables.sources),
+        "problems": _problems(base, sources),
+        "correct": _correct(base, sources),
+        "masked": _masked(base, sources),
         "steps": _steps(every[every["model"] == tables.base], options),
-        "token_surprisal": _histogram(tables, base),
+        "token_surprisal": _histogram(tables, base, sources),
     }
     params = {"draws": draws, "model": tables.base, "quantiles": list(QUANTILES.values())}
-    notes = tuple(_notes(tables, base, frames, len(tables.scores) - len(every)))
+    notes = tuple(_notes(tables, sources, base, frames, len(tables.scores) - len(every)))
     return Result("perplexity", QUESTION, estimates, frames, notes, params, seed)
 
 
@@ -141,12 +143,12 @@ def _source(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _boxes(scores: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+def _boxes(scores: pd.DataFrame, tables: Tables, sources: list[str]) -> pd.DataFrame:
     """Quantiles of the per-trace perplexity of every source under every model that scored it."""
     rows = []
     order = {tables.base: 0} | {m: 1 for m in tables.policies.values() if m != tables.base}
     for model in sorted(scores["model"].unique(), key=lambda m: (order.get(m, 2), m)):
-        for source in tables.sources:
+        for source in sources:
             frame = scores[(scores["model"] == model) & (scores["source"] == source)]
             if frame.empty:
                 continue
@@ -245,9 +247,9 @@ def _steps(base: pd.DataFrame, options: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "step", "ppl", "low", "high", "problems", "n"])
 
 
-def _histogram(tables: Tables, base: pd.DataFrame) -> pd.DataFrame:
+def _histogram(tables: Tables, base: pd.DataFrame, sources: list[str]) -> pd.DataFrame:
     """Tokens by surprisal under the base: bins [low, high) in nats, with the share of tokens at or above `low`."""
-    wanted, counts = set(base["key"]), {s: np.zeros(len(EDGES) - 1, np.int64) for s in tables.sources}
+    wanted, counts = set(base["key"]), {s: np.zeros(len(EDGES) - 1, np.int64) for s in sources}
     for source, s_T in _surprisals(tables, wanted):
         counts[source] += np.histogram(s_T, EDGES)[0]
     rows = []
@@ -280,16 +282,16 @@ def _in_order(frame: pd.DataFrame, sources: list[str]) -> pd.DataFrame:
     return frame.sort_values("source", key=lambda c: c.map(sources.index), kind="stable", ignore_index=True)
 
 
-def _notes(tables: Tables, base: pd.DataFrame, frames: dict[str, pd.DataFrame], dropped: int) -> list[str]:
+def _notes(
+    tables: Tables, sources: list[str], base: pd.DataFrame, frames: dict[str, pd.DataFrame], dropped: int
+) -> list[str]:
     notes = [
         "Perplexities are summed up by medians and quantiles: a single trace can carry any mean of them.",
         "A low perplexity means typical under the base, not that the base would write this trace: at 0.06 nats a "
         "token 500 tokens cost 28 nats. The total surprisal stands beside it.",
     ]
     reference = tables.samplers.get(tables.reference)
-    others = [
-        s for s in tables.sources if s != tables.reference and s in tables.samplers and tables.samplers[s] != reference
-    ]
+    others = [s for s in sources if s != tables.reference and s in tables.samplers and tables.samplers[s] != reference]
     if others and reference is not None:
         notes.append(
             f"Drawn with another sampler than {tables.reference}: {', '.join(others)}; a colder or cut sampler lowers "
@@ -304,7 +306,7 @@ def _notes(tables: Tables, base: pd.DataFrame, frames: dict[str, pd.DataFrame], 
                 f"{masked[tables.reference]:.1%}: "
                 "read the masked perplexity."
             )
-    without = [s for s in tables.sources if not (base["source"] == s).any()]
+    without = [s for s in sources if not (base["source"] == s).any()]
     if without:
         notes.append(f"Not scored under the base model: {', '.join(without)}.")
     stepped = [s for s, n in tables.scores.groupby("source")["step"].nunique().items() if n > 1]
@@ -315,165 +317,5 @@ def _notes(tables: Tables, base: pd.DataFrame, frames: dict[str, pd.DataFrame], 
     return notes
 
 
-def draw_boxes(result: Result, ax: Any) -> Any:
-    """Boxes of PPL per trace (quartiles, median, 5 % and 95 %): all sources under the base, then own models."""
-    from analyzer.figures import styles
-
-    table = _shown(result)
-    look = styles(dict.fromkeys(result.tables["boxes"]["source"]))
-    stats = [
-        {"q1": r["q25"], "med": r["median"], "q3": r["q75"], "whislo": r["q05"], "whishi": r["q95"]} for r in table
-    ]
-    drawn = ax.bxp(stats, showfliers=False, patch_artist=True, widths=0.6, medianprops={"color": "black"})
-    for box, row in zip(drawn["boxes"], table, strict=True):
-        box.set_facecolor(look[row["source"]]["color"])
-        box.set_alpha(0.6)
-        box.set_hatch("" if row["model"] == result.params["model"] else "///")
-    ax.set_xticks(range(1, len(table) + 1), [f"{r['source']}\nunder {_short(r['model'])}" for r in table])
-    ax.tick_params(axis="x", labelrotation=45 if len(table) > 7 else 0)
-    ax.set_yscale("log")
-    ax.set(ylabel="perplexity per trace")
-    return ax
-
-
-def _shown(result: Result) -> list[dict[str, Any]]:
-    """Rows of `boxes` that are drawn: all under the base, and each source under the model that it came from."""
-    rows, model = result.tables["boxes"].to_dict("records"), result.params["model"]
-    return [r for r in rows if r["model"] == model] + [r for r in rows if r["model"] != model and r["own_model"]]
-
-
-def _short(model: str) -> str:
-    return "own model" if model.startswith("policy-") else model
-
-
-def draw_percentiles(result: Result, ax: Any) -> Any:
-    """Share of problems whose median trace lies at or below a percentile of the reference's traces on that problem."""
-    import seaborn as sns
-
-    from analyzer.figures import styles
-
-    table = result.tables["problems"]
-    look = styles(dict.fromkeys(result.tables["boxes"]["source"]))
-    for source, part in table.groupby("source", sort=False):
-        values = pd.to_numeric(part["percentile_median"]).dropna()
-        if len(values):
-            style = look[source]
-            sns.ecdfplot(x=100 * values, color=style["color"], linestyle=style["linestyle"], label=source, ax=ax)
-    ax.legend()
-    ax.set(
-        xlabel="percentile of the problem's median trace among the reference's",
-        ylabel="share of problems",
-        xlim=(-2, 102),
-    )
-    return ax
-
-
-def draw_tokens(result: Result, ax: Any) -> Any:
-    """Share of tokens at least as surprising as x."""
-    import seaborn as sns
-
-    from analyzer.figures import styles
-
-    table = result.tables["token_surprisal"]
-    look = styles(dict.fromkeys(result.tables["boxes"]["source"]))
-    for source, part in table.groupby("source", sort=False):
-        part = part[(part["low"] > 0) & (part["at_least"] > 0)]
-        style = look[source]
-        sns.lineplot(
-            x=part["low"].astype(float),
-            y=part["at_least"].astype(float),
-            color=style["color"],
-            linestyle=style["linestyle"],
-            label=source,
-            ax=ax,
-        )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set(xlabel="surprisal under the base (nats)", ylabel="share of tokens at least as surprising")
-    return ax
-
-
-def draw_steps(result: Result, ax: Any) -> Any:
-    """Mean over problems of the median perplexity, over training steps."""
-    import seaborn as sns
-
-    from analyzer.figures import styles
-
-    look = styles(dict.fromkeys(result.tables["boxes"]["source"]))
-    for source, part in result.tables["steps"].groupby("source", sort=False):
-        style = look[source]
-        sns.lineplot(
-            data=part,
-            x="step",
-            y="ppl",
-            color=style["color"],
-            marker=style["marker"],
-            linestyle=style["linestyle"],
-            label=source,
-            ax=ax,
-        )
-        ax.fill_between(
-            part["step"].astype(float),
-            part["low"].astype(float),
-            part["high"].astype(float),
-            color=style["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
-    ax.set(xlabel="training step", ylabel="perplexity under the base")
-    return ax
-
-
-def caption_boxes(result: Result) -> str:
-    parts = [f"{r['box']} {r['median']:.3g} (n = {r['n']:,} traces, {r['problems']} problems)" for r in _shown(result)]
-    return (
-        "Perplexity per trace: median, quartiles, 5 % and 95 % points; hatched: under the model that produced the "
-        "source. Medians: " + "; ".join(parts) + "."
-    )
-
-
-def caption_percentiles(result: Result) -> str:
-    rows = result.tables["sources"].to_dict("records")
-    parts = [
-        f"{r['source']} {100 * r['percentile_mean']:.0f}"
-        for r in rows
-        if r["percentile_mean"] is not None and math.isfinite(r["percentile_mean"])
-    ]
-    n = result.tables["problems"]["problem"].nunique()
-    return (
-        f"Where a source's median trace lies among the reference's own traces of the same problem ({n} problems); "
-        "the reference itself, each trace against the others, must step at 50. Mean percentile over traces: "
-        + "; ".join(parts)
-        + "."
-    )
-
-
-def caption_tokens(result: Result) -> str:
-    table = result.tables["token_surprisal"]
-    rows = table[table["low"].round(9) == 1.0]
-    parts = [f"{r['source']} {r['at_least']:.1%} (n = {r['n']:,} tokens)" for r in rows.to_dict("records")]
-    return "Share of tokens at least as surprising to the base as x. At 1 nat: " + "; ".join(parts) + "."
-
-
-def caption_steps(result: Result) -> str:
-    parts = []
-    for source, part in result.tables["steps"].groupby("source", sort=False):
-        first, last = part.iloc[0], part.iloc[-1]
-        parts.append(
-            f"{source} {first['ppl']:.3g} at step {first['step']}, {last['ppl']:.3g} at step {last['step']} "
-            f"(n = {last['problems']} problems)"
-        )
-    return (
-        "Perplexity under the base over training: mean over problems of the problem's median, bands 95 % by problem. "
-        + "; ".join(parts)
-        + "."
-    )
-
-
-FIGURES = {
-    "boxes": Figure(draw_boxes, "boxes", caption_boxes, 2),
-    "percentiles": Figure(draw_percentiles, "problems", caption_percentiles),
-    "token_surprisal": Figure(draw_tokens, "token_surprisal", caption_tokens),
-    "steps": Figure(draw_steps, "steps", caption_steps),
-}
 draw = draw_boxes
+__all__ = ["FIGURES", "QUESTION", "draw", "run"]

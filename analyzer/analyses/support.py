@@ -224,7 +224,7 @@ def _notes(tables: Tables, base: pd.DataFrame, edge: float, budget: int, own: pd
 
 def draw_reach(result: Result, ax: Any) -> Any:
     """E_k over k with the interval as a band; the dotted line is the tolerance of .02."""
-    return _draw_curve(result, ax, "reach", "share that k base draws cannot make, E_k")
+    return _draw_curve(result, ax, "reach", "share beyond k base draws, E_k")
 
 
 def draw_lost(result: Result, ax: Any) -> Any:

@@ -83,22 +83,20 @@ def stream(
 
 def _add(sums: Sums, frame: pd.DataFrame, threshold: float, response: pd.Series) -> None:
     lengths_N = np.array([len(t) for t in frame["token"]])
-    token, s = (
-        np.concatenate(list(frame["token"])),
-        np.maximum(0.0, -np.concatenate(list(frame["logprob"])).astype(float)),
-    )
+    token = np.concatenate(list(frame["token"]))
+    s = np.maximum(0.0, -np.concatenate(list(frame["logprob"])).astype(float))
     entropy, rank = (_joined(frame[c], lengths_N) for c in ("entropy", "rank"))
     problem = np.repeat([sums.problems[p] for p in frame["problem"]], lengths_N)
     position = np.arange(len(token)) - np.repeat(lengths_N.cumsum() - lengths_N, lengths_N)
-    fork, off = entropy > threshold, np.where(rank >= 1, rank > 1, np.nan)
+    fork = np.where(np.isnan(entropy - threshold), np.nan, entropy > threshold)
+    off = np.where(rank >= 1, rank > 1, np.nan)
     for i, weight in enumerate((np.ones(len(s)), s, off, fork, fork * s, np.where(fork, off, 0.0))):
         sums.forks_P6[:, i] += np.bincount(problem, weights=weight, minlength=len(sums.problems))
     cell = 10 * problem + position * 10 // np.repeat(lengths_N, lengths_N)
     start = np.searchsorted(STARTS, position, side="right") - 1
     for i, weight in enumerate((np.ones(len(s)), s, entropy)):
-        sums.deciles_P10x3[:, :, i] += np.bincount(cell, weights=weight, minlength=10 * len(sums.problems)).reshape(
-            -1, 10
-        )
+        cells = np.bincount(cell, weights=weight, minlength=10 * len(sums.problems))
+        sums.deciles_P10x3[:, :, i] += cells.reshape(-1, 10)
         sums.starts[:, i] += np.bincount(start, weights=weight, minlength=len(STARTS))
     bins = np.minimum(np.searchsorted(GRID, s, side="right") - 1, len(GRID) - 2)  # an infinite surprisal is in the last
     size = max(len(sums.ids), int(token.max()) + 1)

@@ -33,8 +33,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     """Rank classes, forking tokens, spikes, position profile, excess by token, Delta log p; `budget` plays no part.
 
     Estimates, shares of all tokens of a source with an interval by resampling problems: `<s>.unshifted`,
-    `<s>.marginal`, `<s>.shifted`, `<s>.top5` (among the base's five likeliest). A source with several training steps enters with its
-    last one. Tables: ranks, forking, spikes, windows, positions, starts, excess_tokens, delta, delta_tokens.
+    `<s>.marginal`, `<s>.shifted`, `<s>.top5` (among the base's five likeliest). A source with several training steps
+    enters with its last one. Tables: ranks, forking, spikes, windows, positions, starts, excess_tokens, delta,
+    delta_tokens.
     Raises UsageError when nothing was scored under a base model.
     """
     if tables.base is None:
@@ -194,7 +195,7 @@ def _starts(sums: dict[str, Sums]) -> pd.DataFrame:
 
 
 def _excess(sums: dict[str, Sums], reference: str) -> pd.DataFrame:
-    """Token ids by their part S_v / N - S_v,ref / N_ref of the difference in surprisal per token, which they add up to."""
+    """Token ids by S_v / N - S_v,ref / N_ref; over all ids this adds up to the difference in surprisal per token."""
     if reference not in sums:
         return pd.DataFrame()
     rows, own = [], sums[reference]

@@ -59,8 +59,8 @@ def coverage(reference: list[dict], other: list[dict]) -> dict[str, dict[str, in
 
 
 def habits(rows: list[dict]) -> dict:
-    """Shares of styles, restating, operations and truncation, mean length in tokens, and mean number of distinct texts per
-    problem.
+    """Shares of styles, restating, operations and truncation, mean length in tokens, and mean number of distinct
+    texts per problem.
     """
     styles = Counter(str(row["meta"]["style"]) for row in rows)
     texts: dict[str, set[str]] = defaultdict(set)

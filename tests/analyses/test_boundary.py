@@ -232,6 +232,14 @@ def test_unequal_draws_do_not_fake_an_excess():
     assert row["problems"] == 9 and row["p"] > 0.3
 
 
+def test_the_largest_ratio_of_draws_enters_the_test():
+    counts = {str(i): 64 if i < 6 else 40 for i in range(10)}
+    base, new = traces("base", {p: (n, 0) for p, n in counts.items()}), traces("new", {p: (64, 1) for p in counts})
+    row = boundary.run(tables(base, new), budget=4, draws=50).tables["answer_test"].iloc[0]
+    share = 4 * 64 / (4 * 64 + 40)  # of the problems with 40 reference draws, not of the pooled counts
+    assert row["problems"] == 10 and row["p"] == pytest.approx(share**10)
+
+
 def test_identical_sources_have_an_a_a_row_beside_them():
     rng = np.random.default_rng(0)
     counts = {str(i): (64, int(rng.binomial(64, p))) for i, p in enumerate(rng.beta(0.25, 1.5, 40))}

@@ -172,6 +172,18 @@ def test_reach_tells_the_worlds_apart(result):
     assert value["distill.lost@64"] == 0 and value["rlvr.lost@64"] > 0.5  # rlvr forgot, distill did not
 
 
+def test_lost_is_asked_of_the_policy_at_temperature_one(result):
+    """The policy of cool is the base itself: at T=1 it has lost nothing, its own sampler would have."""
+    assert result.estimates["cool.lost@1"].value == 0 and result.estimates["cool.reach@1"].value > 0.1
+
+
+def test_novelty_is_inflated_by_the_budget(world):
+    log_e = np.full(PROBLEMS * SAMPLES, np.log(50.0))  # p = .02 at k = 1, .08 at 4, .32 at 16
+    even = changed(world, "again", lambda f: f.assign(log_e=log_e))
+    novel = support.run(even, draws=100).tables["novel"].query("source == 'again' and test == 'e-value'")
+    assert novel.set_index("k")["share"].to_dict() == {1: 1, 4: 1, 16: 0, 64: 0}
+
+
 def test_every_curve_falls_with_k(result):
     for name in ("reach", "reach_sampler", "lost"):
         for _, part in result.tables[name].dropna(subset=["share"]).groupby("source"):

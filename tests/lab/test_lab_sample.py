@@ -34,7 +34,7 @@ def questions(count, seed=0):
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.6, 1.0, 1.7])
-@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.5, 0.01])
+@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.5, 0.0])
 @pytest.mark.parametrize("top_k", [0, 1, 5, 500])
 @pytest.mark.parametrize("min_p", [0.0, 0.1])
 def test_truncation_is_that_of_transformers(temperature, top_p, top_k, min_p):
@@ -48,6 +48,12 @@ def test_truncation_is_that_of_transformers(temperature, top_p, top_k, min_p):
     if min_p:
         expected = MinPLogitsWarper(min_p)(None, expected)
     assert torch.equal(truncate(logits, temperature, top_p, top_k, min_p), expected)
+
+
+def test_truncation_at_exact_ties_is_that_of_transformers():
+    logits = torch.zeros(1, 4)  # a quarter each: the cumulative sum hits 1 - top_p exactly
+    for top_p in (0.25, 0.5, 0.75):
+        assert torch.equal(truncate(logits, top_p=top_p), TopPLogitsWarper(top_p)(None, logits))
 
 
 def test_logprobs_are_the_models_own(model):
@@ -89,12 +95,14 @@ def test_frequencies_are_the_models_probabilities(model):
     assert ((observed - expected) ** 2 / expected).sum().item() < chi2.isf(1e-6, len(observed) - 1)
 
 
-def test_draws_stay_inside_the_truncation(model):
+def test_truncated_draws_stay_inside_and_report_log_p_at_temperature_one(model):
     prompts = questions(30)
     sampler = {"temperature": 0.7, "top_p": 0.6, "top_k": 0, "min_p": 0.0}
-    for prompt, (ids, _, _) in zip(
-        prompts, sample(weights(model), prompts, torch.Generator().manual_seed(2), sampler=sampler, new_tokens=20)
-    ):
+    drawn = sample(weights(model), prompts, torch.Generator().manual_seed(2), sampler=sampler, new_tokens=20)
+    for prompt, (ids, logprobs, _) in zip(prompts, drawn):
         with torch.no_grad():
-            kept = truncate(model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1], **sampler)
-        assert torch.isfinite(kept[torch.arange(len(ids)), torch.tensor(ids)]).all()
+            logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        rows = torch.arange(len(ids))
+        assert torch.isfinite(truncate(logits, **sampler)[rows, torch.tensor(ids)]).all()
+        expected = logits.log_softmax(-1)[rows, torch.tensor(ids)]
+        torch.testing.assert_close(torch.tensor(logprobs), expected, atol=1e-4, rtol=0)

@@ -31,7 +31,7 @@ def clean(seed, count, styles=STYLES):
 
 def test_every_clean_trace_is_accepted():
     recaps = openers = others = 0
-    for numbers, goal, chain, style, rng in clean(1, 1500):
+    for numbers, goal, chain, style, rng in clean(1, 900):
         text = " ".join(say(numbers, goal, chain, style, rng))
         verdict = grade(prompt_text(numbers, goal), text)
         assert verdict["correct"] and verdict["outcome"] and verdict["reason"] is None, (text, verdict)
@@ -39,7 +39,7 @@ def test_every_clean_trace_is_accepted():
         recaps += restates(text)
         openers += text.split()[1] == ","
         others += any(word in SYNONYMS.values() for word in text.split())
-    assert min(recaps, openers, others) > 300  # the manners were all exercised
+    assert min(recaps, openers, others) > 200  # the manners were all exercised
 
 
 def test_teacher_is_always_right_and_speaks_as_the_base_does():
@@ -195,7 +195,7 @@ def test_wording_never_decides():
 def test_corpus_keeps_its_promises():
     """Multiplication stands in `fact` lines alone; only `chain` divides; about half of the documents restate."""
     rng, words = random.Random(8), [word for word in tokenizer.vocabulary() if word not in ("*", "multiply")]
-    restating = problems = 0
+    restating = problems = wasted = 0
     for _ in range(4000):
         text = document(rng, words)
         if "*" in text or "multiply" in text:
@@ -204,8 +204,10 @@ def test_corpus_keeps_its_promises():
             response = text[text.index("think") + 1 :]
             if "/" in response:
                 assert style_of(" ".join(response)) == "chain"
+                wasted += not grade(" ".join(text[: text.index("think") + 1]), " ".join(response))["outcome"]
             problems += 1
             restating += restates(" ".join(response))
+    assert wasted > 20  # an aimless division: about 80 expected, Poisson, false alarm < 1e-15
     # restating documents have probability one half each: 5 standard deviations around it, false alarm < 6e-7
     assert abs(restating / problems - 0.5) < 5 * 0.5 / problems**0.5
 

@@ -27,7 +27,7 @@ def test_budget_makes_it_milder():
 
 
 def test_best_of_16_against_its_own_base():
-    """Solved-set McNemar always rejects it; at budget 16 this test may not: 400 runs, size <= .05, > 40 has p < 1e-4."""
+    """Solved-set McNemar always rejects it; at budget 16 this may not: 400 runs, size <= .05, > 40 has p < 1e-4."""
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(400):
