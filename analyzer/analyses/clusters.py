@@ -39,7 +39,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     Estimates: `<s>.novel_cluster_mass`, the share of a source's traces in clusters of their problem without any trace
     of the reference, over the problems that both have, interval by resampling problems; of the reference: A/A.
     From hidden states where the base scored the traces, else from TF-IDF.
-    Tables: novel_mass (both representations), sources, occupancy, novel, map.
+    Tables: novel_mass and novel (both representations), clusters, sources, occupancy, map.
     """
     traces, cut = chosen(tables)
     sources = tables.sources
@@ -61,6 +61,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     frames["novel_mass"] = pd.DataFrame(masses)
     problems = by_representation.get(first, [])
     frames["occupancy"] = _occupancy(problems, tables.reference)
+    frames["clusters"] = _clusters(problems, sources)
     frames["sources"] = _sources(frames["occupancy"], sources, seed, draws)
     frames["novel"] = pd.DataFrame(
         [row for name, found in by_representation.items() for row in _novel(found, name, tables.reference, sources)]
@@ -172,7 +173,7 @@ def _estimate(source: str, reference: str, representation: str | None, masses: l
         why = (
             "needs at least two traces of a problem"
             if source == reference
-            else f"{source} and {reference} share no problem with traces"
+            else f"{source} and {reference} have no problem in common that could be clustered"
         )
         return Estimate(math.nan, note=why)
     note = f"from {representation}"
@@ -207,6 +208,19 @@ def _occupancy(problems: list[Problem], reference: str) -> pd.DataFrame:
                     "distinct_texts": int(p.frame.loc[p.frame["source"] == label, "response"].nunique()),
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def _clusters(problems: list[Problem], sources: list[str]) -> pd.DataFrame:
+    """One row per cluster: its traces, the one nearest to its centre, and how many traces of each source it holds."""
+    rows = []
+    for p in problems:
+        count, labels = _counts(p)
+        at = {label: i for i, label in enumerate(labels)}
+        keys, problem = p.frame["key"].tolist(), p.frame["problem"].iloc[0]
+        for c, counts in enumerate(count.tolist()):
+            row = {"problem": problem, "cluster": c, "n": sum(counts), "exemplar": keys[p.middle[c]]}
+            rows.append(row | {f"n.{s}": counts[at[s]] if s in at else 0 for s in sources})
     return pd.DataFrame(rows)
 
 
@@ -302,11 +316,9 @@ def _notes(
         f"Clusters from {first}; KMeans on at most {features.COMPONENTS} principal components, "
         f"k = sqrt(distinct texts / 2), at most {MOST}.",
         "The clusters come from the traces that are counted: for a cluster chosen because it is empty of the reference "
-        "3 / n is too low a bound. "
-        "A description, not a test.",
-        "In the A/A row one half of the reference faces the other, half as many traces as a source faces, so it is more "
-        "than chance leaves to a source; "
-        "the column chance (each reference trace against all others) is level with it.",
+        "3 / n is too low a bound. A description, not a test.",
+        "In the A/A row one half of the reference faces the other, half as many traces as a source faces, so it is "
+        "more than chance leaves to a source; the column chance (each reference trace against all others) is level with it.",
         "novel_mass and sources weigh repeated traces by their number; the clusters themselves count equal texts once.",
     ]
     if cut:

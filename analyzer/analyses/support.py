@@ -28,7 +28,7 @@ QUESTION = (
     "draws make?"
 )
 TAU = 0.02
-CONTRADICTED = 0.01  # share of a source's traces outside its own declared sampler beyond which the declaration is wrong
+CONTRADICTED = 0.01  # share of traces foreign to their own declared model or sampler beyond which that is wrong
 PLANE_ROWS = 300  # traces per source kept for the drawing of the plane
 TOP_ROWS = 20
 PLANE = ["source", "key", "excess_z", "log_ratio", "log_e", "flagged"]
@@ -59,6 +59,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     }
     planes, tops = [], []
     own = base[base["source"] == tables.reference]
+    wrong_base = _foreign(tables, own, tables.reference, "the base model", "check --base and --template")
     edge = float(own["excess_z"].quantile(0.95)) if len(own) else math.nan
 
     for source in sources:
@@ -66,6 +67,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         row, estimates[f"{source}.sampler_inside"] = membership.inside(tables, frame, source, **options)
         rows["membership"].append(row)
         frame["log_q"], reason, omitted = _log_q(tables, scores, frame, source)
+        reason = wrong_base or reason
         frame["log_ratio"] = frame["log_q"] - frame["logprob"]
         curves = {
             "reach": (frame, frame["log_ratio"], reason, omitted),
@@ -86,7 +88,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         frame["p"] = evalue.p_value(frame["log_e"].to_numpy())
         frame["flagged"] = conformal.discoveries(frame["p"].to_numpy(), q=novelty.FDR)
         rows["evidence"].append(
-            {"source": source, **novelty.evidence(frame, own, found, **options), "no_log_q": reason}
+            {"source": source, **novelty.evidence(frame, own, found, **options), "no_log_q": reason, "no_verdict": wrong_base}
         )
         rows["plane_counts"].append({"source": source, **_regions(frame, edge, budget)})
         planes.append(frame[PLANE].sample(min(PLANE_ROWS, len(frame)), random_state=seed))
@@ -150,7 +152,8 @@ def _log_q(tables: Tables, scores: pd.DataFrame, frame: pd.DataFrame, source: st
         why = f"{policy} and the base cut the traces of {source} into different numbers of tokens"
         return nothing_known, why + ": log-ratios need one tokenizer", 0.0
     exits = float(np.isneginf(log_q).mean())
-    why = _contradiction(exits, source)
+    advice = f"check --policy {source}=MODEL and --template"
+    why = _contradiction(exits, source) or _foreign(tables, rows, source, policy, advice)
     return (nothing_known, why, 0.0) if why else (np.where(np.isneginf(log_q), np.nan, log_q), "", exits)
 
 
@@ -181,6 +184,21 @@ def _contradiction(exits: float, source: str) -> str:
         return ""
     what = f"{exits:.1%} of the traces of {source} hold a token that its declared sampler could never draw"
     return f"{what}; check --sampler {source}=..."
+
+
+def _foreign(tables: Tables, rows: pd.DataFrame, source: str, model: str, advice: str) -> str:
+    """Why the rows can't be draws of the model that they are scored under, or the empty string.
+
+    The e-value under a source's own model, Benjamini-Hochberg at novelty.FDR: for a true declaration it flags a trace at
+    all with probability at most FDR. A sampler hotter than T=1 is not covered by it and is not checked.
+    """
+    sampler = tables.samplers.get(source)
+    if sampler is None or sampler.temperature > 1 or rows.empty:
+        return ""
+    share = float(conformal.discoveries(evalue.p_value(rows["log_e"].to_numpy(dtype=float)), q=novelty.FDR).mean())
+    if share <= CONTRADICTED:
+        return ""
+    return f"{share:.1%} of the traces of {source} are foreign to {model}, which is said to have written them; {advice}"
 
 
 def _regions(frame: pd.DataFrame, edge: float, budget: int) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def make_world(seed: int = 0) -> Tables:
         s: np.logaddexp(np.log(0.5) + logp(base, tokens[s]), np.log(0.5) + logp(foreign, tokens[s]))
         for s in ("distill", "base")
     }
-    frames += [_rows("policy-distill", s, tokens[s], base, m).assign(logprob=m.ravel()) for s, m in mixture.items()]
+    frames += [_rows("policy-distill", s, tokens[s], base, m).assign(logprob=m.ravel(), log_e=np.nan) for s, m in mixture.items()]
     scores = pd.concat(frames, ignore_index=True)
     traces = scores[scores["model"] == "base"].drop(columns="model")
     samplers = {"base": Sampler(), "again": Sampler(), "cool": Sampler(0.8), "rlvr": Sampler(), "distill": Sampler()}
@@ -394,3 +394,23 @@ def test_figures_of_a_run_without_policies(world):
     for source in (result, Result.from_json("support", result.as_json())):
         for spec in support.FIGURES.values():
             assert spec.draw(source, matplotlib.figure.Figure().add_subplot()).texts and spec.caption(source)
+
+
+def test_a_wrong_policy_is_noticed_by_its_own_traces(world):
+    """The base declared as the model that wrote the foreign traces: log q would equal log p and say "inside"."""
+    wrong = replace(world, policies=world.policies | {"teacher": "base"}, samplers=world.samplers | {"teacher": Sampler()})
+    found = support.run(wrong, draws=200)
+    reach = found.estimates["teacher.reach@64"]
+    assert math.isnan(reach.value) and "are foreign to base, which is said to have written them; check --policy" in reach.note
+    heads = {v.source: v for v in decide({"support": found}, sources=wrong.sources, reference="base") if v.headline}
+    assert heads["teacher"].word != "inside"
+
+
+def test_a_wrong_base_gives_no_verdict_at_all(world):
+    """Every source, the reference too, looks novel under the wrong model or template: that must not convict anyone."""
+    scores = world.scores.copy()
+    scores.loc[scores["model"] == "base", "log_e"] += 30
+    found = support.run(replace(world, scores=scores), draws=200)
+    verdicts = decide({"support": found}, sources=world.sources, reference="base")
+    assert {v.word for v in verdicts} == {"undetermined"}
+    assert all("check --base and --template" in v.why[0] for v in verdicts if v.level == "sequence")
