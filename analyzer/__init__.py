@@ -11,9 +11,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Trace": "records", "Sampler": "records", "Scored": "records", "Estimate": "records", "Result": "records",
-    "Verdict": "records", "AnalyzerError": "errors", "Run": "store", "read_dumps": "dumps",
-    "decide": "verdict", "ANALYSES": "analyses",
+    "Trace": "records",
+    "Sampler": "records",
+    "Scored": "records",
+    "Estimate": "records",
+    "Result": "records",
+    "Verdict": "records",
+    "AnalyzerError": "errors",
+    "Run": "store",
+    "read_dumps": "dumps",
+    "decide": "verdict",
+    "ANALYSES": "analyses",
 }
 __all__ = ["__version__", *_HOMES]
 

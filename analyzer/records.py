@@ -52,7 +52,9 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(f"sampler temperature {self.temperature!r} must be > 0 (greedy decoding has no sampling distribution)")
+            raise UsageError(
+                f"sampler temperature {self.temperature!r} must be > 0 (greedy decoding has no sampling distribution)"
+            )
         if not 0 < self.top_p <= 1:
             raise UsageError(f"sampler top_p {self.top_p!r} must be in (0, 1]")
         if self.top_k < 0 or self.top_k != int(self.top_k):
@@ -75,7 +77,9 @@ class Sampler:
             kinds = (float, float, int, float)
             return cls(*(kind(p) for kind, p in zip(kinds, parts, strict=False)))
         except ValueError:
-            raise UsageError(f"sampler {text!r}: expected numbers T[,top_p[,top_k[,min_p]]], for example 0.6,0.95") from None
+            raise UsageError(
+                f"sampler {text!r}: expected numbers T[,top_p[,top_k[,min_p]]], for example 0.6,0.95"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,13 @@ class Result:
             "params": {**self.params, **({} if self.seed is None else {"seed": self.seed})},
             "notes": list(self.notes),
             "estimates": {k: e.as_json() for k, e in self.estimates.items()},
-            "tables": {k: {"columns": list(map(str, t.columns)), "rows": [[json_value(v) for v in row] for row in t.itertuples(index=False)]}
-                       for k, t in self.tables.items()},
+            "tables": {
+                k: {
+                    "columns": list(map(str, t.columns)),
+                    "rows": [[json_value(v) for v in row] for row in t.itertuples(index=False)],
+                }
+                for k, t in self.tables.items()
+            },
         }
 
     @classmethod
@@ -202,8 +211,10 @@ class Result:
 
         params = dict(data["params"])
         seed = params.pop("seed", None)
-        estimates = {k: Estimate(number(e["value"]), number(e["low"]), number(e["high"]), e["n"], e["method"], e["note"])
-                     for k, e in data["estimates"].items()}
+        estimates = {
+            k: Estimate(number(e["value"]), number(e["low"]), number(e["high"]), e["n"], e["method"], e["note"])
+            for k, e in data["estimates"].items()
+        }
         tables = {k: pd.DataFrame(t["rows"], columns=t["columns"]) for k, t in data["tables"].items()}
         return cls(name, data["question"], estimates, tables, tuple(data["notes"]), params, seed)
 
@@ -244,8 +255,16 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The dict of results.json."""
-        return {"source": self.source, "reference": self.reference, "verdict": self.word, "level": self.level,
-                "budget": self.budget, "headline": self.headline, "why": list(self.why), "needs": self.needs}
+        return {
+            "source": self.source,
+            "reference": self.reference,
+            "verdict": self.word,
+            "level": self.level,
+            "budget": self.budget,
+            "headline": self.headline,
+            "why": list(self.why),
+            "needs": self.needs,
+        }
 
 
 @dataclass(frozen=True)

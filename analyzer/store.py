@@ -25,23 +25,50 @@ from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored, Trace
 
 SCHEMA = 1
-TRACES = pa.schema([
-    ("key", pa.string()), ("source", pa.string()), ("problem", pa.string()), ("step", pa.int64()), ("sample", pa.int64()),
-    ("prompt", pa.string()), ("messages", pa.string()), ("question", pa.string()), ("response", pa.string()),
-    ("prompt_ids", pa.list_(pa.int32())), ("response_ids", pa.list_(pa.int32())),
-    ("response_logprobs", pa.list_(pa.float32())), ("logprobs_temperature", pa.float64()),
-    ("correct", pa.bool_()), ("score", pa.float64()), ("finish", pa.string()), ("answer", pa.string()), ("group", pa.string()),
-    ("sampler", pa.string()), ("meta", pa.string()), ("origin", pa.string()),
-])
-LISTS = {**{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items()},
-         "offset": pa.list_(pa.int32())}
-SCORES = pa.schema([
-    ("source", pa.string()), ("problem", pa.string()), ("sample", pa.int64()), ("step", pa.int64()),
-    ("prompt", pa.string()), ("status", pa.string()), *LISTS.items(),
-    ("embedding", pa.list_(pa.float16())),
-    ("top_position", pa.list_(pa.int32())), ("top_token", pa.list_(pa.list_(pa.int32()))),
-    ("top_logprob", pa.list_(pa.list_(pa.float32()))),
-])
+TRACES = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("problem", pa.string()),
+        ("step", pa.int64()),
+        ("sample", pa.int64()),
+        ("prompt", pa.string()),
+        ("messages", pa.string()),
+        ("question", pa.string()),
+        ("response", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("response_ids", pa.list_(pa.int32())),
+        ("response_logprobs", pa.list_(pa.float32())),
+        ("logprobs_temperature", pa.float64()),
+        ("correct", pa.bool_()),
+        ("score", pa.float64()),
+        ("finish", pa.string()),
+        ("answer", pa.string()),
+        ("group", pa.string()),
+        ("sampler", pa.string()),
+        ("meta", pa.string()),
+        ("origin", pa.string()),
+    ]
+)
+LISTS = {
+    **{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items()},
+    "offset": pa.list_(pa.int32()),
+}
+SCORES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("problem", pa.string()),
+        ("sample", pa.int64()),
+        ("step", pa.int64()),
+        ("prompt", pa.string()),
+        ("status", pa.string()),
+        *LISTS.items(),
+        ("embedding", pa.list_(pa.float16())),
+        ("top_position", pa.list_(pa.int32())),
+        ("top_token", pa.list_(pa.list_(pa.int32()))),
+        ("top_logprob", pa.list_(pa.list_(pa.float32()))),
+    ]
+)
 PROMPTS = pa.schema([("prompt", pa.string()), ("prompt_ids", pa.list_(pa.int32()))])
 # Floats whose bytes vary slowly compress best split by byte; ids and ranks by dictionary.
 SPLIT = [f"{name}.list.element" for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items() if kind == "float32"]
@@ -60,7 +87,9 @@ class Run:
         path = Path(path)
         file = path / "run.json"
         if not file.is_file():
-            raise DumpError(f"{path} is not a run: it has no run.json; make one with: analyzer score DUMP... --base MODEL -o {path}")
+            raise DumpError(
+                f"{path} is not a run: it has no run.json; make one with: analyzer score DUMP... --base MODEL -o {path}"
+            )
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -71,7 +100,7 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path) -> Run:
-        """Open the run at `path`, or start an empty one there. Raises ResourceError when the folder can't be written."""
+        """Open the run at `path`, or start an empty one. Raises ResourceError when the folder can't be written."""
         path = Path(path)
         if (path / "run.json").exists():
             return cls.open(path)
@@ -87,15 +116,20 @@ class Run:
         """Write run.json atomically."""
         write_atomically(self.path / "run.json", orjson.dumps(self.manifest, option=orjson.OPT_INDENT_2))
 
+    def refuse_changes(self, **settings: Any) -> None:
+        """Raise UsageError when a setting differs from the one that the run was made with."""
+        recorded = self.manifest.get("settings", {})
+        for name, value in settings.items():
+            if recorded.get(name, value) != value:
+                raise UsageError(
+                    f"run {self.path} was made with {name}={json.dumps(recorded[name])}, "
+                    f"now {name}={json.dumps(value)}; use the same setting or another -o folder"
+                )
+
     def settle(self, **settings: Any) -> None:
         """Record settings that must not change within a run. Raises UsageError when one differs from the recorded."""
-        recorded = self.manifest.setdefault("settings", {})
-        for name, value in settings.items():
-            value = json.loads(json.dumps(value))
-            if name in recorded and recorded[name] != value:
-                raise UsageError(f"run {self.path} was made with {name}={json.dumps(recorded[name])}, now {name}={json.dumps(value)}; "
-                                 "use the same setting or another -o folder")
-            recorded[name] = value
+        self.refuse_changes(**settings)
+        self.manifest.setdefault("settings", {}).update(settings)
         self.save()
 
     def append_traces(self, traces: Sequence[Trace]) -> int:
@@ -103,14 +137,18 @@ class Run:
         known = {}
         for part in self._parts("traces"):
             table = pq.read_table(part, columns=["key", "response", "correct"])
-            known |= dict(zip(table["key"].to_pylist(), zip(table["response"].to_pylist(), table["correct"].to_pylist())))
+            known |= dict(
+                zip(table["key"].to_pylist(), zip(table["response"].to_pylist(), table["correct"].to_pylist()))
+            )
         fresh = []
         for t in traces:
             if t.key not in known:
                 fresh.append(t)
             elif known[t.key] != (t.response, t.correct):
-                raise DumpError(f"{t.origin}: trace {t.key} is already in run {self.path} with other content; "
-                                "give the new dump another label (LABEL=PATH) or use another -o folder")
+                raise DumpError(
+                    f"{t.origin}: trace {t.key} is already in run {self.path} with other content; "
+                    "give the new dump another label (LABEL=PATH) or use another -o folder"
+                )
         if fresh:
             rows = [_trace_row(t) for t in fresh]
             self._write_part("traces", "part", pa.Table.from_pylist(rows, schema=TRACES), use_dictionary=True)
@@ -124,8 +162,21 @@ class Run:
 
     def trace_table(self) -> pd.DataFrame:
         """One row per trace, as records.Tables wants it (ids and log-probs are left on disk)."""
-        columns = ["key", "source", "problem", "step", "sample", "correct", "score", "finish", "answer", "group", "response",
-                   "prompt", "origin"]
+        columns = [
+            "key",
+            "source",
+            "problem",
+            "step",
+            "sample",
+            "correct",
+            "score",
+            "finish",
+            "answer",
+            "group",
+            "response",
+            "prompt",
+            "origin",
+        ]
         parts = [pq.read_table(p, columns=columns) for p in self._parts("traces")]
         if not parts:
             return pd.DataFrame(columns=columns)
@@ -149,13 +200,21 @@ class Run:
         prompts = {prompt_hash(ids): list(ids) for _, ids, _ in rows if ids}
         prompts = {h: ids for h, ids in prompts.items() if h not in self._known_prompts(scorer)}
         if prompts:
-            table = pa.Table.from_pydict({"prompt": list(prompts), "prompt_ids": list(prompts.values())}, schema=PROMPTS)
+            table = pa.Table.from_pydict(
+                {"prompt": list(prompts), "prompt_ids": list(prompts.values())}, schema=PROMPTS
+            )
             self._write_part(f"scores/{scorer}", "prompts", table, use_dictionary=True)
         columns: dict[str, list] = {name: [] for name in SCORES.names}
         for trace, prompt_ids, result in rows:
             scored = result if isinstance(result, Scored) else None
-            values = {"source": trace.source, "problem": trace.problem, "sample": trace.sample, "step": trace.step,
-                      "prompt": prompt_hash(prompt_ids) if prompt_ids else None, "status": "ok" if scored else result}
+            values = {
+                "source": trace.source,
+                "problem": trace.problem,
+                "sample": trace.sample,
+                "step": trace.step,
+                "prompt": prompt_hash(prompt_ids) if prompt_ids else None,
+                "status": "ok" if scored else result,
+            }
             if scored is not None:
                 values |= scored.columns
                 values["embedding"] = scored.embedding
@@ -165,8 +224,13 @@ class Run:
             for name in columns:
                 columns[name].append(values.get(name))
         table = pa.Table.from_arrays([pa.array(columns[f.name], type=f.type) for f in SCORES], schema=SCORES)
-        self._write_part(f"scores/{scorer}", "part", table, use_dictionary=["source", "problem", "prompt", "status",
-                         "token.list.element", "rank.list.element"], column_encoding=dict.fromkeys(SPLIT, "BYTE_STREAM_SPLIT"))
+        self._write_part(
+            f"scores/{scorer}",
+            "part",
+            table,
+            use_dictionary=["source", "problem", "prompt", "status", "token.list.element", "rank.list.element"],
+            column_encoding=dict.fromkeys(SPLIT, "BYTE_STREAM_SPLIT"),
+        )
 
     def scorers(self) -> list[str]:
         """Labels of the models that something was scored under."""
@@ -182,7 +246,9 @@ class Run:
 
         unknown = set(columns) - set(SCORES.names)
         if unknown or scorer not in self.scorers():
-            raise UsageError(f"run {self.path} has no column {sorted(unknown)} under scorer {scorer!r}; scorers: {self.scorers()}")
+            raise UsageError(
+                f"run {self.path} has no column {sorted(unknown)} under scorer {scorer!r}; scorers: {self.scorers()}"
+            )
         identity = ["source", "problem", "sample", "step", "prompt"]
         for part in self._parts(f"scores/{scorer}"):
             frame = pq.read_table(part, columns=[*identity, *columns], filters=[("status", "=", "ok")]).to_pandas()
@@ -198,7 +264,9 @@ class Run:
         out = {}
         for part in self._parts(f"scores/{scorer}", "prompts"):
             table = pq.read_table(part)
-            out |= dict(zip(table["prompt"].to_pylist(), (np.array(i, np.int32) for i in table["prompt_ids"].to_pylist())))
+            out |= dict(
+                zip(table["prompt"].to_pylist(), (np.array(i, np.int32) for i in table["prompt_ids"].to_pylist()))
+            )
         return out
 
     def reject(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -212,7 +280,11 @@ class Run:
                 f.write(b"\n".join(fresh) + b"\n")
 
     def _known_prompts(self, scorer: str) -> set[str]:
-        return {h for part in self._parts(f"scores/{scorer}", "prompts") for h in pq.read_table(part, columns=["prompt"])["prompt"].to_pylist()}
+        return {
+            h
+            for part in self._parts(f"scores/{scorer}", "prompts")
+            for h in pq.read_table(part, columns=["prompt"])["prompt"].to_pylist()
+        }
 
     def _parts(self, folder: str, stem: str = "part") -> list[Path]:
         return sorted((self.path / folder).glob(f"{stem}-*.parquet"))

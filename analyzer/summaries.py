@@ -157,11 +157,11 @@ def _of_surprisals(s_T: np.ndarray, window: int) -> dict[str, float]:
     worst_fifth = float(np.partition(s_T, n - tail)[n - tail :].sum()) / tail
     ppl = math.exp(mean) if mean < 709 else math.inf
     return {
-        "logprob": -total,
+        "logprob": 0.0 - total,
         "nll_mean": mean,
         "ppl": ppl,
         "surprisal_max": largest,
-        "logprob_min": -largest,
+        "logprob_min": 0.0 - largest,
         "window_max": worst,
         "cvar20": worst_fifth,
     }

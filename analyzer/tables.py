@@ -12,7 +12,17 @@ from analyzer.store import Run
 from analyzer.summaries import SUMMARY_COLUMNS, summarise
 
 IDENTITY = ["key", "source", "problem", "step", "sample"]
-TOKEN_COLUMNS = ["token", "logprob", "rank", "mass_above", "entropy", "varentropy", "renyi_half", "mass_above_s", "logprob_s"]
+TOKEN_COLUMNS = [
+    "token",
+    "logprob",
+    "rank",
+    "mass_above",
+    "entropy",
+    "varentropy",
+    "renyi_half",
+    "mass_above_s",
+    "logprob_s",
+]
 
 
 def build(run: Run) -> Tables:
@@ -33,8 +43,15 @@ def build(run: Run) -> Tables:
     def tokens(model: str, columns: list[str]) -> Iterator[pd.DataFrame]:
         return run.tokens(model, columns)
 
-    return Tables(traces=traces.drop(columns="origin"), scores=scores, tokens=tokens, reference=settings["reference"],
-                  base="base" if "base" in labels else None, policies=dict(run.manifest.get("policies", {})), samplers=samplers)
+    return Tables(
+        traces=traces.drop(columns="origin"),
+        scores=scores,
+        tokens=tokens,
+        reference=settings["reference"],
+        base="base" if "base" in labels else None,
+        policies=dict(run.manifest.get("policies", {})),
+        samplers=samplers,
+    )
 
 
 def _summaries(run: Run, label: str) -> pd.DataFrame:
@@ -46,7 +63,9 @@ def _summaries(run: Run, label: str) -> pd.DataFrame:
         rows = []
         for record in part[["prompt", *TOKEN_COLUMNS]].to_dict("records"):
             columns = {name: record[name] for name in TOKEN_COLUMNS if record[name] is not None}
-            rows.append(summarise(columns, prompt_ids=prompts.get(record["prompt"], np.empty(0, np.int32)), sampler=sampler))
+            rows.append(
+                summarise(columns, prompt_ids=prompts.get(record["prompt"], np.empty(0, np.int32)), sampler=sampler)
+            )
         frames.append(pd.concat([part[IDENTITY].reset_index(drop=True), pd.DataFrame(rows)], axis=1))
     if not frames:
         return pd.DataFrame()

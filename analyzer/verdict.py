@@ -98,7 +98,11 @@ def _sequence(support: Result | None, source: str, budget: int, tau: float) -> F
         return "undetermined", why, f"scores of {source} under the base model"
     row = _evidence(support, source)
     if row.get("no_verdict"):
-        return "undetermined", [row["no_verdict"]], "the model, prompts and ids that the reference was really drawn with"
+        return (
+            "undetermined",
+            [row["no_verdict"]],
+            "the model, prompts and ids that the reference was really drawn with",
+        )
     side, veto = row.get("side", "unknown"), [row.get(f"conformal_{name}") for name in ("share", "low", "high")]
     why = _reasons(reach, plain, strict, row, budget)
     vetoed = _finite(veto[1]) and veto[1] > tau / 2
@@ -113,8 +117,14 @@ def _sequence(support: Result | None, source: str, budget: int, tau: float) -> F
     if reach.high <= tau:
         beyond = support.estimates.get(f"{source}.novel@{budget}")
         if beyond is not None and beyond.low > tau:
-            why.append(f"contradiction: {_percent(beyond.value, beyond.low, beyond.high)} flagged as novel at k={budget}")
-            return "undetermined", why, f"a reason why reach and novelty disagree: is --policy {source}=MODEL the right model?"
+            why.append(
+                f"contradiction: {_percent(beyond.value, beyond.low, beyond.high)} flagged as novel at k={budget}"
+            )
+            return (
+                "undetermined",
+                why,
+                f"a reason why reach and novelty disagree: is --policy {source}=MODEL the right model?",
+            )
         if plain.low > tau / 2:
             why.append("novelty is flagged at k=1, and is within reach of the budget")
         return "inside", why, None

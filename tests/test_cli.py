@@ -10,28 +10,49 @@ import sys
 import pytest
 
 from analyzer import cli
+from analyzer.records import problem_id
 
 
 def run(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "analyzer", *map(str, arguments)], capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "analyzer", *map(str, arguments)], capture_output=True, text=True, **options
+    )
 
 
 @pytest.fixture()
 def dump(tmp_path):
-    rows = [{"problem": f"p{i % 3}", "prompt": "Once upon", "response": f" a time {i}", "correct": i % 2 == 0} for i in range(12)]
+    rows = [
+        {"problem": f"p{i % 3}", "prompt": "Once upon", "response": f" a time {i}", "correct": i % 2 == 0}
+        for i in range(12)
+    ]
     file = tmp_path / "base.jsonl"
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return file
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["chek"], "analyzer: error: 'chek' is not a command; did you mean 'check'?\n"),
-    (["check", "x", "--treshold", "1"], "analyzer: error: --treshold is not known here; did you mean '--threshold'?\n"),
-    (["check", "x", "--sampler", "base"], "analyzer: --sampler 'base': expected NAME=VALUE\n"),
-    (["check", "x", "--sampler", "base=hot"], "analyzer: sampler 'hot': expected numbers T[,top_p[,top_k[,min_p]]], for example 0.6,0.95\n"),
-    (["check", "x", "--sampler", "base=0"], "analyzer: sampler temperature 0.0 must be > 0 (greedy decoding has no sampling distribution)\n"),
-    (["report", "x", "--policy", "a=b", "-o", "y"], "analyzer: --policy and --cross need --base MODEL: reach compares a source's policy with the base\n"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["chek"], "analyzer: error: 'chek' is not a command; did you mean 'check'?\n"),
+        (
+            ["check", "x", "--treshold", "1"],
+            "analyzer: error: --treshold is not known here; did you mean '--threshold'?\n",
+        ),
+        (["check", "x", "--sampler", "base"], "analyzer: --sampler 'base': expected NAME=VALUE\n"),
+        (
+            ["check", "x", "--sampler", "base=hot"],
+            "analyzer: sampler 'hot': expected numbers T[,top_p[,top_k[,min_p]]], for example 0.6,0.95\n",
+        ),
+        (
+            ["check", "x", "--sampler", "base=0"],
+            "analyzer: sampler temperature 0.0 must be > 0 (greedy decoding has no sampling distribution)\n",
+        ),
+        (
+            ["report", "x", "--policy", "a=b", "-o", "y"],
+            "analyzer: --policy and --cross need --base MODEL: reach compares a source's policy with the base\n",
+        ),
+    ],
+)
 def test_usage_errors_name_what_is_allowed(arguments, message, capsys):
     with pytest.raises(SystemExit) as exit:
         raise SystemExit(cli.main(arguments))
@@ -68,9 +89,10 @@ def test_score_analyze_show_compare_and_report(dump, tmp_path, stories):
     assert json.loads(scored.stdout)["ledger"]["traces_scored"] == 24
     analysed = run("analyze", out, "perplexity", "--json")
     assert "base.ppl.median" in json.loads(analysed.stdout)["analyses"]["perplexity"]["estimates"], analysed.stderr
-    shown = run("show", out, "rl/p0/0", env=os.environ | {"NO_COLOR": "1"})
-    assert shown.returncode == 0 and "\x1b" not in shown.stdout and "most surprising tokens" in shown.stdout
-    assert "did you mean 'rl/p0/0'" in run("show", out, "rl/p0/00").stderr
+    key = "rl/{}/0".format(problem_id("p0"))  # a field named problem is the question's text
+    shown = run("show", out, key, env=os.environ | {"NO_COLOR": "1"})
+    assert shown.returncode == 0 and "\x1b" not in shown.stdout and "Most surprising" in shown.stdout
+    assert f"did you mean {key!r}" in run("show", out, key + "0").stderr
     compared = run("compare", out, "rl", "base", "--json")
     assert json.loads(compared.stdout)["estimates"]["rl-base.nll_mean"]["n"] == 3, compared.stderr
     report = run("report", out, "-o", tmp_path / "report", "--json")
@@ -90,6 +112,6 @@ def test_interrupt_saves_and_says_how_to_continue(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_check", interrupted)
+    monkeypatch.setitem(cli.COMMANDS, "check", interrupted)
     assert cli.main(["check", "x.jsonl"]) == 130
     assert "Continue with the same line:\n  analyzer check x.jsonl" in capsys.readouterr().err

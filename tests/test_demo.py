@@ -21,16 +21,35 @@ import pytest
 def demo(root, tmp_path_factory):
     """(folder it ran in, its stdout) of `analyzer demo -o reports/miniature` from the wheel."""
     folder = tmp_path_factory.mktemp("demo")
-    built = subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder / "wheel", root],
-                           capture_output=True, text=True)
+    built = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            folder / "wheel",
+            root,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr
     [wheel] = (folder / "wheel").glob("*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "site")
     empty = folder / "empty"
     empty.mkdir()
     environment = os.environ | {"PYTHONPATH": str(folder / "site"), "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", "analyzer", "demo", "-o", "reports/miniature"], cwd=empty, env=environment,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "analyzer", "demo", "-o", "reports/miniature"],
+        cwd=empty,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return empty, done.stdout
 
@@ -79,8 +98,9 @@ def test_the_report_names_no_place_on_this_machine(demo):
 def test_the_committed_report_is_this_one(results, root):
     committed = json.loads((root / "reports" / "miniature" / "results.json").read_text(encoding="utf-8"))
     assert headline(results) == headline(committed)
-    assert [(v["source"], v["level"], v["verdict"]) for v in results["verdicts"]] == \
-        [(v["source"], v["level"], v["verdict"]) for v in committed["verdicts"]]
+    assert [(v["source"], v["level"], v["verdict"]) for v in results["verdicts"]] == [
+        (v["source"], v["level"], v["verdict"]) for v in committed["verdicts"]
+    ]
     for part in ("ledger", "sources", "command"):
         assert results[part] == committed[part], part
     for name, analysis in committed["analyses"].items():
@@ -95,7 +115,12 @@ def test_the_committed_report_is_this_one(results, root):
                     width = (old["high"] - old["low"]) if None not in (old["high"], old["low"]) else 0
                     # exact counts have no width; floats summed in another order still differ in the last digits
                     allowed = max(1e-3 * width, 1e-6 * max(1, abs(old[field])))
-                    assert math.isclose(new[field], old[field], rel_tol=0, abs_tol=allowed), (key, field, new[field], old[field])
+                    assert math.isclose(new[field], old[field], rel_tol=0, abs_tol=allowed), (
+                        key,
+                        field,
+                        new[field],
+                        old[field],
+                    )
 
 
 def test_a_second_call_scores_nothing_again(demo):
@@ -104,7 +129,14 @@ def test_a_second_call_scores_nothing_again(demo):
     parts = sorted((folder / "reports" / "miniature" / "run").rglob("*.parquet"))
     before = [(p, p.stat().st_mtime_ns) for p in parts]
     environment = os.environ | {"PYTHONPATH": str(folder.parent / "site"), "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, "-m", "analyzer", "analyze", "reports/miniature/run", "boundary"], cwd=folder,
-                          env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "analyzer", "analyze", "reports/miniature/run", "boundary"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    assert before == [(p, p.stat().st_mtime_ns) for p in sorted((folder / "reports" / "miniature" / "run").rglob("*.parquet"))]
+    assert before == [
+        (p, p.stat().st_mtime_ns) for p in sorted((folder / "reports" / "miniature" / "run").rglob("*.parquet"))
+    ]

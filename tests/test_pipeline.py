@@ -24,9 +24,20 @@ ENDS = [" was happy.", " saw a big red ball in the park.", " ran home to mom and
 
 
 def write_dump(path: Path, source: str, n: int = 4, **extra) -> Path:
-    rows = [{"source": source, "problem": f"p{p}", "sample": s, "prompt": start, "response": ENDS[(s + (source != "base")) % 4] * (1 + s % 3),
-             "correct": (s + p) % 2 == 0, "group": "easy" if p < 2 else "hard", **extra}
-            for p, start in enumerate(STARTS) for s in range(n)]
+    rows = [
+        {
+            "source": source,
+            "problem": f"p{p}",
+            "sample": s,
+            "prompt": start,
+            "response": ENDS[(s + (source != "base")) % 4] * (1 + s % 3),
+            "correct": (s + p) % 2 == 0,
+            "group": "easy" if p < 2 else "hard",
+            **extra,
+        }
+        for p, start in enumerate(STARTS)
+        for s in range(n)
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 
@@ -58,8 +69,15 @@ def test_new_inputs_are_appended(tmp_path, dumps):
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, dumps[:1])
     pipeline.ingest(run, dumps[1:])
-    assert pipeline.ledger(run) == {"rows": 32, "rows_used": 32, "rows_rejected": 0, "traces": 32, "traces_scored": 0,
-                                    "traces_rejected": 0, "by_reason": {}}
+    assert pipeline.ledger(run) == {
+        "rows": 32,
+        "rows_used": 32,
+        "rows_rejected": 0,
+        "traces": 32,
+        "traces_scored": 0,
+        "traces_rejected": 0,
+        "by_reason": {},
+    }
 
 
 def test_scores_of_a_run_are_those_of_the_scorer(tmp_path, dumps, stories):
@@ -79,7 +97,9 @@ def test_scores_of_a_run_are_those_of_the_scorer(tmp_path, dumps, stories):
     for label, sampler in (("base", Sampler()), ("policy-rlvr", Sampler(0.6, 0.95))):
         for part in run.tokens(label, ["logprob", "logprob_s"]):
             for row in part.to_dict("records"):
-                [want] = plain.score([encode(traces[row["key"]], loaded.tokenizer, vocab_size=512)], loaded.model, sampler)
+                [want] = plain.score(
+                    [encode(traces[row["key"]], loaded.tokenizer, vocab_size=512)], loaded.model, sampler
+                )
                 assert np.allclose(row["logprob"], want.columns["logprob"], atol=1e-4)
                 finite = np.isfinite(want.columns["logprob_s"])
                 assert np.array_equal(np.isfinite(row["logprob_s"]), finite)
@@ -110,12 +130,16 @@ def test_overlong_traces_are_refused_skipped_or_windowed(tmp_path, stories):
     file = write_dump(tmp_path / "base.jsonl", "base", 1)
     rows = file.read_text().splitlines()
     long = json.loads(rows[0]) | {"problem": "long", "response": "word and word " * 300}
-    file.write_text("\n".join([*rows, json.dumps(long), json.dumps(long | {"problem": "empty", "response": ""})]) + "\n")
+    file.write_text(
+        "\n".join([*rows, json.dumps(long), json.dumps(long | {"problem": "empty", "response": ""})]) + "\n"
+    )
     for choice in ("error", "skip", "window"):
         run = Run.create(tmp_path / choice)
         pipeline.ingest(run, [str(file)], max_bad=0.5)
         if choice == "error":
-            with pytest.raises(DumpError, match=r"1 of 5 traces are longer than the 512 tokens .*base/long/0.*--on-overlong skip"):
+            with pytest.raises(
+                DumpError, match=r"1 of 5 traces are longer than the 512 tokens .*base/long/0.*--on-overlong skip"
+            ):
                 score(run, stories)
             continue
         score(run, stories, on_overlong=choice)
@@ -169,10 +193,22 @@ def test_a_changed_model_is_refused(tmp_path, dumps, stories):
 def test_a_killed_run_continues_to_the_same_store(tmp_path, stories):
     """kill -9 in the middle of scoring, then the same line again: equal to an uninterrupted run, value for value."""
     file = write_dump(tmp_path / "base.jsonl", "base", 300)
-    line = [sys.executable, "-m", "analyzer", "score", str(file), "--base", str(stories), "--scorer", "plain", "-o", str(tmp_path / "run")]
+    line = [
+        sys.executable,
+        "-m",
+        "analyzer",
+        "score",
+        str(file),
+        "--base",
+        str(stories),
+        "--scorer",
+        "plain",
+        "-o",
+        str(tmp_path / "run"),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # small parts, so that there is something on disk when the process dies
-    driver = "import sys; from analyzer import cli, pipeline; pipeline.PART_TRACES = 50; sys.exit(cli.main(sys.argv[1:]))"
+    driver = "import sys; from analyzer import cli, scoring; scoring.PART_TRACES = 50; sys.exit(cli.main(sys.argv[1:]))"
     process = subprocess.Popen([sys.executable, "-c", driver, *line[3:]], env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "run").glob("scores/base/part-*"))) < 2:

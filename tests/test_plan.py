@@ -18,7 +18,11 @@ def test_batches_hold_every_item_once_within_the_budget(lengths, budget):
         assert len(batch) == 1 or longest * len(batch) <= budget
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 9)), unique=True), st.integers(1, 5), st.randoms())
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 9)), unique=True),
+    st.integers(1, 5),
+    st.randoms(),
+)
 def test_choosing_takes_the_first_samples_of_every_cell(cells, at_most, random):
     traces = [Trace(s, p, n, "") for s, p, n in cells]
     shuffled = list(traces)

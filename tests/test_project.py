@@ -19,8 +19,12 @@ def python(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
 
 
 def test_floors_hold(root):
-    done = subprocess.run([str(Path(sys.executable).parent / "lint-imports"), "--config", "setup.cfg", "--no-cache"],
-                          capture_output=True, text=True, cwd=root)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--config", "setup.cfg", "--no-cache"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -31,7 +35,9 @@ def test_stats_needs_numpy_and_scipy_only(root):
         assert imported <= allowed, (file.name, imported - allowed)
 
 
-@pytest.mark.parametrize("statement", ["import analyzer", "import analyzer.cli; analyzer.cli.build_parser().format_help()"])
+@pytest.mark.parametrize(
+    "statement", ["import analyzer", "import analyzer.cli; analyzer.cli.build_parser().format_help()"]
+)
 def test_importing_loads_nothing_heavy(statement):
     done = python("-c", f"import sys; {statement}; print([m for m in {HEAVY!r} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
@@ -89,6 +95,10 @@ def test_no_absolute_paths_or_secrets_of_a_machine(root):
     hosts = re.compile(rb"/(?:home|root|Users|work)/[a-z0-9_.-]+/", re.I)
     for name in listed:
         file = root / name
-        if name and file.is_file() and file.suffix in (".py", ".md", ".json", ".cfg", ".toml", ".csv", ".html", ".svg", ".txt", ""):
+        if (
+            name
+            and file.is_file()
+            and file.suffix in (".py", ".md", ".json", ".cfg", ".toml", ".csv", ".html", ".svg", ".txt", "")
+        ):
             found = hosts.search(file.read_bytes())
             assert not found, (name, found.group())

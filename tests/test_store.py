@@ -16,10 +16,34 @@ from analyzer.store import Run, prompt_hash, write_atomically
 
 
 def traces(n=4):
-    yield Trace("base", "p1", 0, "a b", prompt="Say: ", correct=True, score=0.5, meta={"x": [1]}, origin="d:1", sampler=Sampler(0.6, 0.95))
+    yield Trace(
+        "base",
+        "p1",
+        0,
+        "a b",
+        prompt="Say: ",
+        correct=True,
+        score=0.5,
+        meta={"x": [1]},
+        origin="d:1",
+        sampler=Sampler(0.6, 0.95),
+    )
     for i in range(1, n):
-        yield Trace("base", "p1", i, f"word {i} \u2713", prompt=[{"role": "user", "content": "q"}], step=3, response_ids=(5, 6),
-                    prompt_ids=(1, 4), response_logprobs=(-0.5, -1.5), logprobs_temperature=1.0, finish="length", group="g", origin=f"d:{i}")
+        yield Trace(
+            "base",
+            "p1",
+            i,
+            f"word {i} \u2713",
+            prompt=[{"role": "user", "content": "q"}],
+            step=3,
+            response_ids=(5, 6),
+            prompt_ids=(1, 4),
+            response_logprobs=(-0.5, -1.5),
+            logprobs_temperature=1.0,
+            finish="length",
+            group="g",
+            origin=f"d:{i}",
+        )
 
 
 def test_traces_survive_the_disk(tmp_path):
@@ -43,10 +67,14 @@ def test_scores_survive_the_disk(tmp_path, stories):
     loaded = scorers.load(str(stories))
     run = Run.create(tmp_path)
     texts = ["Once upon a time", "zzz quite odd 17", "The end."]
-    items = [encode(Trace("s", "p", i, t, prompt="A story: "), loaded.tokenizer, vocab_size=512) for i, t in enumerate(texts)]
+    items = [
+        encode(Trace("s", "p", i, t, prompt="A story: "), loaded.tokenizer, vocab_size=512) for i, t in enumerate(texts)
+    ]
     want = {s.key: s for s in plain.score(items, loaded.model, Sampler(0.6, 0.9))}
     run.append_scores("base", [(i.trace, i.prompt_ids, want[i.trace.key]) for i in items[:2]])
-    run.append_scores("base", [(items[2].trace, items[2].prompt_ids, want["s/p/2"]), (Trace("s", "p", 3, ""), (), "empty response")])
+    run.append_scores(
+        "base", [(items[2].trace, items[2].prompt_ids, want["s/p/2"]), (Trace("s", "p", 3, ""), (), "empty response")]
+    )
     assert run.done("base") == {"s/p/0": "ok", "s/p/1": "ok", "s/p/2": "ok", "s/p/3": "empty response"}
     columns = [*CORE_COLUMNS, *SAMPLER_COLUMNS, "offset", "embedding"]
     rows = [r for part in run.tokens("base", columns) for r in part.to_dict("records")]

@@ -17,9 +17,7 @@ def draw_map(result: Result, ax: Any) -> Any:
 
     table = result.tables["map"]
     look = styles(_labels(result))
-    right = (
-        table["correct"].map(lambda c: bool(c) if c is not None and c == c and c is not pd.NA else False).to_numpy(bool)
-    )
+    right = np.array([not pd.isna(c) and bool(c) for c in table["correct"]], dtype=bool)
     x, y = table["x"].astype(float).to_numpy(), table["y"].astype(float).to_numpy()
     for source in look:
         here = (table["source"] == source).to_numpy()

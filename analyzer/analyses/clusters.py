@@ -318,7 +318,7 @@ def _notes(
         "The clusters come from the traces that are counted: for a cluster chosen because it is empty of the reference "
         "3 / n is too low a bound. A description, not a test.",
         "In the A/A row one half of the reference faces the other, half as many traces as a source faces, so it is "
-        "more than chance leaves to a source; the column chance (each reference trace against all others) is level with it.",
+        "more than chance leaves to a source; the column chance (each reference trace against the others) is not.",
         "novel_mass and sources weigh repeated traces by their number; the clusters themselves count equal texts once.",
     ]
     if cut:

@@ -1,6 +1,6 @@
 """Two sources, problem by problem: what `analyzer compare` prints. Not part of the report's fixed list.
 
-Differences are a minus b within each problem, averaged over the problems that both have; intervals by problem bootstrap.
+Differences are a minus b within each problem, averaged over the problems that both have; bootstrap over problems.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def run(tables: Tables, *, a: str, b: str, seed: int = 0) -> Result:
     if tables.base:
         scores = tables.scores[tables.scores["model"] == tables.base]
         measures |= {name: _by_problem(scores, name, np.median) for name in ("nll_mean", "n_tokens")}
-    joined = sorted(set(tables.traces.loc[tables.traces["source"] == a, "problem"]) & set(tables.traces.loc[tables.traces["source"] == b, "problem"]))
+    joined = sorted(
+        set(tables.traces.loc[tables.traces["source"] == a, "problem"])
+        & set(tables.traces.loc[tables.traces["source"] == b, "problem"])
+    )
     if not joined:
         raise UsageError(f"{a} and {b} have no problem in common")
     table = pd.DataFrame({"problem": joined})
@@ -38,8 +41,12 @@ def run(tables: Tables, *, a: str, b: str, seed: int = 0) -> Result:
         for label in (a, b):
             table[f"{label}.{name}"] = [values.get((label, p), np.nan) for p in joined]
         difference = (table[f"{a}.{name}"] - table[f"{b}.{name}"]).dropna().to_numpy(float)
-        estimates[f"{a}-{b}.{name}"] = _mean(difference, rng, "" if len(difference) else f"{name} is not known for both")
-    return Result(f"{a} against {b}", QUESTION, estimates, {"problems": table}, params={"a": a, "b": b, "draws": DRAWS}, seed=seed)
+        estimates[f"{a}-{b}.{name}"] = _mean(
+            difference, rng, "" if len(difference) else f"{name} is not known for both"
+        )
+    return Result(
+        f"{a} against {b}", QUESTION, estimates, {"problems": table}, params={"a": a, "b": b, "draws": DRAWS}, seed=seed
+    )
 
 
 def _by_problem(frame: pd.DataFrame, column: str, how) -> dict[tuple[str, str], float]:
@@ -52,4 +59,6 @@ def _mean(values: np.ndarray, rng: np.random.Generator, note: str) -> Estimate:
         return Estimate(np.nan, note=note)
     draws = values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), len(values), "mean over problems, 95 % problem bootstrap")
+    return Estimate(
+        float(values.mean()), float(low), float(high), len(values), "mean over problems, 95 % problem bootstrap"
+    )

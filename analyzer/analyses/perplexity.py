@@ -30,6 +30,7 @@ COPY_GAP = 0.10  # shares of copied tokens that differ by more are pointed out
 MISSING = "no trace was scored under the base model"
 
 
+@np.errstate(invalid="ignore")  # a token that the model masks is infinitely surprising
 def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
     """Perplexity of every source, the reference included, under the base model; `budget` plays no part.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyzer.analyses.drawing import nothing
 from analyzer.records import Figure, Result
 
 
@@ -15,6 +16,8 @@ def draw_boxes(result: Result, ax: Any) -> Any:
     from analyzer.figures import styles
 
     table = _shown(result)
+    if not table:
+        return nothing(ax, "every box has an infinite quantile")
     look = styles(dict.fromkeys(result.tables["boxes"]["source"]))
     stats = [
         {"q1": r["q25"], "med": r["median"], "q3": r["q75"], "whislo": r["q05"], "whishi": r["q95"]} for r in table
@@ -32,8 +35,10 @@ def draw_boxes(result: Result, ax: Any) -> Any:
 
 
 def _shown(result: Result) -> list[dict[str, Any]]:
-    """Rows of `boxes` that are drawn: all under the base, and each source under the model that it came from."""
+    """Rows of `boxes` that are drawn: all under the base, and each source under the model that it came from; a box
+    with an infinite quantile has no place on the axis."""
     rows, model = result.tables["boxes"].to_dict("records"), result.params["model"]
+    rows = [r for r in rows if all(r[q] is not None and math.isfinite(r[q]) for q in ("q05", "q95"))]
     return [r for r in rows if r["model"] == model] + [r for r in rows if r["model"] != model and r["own_model"]]
 
 
@@ -54,12 +59,9 @@ def draw_percentiles(result: Result, ax: Any) -> Any:
         if len(values):
             style = look[source]
             sns.ecdfplot(x=100 * values, color=style["color"], linestyle=style["linestyle"], label=source, ax=ax)
-    ax.legend()
-    ax.set(
-        xlabel="percentile among the reference's traces",
-        ylabel="share of problems",
-        xlim=(-2, 102),
-    )
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend()
+    ax.set(xlabel="percentile among the reference's traces", ylabel="share of problems", xlim=(-2, 102))
     return ax
 
 

@@ -88,7 +88,12 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         frame["p"] = evalue.p_value(frame["log_e"].to_numpy())
         frame["flagged"] = conformal.discoveries(frame["p"].to_numpy(), q=novelty.FDR)
         rows["evidence"].append(
-            {"source": source, **novelty.evidence(frame, own, found, **options), "no_log_q": reason, "no_verdict": wrong_base}
+            {
+                "source": source,
+                **novelty.evidence(frame, own, found, **options),
+                "no_log_q": reason,
+                "no_verdict": wrong_base,
+            }
         )
         rows["plane_counts"].append({"source": source, **_regions(frame, edge, budget)})
         planes.append(frame[PLANE].sample(min(PLANE_ROWS, len(frame)), random_state=seed))
@@ -189,8 +194,8 @@ def _contradiction(exits: float, source: str) -> str:
 def _foreign(tables: Tables, rows: pd.DataFrame, source: str, model: str, advice: str) -> str:
     """Why the rows can't be draws of the model that they are scored under, or the empty string.
 
-    The e-value under a source's own model, Benjamini-Hochberg at novelty.FDR: for a true declaration it flags a trace at
-    all with probability at most FDR. A sampler hotter than T=1 is not covered by it and is not checked.
+    The e-value under a source's own model, Benjamini-Hochberg at novelty.FDR: for a true declaration it flags any trace
+    at all with probability at most FDR. A sampler hotter than T=1 is not covered by it and is not checked.
     """
     sampler = tables.samplers.get(source)
     if sampler is None or sampler.temperature > 1 or rows.empty:

@@ -115,12 +115,7 @@ def _joined(column: pd.Series, lengths_N: np.ndarray) -> np.ndarray:
 
 
 def _learn_texts(
-    sums: Sums,
-    frame: pd.DataFrame,
-    token: np.ndarray,
-    lengths_N: np.ndarray,
-    position: np.ndarray,
-    response: pd.Series,
+    sums: Sums, frame: pd.DataFrame, token: np.ndarray, lengths_N: np.ndarray, position: np.ndarray, response: pd.Series
 ) -> None:
     ids, first = np.unique(token, return_index=True)
     rows = np.repeat(np.arange(len(frame)), lengths_N)
@@ -146,7 +141,7 @@ def _place(row: dict[str, Any], s_T: np.ndarray, offset_T: Any, response: str | 
     at = int(means.argmax())
     row |= {
         "position": at,
-        "of_surprisal": float(means[at] * width / s_T.sum()) if s_T.sum() > 0 else math.nan,
+        "of_surprisal": float(s_T[at : at + width].sum() / s_T.sum()) if 0 < s_T.sum() < math.inf else math.nan,
         "peak_position": int(s_T.argmax()),
         "text": token_text(response, offset_T, at, width),
     }

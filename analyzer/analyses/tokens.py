@@ -29,6 +29,7 @@ SPIKES = (0.01, 0.05)
 WINDOWS = 10  # worst traces per source
 
 
+@np.errstate(invalid="ignore")  # a token that the model masks is infinitely surprising
 def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
     """Rank classes, forking tokens, spikes, position profile, excess by token, Delta log p; `budget` plays no part.
 
@@ -79,7 +80,13 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         "delta": _delta(sums, deltas, options),
         "delta_tokens": pd.DataFrame([{"source": s, **row} for s in deltas for row in sums[s].promoted]),
     }
-    params = {"draws": draws, "model": tables.base, "fork_quantile": FORK, "fork_entropy": threshold, "window": WINDOW}
+    params = {
+        "draws": draws,
+        "model": tables.base,
+        "fork_quantile": FORK,
+        "fork_entropy": threshold if math.isfinite(threshold) else None,
+        "window": WINDOW,
+    }
     return Result("tokens", QUESTION, estimates, frames, tuple(_notes(tables, threshold, deltas)), params, seed)
 
 

@@ -65,19 +65,29 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=kind, local_files_only=offline).to(device).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ResourceError(f"model {name!r} can't be loaded as a causal LM: {str(error).splitlines()[0]}; "
-                            "expected a folder with config.json and weights, or a hub name with network access") from error
+        raise ResourceError(
+            f"model {name!r} can't be loaded as a causal LM: {str(error).splitlines()[0]}; "
+            "expected a folder with config.json and weights, or a hub name with network access"
+        ) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
     except (OSError, ValueError, KeyError, ImportError):
         tokenizer = None  # ids-only dumps need none; `encode` refuses text without one
     config = model.config.get_text_config()
-    return Loaded(name, fingerprint(name), model, tokenizer, model.get_output_embeddings().weight.shape[0],
-                  getattr(config, "max_position_embeddings", None), str(model.dtype).removeprefix("torch."), str(model.device))
+    return Loaded(
+        name,
+        fingerprint(name),
+        model,
+        tokenizer,
+        model.get_output_embeddings().weight.shape[0],
+        getattr(config, "max_position_embeddings", None),
+        str(model.dtype).removeprefix("torch."),
+        str(model.device),
+    )
 
 
 def fingerprint(name: str) -> str:
-    """16 hex digits over the config and weights of a model folder (name, size, both ends of each file), or the hub name.
+    """16 hex digits over a model folder's config and weights (name, size, both ends of each file), or the hub name.
 
     Reads at most 2 MiB per file, so that it costs nothing for large models; it notices exchanged files.
     """
@@ -102,10 +112,14 @@ def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[s
     if wanted == "plain":
         return "plain", "chosen"
     problem = local.probe(loaded.model, sampler)
-    return (wanted, "agrees with plain on the loaded model") if problem is None else ("plain", f"stepped down: {problem}")
+    return (
+        (wanted, "agrees with plain on the loaded model") if problem is None else ("plain", f"stepped down: {problem}")
+    )
 
 
-def score(encoded: Iterable[Encoded], loaded: Loaded, *, scorer: str, sampler: Sampler | None, limit: int | None) -> Iterator[Scored]:
+def score(
+    encoded: Iterable[Encoded], loaded: Loaded, *, scorer: str, sampler: Sampler | None, limit: int | None
+) -> Iterator[Scored]:
     """Score traces by the named scorer: equal ids once, those longer than `limit` in windows (see `windows`).
 
     limit: the model's context, or None. Raises ResourceError when memory runs out.
@@ -137,8 +151,10 @@ def score(encoded: Iterable[Encoded], loaded: Loaded, *, scorer: str, sampler: S
             for twin in twins.pop(result.key, ()):
                 yield Scored(twin.trace.key, result.columns | {"offset": twin.offset_T}, result.embedding, result.top)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ResourceError(f"out of memory while scoring under {loaded.name}: {str(error).splitlines()[0]}; "
-                            "try --scorer plain, --dtype bfloat16 or a machine with more memory") from error
+        raise ResourceError(
+            f"out of memory while scoring under {loaded.name}: {str(error).splitlines()[0]}; "
+            "try --scorer plain, --dtype bfloat16 or a machine with more memory"
+        ) from error
 
 
 def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:

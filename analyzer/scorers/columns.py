@@ -103,16 +103,26 @@ def all_columns(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | 
     if sampler is None:
         return columns
     if sampler.is_plain:
-        copies = {"mass_above_s": "mass_above", "logprob_s": "logprob", "entropy_s": "entropy", "varentropy_s": "varentropy"}
+        copies = {
+            "mass_above_s": "mass_above",
+            "logprob_s": "logprob",
+            "entropy_s": "entropy",
+            "varentropy_s": "varentropy",
+        }
         return columns | {name: columns[core] for name, core in copies.items()}
     return columns | sampler_columns(logits, targets, sampler)
 
 
-def top_alternatives(logits: torch.Tensor, logprob_R: torch.Tensor) -> list[tuple[int, tuple[int, ...], tuple[float, ...]]]:
+def top_alternatives(
+    logits: torch.Tensor, logprob_R: torch.Tensor
+) -> list[tuple[int, tuple[int, ...], tuple[float, ...]]]:
     """(row, ids, logprobs at T=1) of the five likeliest tokens, for the rows with -logprob >= TOP_SURPRISAL."""
     rows = (-logprob_R >= TOP_SURPRISAL).nonzero()[:, 0]
     if not len(rows):
         return []
     k = min(TOP_ALTERNATIVES, logits.shape[-1])
     best = logits[rows].log_softmax(-1).topk(k, dim=-1)
-    return [(int(r), tuple(ids), tuple(values)) for r, ids, values in zip(rows.tolist(), best.indices.tolist(), best.values.tolist())]
+    return [
+        (int(r), tuple(ids), tuple(values))
+        for r, ids, values in zip(rows.tolist(), best.indices.tolist(), best.values.tolist())
+    ]

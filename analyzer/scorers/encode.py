@@ -23,8 +23,8 @@ from analyzer.records import Trace
 TEMPLATES = {
     "none": "{question}",
     "chat": "",
-    "qwen-boxed": "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
-    "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+    "qwen-boxed": "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}."
+    "<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
     "question-answer": "Question: {question}\nAnswer:",
 }
 
@@ -57,8 +57,15 @@ def load_template(name: str | None) -> str | None:
     return text
 
 
-def encode(trace: Trace, tokenizer: Any, *, vocab_size: int, template: str | None = None, eos: int | None = None,
-           decisions: Counter | None = None) -> Encoded:
+def encode(
+    trace: Trace,
+    tokenizer: Any,
+    *,
+    vocab_size: int,
+    template: str | None = None,
+    eos: int | None = None,
+    decisions: Counter | None = None,
+) -> Encoded:
     """Turn one trace into ids; `decisions` counts which way each trace went.
 
     template: what `load_template` returned, for traces whose dump holds only the bare question. eos: id appended to
@@ -73,10 +80,14 @@ def encode(trace: Trace, tokenizer: Any, *, vocab_size: int, template: str | Non
         counts["response: ids from the dump"] += 1
     else:
         if tokenizer is None:
-            raise DumpError(f"{trace.origin}: the model has no tokenizer and the dump has no response_ids for {trace.key}")
+            raise DumpError(
+                f"{trace.origin}: the model has no tokenizer and the dump has no response_ids for {trace.key}"
+            )
         out = tokenizer(trace.response, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
         response_ids = tuple(out["input_ids"])
-        offset_T = np.array([a for a, _ in out["offset_mapping"]] if tokenizer.is_fast else [-1] * len(response_ids), np.int32)
+        offset_T = np.array(
+            [a for a, _ in out["offset_mapping"]] if tokenizer.is_fast else [-1] * len(response_ids), np.int32
+        )
         counts["response: text, encoded apart from the prompt (its ids may differ from those sampled)"] += 1
         if eos is not None and trace.finish != "length":
             response_ids += (eos,)
@@ -87,8 +98,10 @@ def encode(trace: Trace, tokenizer: Any, *, vocab_size: int, template: str | Non
     for name, ids in (("prompt", prompt_ids), ("response", response_ids)):
         worst = max(ids)
         if worst >= vocab_size or min(ids) < 0:
-            raise DumpError(f"{trace.origin}: {name} id {worst} of {trace.key} is not in the model's vocabulary of {vocab_size}; "
-                            "the dump's ids belong to another tokenizer")
+            raise DumpError(
+                f"{trace.origin}: {name} id {worst} of {trace.key} is not in the model's vocabulary of {vocab_size}; "
+                "the dump's ids belong to another tokenizer"
+            )
     return Encoded(trace, tuple(prompt_ids), tuple(response_ids), offset_T.astype(np.int32))
 
 
@@ -107,14 +120,20 @@ def _prompt_ids(trace: Trace, tokenizer: Any, template: str | None, counts: Coun
         counts["prompt: question rendered by --template"] += 1
     if prompt is None:
         what = "only the bare question" if trace.question is not None else "neither prompt nor question"
-        raise DumpError(f"{trace.origin}: the dump has {what} for {trace.key}; say how it was asked: --template FILE|NAME "
-                        f"({', '.join(TEMPLATES)}; 'none' = the question itself was the prompt)")
+        raise DumpError(
+            f"{trace.origin}: the dump has {what} for {trace.key}; say how it was asked: --template FILE|NAME "
+            f"({', '.join(TEMPLATES)}; 'none' = the question itself was the prompt)"
+        )
     if isinstance(prompt, list):
         if not getattr(tokenizer, "chat_template", None):
-            raise DumpError(f"{trace.origin}: the prompt of {trace.key} is a list of messages, but the tokenizer has no chat template; "
-                            "render the prompts in the dump")
+            raise DumpError(
+                f"{trace.origin}: the prompt of {trace.key} is messages, but the tokenizer has no chat template; "
+                "render the prompts in the dump"
+            )
         counts["prompt: messages rendered by the tokenizer's chat template"] += 1
-        return tuple(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False))
+        return tuple(
+            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False)
+        )
     ids = list(tokenizer(prompt)["input_ids"])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
@@ -132,7 +151,9 @@ def _checked(ids: Sequence[int], trace: Trace, tokenizer: Any) -> tuple[int, ...
         return tuple(ids)
     bos = getattr(tokenizer, "bos_token_id", None)
     if bos is None:
-        raise DumpError(f"{trace.origin}: empty prompt of {trace.key} and no BOS token: nothing predicts the first response token")
+        raise DumpError(
+            f"{trace.origin}: empty prompt of {trace.key} and no BOS token: nothing predicts the first response token"
+        )
     return (bos,)
 
 

@@ -50,7 +50,9 @@ def probe(model: Any, sampler: Sampler | None) -> str | None:
     return None if worst <= tolerance else f"batched path is off by {worst:.2g} nats on this architecture"
 
 
-def score(encoded: Iterable[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int = TOKEN_BUDGET) -> Iterator[Scored]:
+def score(
+    encoded: Iterable[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int = TOKEN_BUDGET
+) -> Iterator[Scored]:
     """Score traces under `model`; yields them in an order of its own (sorted by length within pools of 4,096).
 
     token_budget: padded tokens per forward pass; a trace longer than it gets a pass of its own.
@@ -83,7 +85,9 @@ def _score_batch(batch: list[Encoded], model: Any, sampler: Sampler | None) -> I
     with torch.inference_mode():
         last_BTH, middle_BTH = _hidden_states(model, ids_BT, mask_BT)
         # rows that predict response tokens, all traces of the batch one after another
-        rows = torch.cat([torch.arange(len(i.prompt_ids) - 1, len(i) - 1) + b * longest for b, i in enumerate(batch)]).to(device)
+        rows = torch.cat(
+            [torch.arange(len(i.prompt_ids) - 1, len(i) - 1) + b * longest for b, i in enumerate(batch)]
+        ).to(device)
         targets = ids_BT.flatten()[rows + 1]
         hidden_RH = last_BTH.flatten(0, 1)[rows]
         head = model.get_output_embeddings()
@@ -95,7 +99,9 @@ def _score_batch(batch: list[Encoded], model: Any, sampler: Sampler | None) -> I
             parts.append(all_columns(logits, targets[at : at + block], sampler))
             tops += [(at + r, ids, values) for r, ids, values in top_alternatives(logits, parts[-1]["logprob"])]
         columns = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
-        embeddings = [middle_BTH[b, len(i.prompt_ids) : len(i)].float().mean(0).cpu().numpy() for b, i in enumerate(batch)]
+        embeddings = [
+            middle_BTH[b, len(i.prompt_ids) : len(i)].float().mean(0).cpu().numpy() for b, i in enumerate(batch)
+        ]
     at = 0
     for item, embedding in zip(batch, embeddings):
         end = at + len(item.response_ids)

@@ -34,10 +34,14 @@ def score(encoded: Iterable[Encoded], model: Any, sampler: Sampler | None) -> It
             columns = all_columns(logits, ids[0, start:], sampler)
             top = top_alternatives(logits, columns["logprob"])
             embedding = out.hidden_states[layer][0, start:].float().mean(0)
-        yield scored(item, {name: values.cpu().numpy() for name, values in columns.items()}, embedding.cpu().numpy(), top)
+        yield scored(
+            item, {name: values.cpu().numpy() for name, values in columns.items()}, embedding.cpu().numpy(), top
+        )
 
 
 def scored(item: Encoded, columns: dict[str, np.ndarray], embedding: np.ndarray, top: list) -> Scored:
     """Assemble the record: token ids and offsets beside the computed columns."""
     token_T = np.array(item.response_ids, np.int32)
-    return Scored(item.trace.key, {"token": token_T, **columns, "offset": item.offset_T}, embedding.astype(np.float16), tuple(top))
+    return Scored(
+        item.trace.key, {"token": token_T, **columns, "offset": item.offset_T}, embedding.astype(np.float16), tuple(top)
+    )

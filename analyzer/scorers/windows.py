@@ -23,10 +23,7 @@ def split(item: Encoded, limit: int) -> list[Encoded]:
         return [item]
     ids = item.prompt_ids + item.response_ids
     start = len(item.prompt_ids)
-    if start > limit // 2:
-        first = min(limit, len(ids)) if start < limit else 0
-    else:
-        first = limit
+    first = limit if start < limit else 0  # end of the first window, if any response token fits into it
     cuts: list[tuple[int, int, int]] = []  # window begin, first scored, end
     at = start
     if first > start:

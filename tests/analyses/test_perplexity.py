@@ -83,6 +83,9 @@ def test_percentiles_equal_a_loop(make_tables, make_world):
             others = [y for j, y in nll["base", problem].items() if (source, i) != ("base", j)]
             found.append(np.mean([1.0 if y < x else 0.5 if y == x else 0.0 for y in others]))
         assert table.loc[(source, problem), "percentile_median"] == pytest.approx(np.median(found))
+    base = tables.scores[tables.scores["source"] == "base"]
+    each = perplexity._against(base, "base", "nll_mean", "").groupby(base["problem"])["percentile"]
+    assert each.min().eq(0).all() and each.max().eq(1).all()  # a reference trace does not face itself
     own = perplexity.run(tables, draws=50).tables["sources"].set_index("source")
     assert own.loc["base", "percentile_mean"] == pytest.approx(0.5)
 
@@ -107,12 +110,14 @@ def test_order_and_parts_change_nothing_and_names_of_problems_no_value(make_tabl
         got = shuffled.estimates[key]
         assert (got.value, got.low, got.high) == pytest.approx((e.value, e.low, e.high), rel=1e-12)
     renamed = perplexity.run(make_tables([r | {"problem": "q" + r["problem"][::-1]} for r in rows]), draws=100)
-    assert {k: e.value for k, e in renamed.estimates.items()} == pytest.approx({k: e.value for k, e in plain.estimates.items()})
+    assert {k: e.value for k, e in renamed.estimates.items()} == pytest.approx(
+        {k: e.value for k, e in plain.estimates.items()}
+    )
     same(plain, perplexity.run(make_tables(rows), draws=100))
 
 
 def test_every_trace_twice_changes_no_number_but_n(make_tables, make_world):
-    rows = make_world(4, sources={"base": 1.0, "rlvr": 0.8}, samples=6)
+    rows = make_world(4, sources={"base": 1.0, "rlvr": 0.8}, problems=12, samples=6)
     twice = rows + [r | {"sample": r["sample"] + 100} for r in rows]
     one, two = (perplexity.run(make_tables(r), draws=100).estimates for r in (rows, twice))
     for key, e in one.items():
@@ -136,7 +141,9 @@ def test_training_steps_follow_yue_c4_and_the_last_one_counts(make_tables, make_
     result = perplexity.run(make_tables(rows), draws=100)
     steps = result.tables["steps"].set_index("step")
     assert steps.loc[100, "ppl"] == pytest.approx((math.exp(1.6) + math.exp(0.8)) / 2)
-    assert steps.loc[200, "ppl"] == pytest.approx((math.exp(0.8) + math.exp(0.4)) / 2) and steps.loc[200, "problems"] == 2
+    assert (
+        steps.loc[200, "ppl"] == pytest.approx((math.exp(0.8) + math.exp(0.4)) / 2) and steps.loc[200, "problems"] == 2
+    )
     assert result.estimates["grpo.ppl.median"].n == 6
     assert result.estimates["grpo.nll_per_token"].value == pytest.approx((0.4 + 0.8 + 1.2 + 3 * 0.4) / 6)
     assert any("last training step" in n for n in result.notes)
@@ -169,6 +176,17 @@ def test_without_scores_it_refuses_and_without_a_source_it_says_so(small):
     part = replace(small, scores=small.scores[small.scores["source"] == "base"])
     e = perplexity.run(part, draws=50).estimates["rlvr.ppl.median"]
     assert math.isnan(e.value) and e.note == "no trace was scored under the base model"
+
+
+def test_an_impossible_token_and_unknown_columns_break_nothing(make_tables, make_columns):
+    bare = {"token": np.arange(3), "logprob": -np.ones(3)}
+    rows = [row(s, "a", 0, {"base": make_columns([1.0, np.inf])}) for s in ("base", "rlvr")]
+    rows += [row(s, "b", 0, {"base": bare}) for s in ("base", "rlvr")]
+    rows += [row(s, "c", 0, {"base": {"token": np.arange(2), "logprob": np.full(2, np.nan)}}) for s in ("base", "rlvr")]
+    result = perplexity.run(make_tables(rows), draws=50)
+    assert result.estimates["rlvr.ppl.median"].n == 2 and result.estimates["rlvr.excess_z.median"].n == 1
+    assert any(n.startswith("2 scored rows have no surprisal") for n in result.notes)
+    assert json.dumps(result.as_json(), allow_nan=False)
 
 
 def test_another_sampler_is_pointed_out(make_tables, make_world):

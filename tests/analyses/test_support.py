@@ -99,7 +99,8 @@ def make_world(seed: int = 0) -> Tables:
         s: np.logaddexp(np.log(0.5) + logp(base, tokens[s]), np.log(0.5) + logp(foreign, tokens[s]))
         for s in ("distill", "base")
     }
-    frames += [_rows("policy-distill", s, tokens[s], base, m).assign(logprob=m.ravel(), log_e=np.nan) for s, m in mixture.items()]
+    for s, m in mixture.items():  # no product over tokens, so it has no e-value by tokens either
+        frames.append(_rows("policy-distill", s, tokens[s], base, m).assign(logprob=m.ravel(), log_e=np.nan))
     scores = pd.concat(frames, ignore_index=True)
     traces = scores[scores["model"] == "base"].drop(columns="model")
     samplers = {"base": Sampler(), "again": Sampler(), "cool": Sampler(0.8), "rlvr": Sampler(), "distill": Sampler()}
@@ -398,10 +399,12 @@ def test_figures_of_a_run_without_policies(world):
 
 def test_a_wrong_policy_is_noticed_by_its_own_traces(world):
     """The base declared as the model that wrote the foreign traces: log q would equal log p and say "inside"."""
-    wrong = replace(world, policies=world.policies | {"teacher": "base"}, samplers=world.samplers | {"teacher": Sampler()})
+    samplers = world.samplers | {"teacher": Sampler()}
+    wrong = replace(world, policies=world.policies | {"teacher": "base"}, samplers=samplers)
     found = support.run(wrong, draws=200)
     reach = found.estimates["teacher.reach@64"]
-    assert math.isnan(reach.value) and "are foreign to base, which is said to have written them; check --policy" in reach.note
+    assert math.isnan(reach.value)
+    assert "are foreign to base, which is said to have written them; check --policy" in reach.note
     heads = {v.source: v for v in decide({"support": found}, sources=wrong.sources, reference="base") if v.headline}
     assert heads["teacher"].word != "inside"
 

@@ -18,8 +18,14 @@ def oracle(logits: np.ndarray, target: int) -> dict[str, float]:
     p = np.exp(logp)
     above = logits > logits[target]
     entropy = -(p * logp).sum()
-    return {"logprob": logp[target], "rank": 1 + above.sum(), "mass_above": p[above].sum(), "entropy": entropy,
-            "varentropy": (p * (-logp - entropy) ** 2).sum(), "renyi_half": 2 * logsumexp(logp / 2)}
+    return {
+        "logprob": logp[target],
+        "rank": 1 + above.sum(),
+        "mass_above": p[above].sum(),
+        "entropy": entropy,
+        "varentropy": (p * (-logp - entropy) ** 2).sum(),
+        "renyi_half": 2 * logsumexp(logp / 2),
+    }
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 5.0, 30.0])
@@ -58,7 +64,9 @@ def test_masked_vocabulary_entries_do_not_poison_the_row():
         assert float(got[name]) == pytest.approx(float(want[name]), rel=1e-6)
 
 
-@pytest.mark.parametrize("sampler", [Sampler(0.6, 0.95), Sampler(1.0, 0.9, 20), Sampler(1.5, 1.0, 0, 0.05), Sampler(0.7, 0.8, 50, 0.02)])
+@pytest.mark.parametrize(
+    "sampler", [Sampler(0.6, 0.95), Sampler(1.0, 0.9, 20), Sampler(1.5, 1.0, 0, 0.05), Sampler(0.7, 0.8, 50, 0.02)]
+)
 def test_sampler_columns_are_the_distribution_that_generation_draws_from(sampler):
     """Against GenerationMixin's own processor list, built from a generation config."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
@@ -66,9 +74,16 @@ def test_sampler_columns_are_the_distribution_that_generation_draws_from(sampler
     rng = np.random.default_rng(2)
     logits = torch.tensor(rng.normal(size=(64, 300)).astype(np.float32) * 3)
     targets = torch.tensor(rng.integers(0, 300, 64))
-    config = GenerationConfig(do_sample=True, temperature=sampler.temperature, top_p=sampler.top_p, top_k=sampler.top_k,
-                              min_p=sampler.min_p or None)
-    tiny = LlamaForCausalLM(LlamaConfig(vocab_size=300, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
+    config = GenerationConfig(
+        do_sample=True,
+        temperature=sampler.temperature,
+        top_p=sampler.top_p,
+        top_k=sampler.top_k,
+        min_p=sampler.min_p or None,
+    )
+    tiny = LlamaForCausalLM(
+        LlamaConfig(vocab_size=300, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
     processors = tiny._get_logits_processor(config, input_ids_seq_length=1, device="cpu")
     want = processors(None, logits).log_softmax(-1)
     got = sampler_columns(logits, targets, sampler)

@@ -32,7 +32,12 @@ def trace(**values):
 def test_ids_of_the_dump_win_over_text(qwen):
     counts = Counter()
     # sampled as "<th" + "ink" where the tokenizer would write "<think"
-    got = encode(trace(prompt="hello", response="<think", response_ids=(26865,), prompt_ids=(1, 2)), qwen, vocab_size=151_936, decisions=counts)
+    got = encode(
+        trace(prompt="hello", response="<think", response_ids=(26865,), prompt_ids=(1, 2)),
+        qwen,
+        vocab_size=151_936,
+        decisions=counts,
+    )
     assert got.prompt_ids == (1, 2) and got.response_ids == (26865,)
     assert counts == {"prompt: ids from the dump": 1, "response: ids from the dump": 1}
 
@@ -108,7 +113,11 @@ def test_offsets_point_at_the_text_of_each_token(qwen, text):
 
 
 def test_offsets_are_unknown_when_ids_and_text_disagree(qwen):
-    got = encode(trace(prompt="p", response="other words", response_ids=tuple(qwen("first words")["input_ids"])), qwen, vocab_size=151_936)
+    got = encode(
+        trace(prompt="p", response="other words", response_ids=tuple(qwen("first words")["input_ids"])),
+        qwen,
+        vocab_size=151_936,
+    )
     assert set(got.offset_T) == {-1}
 
 
@@ -120,7 +129,10 @@ def test_recorded_ids_of_a_real_dump(shared, qwen):
     differing = {}
     for file in sorted(folder.glob("*.parquet")):
         rows = pq.read_table(file).to_pylist()
-        assert sum(list(qwen(r["model_response"]["input"])["input_ids"]) == list(r["model_response"]["input_tokens"]) for r in rows) == len(rows)
+        assert sum(
+            list(qwen(r["model_response"]["input"])["input_ids"]) == list(r["model_response"]["input_tokens"])
+            for r in rows
+        ) == len(rows)
         differing[file.name[:4]] = 0
         for r in rows:
             special = set(qwen.all_special_ids)  # the recorded ids end in <|im_end|>, which the text leaves out

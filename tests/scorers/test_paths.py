@@ -1,4 +1,4 @@
-"""`plain` against a direct transformers forward, `local` against `plain`: over order, batch size, padding, architecture."""
+"""`plain` against a direct transformers forward, `local` against `plain`: order, batch size, padding, architecture."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def assert_same(got, want, atol=1e-4):
             assert (np.abs(other - values) <= 1 + 0.01 * values).all()
             continue
         finite = np.isfinite(values)
-        assert np.allclose(other[finite], values[finite], atol=atol, rtol=1e-4), (name, np.abs(other - values)[finite].max())
+        assert np.allclose(other[finite], values[finite], atol=atol, rtol=1e-4), (
+            name,
+            np.abs(other - values)[finite].max(),
+        )
     assert np.allclose(got.embedding.astype(float), want.embedding.astype(float), atol=2e-2)
     assert [t[0] for t in got.top] == [t[0] for t in want.top]
 
@@ -82,8 +85,16 @@ def tiny(kind: str):
     import transformers as t
 
     torch.manual_seed(0)
-    common = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-              "num_key_value_heads": 2, "max_position_embeddings": 128, "tie_word_embeddings": True}
+    common = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": True,
+    }
     configs = {
         "llama": lambda: t.LlamaConfig(**common),
         "qwen2": lambda: t.Qwen2Config(**common),
@@ -149,7 +160,9 @@ def test_equal_ids_are_scored_once_and_given_to_every_trace(loaded, monkeypatch)
     items[1] = Encoded(items[1].trace, items[0].prompt_ids, items[0].response_ids, np.arange(9, dtype=np.int32))
     seen = []
     real = scorers.SCORERS["local"]
-    monkeypatch.setitem(scorers.SCORERS, "local", lambda e, m, s: real([seen.append(i.trace.key) or i for i in e], m, s))
+    monkeypatch.setitem(
+        scorers.SCORERS, "local", lambda e, m, s: real([seen.append(i.trace.key) or i for i in e], m, s)
+    )
     got = {s.key: s for s in scorers.score(items, loaded, scorer="local", sampler=None, limit=None)}
     assert seen == ["s/p/0", "s/p/2"] and set(got) == {"s/p/0", "s/p/1", "s/p/2"}
     assert np.array_equal(got["s/p/1"].columns["logprob"], got["s/p/0"].columns["logprob"])

@@ -21,10 +21,12 @@ def explicit(problem, statistic, *, draws, seed):
     return quantiles(np.array(found))
 
 
-@pytest.mark.parametrize("size", [7, 30])
-def test_median_equals_explicit_resampling(size):
+@pytest.mark.parametrize("size", [8, 31])
+@pytest.mark.parametrize("ties", [True, False])
+def test_median_equals_explicit_resampling(size, ties):
     rng = np.random.default_rng(size)
-    problem, values = rng.integers(0, 5, size), rng.integers(0, 6, size).astype(float)
+    problem, values = rng.integers(0, 5, size), rng.normal(size=size)
+    values = np.round(values) if ties else values
     got = pooled.median(values, problem, draws=200, seed=3)
     assert got.value == np.median(values) and got.n == size and got.problems == len(np.unique(problem))
     assert (got.low, got.high) == explicit(problem, lambda rows: np.median(values[rows]), draws=200, seed=3)

@@ -1,0 +1,246 @@
+"""Score what a run holds: which models see which traces, encoding, over-long traces, parts on disk.
+
+Resumable: what is on disk is not done again. Nothing prints: progress goes to a callback.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from analyzer.errors import DumpError, UsageError, nearest
+from analyzer.plan import choose
+from analyzer.records import Sampler, Scored, Trace
+from analyzer.store import Run
+
+PART_TRACES = 2000  # a part on disk holds at most this many traces,
+PART_SECONDS = 60.0  # or this much work: what a killed run loses
+
+Progress = Callable[[str, int, int, int], None]  # what, traces done, traces in all, tokens done
+
+
+def quiet(what: str, done: int, total: int, tokens: int) -> None:
+    """The progress callback that says nothing."""
+
+
+def score(
+    run: Run,
+    *,
+    base: str,
+    policies: Mapping[str, str] | None = None,
+    cross: Mapping[str, str] | None = None,
+    templates: Mapping[str, str] | None = None,
+    eos: int | None = None,
+    on_overlong: str = "error",
+    scorer: str = "local",
+    dtype: str = "auto",
+    device: str = "auto",
+    at_most: int | None = None,
+    progress: Progress = quiet,
+) -> None:
+    """Score everything in the run that is not scored yet: all sources under the base and the cross models, each
+    source with a policy also under that, and the reference's traces under it (what training lost).
+
+    A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
+    (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. Raises
+    DumpError (over-long traces, missing prompts), ResourceError (model, memory), UsageError (unknown labels, changed
+    settings). Settings become fixed for the run once its traces could be encoded with them.
+    """
+    from analyzer import scorers
+    from analyzer.scorers.encode import load_template
+
+    if scorer not in scorers.SCORERS:
+        raise UsageError(f"--scorer {scorer!r} is unknown{nearest(scorer, scorers.SCORERS)}")
+    texts = {label: load_template(name) for label, name in (templates or {}).items()}
+    jobs, produced = _jobs(run, base, dict(policies or {}), dict(cross or {}), set(texts))
+    settings = {
+        "templates": dict(templates or {}),
+        "eos": eos,
+        "on_overlong": on_overlong,
+        "at_most": at_most,
+        "dtype": dtype,
+    }
+    run.refuse_changes(**settings)
+    traces, _ = choose(list(run.traces()), at_most)
+    loaded = None
+    for label, (model, sampler, sources) in jobs.items():
+        wanted = [t for t in traces if t.source in sources]
+        todo = _todo(run, label, wanted)
+        if not todo and label in run.manifest["scorers"]:
+            continue
+        if loaded is None or loaded.name != model:
+            loaded = scorers.load(model, dtype=dtype, device=device)
+        path, why = scorers.choose_path(loaded, sampler, scorer)
+        record = {
+            "model": model,
+            "fingerprint": loaded.fingerprint,
+            "sampler": asdict(sampler) if sampler else None,
+            "path": path,
+            "path_reason": why,
+            "dtype": loaded.dtype,
+            "device": loaded.device,
+            "context": loaded.context,
+            "vocabulary": loaded.vocab_size,
+            "eos": eos,
+        }
+        before = run.manifest["scorers"].get(label)
+        if before and before["fingerprint"] != loaded.fingerprint:
+            raise UsageError(
+                f"run {run.path} was scored under another {label} model ({before['model']}, {before['fingerprint']}); "
+                f"now {model} ({loaded.fingerprint}); use another -o folder"
+            )
+        encoded, decisions = _encode(run, label, todo, loaded, texts, eos, on_overlong)
+        run.settle(**settings)
+        run.manifest["scorers"][label] = record | {"decisions": _added(before, decisions)}
+        run.manifest["policies"] = run.manifest.get("policies", {}) | produced
+        run.save()
+        limit = loaded.context if on_overlong == "window" else None
+        _score_all(run, label, encoded, loaded, path, sampler, limit, len(wanted), progress)
+
+
+def _jobs(
+    run: Run, base: str, policies: dict[str, str], cross: dict[str, str], templated: set[str]
+) -> tuple[dict[str, tuple[str, Sampler | None, set[str]]], dict[str, str]]:
+    """What to score: scorer label -> (model, sampler of the source it produces, sources scored under it), and
+    source label -> the scorer label of its policy."""
+    from analyzer.scorers import fingerprint
+
+    samplers = {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
+    for flag, labels in (("--policy", policies), ("--template", templated - {"*"})):
+        for label in labels:
+            if label not in samplers:
+                raise UsageError(f"{flag} {label}=...: no source has that label{nearest(label, samplers)}")
+    reference = run.manifest["settings"]["reference"]
+    jobs: dict[str, tuple[str, Sampler | None, set[str]]] = {"base": (base, samplers[reference], set(samplers))}
+    produced = {reference: "base"}
+    base_print = fingerprint(base)
+    for label, model in policies.items():
+        if fingerprint(model) == base_print and samplers[label] == samplers[reference]:
+            produced[label] = "base"
+        else:
+            produced[label] = f"policy-{label}"
+            jobs[f"policy-{label}"] = (model, samplers[label], {label, reference})
+    return jobs | {f"cross-{label}": (model, None, set(samplers)) for label, model in cross.items()}, produced
+
+
+def _todo(run: Run, label: str, traces: list[Trace]) -> list[Trace]:
+    done = run.done(label)
+    return [t for t in traces if t.key not in done]
+
+
+def _added(before: dict | None, decisions: Counter) -> dict[str, int]:
+    return dict(sorted((Counter((before or {}).get("decisions", {})) + decisions).items()))
+
+
+def _encode(
+    run: Run, label: str, todo: list[Trace], loaded: Any, templates: dict[str, str], eos: int | None, on_overlong: str
+) -> tuple[list, Counter]:
+    from analyzer.scorers.encode import encode
+
+    decisions: Counter = Counter()
+    encoded, unscored = [], []
+    for trace in todo:
+        if not trace.response_ids and not trace.response:
+            unscored.append((trace, (), "empty response"))
+            continue
+        template = templates.get(trace.source, templates.get("*"))
+        encoded.append(
+            encode(
+                trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos=eos, decisions=decisions
+            )
+        )
+    limit = loaded.context
+    overlong = [e for e in encoded if limit is not None and len(e) > limit]
+    if overlong and on_overlong == "error":
+        worst = max(overlong, key=len)
+        raise DumpError(
+            f"{len(overlong)} of {len(encoded)} traces are longer than the {limit} tokens of {loaded.name}'s context "
+            f"(longest {len(worst)}: {worst.trace.key}, {worst.trace.origin}); "
+            "--on-overlong skip leaves them out, --on-overlong window scores them in overlapping windows"
+        )
+    if overlong and on_overlong == "skip":
+        why = f"longer than the model's context of {limit} tokens"
+        unscored += [(e.trace, e.prompt_ids, why) for e in overlong]
+        encoded = [e for e in encoded if len(e) <= limit]
+    run.append_scores(label, unscored)
+    return encoded, decisions
+
+
+def _score_all(
+    run: Run,
+    label: str,
+    encoded: list,
+    loaded: Any,
+    path: str,
+    sampler: Sampler | None,
+    limit: int | None,
+    total: int,
+    progress: Progress,
+) -> None:
+    """Score and write parts. Progress counts what was done in earlier, interrupted calls as well."""
+    from analyzer import scorers
+
+    by_key = {e.trace.key: e for e in encoded}
+    earlier, tokens = total - len(encoded), 0
+    rows: list[tuple[Trace, tuple[int, ...], Scored | str]] = []
+    finished, since = 0, time.monotonic()
+    # A batch in flight when the run is interrupted is dropped; what is finished is written before leaving.
+    try:
+        for scored in scorers.score(encoded, loaded, scorer=path, sampler=sampler, limit=limit):
+            item = by_key[scored.key]
+            rows.append((item.trace, item.prompt_ids, scored))
+            finished, tokens = finished + 1, tokens + len(scored)
+            if len(rows) >= PART_TRACES or time.monotonic() - since > PART_SECONDS:
+                full, rows, since = rows, [], time.monotonic()
+                run.append_scores(label, full)
+            progress(label, earlier + finished, total, tokens)
+    finally:
+        run.append_scores(label, rows)
+
+
+def dry_run(
+    run: Run,
+    *,
+    base: str,
+    templates: Mapping[str, str] | None = None,
+    eos: int | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    at_most: int | None = None,
+    policies: Mapping[str, str] | None = None,
+    cross: Mapping[str, str] | None = None,
+    on_overlong: str = "error",
+    scorer: str = "local",
+) -> dict[str, Any]:
+    """What scoring would cost under the base model: exact tokens, weights in memory, disk. Scores nothing.
+
+    Takes the arguments of `score`; further models see at most the same tokens each.
+    """
+    from analyzer import scorers
+    from analyzer.scorers.encode import encode, load_template
+
+    texts = {label: load_template(name) for label, name in (templates or {}).items()}
+    jobs, _ = _jobs(run, base, dict(policies or {}), dict(cross or {}), set(texts))
+    traces, over = choose(list(run.traces()), at_most)
+    loaded = scorers.load(base, dtype=dtype, device=device)
+    encoded = [
+        encode(t, loaded.tokenizer, vocab_size=loaded.vocab_size, template=texts.get(t.source, texts.get("*")), eos=eos)
+        for t in _todo(run, "base", traces)
+        if t.response_ids or t.response
+    ]
+    response = sum(len(e.response_ids) for e in encoded)
+    weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    return {
+        "traces_to_score": len(encoded),
+        "traces_over_the_limit": len(over),
+        "models": len(jobs),
+        "prompt_tokens": sum(len(e.prompt_ids) for e in encoded),
+        "response_tokens": response,
+        "longest_trace_tokens": max(map(len, encoded), default=0),
+        "context_tokens": loaded.context,
+        "weights_bytes": weights,
+        "disk_bytes_about": 30 * response,
+    }
