@@ -189,7 +189,7 @@ class Result:
         """The dict of results.json: NaN and infinities in tables become null."""
         return {
             "question": self.question,
-            "params": {**self.params, **({} if self.seed is None else {"seed": self.seed})},
+            "params": json_value({**self.params, **({} if self.seed is None else {"seed": self.seed})}),
             "notes": list(self.notes),
             "estimates": {k: e.as_json() for k, e in self.estimates.items()},
             "tables": {
@@ -292,7 +292,7 @@ class Tables:
     @property
     def sources(self) -> list[str]:
         """All source labels, the reference first, the others in the order of the dumps."""
-        labels = list(dict.fromkeys(self.traces["source"]))
+        labels = list(self.traces["source"].unique())
         return [s for s in labels if s == self.reference] + [s for s in labels if s != self.reference]
 
 

@@ -319,6 +319,7 @@ def _notes(
         "3 / n is too low a bound. A description, not a test.",
         "In the A/A row one half of the reference faces the other, half as many traces as a source faces, so it is "
         "more than chance leaves to a source; the column chance (each reference trace against the others) is not.",
+        "Kinds much smaller than a cluster (traces / k) can melt into a neighbour and stay unseen.",
         "novel_mass and sources weigh repeated traces by their number; the clusters themselves count equal texts once.",
     ]
     if cut:

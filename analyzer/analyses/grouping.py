@@ -1,4 +1,8 @@
-"""Traces of one problem -> clusters, without a look at who wrote them."""
+"""Traces of one problem -> clusters, without a look at who wrote them.
+
+KMeans sees kinds of about points / k traces: a handful of odd ones among hundreds can melt into a neighbour, and a
+kind of many wordings can be cut into several.
+"""
 
 from __future__ import annotations
 

@@ -195,10 +195,10 @@ def _foreign(tables: Tables, rows: pd.DataFrame, source: str, model: str, advice
     """Why the rows can't be draws of the model that they are scored under, or the empty string.
 
     The e-value under a source's own model, Benjamini-Hochberg at novelty.FDR: for a true declaration it flags any trace
-    at all with probability at most FDR. A sampler hotter than T=1 is not covered by it and is not checked.
+    at all with probability at most FDR. A sampler known to be hotter than T=1 is not covered and is not checked.
     """
     sampler = tables.samplers.get(source)
-    if sampler is None or sampler.temperature > 1 or rows.empty:
+    if rows.empty or (sampler is not None and sampler.temperature > 1):
         return ""
     share = float(conformal.discoveries(evalue.p_value(rows["log_e"].to_numpy(dtype=float)), q=novelty.FDR).mean())
     if share <= CONTRADICTED:

@@ -22,11 +22,7 @@ def page(
     budget = content.budget(data, meta)
     parts = [f"# {esc(content.title(data, meta))}", esc(content.subtitle(data, meta, budget))]
     parts += ["## Verdict", *_verdicts(data)]
-    parts += [
-        "## Key numbers",
-        *_grid(content.key_table(data, budget=budget, meta=meta)),
-        esc(content.BRACKETS),
-    ]
+    parts += ["## Key numbers", *_grid(content.key_table(data, budget=budget, meta=meta)), esc(content.BRACKETS)]
     parts += ["## Ledger", *_ledger(data["ledger"], meta.get("notes") or [])]
     for name, analysis in data["analyses"].items():
         parts += _analysis(name, analysis, content.labels(data, meta), figures.get(name, []), tables.get(name, {}))

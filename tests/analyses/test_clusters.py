@@ -221,19 +221,22 @@ def test_no_common_problem_no_text_no_reference(make_tables):
 
 
 @pytest.mark.parametrize(("planted_traces", "listed"), [(2, False), (3, True)])
-def test_a_novel_cluster_needs_three_traces(make_tables, planted_traces, listed):
+def test_a_novel_cluster_needs_three_traces(make_tables, make_columns, planted_traces, listed):
+    """Four tight kinds of both sources in 40 distinct texts, a fifth of x alone: sqrt(42 / 2) makes five clusters."""
     rng = np.random.default_rng(10)
-    rows = rows_of(rng, "base", usual, problems=1) + rows_of(rng, "x", usual, problems=1)
-    rows += [
-        {"source": "x", "problem": "p0", "sample": 100 + i, "response": text_of(rng, "planted")}
-        for i in range(planted_traces)
-    ]
-    result = clusters.run(make_tables(rows, base=None), draws=50)
-    table = result.tables["clusters"]
+    rows = []
+    kinds = [("base", i % 4) for i in range(20)] + [("x", i % 4) for i in range(20)] + [("x", 4)] * planted_traces
+    for i, (source, kind) in enumerate(kinds):
+        vector = (5 * np.eye(5)[kind] + 0.01 * rng.normal(size=5)).astype(np.float16)
+        models = {"base": make_columns([1.0])}
+        rows.append(
+            {"source": source, "problem": "p", "sample": i, "response": f"t {i}", "models": models, "embedding": vector}
+        )
+    result = clusters.run(make_tables(rows), draws=50)
+    table, novel = result.tables["clusters"], result.tables["novel"]
     assert ((table["n.base"] == 0) & (table["n.x"] == planted_traces)).any()
-    novel = result.tables["novel"]
-    found = len(novel) > 0 and novel["text"].str.startswith(PLANTED).any()
-    assert found == listed
+    hidden = novel[novel["representation"] == "hidden states"] if len(novel) else novel
+    assert (len(hidden) == 1) == listed
 
 
 def test_the_map_is_around_each_problems_mean(make_tables, make_columns):

@@ -409,11 +409,13 @@ def test_a_wrong_policy_is_noticed_by_its_own_traces(world):
     assert heads["teacher"].word != "inside"
 
 
-def test_a_wrong_base_gives_no_verdict_at_all(world):
+@pytest.mark.parametrize("known", [True, False])
+def test_a_wrong_base_gives_no_verdict_at_all(world, known):
     """Every source, the reference too, looks novel under the wrong model or template: that must not convict anyone."""
     scores = world.scores.copy()
     scores.loc[scores["model"] == "base", "log_e"] += 30
-    found = support.run(replace(world, scores=scores), draws=200)
+    unknown = {s: v for s, v in world.samplers.items() if s != "base"} if not known else world.samplers
+    found = support.run(replace(world, scores=scores, samplers=unknown), draws=200)
     verdicts = decide({"support": found}, sources=world.sources, reference="base")
     assert {v.word for v in verdicts} == {"undetermined"}
     assert all("check --base and --template" in v.why[0] for v in verdicts if v.level == "sequence")

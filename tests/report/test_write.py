@@ -108,10 +108,7 @@ def test_a_broken_ledger_is_refused(fake, tmp_path):
 
 
 def test_tables_whose_names_meet_in_one_file_name_stay_apart(tmp_path):
-    frames = {
-        "a-b": pd.DataFrame({"x": [1]}),
-        "estimates": pd.DataFrame({"x": [2]}),
-    }
+    frames = {"a-b": pd.DataFrame({"x": [1]}), "estimates": pd.DataFrame({"x": [2]})}
     results = {
         "one": Result("one", "?", {"base.k": Estimate(1.0)}, frames),
         "one-a": Result("one-a", "?", {}, {"b": pd.DataFrame({"x": [3]})}),
