@@ -80,12 +80,8 @@ def demo_settings() -> dict[str, Any]:
 
 def _data_folder() -> Path:
     """data/: inside the installed package, or beside it in a checkout."""
-    import importlib.resources
-
-    try:
-        folder = Path(str(importlib.resources.files("analyzer.data")))
-    except ModuleNotFoundError:
-        folder = Path(__file__).resolve().parent.parent / "data"
+    package = Path(__file__).resolve().parent
+    folder = package / "data" if (package / "data").is_dir() else package.parent / "data"
     if not (folder / "miniature" / "dumps").is_dir():
         raise UsageError(
             f"the miniature's data is not at {folder}; reinstall, or rebuild it: python -m analyzer.lab build"
