@@ -21,6 +21,9 @@ from analyzer.errors import AnalyzerError, GateError, UsageError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    # Threads that wait by spinning slow scoring thirtyfold when another process wants the cores (docs/decisions.md);
+    # OpenMP reads this when torch is first imported, which no module does before a command needs it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = build_parser().parse_args(argv)
     arguments.line = ["analyzer", *(sys.argv[1:] if argv is None else argv)]
     try:
