@@ -219,6 +219,28 @@ def score_arguments(a: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+# flags by what they act on, with their defaults: a flag that can't act is refused, not ignored
+READING = {"map": [], "sampler": [], "threshold": 1.0, "max_bad": 0.01, "strict": False, "reference": None}
+SCORING = {
+    "policy": [],
+    "cross": [],
+    "template": [],
+    "eos": None,
+    "on_overlong": "error",
+    "scorer": "local",
+    "dtype": "auto",
+    "device": "auto",
+    "score_at_most": None,
+}
+
+
+def refuse(a: argparse.Namespace, flags: dict[str, Any], why: str) -> None:
+    """Raise UsageError when one of the flags was given a value of its own."""
+    given = [f"--{name.replace('_', '-')}" for name, default in flags.items() if getattr(a, name) != default]
+    if given:
+        raise UsageError(f"{', '.join(given)}: {why}")
+
+
 def pairs(values: list[str], flag: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in values:

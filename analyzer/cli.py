@@ -15,7 +15,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analyzer.arguments import build_parser, ingest_arguments, pairs, samplers, score_arguments
+from analyzer.arguments import (
+    READING,
+    SCORING,
+    build_parser,
+    ingest_arguments,
+    pairs,
+    refuse,
+    samplers,
+    score_arguments,
+)
 from analyzer.errors import AnalyzerError, GateError, UsageError
 
 
@@ -111,6 +120,7 @@ def _whole_way(
     pipeline.ingest(run, specs, **ingest)
     if score:
         pipeline.score(run, progress=show, **score)
+        _print_decisions(run)
     return _write_report(a, pipeline, run, out, shown, command, show)
 
 
@@ -128,6 +138,13 @@ def _write_report(
     if fired:
         raise GateError(f"--fail-on {gate}: {', '.join(fired)}")
     return 0
+
+
+def _print_decisions(run: Any) -> None:
+    """How prompts and responses became ids, and by which path they were scored: once per model, on stderr."""
+    for label, record in run.manifest["scorers"].items():
+        counts = "; ".join(f"{what} ({n:,})" for what, n in record["decisions"].items())
+        print(f"{label}: path {record['path']} ({record['path_reason']}), {record['dtype']}; {counts}", file=sys.stderr)
 
 
 def _check(a: argparse.Namespace) -> int:
@@ -159,6 +176,7 @@ def _score(a: argparse.Namespace) -> int:
     show = Progress()
     pipeline.score(run, progress=show, **score_arguments(a))
     show.close()
+    _print_decisions(run)
     ledger = pipeline.ledger(run)
     done = f"{ledger['traces_scored']} of {ledger['traces']} traces scored in {a.out}"
     text = json.dumps({"run": a.out, "ledger": ledger})
@@ -172,12 +190,18 @@ def _report(a: argparse.Namespace) -> int:
 
     out = Path(a.out)
     score = score_arguments(a) if a.base else None
-    if not a.base and (a.policy or a.cross):
-        raise UsageError("--policy and --cross need --base MODEL: reach compares a source's policy with the base")
+    if not a.base:
+        refuse(a, SCORING, "nothing is scored without --base MODEL")
     if len(a.dumps) == 1 and (Path(a.dumps[0]) / "run.json").is_file():
+        refuse(
+            a,
+            READING,
+            f"{a.dumps[0]} is a run, its dumps have been read already; use another -o folder to read them anew",
+        )
         run, show = Run.open(a.dumps[0]), Progress()
         if score:
             pipeline.score(run, progress=show, **score)
+            _print_decisions(run)
         return _write_report(a, pipeline, run, out, a.out, a.line, show)
     return _whole_way(
         a, pipeline, out, shown=a.out, command=a.line, specs=a.dumps, ingest=ingest_arguments(a), score=score

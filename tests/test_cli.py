@@ -47,10 +47,7 @@ def dump(tmp_path):
             ["check", "x", "--sampler", "base=0"],
             "analyzer: sampler temperature 0.0 must be > 0 (greedy decoding has no sampling distribution)\n",
         ),
-        (
-            ["report", "x", "--policy", "a=b", "-o", "y"],
-            "analyzer: --policy and --cross need --base MODEL: reach compares a source's policy with the base\n",
-        ),
+        (["report", "x", "--policy", "a=b", "-o", "y"], "analyzer: --policy: nothing is scored without --base MODEL\n"),
     ],
 )
 def test_usage_errors_name_what_is_allowed(arguments, message, capsys):
@@ -87,6 +84,10 @@ def test_score_analyze_show_compare_and_report(dump, tmp_path, stories):
     scored = run(*line, "--json")
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["ledger"]["traces_scored"] == 24
+    assert (
+        "base: path local (agrees with plain on the loaded model), float32; prompt: text, with BOS (24);"
+        in scored.stderr
+    )
     analysed = run("analyze", out, "perplexity", "--json")
     assert "base.ppl.median" in json.loads(analysed.stdout)["analyses"]["perplexity"]["estimates"], analysed.stderr
     key = "rl/{}/0".format(problem_id("p0"))  # a field named problem is the question's text
@@ -98,6 +99,8 @@ def test_score_analyze_show_compare_and_report(dump, tmp_path, stories):
     report = run("report", out, "-o", tmp_path / "report", "--json")
     assert report.returncode == 0, report.stderr
     assert json.loads(report.stdout)["verdicts"]
+    idle = run("report", out, "--threshold", "0.5", "-o", tmp_path / "report")
+    assert idle.returncode == 2 and "--threshold: " in idle.stderr and "is a run" in idle.stderr
     gated = run("report", out, "-o", tmp_path / "report", "--fail-on", "undetermined")
     assert gated.returncode == 5 and gated.stderr.rstrip().endswith("--fail-on undetermined: rl")
 
