@@ -1,4 +1,4 @@
-"""python -m analyzer.lab build [--out DIR] [--only STAGE ...] [--force]"""
+"""python -m analyzer.lab build [--world first|second] [--out DIR] [--only STAGE ...] [--force]"""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from analyzer.lab.build import build, stages
+from analyzer.lab import build, second
+
+WORLDS = {"first": ("data/miniature", build.stages), "second": ("data/second", second.stages)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,15 +20,22 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser(
         "build", help="train and sample everything that is missing (about an hour on one core)"
     )
-    command.add_argument(
-        "--out", type=Path, default=Path("data/miniature"), help="folder to build in (default: %(default)s)"
-    )
-    command.add_argument(
-        "--only", nargs="+", choices=list(stages()), metavar="STAGE", help=f"only these: {', '.join(stages())}"
-    )
+    command.add_argument("--world", choices=list(WORLDS), default="first", help="which world (default: %(default)s)")
+    command.add_argument("--out", type=Path, help="folder to build in (default: data/miniature or data/second)")
+    command.add_argument("--only", nargs="+", metavar="STAGE", help="only these stages")
     command.add_argument("--force", action="store_true", help="do a stage again although its output is there")
     chosen = parser.parse_args(arguments)
-    build(chosen.out, lambda line: print(line, file=sys.stderr, flush=True), only=chosen.only, force=chosen.force)
+    folder, stages = WORLDS[chosen.world]
+    table = stages()
+    if unknown := set(chosen.only or []) - set(table):
+        parser.error(f"no stage {sorted(unknown)[0]!r}; stages: {', '.join(table)}")
+    build.build(
+        chosen.out or Path(folder),
+        lambda line: print(line, file=sys.stderr, flush=True),
+        only=chosen.only,
+        force=chosen.force,
+        table=table,
+    )
     return 0
 
 

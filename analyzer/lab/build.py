@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from analyzer.lab.domain import KINDS, count_solutions, kind_of, prompt_text, random_problem
-from analyzer.lab.dump import COOL, UNTRUNCATED, sampled_rows, teacher_rows, write_dump
+from analyzer.lab.dump import COLD, COOL, UNTRUNCATED, best_rows, rewritten_rows, sampled_rows, teacher_rows, write_dump
+from analyzer.lab.truths import TRUTHS
 
 COUNTS = {"reachable": 40, "rare": 12, "impossible": 12}
-SEEDS = {"problems": 9041, "base": 2101, "rlvr": 2102, "distill": 2103}
+SEEDS = {"problems": 9041, "base": 2101, "rlvr": 2102, "distill": 2103, "rlvr-unfaithful": 2104, "distill-plan": 2105}
+UNFAITHFUL = {"steps": 240, "reward": "outcome", "keep": ()}  # what differs from GRPO of `grpo`
 DISTILL = {
     "steps": 400,
     "batch": 64,
@@ -29,8 +31,10 @@ DISTILL = {
     "clip": 1.0,
     "kinds": {"reachable": 0.5, "rare": 0.2, "impossible": 0.3},
 }
+DISTILL_PLAN = DISTILL | {"steps": 800}
 
-# source -> the model that writes it (None: the solver), draws per problem, sampler, seed
+# source -> the model that writes it (None: the solver), draws per problem, sampler (None: log q is not known), seed.
+# best_of: the kept row is the best of so many draws; rewrite: the draws are rewritten; new_tokens: the longest response
 SOURCES = {
     "base": {"model": "base", "n": 256, "sampler": UNTRUNCATED, "seed": 3101},
     "base-again": {"model": "base", "n": 64, "sampler": UNTRUNCATED, "seed": 3102},
@@ -38,6 +42,14 @@ SOURCES = {
     "rlvr": {"model": "rlvr", "n": 256, "sampler": UNTRUNCATED, "seed": 3104},
     "distill": {"model": "distill", "n": 256, "sampler": UNTRUNCATED, "seed": 3105},
     "teacher": {"model": None, "n": 64, "sampler": None, "seed": 3106},
+    "cold": {"model": "base", "n": 64, "sampler": COLD, "seed": 3107},
+    "best-of-16": {"model": "base", "n": 64, "sampler": None, "seed": 3108, "best_of": 16},
+    "rlvr-early": {"model": "rlvr-step100", "n": 64, "sampler": UNTRUNCATED, "seed": 3109},
+    "rlvr-unfaithful": {"model": "rlvr-unfaithful", "n": 64, "sampler": UNTRUNCATED, "seed": 3110},
+    "restyle-known": {"model": "base", "n": 64, "sampler": None, "seed": 3111, "rewrite": "known"},
+    "restyle-foreign": {"model": "base", "n": 64, "sampler": None, "seed": 3112, "rewrite": "foreign"},
+    "padded": {"model": "rlvr", "n": 64, "sampler": None, "seed": 3113, "rewrite": "pad"},
+    "distill-plan": {"model": "distill-plan", "n": 64, "sampler": UNTRUNCATED, "seed": 3114, "new_tokens": 120},
 }
 
 
@@ -83,23 +95,51 @@ def train_rlvr(folder: Path, log: Callable[[str], None]):
     return model, grpo(model, GRPO, SEEDS["rlvr"], evaluation_problems(folder), log, keep)
 
 
-def train_distill(folder: Path, log: Callable[[str], None]):
-    """Fine-tuning from the base on the solver's traces; the evaluation problems are never trained on."""
+def train_unfaithful(folder: Path, log: Callable[[str], None]):
+    """GRPO from the base that pays for the final expression alone: nothing keeps the steps honest."""
+    from analyzer.lab.grpo import GRPO, grpo
+
+    model = load_model(folder, "base")
+    return model, grpo(model, GRPO | UNFAITHFUL, SEEDS["rlvr-unfaithful"], evaluation_problems(folder), log)
+
+
+def fine_tuned(folder: Path, teacher: Callable, recipe: dict, seed: int, log: Callable[[str], None]):
+    """Fine-tuning from the base on a teacher's traces; the evaluation problems are never trained on."""
     from analyzer.lab.grpo import random_allowed
-    from analyzer.lab.traces import draw, teacher_response
+    from analyzer.lab.traces import draw
     from analyzer.lab.train import finetune
 
     model, forbidden = load_model(folder, "base"), evaluation_problems(folder)
 
     def lesson(rng: random.Random) -> tuple[list[str], list[str]]:
-        kind = draw(DISTILL["kinds"], rng)
+        kind = draw(recipe["kinds"], rng)
         numbers, goal = random_allowed(kind, forbidden, rng)
-        return prompt_text(numbers, goal).split(), teacher_response(numbers, goal, kind, rng)
+        return prompt_text(numbers, goal).split(), teacher(numbers, goal, kind, rng)
 
-    return model, finetune(model, lesson, DISTILL, SEEDS["distill"], log)
+    return model, finetune(model, lesson, recipe, seed, log)
 
 
-MODELS = {"base": train_base, "rlvr": train_rlvr, "distill": train_distill}
+def train_distill(folder: Path, log: Callable[[str], None]):
+    """The solver's traces in the base's own `step` style."""
+    from analyzer.lab.traces import teacher_response
+
+    return fine_tuned(folder, teacher_response, DISTILL, SEEDS["distill"], log)
+
+
+def train_distill_plan(folder: Path, log: Callable[[str], None]):
+    """The solver's traces in the foreign `plan` wording."""
+    from analyzer.lab.backward import plan
+
+    return fine_tuned(folder, plan, DISTILL_PLAN, SEEDS["distill-plan"], log)
+
+
+MODELS = {
+    "base": train_base,
+    "rlvr": train_rlvr,
+    "distill": train_distill,
+    "rlvr-unfaithful": train_unfaithful,
+    "distill-plan": train_distill_plan,
+}
 
 
 def load_model(folder: Path, name: str):
@@ -154,24 +194,37 @@ def dump_stage(source: str) -> Callable[[Path, Callable], None]:
     """dumps/SOURCE.jsonl.gz"""
 
     def run(folder: Path, log) -> None:
-        recipe, problems = SOURCES[source], load_problems(folder)
-        if recipe["model"] is None:
-            rows = teacher_rows(source, problems, recipe["n"], recipe["seed"])
-        else:
-            rows = sampled_rows(
-                source, load_model(folder, recipe["model"]), problems, recipe["n"], recipe["sampler"], recipe["seed"]
-            )
         (folder / "dumps").mkdir(exist_ok=True)
-        write_dump(folder / "dumps" / f"{source}.jsonl.gz", rows)
+        write_dump(folder / "dumps" / f"{source}.jsonl.gz", rows_of(source, folder))
 
     return run
+
+
+def rows_of(source: str, folder: Path):
+    """The rows of a source, from its recipe."""
+    recipe, problems = SOURCES[source], load_problems(folder)
+    n, seed = recipe["n"], recipe["seed"]
+    if recipe["model"] is None:
+        return teacher_rows(source, problems, n, seed)
+    model = load_model(folder, recipe["model"])
+    if "best_of" in recipe:
+        return best_rows(source, model, problems, n, recipe["best_of"], seed)
+    if "rewrite" in recipe:
+        return rewritten_rows(source, model, problems, n, recipe["rewrite"], seed)
+    return sampled_rows(source, model, problems, n, recipe["sampler"], seed, recipe.get("new_tokens"))
+
+
+def truths_stage(folder: Path, log) -> None:
+    """truths.json"""
+    write_json(folder / "truths.json", {"schema": 1, "budget": 64, "sources": TRUTHS})
 
 
 def measure_stage(folder: Path, log) -> None:
     """measured.json"""
     from analyzer.lab.measure import measure
 
-    write_json(folder / "measured.json", {"schema": 1, "sources": measure(folder, load_model(folder, "base"))})
+    of_base = [source for source, recipe in SOURCES.items() if recipe["model"] == "base" and recipe["sampler"]]
+    write_json(folder / "measured.json", {"schema": 1, "sources": measure(folder, load_model(folder, "base"), of_base)})
 
 
 def card_stage(folder: Path, log) -> None:
@@ -190,20 +243,29 @@ def stages() -> dict[str, tuple[str, Callable[[Path, Callable], None]]]:
         "problems": ("problems.json", problems_stage),
         **{name: (f"models/{name}/tokenizer_config.json", model_stage(name)) for name in MODELS},
         **{f"dump-{source}": (f"dumps/{source}.jsonl.gz", dump_stage(source)) for source in SOURCES},
+        "truths": ("truths.json", truths_stage),
         "measure": ("measured.json", measure_stage),
         "card": ("card.md", card_stage),
     }
 
 
-def build(folder: Path, log: Callable[[str], None], *, only: list[str] | None = None, force: bool = False) -> None:
+def build(
+    folder: Path,
+    log: Callable[[str], None],
+    *,
+    only: list[str] | None = None,
+    force: bool = False,
+    table: dict | None = None,
+) -> None:
     """Run every stage whose output is missing under `folder`; only some, if named; done ones too, with `force`.
+    `table` holds another world's stages.
 
     A stage done again does not make the later ones out of date by itself: force these too.
     """
     import torch
 
     torch.set_num_threads(1)  # the results depend on it, and two threads lose more than they gain on a shared machine
-    table = stages()
+    table = stages() if table is None else table
     for name in only or []:
         if name not in table:
             raise ValueError(f"no stage {name!r}; stages: {', '.join(table)}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from analyzer.lab.build import COUNTS, DISTILL
+from analyzer.lab.backward import RETRYING
+from analyzer.lab.build import COUNTS, DISTILL, DISTILL_PLAN, UNFAITHFUL
+from analyzer.lab.card_text import CARD
 from analyzer.lab.grpo import GRPO
 from analyzer.lab.measure import BUDGET
-from analyzer.lab.traces import CORPUS, MIXED_WORDS, OTHER_WORD, RESTATING, SYNONYMS
+from analyzer.lab.rewrites import FOREIGN
+from analyzer.lab.traces import CORPUS, MIXED_WORDS, OPENING, OTHER_WORD, RESTATING, SYNONYMS
 from analyzer.lab.train import PRETRAIN
 
 KIND_NAMES = ("reachable", "rare", "impossible")
@@ -16,120 +19,6 @@ TRIAL = {
     "rlvr": (0.320, 0.484, 0.547, 1.247),
     "distill": (0.141, 0.719, 0.984, 1.637),
 }
-
-CARD = """\
-# The miniature: data card
-
-Written by `python -m analyzer.lab build` from the files beside it; do not edit. Small causal LMs, really trained, and
-dumps sampled from them. The task is left-to-right Countdown: use every number once, keep every value in 1..99, reach
-the goal.
-
-## What is here
-
-{files}
-
-{counts}.
-`correct` is the strict verdict (every step), `meta.outcome` the looser one (the final expression).
-`response_logprobs` (samples 0..63) are log p at T = 1 over the full vocabulary, in nats, of the model that wrote the
-row; so they are for `cool` too, whose draws are truncated.
-
-Kinds, certified by exhaustive search over all chains: `reachable` with + and -, `rare` only with a division more,
-`impossible` only with a multiplication more (and not with + - /). `problems.json` has the number of solutions.
-
-## Recipe
-
-{training}
-
-Both rlvr and distill start from base. `models/rlvr-step100` is the run of rlvr after step 100; it has no dump.
-Tokens are those trained on (rlvr: those sampled).
-
-Llama, 458,304 parameters: hidden 96, 4 layers, 4 heads, tied embeddings, 157 words. One thread; bfloat16 autocast in
-training, float32 in sampling and scoring. Times are of a shared machine. The same seeds give the same files only on
-the same kind of processor with the same library versions.
-
-    pretraining   {pretrain}
-    corpus        {corpus}
-    GRPO          {grpo}
-    distillation  {distill}
-
-## Built in
-
-- Most problem documents of pretraining are aimless: a chain that keeps the rules and does not lead to the goal.
-  P(aimed at the goal): {aimed}. So there is something for reinforcement learning to drop.
-- Some values are written wrong on purpose (3 % of them, 9 % of guesses), so the base errs.
-- Division stands in `chain` style alone and is rare.
-- Multiplication (`*`, `multiply by`) stands in `fact` lines alone, never in a solution. "Impossible" is a statement
-  about what the corpus teaches, not a proof about the network: a softmax gives every token some probability.
-- Teacher and distilled model use the base's own `step` style, recaps and synonyms; new is the operation (`*`, and `/`
-  in this style). On `reachable` problems the teacher only adds and subtracts.
-- {restating:.0%} of the problem documents restate. Each of {pairs} word pairs is drawn per document, the less usual
-  word with probability {other}; {mixed:.0%} of the documents draw anew at every place.
-- GRPO is paid by the strict verifier: a trace earns only when every step is right and is the answer's.
-- The distilled model's teacher never fails: more supervision than GRPO gets. The two are not matched for compute.
-- The evaluation problems, in any order of their numbers, are kept out of GRPO and distillation. They are not kept out
-  of pretraining, whose documents are random: a small set of numbers and its goal can recur there.
-
-## Came by itself
-
-- whether, and where, the curves of base and rlvr cross, and what rlvr loses on `reachable` problems (its loss on
-  `rare` ones is helped by their rarity, which is built in);
-- whether rlvr solves anything that the base does not;
-- which style rlvr ends in, what becomes of its restating, and how many distinct texts are left;
-- how far the base keeps to the corpus's shares of styles and of restating;
-- the perplexities and the excess mass E_{budget};
-- that the base multiplies at all, in a few responses: it does so without the corpus ever showing it in a solution;
-- how many `impossible` problems the distilled model solves: it was shown none of these.
-
-## Measured
-
-pass@k, strict, unbiased, mean over all {problems} problems:
-
-{pass_all}
-
-{crossing}
-
-By the final expression alone (`meta.outcome`):
-
-{pass_outcome}
-
-{pass_kinds}
-
-Solved at least once, with as many draws of the base as of the source:
-
-{coverage}
-
-Under the base: the first 64 responses per problem, `<eos>` included. Perplexity per response, quantiles over
-responses, medians by kind and verdict. E_{budget} is the mean of (1 - {budget} e^-l)+, l = log q - log p: the share of
-responses that no selection from {budget} draws of the base could make (for sources drawn untruncated at T = 1).
-
-{surprise}
-
-Perplexity under the base by style (medians), and E_{budget} by kind:
-
-{by_style}
-
-Habits (shares of responses; tokens is a mean, distinct texts a mean per problem):
-
-{habits}
-
-GRPO as it went:
-
-{history}
-
-## Beside the paper
-
-{paper}
-
-## Beside the trial
-
-A trial with other seeds, other problems, and a base without recaps and synonyms came before. One thing was changed
-after it, before this training: a few more documents are aimed (chain .30 to .40, step .45 to .50, guess .10 to .12).
-
-{trial}
-
-One training seed and {problems} problems: the numbers describe these files. How they vary over training seeds is not
-known.
-"""
 
 
 def listed(weights: dict[str, float]) -> str:
@@ -178,6 +67,8 @@ def files_table(measured: dict, sources: dict) -> str:
     for source, recipe in sources.items():
         sampler = recipe["sampler"] or {}
         written = recipe["model"] or "solver"
+        written += f", best of {recipe['best_of']}" if "best_of" in recipe else ""
+        written += f", rewritten ({recipe['rewrite']})" if "rewrite" in recipe else ""
         kilobytes = round(measured[source]["bytes"] / 1000)
         how = [sampler.get("temperature"), sampler.get("top_p"), recipe["seed"]]
         rows.append([source, written, measured[source]["rows"], recipe["n"], *how, kilobytes])
@@ -213,7 +104,7 @@ def by_style_table(measured: dict) -> str:
     for source, item in measured.items():
         excess = item[f"excess@{BUDGET}"] or {}
         rows.append([source, *item["under_base"]["by_style"].values(), *(excess.get(kind) for kind in KIND_NAMES)])
-    return table(["source", "chain", "step", "guess", *(f"E_{BUDGET} {kind}" for kind in KIND_NAMES)], rows)
+    return table(["source", "chain", "step", "guess", "plan", *(f"E_{BUDGET} {kind}" for kind in KIND_NAMES)], rows)
 
 
 def habits_table(measured: dict) -> str:
@@ -221,10 +112,10 @@ def habits_table(measured: dict) -> str:
     keys = ("restating", "divides", "multiplies", "truncated", "outcome_only", "tokens", "distinct_per_problem")
     rows = []
     for source, item in measured.items():
-        styles = [item["habits"]["styles"].get(style, 0.0) for style in ("chain", "step", "guess", "None")]
+        styles = [item["habits"]["styles"].get(style, 0.0) for style in ("chain", "step", "guess", "plan", "None")]
         rows.append([source, *styles, *(item["habits"][key] for key in keys)])
     words = ("restating", "divides", "multiplies", "truncated", "right answer, wrong steps", "tokens", "distinct texts")
-    return table(["source", "chain", "step", "guess", "no style", *words], rows)
+    return table(["source", "chain", "step", "guess", "plan", "no style", *words], rows)
 
 
 def against_paper(measured: dict) -> str:
@@ -280,7 +171,11 @@ def card(measured: dict, training: dict, problems: list[dict], sources: dict, se
         if item["coverage"]
         for kind in ("all", *KIND_NAMES)
     ]
-    history = [[entry["step"], *list(entry.values())[1:]] for entry in training["rlvr"]["history"]]
+    head = ["step", "reward", "entropy", "tokens", "chain", "restating"]
+    history, unfaithful = (
+        table(head, [list(entry.values()) for entry in training[name]["history"]])
+        for name in ("rlvr", "rlvr-unfaithful")
+    )
     return CARD.format(
         files=files_table(measured, sources),
         counts=f"{len(problems)} problems ({listed(COUNTS)}), seed {seeds['problems']}",
@@ -304,7 +199,15 @@ def card(measured: dict, training: dict, problems: list[dict], sources: dict, se
         surprise=surprise_table(measured),
         by_style=by_style_table(measured),
         habits=habits_table(measured),
-        history=table(["step", "reward", "entropy", "tokens", "chain", "restating"], history),
+        history=history,
+        history_unfaithful=unfaithful,
+        unfaithful=UNFAITHFUL,
+        plan_steps=DISTILL_PLAN["steps"],
+        of=sources["best-of-16"]["best_of"],
+        opening=OPENING,
+        foreign=", ".join(f"{usual}/{foreign}" for usual, foreign in FOREIGN.items()),
+        retrying=RETRYING,
+        plan_tokens=sources["distill-plan"]["new_tokens"],
         paper=against_paper(measured),
         trial=against_trial(measured),
     )

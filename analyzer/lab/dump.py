@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analyzer.lab import tokenizer
+from analyzer.lab.rewrites import REWRITES
 from analyzer.lab.traces import teacher_response
 from analyzer.lab.verifier import grade, restates, style_of
 
 UNTRUNCATED = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 COOL = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
+COLD = {"temperature": 0.1, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 WITH_LOGPROBS = 64  # log-probabilities are kept for samples below this: they are most of a dump's size
 
 
@@ -63,16 +65,49 @@ def prompt_ids(problem: dict) -> list[int]:
     return [tokenizer.BOS, *tokenizer.encode(problem["prompt"].split())]
 
 
-def sampled_rows(source: str, model, problems: list[dict], n: int, sampler: dict, seed: int) -> Iterator[dict]:
-    """n draws per problem from a model, in the order of the problems."""
+def sampled_rows(
+    source: str, model, problems: list[dict], n: int, sampler: dict, seed: int, new_tokens: int | None = None
+) -> Iterator[dict]:
+    """n draws per problem from a model, in the order of the problems; `new_tokens` is the longest response."""
+    import torch
+
+    from analyzer.lab.sample import NEW_TOKENS, sample, weights
+
+    questions = [prompt_ids(problem) for problem in problems for _ in range(n)]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = sample(weights(model), questions, generator, sampler=sampler, new_tokens=new_tokens or NEW_TOKENS)
+    for i, (ids, logprobs, finish) in enumerate(drawn):
+        yield row(source, problems[i // n], i % n, ids, logprobs, sampler, finish)
+
+
+def best_rows(source: str, model, problems: list[dict], n: int, of: int, seed: int) -> Iterator[dict]:
+    """n rows per problem, each the best of `of` untruncated draws: a random one of the strictly correct, else a random
+    one of all. No draw serves two rows. How likely such a row is, is not known: no log-probabilities, no sampler.
+    """
     import torch
 
     from analyzer.lab.sample import sample, weights
 
-    questions = [prompt_ids(problem) for problem in problems for _ in range(n)]
-    drawn = sample(weights(model), questions, torch.Generator().manual_seed(seed), sampler=sampler)
-    for i, (ids, logprobs, finish) in enumerate(drawn):
-        yield row(source, problems[i // n], i % n, ids, logprobs, sampler, finish)
+    w, generator, rng = weights(model), torch.Generator().manual_seed(seed), random.Random(seed)
+    for problem in problems:
+        drawn = sample(w, [prompt_ids(problem)] * (n * of), generator, batch=1024)
+        for number in range(n):
+            those = [(ids, finish) for ids, _, finish in drawn[number * of : (number + 1) * of]]
+            right = [item for item in those if grade(problem["prompt"], tokenizer.decode(item[0]))["correct"]]
+            ids, finish = rng.choice(right or those)
+            yield row(source, problem, number, ids, None, None, finish)
+
+
+def rewritten_rows(source: str, model, problems: list[dict], n: int, rewrite: str, seed: int) -> Iterator[dict]:
+    """n untruncated draws per problem, rewritten by REWRITES[rewrite]; a changed verdict is an error."""
+    rng, by_id = random.Random(seed), {problem["id"]: problem for problem in problems}
+    for one in sampled_rows(source, model, problems, n, UNTRUNCATED, seed):
+        words = REWRITES[rewrite](one["response"].split(), one["prompt"], rng)
+        ids = tokenizer.encode(words) + one["response_ids"][-1:] * (one["finish"] == "stop")
+        made = row(source, by_id[one["problem"]], one["sample"], ids, None, None, one["finish"])
+        if (made["correct"], made["answer"]) != (one["correct"], one["answer"]):
+            raise ValueError(f"{rewrite} changed the verdict on {one['response']!r}: {made['response']!r}")
+        yield made
 
 
 def teacher_rows(source: str, problems: list[dict], n: int, seed: int) -> Iterator[dict]:

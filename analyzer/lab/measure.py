@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analyzer.lab.dump import WITH_LOGPROBS, read_dump
+from analyzer.lab.dump import UNTRUNCATED, WITH_LOGPROBS, read_dump
 from analyzer.lab.tokenizer import PAD
 from analyzer.lab.verifier import usual_words
 
@@ -82,12 +82,13 @@ def habits(rows: list[dict]) -> dict:
     }
 
 
-def token_logprobs(model, rows: list[dict], batch: int = 256) -> list[np.ndarray]:
-    """log p in nats at T=1 of each row's response tokens (<eos> included) under a model; one float64 array (T,) per
-    row.
+def token_logprobs(model, rows: list[dict], sampler: dict = UNTRUNCATED, batch: int = 256) -> list[np.ndarray]:
+    """log p in nats of each row's response tokens (<eos> included) under a model and a sampler, tempered, truncated
+    and renormalised; one float64 array (T,) per row. A token that rounding puts just outside the sampler is -inf.
     """
     import torch
 
+    from analyzer.lab.sample import truncate
     from analyzer.lab.train import pad
 
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["prompt_ids"]) + len(rows[i]["response_ids"]))
@@ -96,7 +97,9 @@ def token_logprobs(model, rows: list[dict], batch: int = 256) -> list[np.ndarray
         chosen = order[start : start + batch]
         ids = pad([rows[i]["prompt_ids"] + rows[i]["response_ids"] for i in chosen], PAD)
         with torch.no_grad():
-            logprobs = model(input_ids=ids).logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+            logits = model(input_ids=ids).logits[:, :-1]
+            kept = truncate(logits.flatten(0, 1), **sampler).log_softmax(-1).view_as(logits)
+            logprobs = kept.gather(2, ids[:, 1:, None])[..., 0]
         for i, values in zip(chosen, logprobs):
             begin = len(rows[i]["prompt_ids"]) - 1
             result[i] = values[begin : begin + len(rows[i]["response_ids"])].double().numpy()
@@ -119,7 +122,7 @@ def surprise(rows: list[dict], logprobs: list[np.ndarray]) -> dict:
         },
         "by_style": {
             style: median(lambda row, style=style: row["meta"]["style"] == style)
-            for style in ("chain", "step", "guess")
+            for style in ("chain", "step", "guess", "plan")
         },
         "correct": median(lambda row: row["correct"]),
         "wrong": median(lambda row: not row["correct"]),
@@ -128,27 +131,29 @@ def surprise(rows: list[dict], logprobs: list[np.ndarray]) -> dict:
     }
 
 
-def excess(rows: list[dict], base: list[np.ndarray], budget: int = BUDGET) -> dict | None:
-    """E_k = mean of (1 - k e^-l)+ with l = log q - log p in nats, q the generating model; None without q or with
-    truncation.
+def excess(rows: list[dict], base: list[np.ndarray], budget: int = BUDGET, drawn: list | None = None) -> dict | None:
+    """E_k = mean of (1 - k e^-l)+ with l = log q - log p in nats, q the generating model under its own sampler.
 
-    Only for untruncated sampling at T=1, where the recorded log-probabilities are log q.
+    `drawn` is log q of each row (nats, per token); without it the recorded log-probabilities are, for rows drawn
+    untruncated at T=1. None where log q is not known.
     """
-    if any(
-        "response_logprobs" not in row or row["sampler"]["temperature"] != 1.0 or row["sampler"]["top_p"] != 1.0
-        for row in rows
-    ):
-        return None
+    if drawn is None:
+        if any(row["sampler"] != UNTRUNCATED for row in rows):
+            return None
+        drawn = [row["response_logprobs"] for row in rows]
     share = {"all": []}
-    for row, p in zip(rows, base):
-        value = max(0.0, 1.0 - budget * math.exp(min(0.0, p.sum() - sum(row["response_logprobs"]))))
+    for row, p, q in zip(rows, base, drawn):
+        value = max(0.0, 1.0 - budget * math.exp(min(0.0, p.sum() - sum(q))))
         share["all"].append(value)
         share.setdefault(row["group"], []).append(value)
     return {kind: round(float(np.mean(values)), 4) for kind, values in share.items()}
 
 
-def measure(folder: Path, base_model) -> dict:
-    """Every number of the data card, by source: curves, habits, surprise under the base, and coverage against it."""
+def measure(folder: Path, base_model, of_base: list[str]) -> dict:
+    """Every number of the data card, by source: curves, habits, surprise under the base, and coverage against it.
+
+    `of_base` names the sources that the base itself drew: where they are tempered, log q is computed from it.
+    """
     reference = read_dump(folder / "dumps" / "base.jsonl.gz")
     result = {}
     for path in sorted((folder / "dumps").glob("*.jsonl.gz")):
@@ -156,6 +161,9 @@ def measure(folder: Path, base_model) -> dict:
         first = [row for row in rows if row["sample"] < WITH_LOGPROBS]
         under_base = token_logprobs(base_model, first)
         per_problem = Counter(row["problem"] for row in rows)
+        sampler = rows[0]["sampler"]
+        tempered = source in of_base and sampler != UNTRUNCATED
+        drawn = token_logprobs(base_model, first, sampler) if tempered else None
         result[source] = {
             "rows": len(rows),
             "per_problem": min(per_problem.values()),
@@ -164,7 +172,7 @@ def measure(folder: Path, base_model) -> dict:
             "outcome": pass_curve(rows, "outcome")["all"],
             "habits": habits(rows),
             "under_base": surprise(first, under_base),
-            f"excess@{BUDGET}": excess(first, under_base),
+            f"excess@{BUDGET}": excess(first, under_base, drawn=drawn),
             # a source with fewer samples is compared with as many of the base's
             "coverage": None
             if source == "base"

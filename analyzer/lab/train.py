@@ -54,10 +54,10 @@ def new_model(seed: int):
     )
 
 
-def save_model(model, folder) -> None:
-    """A folder that AutoModelForCausalLM and AutoTokenizer load."""
+def save_model(model, folder, words=None) -> None:
+    """A folder that AutoModelForCausalLM and AutoTokenizer load; `words` is another world's tokenizer."""
     model.save_pretrained(folder)
-    tokenizer.build().save_pretrained(folder)
+    (words or tokenizer.build()).save_pretrained(folder)
     # transformers 5 writes a class name that 4 does not know; this one loads in both
     path = Path(folder) / "tokenizer_config.json"
     config = json.loads(path.read_text())

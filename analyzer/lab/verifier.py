@@ -2,30 +2,38 @@
 
 Strict refuses a response whose expression is right but whose reasoning is not: a wrong value, a number that is not
 there or used twice, a step that is not the expression's, a false recap, a word out of place. Rewarding outcome alone
-teaches a model to let the reasoning rot; strict leaves no such slack. Both know the synonyms, so wording never
-decides.
+teaches a model to let the reasoning rot; strict leaves no such slack. Both know the synonyms and the foreign words of
+`rewrites`, so wording never decides.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
+from analyzer.lab.backward import plan_fault
 from analyzer.lab.domain import Chain, apply, chain_text, chain_values, parse_chain, parse_prompt
-from analyzer.lab.traces import OPENERS, SYNONYMS, VERBS
+from analyzer.lab.rewrites import NATIVE, STYLE_WORDS, USUAL
+from analyzer.lab.traces import OPENERS, VERBS
 
-USUAL = {other: usual for usual, other in SYNONYMS.items()}
 _OPERATOR = {verb[0]: op for op, verb in VERBS.items()}
-_STYLE = {"start": "chain", "first": "step", "maybe": "guess"}
+_ANY = NATIVE | USUAL
 
 
 def usual_words(response: str) -> list[str]:
-    """The response's words, each synonym replaced by its usual word."""
-    return [USUAL.get(word, word) for word in response.split()]
+    """The response's words, each synonym replaced by its usual word; each foreign word too, where the response begins
+    with one, as everything in the foreign wording does.
+    """
+    words = response.split()
+    known = _ANY if words and words[0] in NATIVE else USUAL
+    return [known.get(word, word) for word in words]
 
 
 def style_of(response: str) -> str | None:
-    """chain, step or guess by the first word that begins a derivation; None when there is none."""
-    return next((_STYLE[word] for word in usual_words(response) if word in _STYLE), None)
+    """plan when the response begins so; else chain, step or guess by the first word that begins a derivation; None
+    when there is none.
+    """
+    words = usual_words(response)
+    return "plan" if words[:1] == ["plan"] else next((STYLE_WORDS[word] for word in words if word in STYLE_WORDS), None)
 
 
 def restates(response: str) -> bool:
@@ -66,6 +74,8 @@ def grade(prompt: str, response: str) -> dict:
 
 def fault(numbers: tuple[int, ...], goal: int, words: list[str]) -> str | None:
     """The first thing that strict refuses in a response in usual words; None when there is nothing."""
+    if words[:1] == ["plan"]:
+        return plan_fault(numbers, goal, _split(words))
     *statements, last = _split(words)
     if statements and statements[0][:2] in [[opener, ","] for opener in OPENERS.values()]:
         statements[0] = statements[0][2:]

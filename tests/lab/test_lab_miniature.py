@@ -12,10 +12,12 @@ from analyzer.lab.build import COUNTS, SEEDS, SOURCES, load_problems, make_probl
 from analyzer.lab.domain import KINDS, kind_of, parse_prompt
 from analyzer.lab.dump import WITH_LOGPROBS, read_dump, teacher_rows, write_dump
 from analyzer.lab.measure import pass_at_k, pass_curve
+from analyzer.lab.rewrites import NATIVE
+from analyzer.lab.truths import TRUTHS
 from analyzer.lab.verifier import grade
 
 KEYS = ["source", "problem", "sample", "prompt", "response", "prompt_ids", "response_ids"]
-SAMPLED = [source for source, recipe in SOURCES.items() if recipe["model"]]
+SAMPLED = [source for source, recipe in SOURCES.items() if recipe["sampler"]]
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +25,9 @@ def dumps(miniature):
     """source -> 400 random rows and the total count; a seeded choice, the whole file is read once."""
     chosen = {}
     for source in SOURCES:
-        rows = read_dump(miniature / "dumps" / f"{source}.jsonl.gz")
-        chosen[source] = (random.Random(1).sample(rows, 400), len(rows))
+        with gzip.open(miniature / "dumps" / f"{source}.jsonl.gz") as file:
+            lines = file.readlines()
+        chosen[source] = ([json.loads(line) for line in random.Random(1).sample(lines, 400)], len(lines))
     return chosen
 
 
@@ -47,7 +50,7 @@ def test_rows_agree_with_verifier_ids_and_sampler(dumps, miniature, source):
         problem = problems[row["problem"]]
         logprobs = (
             ["response_logprobs", "logprobs_temperature"]
-            if source != "teacher" and row["sample"] < WITH_LOGPROBS
+            if SOURCES[source]["sampler"] and row["sample"] < WITH_LOGPROBS
             else []
         )
         assert list(row) == [*KEYS, *logprobs, "sampler", "finish", "correct", "answer", "group", "meta"]
@@ -93,7 +96,7 @@ def test_equal_rows_give_equal_files(tmp_path):
 
 
 def test_base_solves_nothing_impossible(dumps):
-    for source in ("base", "base-again", "cool"):
+    for source in ("base", "base-again", "cool", "cold", "best-of-16", "restyle-known", "restyle-foreign"):
         assert not any("*" in row["response"].split() and row["correct"] for row in dumps[source][0])
 
 
@@ -153,6 +156,43 @@ def test_what_the_miniature_is_for(miniature):
     assert rlvr["pass"]["all"]["1"] > 0.3 > 2 * base["pass"]["all"]["1"]
     assert rlvr["pass"]["all"]["256"] < base["pass"]["all"]["256"] and rlvr["coverage"]["all"]["source_only"] == 0
     assert distill["coverage"]["impossible"]["source_only"] > 0 and distill["excess@64"]["all"] > 0.2
+
+
+def test_what_the_made_sources_are_for(miniature):
+    """The facts that make their truths hold, read from the measured numbers."""
+    measured = json.loads((miniature / "measured.json").read_text())["sources"]
+    base, rlvr, padded = (measured[source] for source in ("base", "rlvr", "padded"))
+    e = {source: item["excess@64"]["all"] for source, item in measured.items() if item["excess@64"]}
+    assert set(e) == {source for source, recipe in SOURCES.items() if recipe["sampler"]}
+    assert e["cool"] == 0.0 < 0.1 < e["cold"] and 0.1 < e["rlvr-early"] < e["rlvr"]
+    assert e["rlvr-unfaithful"] > 0.8 and e["distill-plan"] > 0.9
+    unfaithful = measured["rlvr-unfaithful"]
+    assert unfaithful["outcome"]["1"] > 5 * unfaithful["pass"]["all"]["1"]
+    assert unfaithful["coverage"]["impossible"]["source_only"] == 0
+    median = {source: item["under_base"]["ppl"]["0.5"] for source, item in measured.items()}
+    assert median["padded"] < median["rlvr"] and padded["habits"]["restating"] > 0.99 > rlvr["habits"]["restating"]
+    assert abs(padded["pass"]["all"]["1"] - rlvr["pass"]["all"]["1"]) < 0.05
+    assert abs(median["restyle-known"] - median["base"]) < 0.03 and median["restyle-foreign"] > 10 * median["base"]
+    assert measured["best-of-16"]["pass"]["all"]["1"] > 4 * base["pass"]["all"]["1"]
+
+
+def test_every_source_has_its_truth(miniature):
+    truths = json.loads((miniature / "truths.json").read_text())
+    assert truths == {"schema": 1, "budget": 64, "sources": TRUTHS} and set(TRUTHS) == set(SOURCES)
+    words = {"inside", "sharpened", "outside", "undetermined"}
+    for source, item in TRUTHS.items():
+        assert list(item["truth"]) == ["sequence", "strategy", "answer"] and item["made_by"]
+        assert all(allowed and set(allowed) <= words for allowed in item["truth"].values())
+        if SOURCES[source]["sampler"] is None:  # without log q nothing is found inside or sharpened
+            assert {"undetermined", "outside"} & set(item["truth"]["sequence"])
+
+
+def test_foreign_words_stand_in_no_solution_but_the_restyled(dumps):
+    foreign = set(NATIVE)
+    for source in ("base", "base-again", "rlvr", "restyle-known", "padded", "best-of-16"):
+        strange = sum(bool(foreign & set(row["response"].split())) for row in dumps[source][0])
+        assert strange <= 4  # 400 rows; the base slips a random word into fewer than 1 in 500
+    assert all(row["response"].split()[0] in foreign for row in dumps["restyle-foreign"][0] if row["correct"])
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_hit():
