@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= reports/demo
 
-.PHONY: demo test lint bench clean install
+.PHONY: demo test lint bench validate clean install test-install
 
 install: $(VENV)/.installed
 test-install: $(VENV)/.installed-test
@@ -31,6 +31,12 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/bench_stats.py
+
+validate: $(VENV)/.installed
+	$(BIN)/python -m analyzer.validate
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info reports/demo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     analyze.add_argument("run", metavar="RUN")
     analyze.add_argument(
-        "names", nargs="*", metavar="NAME", help="perplexity, support, boundary, clusters, tokens (default: all)"
+        "names", nargs="*", metavar="NAME", help="preflight, perplexity, support, strategy ... (default: all)"
     )
     _add_analysis_flags(analyze)
 
@@ -96,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("run", metavar="RUN")
     compare.add_argument("a", metavar="A")
     compare.add_argument("b", metavar="B")
-    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap (default %(default)s)")
+    compare.add_argument("--seed", type=_at_least(0), default=0, help="of the bootstrap (default %(default)s)")
     compare.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -153,7 +154,7 @@ def _add_score_flags(parser: argparse.ArgumentParser, *, base_required: bool) ->
         help="renders bare questions into prompts: none, chat, qwen-boxed, question-answer, or a file with {question}",
     )
     parser.add_argument(
-        "--eos", type=int, metavar="ID", help="end-of-sequence id to append to text responses that stopped"
+        "--eos", type=int, metavar="ID", help="end-of-sequence id to append to text responses, unless recorded as cut"
     )
     parser.add_argument(
         "--on-overlong",
@@ -179,12 +180,14 @@ def _add_score_flags(parser: argparse.ArgumentParser, *, base_required: bool) ->
 def _add_analysis_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
-        type=int,
+        type=_at_least(1),
         default=64,
         metavar="K",
         help="reference samples that support is asked for (default %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutation (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, help="of bootstrap and permutation (default %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -217,6 +220,21 @@ def score_arguments(a: argparse.Namespace) -> dict[str, Any]:
         "device": a.device,
         "at_most": a.score_at_most,
     }
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """An argparse type: an integer >= least."""
+
+    def whole(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return number
+
+    return whole
 
 
 # flags by what they act on, with their defaults: a flag that can't act is refused, not ignored

@@ -47,32 +47,46 @@ def ingest(
         samplers=dict(samplers) if samplers else None,
         max_bad=max_bad,
     )
-    known = {f["sha256"] for f in run.manifest["inputs"]}
-    summary = ledger.as_json()
-    run.settle(threshold=threshold, field_map=dict(field_map or {}))
-    labels = set(dict.fromkeys(t.source for t in traces)) | set(run.manifest.get("samplers", {}))
+    fixed = {"threshold": threshold, "field_map": dict(field_map or {})}
+    recorded = run.manifest.get("samplers", {})
+    found = {label: asdict(s) if s else None for label, s in _samplers(traces).items()}
+    labels = {*found, *recorded}
     for label in samplers or {}:
         if label not in labels:
             raise UsageError(f"--sampler {label}=...: no source has that label{nearest(label, labels)}")
-    reference = choose_reference(reference or run.manifest.get("settings", {}).get("reference"), labels)
-    run.append_traces(traces)
-    recorded = run.manifest.setdefault("samplers", {})
-    for label, sampler in _samplers(traces).items():
-        value = asdict(sampler) if sampler else None
+    for label, value in found.items():
         if recorded.get(label, value) != value:
             raise UsageError(
                 f"run {run.path} has sampler {recorded[label]} for {label}, the dump or flag now says {value}; "
                 "use another -o folder"
             )
-        recorded[label] = value
-    run.settle(reference=reference)
-    for account in summary["files"]:
-        if account["sha256"] not in known:
-            account["by_reason"] = dict(Counter(r["reason"] for r in ledger.rejected if r["file"] == account["path"]))
-            run.manifest["inputs"].append(account)
-    run.manifest["input_notes"] = sorted({*run.manifest.get("input_notes", []), *summary["notes"]})
+    fixed["reference"] = choose_reference(reference or run.manifest.get("settings", {}).get("reference"), labels)
+    run.refuse_changes(**fixed)
+    before = set(run.trace_table()["key"])
+    run.append_traces(traces)
+    run.settle(**fixed)
+    run.manifest["samplers"] = recorded | found
+    known = {(f["sha256"], *f["sources"]) for f in run.manifest["inputs"]}
+    fresh = {t.origin for t in traces if t.key not in before}
+    for account in ledger.as_json()["files"]:
+        if (account["sha256"], *account["sources"]) not in known:
+            run.manifest["inputs"].append(_account(account, ledger.rejected, traces, fresh))
+    run.manifest["input_notes"] = sorted({*run.manifest.get("input_notes", []), *ledger.notes})
     run.reject(ledger.rejected)
     run.save()
+
+
+def _account(
+    account: dict[str, Any], rejected: Sequence[dict], traces: Sequence[Trace], fresh: set[str]
+) -> dict[str, Any]:
+    """The file's account with its reasons; a row all of whose traces the run already had (a dump that has grown, or
+    was first given in part) is one of them."""
+    reasons = Counter(r["reason"] for r in rejected if r["file"] == account["path"])
+    rows = {t.origin for t in traces if t.origin.startswith((f"{account['path']}:", f"{account['path']}#"))}
+    if again := len(rows - fresh):
+        reasons["already in the run"] += again
+    used = account["rows_used"] - again
+    return account | {"rows_used": used, "rows_rejected": account["rows"] - used, "by_reason": dict(reasons)}
 
 
 def choose_reference(wanted: str | None, labels: set[str]) -> str:

@@ -167,8 +167,8 @@ class Estimate:
                 out[name] = None
             else:
                 out[name] = number
-        if out["value"] is None and not out["note"]:
-            out["note"] = "no value"
+        if None in (out["value"], out["low"], out["high"]) and not out["note"]:
+            out["note"] = "no value" if out["value"] is None else out["method"] or "no interval"
         out["n"] = int(out["n"])
         return out
 
@@ -272,13 +272,16 @@ class Tables:
     """What an analysis reads; built from a Run by `store.tables`, or by hand in tests and notebooks.
 
     traces: one row per trace: key, source, problem, step (nullable Int64), sample, correct (nullable boolean), score,
-        finish, answer, group, response, prompt (text), outcome-like extras are not here.
+        finish, answer, group, response, prompt (text), logprob_generated (nats, the generating engine's sum of the
+        token log-probs, NaN unless the dump has them at temperature 1), n_generated (tokens in that sum).
     scores: one row per trace and model: model (scorer label), key, source, problem, step, sample, correct, finish,
-        group, and the per-trace summaries of `summaries.py`; empty when nothing was scored.
+        group, prompt_hash (of the prompt's ids as scored), and the per-trace summaries of `summaries.py`; empty when
+        nothing was scored.
     tokens: tokens(model, columns) yields DataFrames with key, source, problem, sample and the named list columns as
         numpy arrays, a few thousand traces at a time; columns may hold "embedding".
     base: scorer label of the base model, or None. policies: source label -> scorer label of the model it came from.
     samplers: source label -> its Sampler; a source that is missing here has an unknown sampler.
+    engines: scorer label -> what it ran with (model, dtype, device, path, eos ...); empty in hand-made tables.
     """
 
     traces: pd.DataFrame
@@ -288,6 +291,7 @@ class Tables:
     base: str | None = None
     policies: dict[str, str] = field(default_factory=dict)
     samplers: dict[str, Sampler] = field(default_factory=dict)
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def sources(self) -> list[str]:

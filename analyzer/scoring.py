@@ -65,6 +65,7 @@ def score(
     }
     run.refuse_changes(**settings)
     traces, _ = choose(list(run.traces()), at_most)
+    _refuse_other_models(run, jobs, produced)
     loaded = None
     for label, (model, sampler, sources) in jobs.items():
         wanted = [t for t in traces if t.source in sources]
@@ -73,8 +74,12 @@ def score(
             continue
         if loaded is None or loaded.name != model:
             loaded = scorers.load(model, dtype=dtype, device=device)
+        if eos is not None and not 0 <= eos < loaded.vocab_size:
+            raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
         path, why = scorers.choose_path(loaded, sampler, scorer)
-        record = {
+        encoded = _encode(run, label, todo, loaded, texts, eos, on_overlong)
+        run.settle(**settings)
+        run.manifest["scorers"][label] = {
             "model": model,
             "fingerprint": loaded.fingerprint,
             "sampler": asdict(sampler) if sampler else None,
@@ -85,20 +90,39 @@ def score(
             "context": loaded.context,
             "vocabulary": loaded.vocab_size,
             "eos": eos,
+            "decisions": run.manifest["scorers"].get(label, {}).get("decisions", {}),
         }
-        before = run.manifest["scorers"].get(label)
-        if before and before["fingerprint"] != loaded.fingerprint:
-            raise UsageError(
-                f"run {run.path} was scored under another {label} model ({before['model']}, {before['fingerprint']}); "
-                f"now {model} ({loaded.fingerprint}); use another -o folder"
-            )
-        encoded, decisions = _encode(run, label, todo, loaded, texts, eos, on_overlong)
-        run.settle(**settings)
-        run.manifest["scorers"][label] = record | {"decisions": _added(before, decisions)}
-        run.manifest["policies"] = run.manifest.get("policies", {}) | produced
-        run.save()
+        _record_policies(run, produced)
         limit = loaded.context if on_overlong == "window" else None
         _score_all(run, label, encoded, loaded, path, sampler, limit, len(wanted), progress)
+    _record_policies(run, produced)
+
+
+def _refuse_other_models(
+    run: Run, jobs: dict[str, tuple[str, Sampler | None, set[str]]], produced: dict[str, str]
+) -> None:
+    """Raise UsageError when a label of the run was scored under another model, or a policy is declared anew."""
+    from analyzer.scorers import fingerprint
+
+    for label, (model, _, _) in jobs.items():
+        before, now = run.manifest["scorers"].get(label), fingerprint(model)
+        if before and before["fingerprint"] != now:
+            raise UsageError(
+                f"run {run.path} was scored under another {label} model ({before['model']}, {before['fingerprint']}); "
+                f"now {model} ({now}); use another -o folder"
+            )
+    known = run.manifest.get("policies", {})
+    for source, label in produced.items():
+        if known.get(source, label) != label:
+            raise UsageError(
+                f"run {run.path} was scored with {known[source]} as the model of {source}, which is now {label}; "
+                "use another -o folder"
+            )
+
+
+def _record_policies(run: Run, produced: dict[str, str]) -> None:
+    run.manifest["policies"] = run.manifest.get("policies", {}) | produced
+    run.save()
 
 
 def _jobs(
@@ -131,27 +155,18 @@ def _todo(run: Run, label: str, traces: list[Trace]) -> list[Trace]:
     return [t for t in traces if t.key not in done]
 
 
-def _added(before: dict | None, decisions: Counter) -> dict[str, int]:
-    return dict(sorted((Counter((before or {}).get("decisions", {})) + decisions).items()))
-
-
 def _encode(
     run: Run, label: str, todo: list[Trace], loaded: Any, templates: dict[str, str], eos: int | None, on_overlong: str
-) -> tuple[list, Counter]:
+) -> list:
     from analyzer.scorers.encode import encode
 
-    decisions: Counter = Counter()
     encoded, unscored = [], []
     for trace in todo:
         if not trace.response_ids and not trace.response:
             unscored.append((trace, (), "empty response"))
             continue
         template = templates.get(trace.source, templates.get("*"))
-        encoded.append(
-            encode(
-                trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos=eos, decisions=decisions
-            )
-        )
+        encoded.append(encode(trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos=eos))
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
     if overlong and on_overlong == "error":
@@ -166,7 +181,7 @@ def _encode(
         unscored += [(e.trace, e.prompt_ids, why) for e in overlong]
         encoded = [e for e in encoded if len(e) <= limit]
     run.append_scores(label, unscored)
-    return encoded, decisions
+    return encoded
 
 
 def _score_all(
@@ -184,6 +199,17 @@ def _score_all(
     from analyzer import scorers
 
     by_key = {e.trace.key: e for e in encoded}
+    record = run.manifest["scorers"][label]
+
+    def save(rows: list) -> None:
+        """The part first, then the count of the decisions behind it: what is counted was scored."""
+        if rows:
+            run.append_scores(label, rows)
+            counts = Counter(record["decisions"])
+            counts.update(d for trace, _, _ in rows for d in by_key[trace.key].decisions)
+            record["decisions"] = dict(sorted(counts.items()))
+            run.save()
+
     earlier, tokens = total - len(encoded), 0
     rows: list[tuple[Trace, tuple[int, ...], Scored | str]] = []
     finished, since = 0, time.monotonic()
@@ -195,10 +221,10 @@ def _score_all(
             finished, tokens = finished + 1, tokens + len(scored)
             if len(rows) >= PART_TRACES or time.monotonic() - since > PART_SECONDS:
                 full, rows, since = rows, [], time.monotonic()
-                run.append_scores(label, full)
+                save(full)
             progress(label, earlier + finished, total, tokens)
     finally:
-        run.append_scores(label, rows)
+        save(rows)
 
 
 def dry_run(

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.errors import DumpError, ResourceError, UsageError
+from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored, Trace
 
 SCHEMA = 1
@@ -244,11 +244,13 @@ class Run:
         """
         from analyzer.records import trace_key
 
-        unknown = set(columns) - set(SCORES.names)
-        if unknown or scorer not in self.scorers():
-            raise UsageError(
-                f"run {self.path} has no column {sorted(unknown)} under scorer {scorer!r}; scorers: {self.scorers()}"
-            )
+        if scorer not in self.scorers():
+            if not self.scorers():
+                raise UsageError(f"nothing in run {self.path} is scored; score it with --base MODEL")
+            raise UsageError(f"run {self.path} has no scores under {scorer!r}{nearest(scorer, self.scorers())}")
+        for name in columns:
+            if name not in SCORES.names:
+                raise UsageError(f"scores have no column {name!r}{nearest(name, SCORES.names)}")
         identity = ["source", "problem", "sample", "step", "prompt"]
         for part in self._parts(f"scores/{scorer}"):
             frame = pq.read_table(part, columns=[*identity, *columns], filters=[("status", "=", "ok")]).to_pandas()

@@ -1,12 +1,16 @@
-"""From results to one word per source and level; the rules are fixed here, before any data is seen.
+"""From results to one word per source and level; the rules are fixed here and in `analyses/primary`, before any data.
 
 Words (DESIGN section 5) at budget k, with tolerance tau:
-- sequence, log q known: `inside` if the upper bound of E_k <= tau. `outside` if its lower bound > tau and the lower
-  bound of novel@1 (e-value, high surprisal by construction) > tau / 2. `sharpened` if the lower bound of E_k > tau, the
-  surprisal is on the low or neutral side, the upper bound of novel@1 <= tau, and the conformal test is silent.
-- sequence, log q unknown: `outside` if the lower bound of novel@4 > tau / 2; else undetermined.
-- answer: `outside` if a predeclared group of problems is solved more often than k reference draws allow (conditional
-  binomial of `boundary`, Holm over groups, .05). strategy: no test of its own certifies yet.
+- no verdict (undetermined at all levels) where a gate of `preflight` failed.
+- sequence, log q known: `inside` if the upper bound of E_k <= tau. `outside` if its lower bound > tau, the lower bound
+  of novel@1 (e-value, high surprisal by construction) > tau / 2, and the primary endpoint holds. `sharpened` if the
+  lower bound of E_k > tau, the surprisal is on the low or neutral side, the upper bound of novel@1 <= tau, and the
+  conformal test is silent. Where novel@1 is below the engine floor the next budget above it stands for it.
+- sequence, log q unknown: `outside` if the lower bound of novel@4 > tau / 2 and the primary endpoint holds.
+- sequence, budget below the engine floor: undetermined by its own numbers.
+- strategy: `outside` if the skeletons certify it at the budget. answer: `outside` if a group of problems is solved more
+  often than k reference draws allow.
+- "the primary endpoint holds": p <= .05 after Holm over the three levels.
 - inside at a finer level holds at the coarser ones; outside at a coarser level holds at the finer ones.
 Anything else is `undetermined`, with what would decide. Not rejected is never inside. Contradictions are printed.
 """
@@ -16,13 +20,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from analyzer.analyses import primary
+from analyzer.analyses.engine import below
+from analyzer.analyses.preflight import sentence
+from analyzer.analyses.primary import CERTIFY, TAU, Endpoint, number, rows
 from analyzer.records import LEVELS, Estimate, Result, Verdict
 
 Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
-
-TAU = 0.02
-ALPHA = 0.05
-CERTIFY = 4  # budget of novel@k that must hold where log q is not known
 
 
 def decide(
@@ -30,7 +34,8 @@ def decide(
 ) -> list[Verdict]:
     """Three verdicts (sequence, strategy, answer) for every source but the reference, one of them the headline.
 
-    `results` maps analysis names to results; `support`, `boundary` and `clusters` are read, each may be missing.
+    `results` maps analysis names to results; `preflight`, `support`, `strategy`, `boundary` and `clusters` are read,
+    each may be missing. The primary endpoints are those of the analyses' own tolerance (primary.TAU).
     """
     return [
         verdict
@@ -41,20 +46,23 @@ def decide(
 
 
 def _source(results: dict[str, Result], source: str, reference: str, budget: int, tau: float) -> list[Verdict]:
+    failed = _failed_gates(results.get("preflight"), source, reference)
+    if failed:
+        why = ["no verdict: a check before the tests failed", *(sentence(row) for row in failed)]
+        found: dict[str, Finding] = {level: ("undetermined", list(why), _repair(failed)) for level in LEVELS}
+        return _verdicts(found, source, reference, budget)
+    ends = primary.endpoints(results, source, budget)
     found = {
-        "sequence": _sequence(results.get("support"), source, budget, tau),
-        "strategy": _strategy(results.get("clusters"), source),
-        "answer": _answer(results.get("boundary"), source, budget),
+        "sequence": _sequence(results.get("support"), source, reference, budget, tau, ends["sequence"]),
+        "strategy": _strategy(results, source, budget, ends["strategy"]),
+        "answer": _answer(results.get("boundary"), source, budget, ends["answer"]),
     }
     own = {level: word for level, (word, _, _) in found.items()}
     for finer, coarser in zip(LEVELS, LEVELS[1:], strict=False):
         word, why, needs = found[coarser]
         if found[finer][0] == "inside" and own[coarser] != "outside":
-            found[coarser] = (
-                "inside",
-                [*why, f"inside at the {finer} level, and coarsening only lowers the excess"],
-                None,
-            )
+            line = f"inside at the {finer} level, and coarsening only lowers the excess"
+            found[coarser] = ("inside", [*why, line], None)
     for finer, coarser in reversed(list(zip(LEVELS, LEVELS[1:], strict=False))):
         if found[coarser][0] == "outside" and found[finer][0] != "outside":
             word, why, needs = found[finer]
@@ -63,18 +71,17 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
                 line = f"contradiction: by its own numbers {word} at the {finer} level; " + line
             found[finer] = ("outside", [*why, line], None)
     words = {level: word for level, (word, _, _) in found.items()}
-    head = _headline(words)
-    word, why, needs = found[head]
-    found[head] = (
-        word,
-        [*why, f"by level: wording {words['sequence']}, steps {words['strategy']}, answers {words['answer']}"],
-        needs,
-    )
+    word, why, needs = found[_headline(words)]
+    line = f"by level: wording {words['sequence']}, steps {words['strategy']}, answers {words['answer']}"
+    found[_headline(words)] = (word, [*why, *_what_differs(results, source, words), line], needs)
+    return _verdicts(found, source, reference, budget)
+
+
+def _verdicts(found: dict[str, Finding], source: str, reference: str, budget: int) -> list[Verdict]:
+    head = _headline({level: word for level, (word, _, _) in found.items()})
     return [
-        Verdict(
-            source, reference, level, budget, found[level][0], level == head, tuple(found[level][1]), found[level][2]
-        )
-        for level in LEVELS
+        Verdict(source, reference, level, budget, word, level == head, tuple(why), needs)
+        for level, (word, why, needs) in found.items()
     ]
 
 
@@ -86,87 +93,126 @@ def _headline(words: dict[str, str]) -> str:
     return next((level for level in LEVELS if words[level] == "inside"), "sequence")
 
 
-def _sequence(support: Result | None, source: str, budget: int, tau: float) -> Finding:
+def _failed_gates(preflight: Result | None, source: str, reference: str) -> list[dict[str, Any]]:
+    """Rows of `checks` that failed, gate, and concern this source, the reference, or everything."""
+    table = preflight.tables.get("checks") if preflight else None
+    found = [] if table is None or table.empty else table.to_dict("records")
+    whose = ("", source, reference)
+    return [r for r in found if r["source"] in whose and r["gates"] and r["passed"] is not None and not r["passed"]]
+
+
+def _repair(failed: list[dict[str, Any]]) -> str:
+    names = ", ".join(dict.fromkeys(r["check"] for r in failed))
+    return f"inputs that pass the preflight: {names} ({failed[0]['note'].split('; ')[-1]})"
+
+
+def _sequence(support: Result | None, source: str, reference: str, budget: int, tau: float, end: Endpoint) -> Finding:
     """Word, reasons and needs at the sequence level."""
     if support is None:
         return "undetermined", ["no token probabilities under the base model"], "--base MODEL"
-    reach, plain, strict = (
-        support.estimates.get(f"{source}.{name}") for name in (f"reach@{budget}", "novel@1", f"novel@{CERTIFY}")
-    )
+    row = next(iter(rows(support, "evidence", source)), {})
+    least = number(row.get("certify"))
+    levels = tuple(int(max(k, least)) if math.isfinite(least) else k for k in (1, CERTIFY))
+    names = (f"reach@{budget}", *(f"novel@{k}" for k in levels))
+    reach, plain, strict = (support.estimates.get(f"{source}.{name}") for name in names)
     if plain is None or strict is None:
         why = [f"no trace of {source} was scored under the base"]
         return "undetermined", why, f"scores of {source} under the base model"
-    row = _evidence(support, source)
     if row.get("no_verdict"):
-        return (
-            "undetermined",
-            [row["no_verdict"]],
-            "the model, prompts and ids that the reference was really drawn with",
-        )
-    side, veto = row.get("side", "unknown"), [row.get(f"conformal_{name}") for name in ("share", "low", "high")]
-    why = _reasons(reach, plain, strict, row, budget)
-    vetoed = _finite(veto[1]) and veto[1] > tau / 2
+        needs = "the model, prompts and ids that the reference was really drawn with"
+        return "undetermined", [row["no_verdict"]], needs
+    floor = number(row.get("k_min"))
+    if below(budget, floor):
+        why = [f"k_min = {floor:.3g} > {budget}: generation and scoring differ by more than the budget"]
+        return "undetermined", why, f"--budget {math.ceil(floor)} or more, or log-probs of generation and scoring alike"
+    side, veto = row.get("side", "unknown"), [number(row.get(f"conformal_{x}")) for x in ("share", "low", "high")]
+    why = _reasons(reach, dict(zip(levels, (plain, strict))), row, budget)
+    vetoed = veto[1] > tau / 2
     if vetoed:
         why.append(f"the conformal test (secondary) flags {_percent(*veto)} at k=1")
+    held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
     if reach is None or not math.isfinite(reach.value):
         why.append("log q unknown: " + (reach.note if reach and reach.note else "no policy model"))
-        if strict.low > tau / 2:
-            return "outside", [*why, f"novelty certified at k={CERTIFY} ({_where(row)})"], None
+        if strict.low > tau / 2 and end.certified:
+            return "outside", [*why, f"novelty certified at k={levels[1]} ({held}{_where(row)})"], None
         missing = reach.note.split("give ")[-1] if reach and "give " in reach.note else f"--policy {source}=MODEL"
         return "undetermined", why, f"{missing} (log q decides between inside and sharpened)"
     if reach.high <= tau:
         beyond = support.estimates.get(f"{source}.novel@{budget}")
         if beyond is not None and beyond.low > tau:
-            why.append(
-                f"contradiction: {_percent(beyond.value, beyond.low, beyond.high)} flagged as novel at k={budget}"
-            )
-            return (
-                "undetermined",
-                why,
-                f"a reason why reach and novelty disagree: is --policy {source}=MODEL the right model?",
-            )
+            flags = _percent(beyond.value, beyond.low, beyond.high)
+            why.append(f"contradiction: {flags} flagged as novel at k={budget}")
+            needs = f"a reason why reach and novelty disagree: is --policy {source}=MODEL the right model?"
+            return "undetermined", why, needs
         if plain.low > tau / 2:
             why.append("novelty is flagged at k=1, and is within reach of the budget")
-        return "inside", why, None
+        return "inside", [*why, *_exits(support, source, reference)], None
     if not reach.low > tau:
         return "undetermined", why, _more(reach, tau, f"E_{budget}")
     if plain.low > tau / 2:
-        return "outside", [*why, f"beyond reach and of high surprisal ({_where(row)})"], None
+        if end.certified:
+            return "outside", [*why, f"beyond reach and of high surprisal ({held}{_where(row)})"], None
+        return (
+            "undetermined",
+            [*why, f"novelty is not certified across the levels: {held}"],
+            _more(plain, tau / 2, "novel@1"),
+        )
     if side in ("low", "neutral") and plain.high <= tau and not vetoed:
         line = f"beyond reach, but surprisal on the {side} side and nothing flagged: what the base does, made likelier"
         return "sharpened", [*why, line], None
     return "undetermined", why, _between(plain, side, vetoed, tau)
 
 
-def _evidence(support: Result, source: str) -> dict[str, Any]:
-    """The source's row of the table `evidence`, or an empty dict."""
-    table = support.tables.get("evidence")
-    rows = [] if table is None or table.empty else table[table["source"] == source].to_dict("records")
-    return rows[0] if rows else {}
-
-
-def _reasons(reach: Estimate | None, plain: Estimate, strict: Estimate, row: dict[str, Any], budget: int) -> list[str]:
+def _reasons(reach: Estimate | None, novel: dict[int, Estimate], row: dict[str, Any], budget: int) -> list[str]:
+    """Reach, flagged shares by k, surprisal, log-ratio and the share cut off."""
     why = []
     if reach is not None and math.isfinite(reach.value):
         why.append(f"E_{budget} = {reach.value:.3f} [{reach.low:.3f}, {reach.high:.3f}] over {reach.n:,} traces")
-    flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in ((1, plain), (CERTIFY, strict))]
-    why.append(f"flagged as novel: {', '.join(flagged)} (n = {plain.n:,})")
-    if _finite(row.get("z_median")):
-        reference = f", reference {row['z_reference_median']:.2f}" if _finite(row.get("z_reference_median")) else ""
+    flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in novel.items()]
+    why.append(f"flagged as novel: {', '.join(flagged)} (n = {next(iter(novel.values())).n:,})")
+    if math.isfinite(number(row.get("z_median"))):
+        z0 = number(row.get("z_reference_median"))
+        reference = f", reference {z0:.2f}" if math.isfinite(z0) else ""
         why.append(f"excess surprisal z: median {row['z_median']:.2f}{reference}; side {row['side']}")
-    if _finite(row.get("log_ratio_median")):
+    if math.isfinite(number(row.get("log_ratio_median"))):
         why.append(f"log-ratio: median {row['log_ratio_median']:.2f} nats (budget: {math.log(budget):.2f})")
-    if _finite(row.get("cut_share")) and row["cut_share"] > 0:
+    if number(row.get("cut_share")) > 0:
         why.append(
             f"{row['cut_share']:.1%} of the traces are cut off at the length limit; this speaks of their sampled part"
         )
     return why
 
 
+def _exits(support: Result, source: str, reference: str) -> list[str]:
+    """A contradiction to print: within reach, yet oftener outside the sampler that both share than the reference is."""
+    own, base = (support.estimates.get(f"{s}.sampler_inside") for s in (source, reference))
+    if own is None or base is None or own.note or not own.high < base.low:
+        return []
+    shares = f"{100 * own.value:.1f} % against {100 * base.value:.1f} % of {reference}"
+    return [f"contradiction: within reach at T=1, yet fewer traces inside the reference's sampler ({shares})"]
+
+
 def _where(row: dict[str, Any]) -> str:
-    if row.get("flagged_groups"):
-        return f"flagged: {row['flagged_groups']}"
-    return "whether wording, steps or answers differ is not separated at this level"
+    return f"; flagged: {row['flagged_groups']}" if row.get("flagged_groups") else ""
+
+
+def _what_differs(results: dict[str, Result], source: str, words: dict[str, str]) -> list[str]:
+    """Which tokens carry the novelty, and whether wording, steps or answers differ, as far as that is certified."""
+    evidence = next(iter(rows(results.get("support"), "evidence", source)), {})
+    out = []
+    if words["sequence"] != "outside":
+        return out
+    if evidence.get("carried"):
+        out.append(f"novelty carried by {evidence['carried']}")
+    if words["answer"] == "outside":
+        out.append("answers differ, and with them steps and wording")
+    elif words["strategy"] == "outside":
+        out.append("steps differ, and with them wording; answers are not shown to differ")
+    else:
+        what = {"word": "wording", "number": "numbers", "sign": "operators and signs"}
+        named = what.get(evidence.get("carrier", ""), "token sequence")
+        out.append(f"differs in its {named}; steps as a whole and answers are not shown to differ")
+    return out
 
 
 def _between(plain: Estimate, side: str, vetoed: bool, tau: float) -> str:
@@ -192,45 +238,65 @@ def _more(estimate: Estimate, tau: float, name: str) -> str:
     return f"about {times} times the problems or traces ({estimate.n:,} now), if {name} stays at {estimate.value:.3f}"
 
 
-def _strategy(clusters: Result | None, source: str) -> Finding:
-    """Never certifies by itself in this version."""
+def _strategy(results: dict[str, Result], source: str, budget: int, end: Endpoint) -> Finding:
+    """Skeletons at the budget certify; everything else about strategies is said beside it."""
+    strategy, clusters = results.get("strategy"), results.get("clusters")
+    row, why = primary.strategy_row(strategy, source, budget), []
+    if row:
+        counts = [f"{row['share_' + side]:.1%} of {int(row['n_' + side]):,}" for side in ("source", "reference")]
+        p = f"p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
+        why.append(f"likeliest novel skeleton: {counts[0]} of {source} against {counts[1]} of the reference ({p})")
+    changed = strategy.estimates.get(f"{source}.changed_p") if strategy else None
+    if changed is not None and math.isfinite(changed.value):
+        why.append(f"changed at all (skeletons, energy): p = {changed.value:.2g}; a change is not a leaving")
     mass = clusters.estimates.get(f"{source}.novel_cluster_mass") if clusters else None
-    needs = "a strategy-level test on split data (style-blind skeletons); until then this level follows from the others"
-    if mass is None or not math.isfinite(mass.value):
-        return "undetermined", ["no cluster mass at hand"], needs
-    share = _percent(mass.value, mass.low, mass.high)
-    return "undetermined", [f"mass in clusters new to the reference: {share} (descriptive, no certificate)"], needs
+    if mass is not None and math.isfinite(mass.value):
+        share = _percent(mass.value, mass.low, mass.high)
+        why.append(f"mass in clusters new to the reference: {share} (descriptive, no certificate)")
+    if end.certified:
+        share = strategy.estimates.get(f"{source}.strategy_mass")
+        tail = f"; {share.value:.1%} of {source} in such clusters" if share and math.isfinite(share.value) else ""
+        example = f": {row['exemplar']!r}" if row.get("exemplar") else ""
+        return "outside", [*why, f"a kind of solution beyond {budget} reference draws{example}{tail}"], None
+    if not row:
+        needs = f"at least two traces per problem of {source} and the reference, for a split test on skeletons"
+        return "undetermined", why or ["no strategy test at hand"], needs
+    factor = number(row.get("factor"))
+    if math.isfinite(factor) and factor > 1:
+        return "undetermined", why, f"about {factor:.1f} times the traces per problem on both sides, if the shares stay"
+    needs = f"no kind of solution exceeds {budget} times the reference's share: more such traces would not change this"
+    return "undetermined", why, needs
 
 
-def _answer(boundary: Result | None, source: str, budget: int) -> Finding:
+def _answer(boundary: Result | None, source: str, budget: int, end: Endpoint) -> Finding:
     """Conditional binomial by group at the budget, from the table `answer_test` of boundary (last training step)."""
-    table = boundary.tables.get("answer_test") if boundary else None
-    rows = [] if table is None or table.empty else table[table["source"] == source].to_dict("records")
-    last = max((r["step"] for r in rows if _finite(r["step"])), default=None)
-    rows = [r for r in rows if r["k"] == budget and (last is None or r["step"] == last)]
-    if not rows:
+    found = primary.answer_rows(boundary, source, budget)
+    if not found:
         why = [f"no answer test at budget {budget}: no correctness for both sides on joined problems"]
         return "undetermined", why, f"correctness of {source} and the reference on the same problems"
     why = []
-    for r in rows:
+    for r in found:
+        if not r["problems"]:
+            continue
         counts = [f"{r[f'c_{side}']:,} of {r[f'n_{side}']:,}" for side in ("source", "reference")]
         p = f"p = {r['p']:.2g}, Holm {r['p_holm']:.2g}"
         why.append(f"group {r['group']}: {counts[0]} correct against {counts[1]} ({p})")
-    only, lost = (sum(r[name] for r in rows) for name in ("source_only", "reference_only"))
+    groups = [r for r in found if not r.get("chosen")]
+    only, lost = (sum(r[name] for r in groups) for name in ("source_only", "reference_only"))
     why.append(f"problems solved by {source} alone: {only}; by the reference alone: {lost}")
-    if min(r["p_holm"] for r in rows) <= ALPHA:
-        return "outside", [*why, f"solves more than {budget} reference draws allow"], None
-    able = [r for r in rows if _finite(r["factor"])]
+    if end.certified:
+        return (
+            "outside",
+            [*why, f"solves more than {budget} reference draws allow (Holm over levels {end.p_holm:.2g})"],
+            None,
+        )
+    able = [r for r in found if math.isfinite(number(r["factor"]))]
     if not able:
         needs = f"no group exceeds {budget} times the reference's rate: more samples like these would not change this"
         return "undetermined", why, needs
     best = min(able, key=lambda r: r["factor"])
     needs = f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides"
     return "undetermined", why, f"{needs}, if the rates stay"
-
-
-def _finite(value: Any) -> bool:
-    return value is not None and isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _percent(value: float, low: float, high: float) -> str:

@@ -57,6 +57,18 @@ def test_usage_errors_name_what_is_allowed(arguments, message, capsys):
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.parametrize("flags", [["--budget", "0"], ["--seed", "-1"], ["--budget", "many"]])
+def test_impossible_numbers_are_usage_errors(flags, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["analyze", "run", *flags])
+    assert exit.value.code == 2 and "is not a whole number of at least" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_a_resource_error(dump, tmp_path, stories):
+    done = run("score", dump, "--base", stories, "--device", "cuda:7", "-o", tmp_path / "o")
+    assert done.returncode == 4 and "Traceback" not in done.stderr
+
+
 def test_broken_input_exits_3_with_its_place(tmp_path):
     file = tmp_path / "bad.jsonl"
     file.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "respo\n')

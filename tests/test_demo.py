@@ -77,7 +77,15 @@ def test_nothing_is_left_out_of_the_ledger(results):
     assert ledger["rows"] == ledger["rows_used"] + ledger["rows_rejected"] and ledger["rows_rejected"] == 0
     assert ledger["traces"] == ledger["traces_scored"] + ledger["traces_rejected"]
     assert sum(ledger["by_reason"].values()) == ledger["traces_rejected"]
-    assert set(results["analyses"]) == {"perplexity", "support", "boundary", "clusters", "tokens"}
+    assert set(results["analyses"]) == {
+        "preflight",
+        "perplexity",
+        "support",
+        "strategy",
+        "boundary",
+        "clusters",
+        "tokens",
+    }
 
 
 def test_the_terminal_names_verdicts_and_the_report(demo):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import pdist
 
-from analyzer.features import components, pooled, tfidf
+from analyzer.features import components, pooled, shape, skeleton, skeleton_counts, tfidf, words
 from analyzer.records import Tables
 
 
@@ -79,3 +81,94 @@ def test_large_sparse_input_is_decomposed_close_to_the_exact_one():
     exact, fast = components(base, at_most=2), components(csr_matrix(base), at_most=2, seed=0)
     for c in range(2):
         assert abs(np.corrcoef(exact[:, c], fast[:, c])[0, 1]) > 0.999
+
+
+# --- skeletons ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("start 8 . add 10 gives 18 . answer 8 + 10", "8 10 18 8 + 10"),  # words for operators are words
+        ("We get 12 + 7 = 19, i.e. 3.50 x 2 = 7.", "12 + 7 = 19 3.5 * 2 = 7"),
+        (r"$x^2 + 3x = 10$, so \boxed{x = 2}.", "x ^ 2 + 3 x = 10 x = 2"),
+        (r"\frac{3}{4} \times 12 = 9 and \dfrac{\sqrt{16}}{2} = 2", "3 / 4 * 12 = 9 ( sqrt 16 ) / 2 = 2"),
+        (r"\frac{\frac{1}{2}}{3}, \left( 1 + 2 \right) \cdot 3 \text{ apples}", "( 1 / 2 ) / 3 ( 1 + 2 ) * 3"),
+        ("x² ≤ 4, 7 × 8 = 56, 9 ÷ 3 = 3, 5 − 2 = 3, ½", "x ^ 2 <= 4 7 * 8 = 56 9 / 3 = 3 5 - 2 = 3 1 / 2"),
+        ("**Step 1:** It costs $1,000.\n2. A well-known km/h and/or #### 42", "1000 42"),
+        ("- first\n* **second** 3\n1) third 4 -> 5, the 2nd one", "3 4 5"),
+        ("I have a cat (see above). f(x) = 2x - 1; (12 + 7) * 2", "( x ) = 2 x - 1 ( 12 + 7 ) * 2"),
+        ("5! = 120! 50% of 3:4 at 10: -3 (a) yes", "5 ! = 120 50 % 3 : 4 10 - 3"),
+        ("2**3 = 8, 7 // 2 = 3, 1 < 2 <think> 6 </think>", "2 ^ 3 = 8 7 // 2 = 3 1 < 2 6"),
+        ("", ""),
+        ("no number at all!", ""),
+    ],
+)
+def test_skeleton_of_texts(text, expected):
+    assert skeleton(text) == expected
+
+
+def test_skeleton_of_code_keeps_keywords_calls_and_operators():
+    fenced = """```python
+def solve(n):
+    # add
+    total = 0
+    for i in range(n):
+        total += i * 2
+    return total
+```"""
+    renamed = fenced.replace("total", "result").replace("# add", "# sum it up").replace("solve", "main")
+    expected = "def v ( v ) v = 0 for v in range ( v ) v += v * 2 return v"
+    assert skeleton(f"Let us write it.\n{fenced}\nThe answer is 90!") == f"{expected} 90"
+    assert skeleton(renamed) == expected
+    bare = "def f(x):\n    return x + 1\nThen the result is 4."
+    assert skeleton(bare) == "def v ( v ) return v + 1 4"
+    assert skeleton("The return is 4, if all goes well: for 2 of us") == "4 2"  # prose with words of Python
+
+
+def test_shape_compares_across_problems():
+    assert shape(skeleton("x^2 + 3x = 10.5")) == "v ^ N + N v = N"
+    assert shape("12 + 7 = 19") == shape("1 + 70 = 71") != shape("1 * 70 = 70")
+
+
+OPENERS = ["", "well , ", "Okay, so ", "Let us think step by step. ", "Hmm... ", "First of all: "]
+PAIRS = [("start", "begin"), ("add", "plus"), ("gives", "makes"), ("so", "therefore"), ("answer", "result")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 10_000), min_size=1, max_size=6),
+    st.lists(st.sampled_from(["+", "-", "*", "/", "="]), min_size=6, max_size=6),
+    st.sampled_from(OPENERS),
+    st.lists(st.booleans(), min_size=5, max_size=5),
+)
+def test_synonyms_and_openers_leave_the_skeleton_as_it_is(numbers, signs, opener, swapped):
+    word = [pair[swap] for pair, swap in zip(PAIRS, swapped)]
+    formula = " ".join(str(x) for pair in zip(numbers, signs) for x in pair)[:-2]
+    body = "{} {} . {} it {} {} , {} the {} {} .".format
+    plain = body("start", numbers[0], "add", "gives", formula, "so", "answer", numbers[-1])
+    other = opener + body(word[0], numbers[0], word[1], word[2], formula, word[3], word[4], numbers[-1])
+    assert skeleton(other) == skeleton(plain)
+    assert skeleton(plain).split().count(str(numbers[-1])) >= 2  # the numbers are all there
+    if len(numbers) > 1:
+        assert skeleton(plain) != skeleton(plain.replace(f" {signs[0]} ", " % ", 1)) or signs[0] == "%"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80) | st.text("`'\"\\{}()[]$*-+x1. \ndef:", max_size=60))
+def test_skeleton_never_fails_and_is_plain_tokens(text):
+    found = skeleton(text)
+    assert found == " ".join(found.split()) and len(shape(found).split()) == len(found.split())
+    assert skeleton(f"well then {text}") is not None
+
+
+def test_skeleton_counts_and_words():
+    m = skeleton_counts(["N + N", "N + N", "N * N", ""])
+    assert (
+        np.allclose(m[0].toarray(), m[1].toarray()) and np.allclose(m[:3].multiply(m[:3]).sum(1), 1) and m[3].nnz == 0
+    )
+    assert m.shape[1] == 9  # N, +, *, two pairs and one triple of each sign
+    texts = ["add 3 then 4", "plus 3 then 4", "add then x"]
+    w = words(texts)
+    assert w.shape == (3, 3) and (words(texts, least=0.5) != 0).sum() == 5 and words(texts, at_most=1).shape == (3, 1)
+    assert words(["1 2", "3"]).nnz == 0 and skeleton_counts(["", ""]).shape == (2, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from analyzer import pipeline, scorers
+from analyzer.analyses import ANALYSES
 from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.records import Sampler
 from analyzer.store import Run
@@ -247,7 +249,7 @@ def test_the_whole_way_to_a_report(tmp_path, dumps, stories):
         assert (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes(), f
     results = json.loads((tmp_path / "one" / "results.json").read_text())
     assert [v.source for v in done.verdicts if v.headline] == ["rlvr"]
-    assert set(results["analyses"]) == {"perplexity", "support", "boundary", "clusters", "tokens"} and not done.left_out
+    assert set(results["analyses"]) == set(ANALYSES) and not done.left_out
     assert results["ledger"]["rows"] == 32 and results["sources"]["rlvr"]["correct"] == 8
 
 
@@ -258,3 +260,95 @@ def test_without_a_model_the_report_says_what_is_missing(tmp_path, dumps):
     assert "boundary" in done.results and {x["analysis"] for x in done.left_out} >= {"perplexity", "support", "tokens"}
     assert all(v.word == "undetermined" for v in done.verdicts)
     assert "--base MODEL" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_another_model_under_a_known_label_is_refused_even_when_nothing_is_left_to_score(tmp_path, dumps, stories):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(stories, other)
+    with (other / "model.safetensors").open("r+b") as f:
+        f.seek(-4, 2)
+        f.write(b"\0\0\0\0")
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps, samplers={"base": Sampler(), "rlvr": Sampler()})
+    score(run, stories, policies={"rlvr": str(other)})
+    for options in ({"base": str(other)}, {"base": str(stories), "cross": {}, "policies": {"rlvr": str(stories)}}):
+        with pytest.raises(UsageError, match="use another -o folder"):
+            pipeline.score(run, **options)
+
+
+def test_a_policy_that_needs_no_scoring_is_still_recorded(tmp_path, dumps, stories):
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps, samplers={"base": Sampler(), "rlvr": Sampler()})
+    score(run, stories)
+    assert Run.open(run.path).manifest["policies"] == {"base": "base"}
+    score(run, stories, policies={"rlvr": str(stories)})
+    assert Run.open(run.path).manifest["policies"] == {"base": "base", "rlvr": "base"}
+
+
+def test_a_refused_ingest_changes_nothing(tmp_path, dumps):
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps[:1])
+    before = (run.path / "run.json").read_bytes()
+    more = write_dump(tmp_path / "more.jsonl", "base", 9)
+    with pytest.raises(UsageError, match="has sampler None for base"):
+        pipeline.ingest(run, [str(more)], samplers={"base": Sampler(0.7)})
+    assert (run.path / "run.json").read_bytes() == before and len(run.trace_table()) == 16
+
+
+def test_rows_that_the_run_already_has_are_counted_as_such(tmp_path, dumps):
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps[:1])
+    grown = write_dump(tmp_path / "grown.jsonl", "base", 5)
+    pipeline.ingest(run, [str(grown)])
+    assert pipeline.ledger(run) | {"traces_scored": 0} == {
+        "rows": 36,
+        "rows_used": 20,
+        "rows_rejected": 16,
+        "traces": 20,
+        "traces_scored": 0,
+        "traces_rejected": 0,
+        "by_reason": {"already in the run": 16},
+    }
+    pipeline.ingest(run, [f"rlvr={write_dump(tmp_path / 'x.jsonl', 'rlvr', 4)}"])
+    assert pipeline.ledger(run)["rows_used"] == 36
+
+
+def test_decisions_count_what_was_scored_once(tmp_path, dumps, stories, monkeypatch):
+    from analyzer import scoring
+
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps)
+    monkeypatch.setattr(scoring, "PART_TRACES", 10)
+
+    def interrupted(what, done, total, tokens):
+        if done == 25:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(run, stories, progress=interrupted)
+    partial = len(Run.open(run.path).done("base"))
+    assert Run.open(run.path).manifest["scorers"]["base"]["decisions"]["prompt: text, with BOS"] == partial < 32
+    score(Run.open(run.path), stories)
+    assert Run.open(run.path).manifest["scorers"]["base"]["decisions"]["prompt: text, with BOS"] == 32
+
+
+def test_no_interval_end_is_null_without_a_note(tmp_path, stories):
+    rows = [
+        json.dumps(
+            {"source": "base", "problem": "p", "sample": n, "prompt": "One", "response": " day", "correct": True}
+        )
+        for n in range(3)
+    ]
+    (tmp_path / "base.jsonl").write_text("\n".join(rows))
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, [str(tmp_path / "base.jsonl")])
+    score(run, stories)
+    pipeline.report(run, tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    for analysis in results["analyses"].values():
+        for key, e in analysis["estimates"].items():
+            assert e["note"] or None not in (e["value"], e["low"], e["high"]), key
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert not re.search(rf"(?<![\w.]){re.escape(str(tmp_path))}", text), "an absolute path"

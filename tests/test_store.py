@@ -138,5 +138,11 @@ def test_prompt_hash_tells_prompts_apart():
 
 
 def test_unknown_columns_and_scorers_are_named(tmp_path):
-    with pytest.raises(UsageError, match="scorers: \\[\\]"):
-        list(Run.create(tmp_path).tokens("base", ["logprob"]))
+    run = Run.create(tmp_path)
+    with pytest.raises(UsageError, match="nothing in run .* is scored; score it with --base MODEL"):
+        list(run.tokens("base", ["logprob"]))
+    run.append_scores("base", [(Trace("s", "p", 3, ""), (), "empty response")])
+    with pytest.raises(UsageError, match="has no scores under 'bose'; did you mean 'base'"):
+        list(run.tokens("bose", ["logprob"]))
+    with pytest.raises(UsageError, match="scores have no column 'logprop'; did you mean 'logprob'"):
+        list(run.tokens("base", ["logprop"]))

@@ -43,6 +43,11 @@ def support(
         "conformal_high": veto,
         "flagged_groups": "",
         "cut_share": 0.0,
+        "k_min": 1.0,
+        "certify": 1 if reach is not None else 4,
+        "p_outside": 0.0005,
+        "carrier": "",
+        "carried": "",
     } | more
     estimates = {"s.novel@1": plain, "s.novel@4": strict, "s.reach@64": NO_POLICY if reach is None else reach}
     return Result("support", "", estimates, {"evidence": pd.DataFrame([row])})
@@ -143,7 +148,10 @@ def test_outside_holds_at_finer_levels_and_the_contradiction_is_printed():
         for w in by_level(results)["sequence"].why
     )
     assert words({"support": support(ZERO), "boundary": boundary(1e-6)}) == ("outside",) * 3
-    assert words({"boundary": boundary(0.05)}) == ("outside",) * 3 and words({"boundary": boundary(0.0501)}) == (U,) * 3
+    # alone among three levels: Holm asks for .05 / 3
+    assert (
+        words({"boundary": boundary(0.0166)}) == ("outside",) * 3 and words({"boundary": boundary(0.0167)}) == (U,) * 3
+    )
 
 
 def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
@@ -151,7 +159,8 @@ def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
     assert words(results) == ("outside", U, U) and headline(results) == "sequence"
     got = by_level(results)
     assert got["sequence"].why[-1] == "by level: wording outside, steps undetermined, answers undetermined"
-    assert "beyond reach and of high surprisal (flagged: mul 62 of 768)" in got["sequence"].why
+    line = "beyond reach and of high surprisal (p = 0.0005, Holm over levels 0.0015; flagged: mul 62 of 768)"
+    assert line in got["sequence"].why
     assert (
         got["answer"].needs == "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"
     )
@@ -221,3 +230,131 @@ def test_a_wider_interval_never_makes_a_verdict_firmer():
         ]
         loose = words({"support": support(make(wide, center), make(wide, share), make(wide, share), side=side)})[0]
         assert loose in (tight, U)
+
+
+def strategy(p: float = 0.001, *, certified: bool = True, representation: str = "skeleton", **more) -> Result:
+    row = {
+        "source": "s",
+        "representation": representation,
+        "k": 64,
+        "units": 12,
+        "best_cluster": 3,
+        "share_source": 0.3,
+        "share_reference": 0.0,
+        "n_source": 2048,
+        "n_reference": 2048,
+        "p": p,
+        "certified": certified,
+        "exemplar": "N * N = N",
+        "factor": math.nan,
+    } | more
+    estimates = {"s.strategy_mass": est(0.25, 0.2, 0.3), "s.changed_p": est(0.001, math.nan, math.nan)}
+    return Result("strategy", "", estimates, {"strategy_test": pd.DataFrame([row])})
+
+
+def test_skeletons_certify_the_strategy_level():
+    got = by_level({"support": support(LARGE), "strategy": strategy()})
+    assert [got[level].word for level in ("sequence", "strategy", "answer")] == ["outside", "outside", U]
+    assert got["strategy"].headline and "'N * N = N'" in " ".join(got["strategy"].why)
+    assert "25.0% of s in such clusters" in " ".join(got["strategy"].why)
+    assert any(w.startswith("contradiction: by its own numbers sharpened") for w in got["sequence"].why)
+    assert "steps differ, and with them wording; answers are not shown to differ" in got["strategy"].why
+    assert "a change is not a leaving" in " ".join(got["strategy"].why)
+
+
+@pytest.mark.parametrize(
+    ("case", "needs"),
+    [
+        (strategy(representation="tfidf"), "at least two traces per problem"),  # wording alone certifies nothing here
+        (strategy(representation="hidden"), "at least two traces per problem"),
+        (strategy(0.2, certified=False, factor=2.5), "about 2.5 times the traces per problem"),
+        (strategy(0.2, certified=False), "no kind of solution exceeds 64 times the reference's share"),
+        (strategy(0.02, factor=1.2), "about 1.2 times"),  # certified by itself, not over three levels
+        (strategy(k=16), "at least two traces"),  # another budget
+    ],
+)
+def test_everything_else_leaves_the_strategy_level_open(case, needs):
+    got = by_level({"strategy": case})["strategy"]
+    assert got.word == U and needs in got.needs
+
+
+def test_holm_over_the_levels():
+    novel = support(LARGE, LARGE, LARGE, p_outside=0.02)
+    assert words({"support": novel})[0] == U
+    got = by_level({"support": novel})["sequence"]
+    assert "novelty is not certified across the levels: p = 0.02, Holm over levels 0.06" in got.why
+    assert words({"support": novel, "boundary": boundary(1e-6)})[0] == "outside"
+    assert words({"support": novel, "strategy": strategy()}) == ("outside", "outside", U)
+    assert words({"support": support(LARGE, LARGE, LARGE, p_outside=math.nan)})[0] == U
+
+
+def preflight(check: str, *, source: str = "", passed: bool | None = False, gates: bool = True) -> Result:
+    row = {"check": check, "source": source, "value": 0.5, "limit": 0.0, "passed": passed, "gates": gates}
+    return Result("preflight", "", {}, {"checks": pd.DataFrame([row | {"note": "half of them; check --template"}])})
+
+
+@pytest.mark.parametrize("check", ["engine", "tokens", "prompts", "base", "policy", "A/A"])
+def test_a_failed_gate_gives_no_verdict_and_says_which(check):
+    evidence = {"support": support(LARGE, LARGE, LARGE), "strategy": strategy(), "boundary": boundary(1e-9)}
+    assert words(evidence) == ("outside",) * 3
+    for source in ("", "s", "base"):
+        results = evidence | {"preflight": preflight(check, source=source)}
+        got = by_level(results)
+        assert words(results) == (U,) * 3 and got["sequence"].headline
+        assert got["answer"].why[0] == "no verdict: a check before the tests failed"
+        assert "0.5, limit 0; half of them; check --template" in got["answer"].why[1]
+        assert got["sequence"].needs == f"inputs that pass the preflight: {check} (check --template)"
+
+
+def test_what_does_not_gate_changes_no_word():
+    evidence = {"support": support(ZERO), "boundary": boundary()}
+    for first in (
+        preflight("truncated", source="s", gates=False),
+        preflight("policy", source="other"),
+        preflight("policy", source="s", passed=None),
+        preflight("policy", source="s", passed=True),
+        Result("preflight", "", {}, {"checks": pd.DataFrame(columns=["check"])}),
+    ):
+        assert words(evidence | {"preflight": first}) == ("inside",) * 3
+        again = Result.from_json("preflight", first.as_json())
+        assert words(evidence | {"preflight": again}) == ("inside",) * 3
+
+
+def test_a_budget_below_the_engine_floor_is_undetermined():
+    for reach in (ZERO, LARGE, None):
+        got = by_level({"support": support(reach, LARGE, LARGE, k_min=180.0)})["sequence"]
+        assert got.word == U and "k_min = 180 > 64" in got.why[0] and got.needs.startswith("--budget 180")
+    assert words({"support": support(ZERO, k_min=60.0)})[0] == "inside"
+    # answers don't rest on log-probs
+    assert words({"support": support(ZERO, k_min=180.0), "boundary": boundary(1e-9)})[2] == "outside"
+
+
+def test_above_the_engine_floor_the_next_budget_of_novelty_counts():
+    case = support(None, LARGE, LARGE, k_min=20.0, certify=64)
+    case.estimates["s.novel@64"] = ZERO
+    assert words({"support": case})[0] == U
+    case.estimates["s.novel@64"] = LARGE
+    got = by_level({"support": case})["sequence"]
+    assert got.word == "outside" and any("novelty certified at k=64" in w for w in got.why)
+
+
+@pytest.mark.parametrize(
+    ("carrier", "said"), [("word", "wording"), ("number", "numbers"), ("sign", "operators and signs"), ("", "token")]
+)
+def test_why_says_whether_wording_steps_or_answers_differ(carrier, said):
+    case = support(LARGE, LARGE, LARGE, carrier=carrier, carried="words 90% (20% of tokens); most by 'indeed' 30%")
+    why = by_level({"support": case})["sequence"].why
+    assert "novelty carried by words 90% (20% of tokens); most by 'indeed' 30%" in why
+    assert any(w.startswith(f"differs in its {said}") and "not shown" in w for w in why)
+    both = by_level({"support": case, "boundary": boundary(1e-9)})["answer"].why
+    assert "answers differ, and with them steps and wording" in both
+    assert not any("carried" in w for w in by_level({"support": support(LARGE, carried="words")})["sequence"].why)
+
+
+def test_exits_beside_reach_are_a_printed_contradiction():
+    case = support(ZERO)
+    case.estimates["s.sampler_inside"], case.estimates["base.sampler_inside"] = est(0.5, 0.4, 0.6), est(1.0, 0.99, 1.0)
+    got = by_level({"support": case})["sequence"]
+    assert got.word == "inside" and any(w.startswith("contradiction: within reach at T=1") for w in got.why)
+    case.estimates["s.sampler_inside"] = Estimate(0.5, 0.4, 0.6, 10, "", "drawn with another sampler")
+    assert not any("contradiction" in w for w in by_level({"support": case})["sequence"].why)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from analyzer.analyses import boundary, clusters, perplexity, support, tokens
+from analyzer.analyses import boundary, clusters, perplexity, preflight, strategy, support, tokens
 
 ANALYSES: dict[str, ModuleType] = {
+    "preflight": preflight,
     "perplexity": perplexity,
     "support": support,
+    "strategy": strategy,
     "boundary": boundary,
     "clusters": clusters,
     "tokens": tokens,

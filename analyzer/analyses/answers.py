@@ -1,4 +1,5 @@
-"""Answers, for `boundary`: the test at a budget that the verdict's answer level reads, and how varied they are."""
+"""Answers, for `boundary`: the test at a budget that the verdict's answer level reads, how varied the answers are, how
+many kinds the sample has not shown, what luck would solve, and how reliably problems are solved."""
 
 from __future__ import annotations
 
@@ -8,36 +9,140 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.stats import bootstrap, budget, diversity, passk
+from analyzer.stats import bootstrap, budget, diversity, guessing, passk
+from analyzer.stats.unseen import missing_mass
 
 ALPHA = 0.05
-GROUP = "all"  # name of the group of problems that have none
+CHOSEN = "chosen on the other half"  # name of the problems that one half of the draws chooses
+NONE = "\0NA"  # the answer of a trace without one
+GUESSABLE = 0.05  # accuracy of the reference below which a hit may be a guess
+TAUS = (0.05, 0.1, 0.25, 0.5, 0.9)
 
 
-def budget_test(both: pd.DataFrame, k: int) -> list[dict[str, Any]]:
-    """One row per predeclared group: more correct draws than k reference draws allow? Holm over the groups.
+def parity(traces: pd.DataFrame, mask: np.ndarray) -> np.ndarray:
+    """Half (0 or 1) of each masked row, -1 of the others, int [N]: alternating by sample number within the problem."""
+    mine = traces.loc[mask, ["problem", "sample"]].sort_values(["problem", "sample"], kind="stable")
+    half = (mine.groupby("problem").cumcount() % 2).reindex(traces.index[mask])
+    out = np.full(len(traces), -1)
+    out[mask] = half.to_numpy()
+    return out
 
-    `both`: one row per joined problem, columns n, c (source), n_ref, c_ref, group_ref. Draws of a group are pooled.
-    Problems whose ratio of draws n / n_ref is over twice the median are left out (chosen by n alone), and the largest
-    remaining ratio enters the test, so that unequal counts can only make it milder.
+
+def budget_test(
+    both: pd.DataFrame, k: int, first: pd.DataFrame | None = None, second: pd.DataFrame | None = None
+) -> list[dict[str, Any]]:
+    """More correct draws than k reference draws allow? One row per predeclared group, and one for the problems chosen
+    on one half of the draws (the reference solves none, the source some) and tested on the other; Holm over all.
+
+    `both`: one row per joined problem, columns n, c (source), n_ref, c_ref, group_ref; `first`, `second`: the same of
+    the two halves. Draws of a group are pooled. Problems whose ratio of draws n / n_ref is over twice the median are
+    left out (chosen by n alone), and the largest remaining ratio enters the test, so that unequal counts can only make
+    it milder. Nothing chosen is a row with p = 1, so that the number of tests does not depend on the data.
     """
+    parts = [(str(group), False, part) for group, part in both.groupby("group_ref")]
+    if first is not None and second is not None:
+        pick = first.index[(first["c_ref"] == 0) & (first["c"] > 0)]
+        parts.append((CHOSEN, True, second[second.index.isin(pick)]))
     ratio = both["n"] / both["n_ref"]
-    both = both.assign(ratio=ratio)[ratio <= 2 * ratio.median()]
-    groups = both["group_ref"].nunique()
+    most = 2 * ratio.median()
     out = []
-    for group, part in both.groupby("group_ref"):
+    for group, chosen, part in parts:
+        part = part.assign(ratio=part["n"] / part["n_ref"])
+        part = part[part["ratio"] <= most]
         counts = int(part["c"].sum()), int(part["n"].sum()), int(part["c_ref"].sum()), int(part["n_ref"].sum())
-        in_test = (*counts[:3], counts[1] / part["ratio"].max())
-        row = {"group": group, "k": k, "problems": len(part)}
+        row = {"group": group, "chosen": chosen, "k": k, "problems": len(part)}
         row |= dict(zip(("c_source", "n_source", "c_reference", "n_reference"), counts, strict=True))
         row["source_only"] = int(((part["c"] > 0) & (part["c_ref"] == 0)).sum())
         row["reference_only"] = int(((part["c"] == 0) & (part["c_ref"] > 0)).sum())
-        row["p"] = float(budget.p_value(*in_test, k))
-        row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / groups)
+        row |= {"p": 1.0, "factor": math.nan}
+        if len(part):
+            in_test = (*counts[:3], counts[1] / part["ratio"].max())
+            row["p"] = float(budget.p_value(*in_test, k))
+            row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / len(parts))
         out.append(row)
     for row, p in zip(out, budget.holm(np.array([r["p"] for r in out])), strict=True):
         row["p_holm"] = float(p)
     return out
+
+
+def known(traces: pd.DataFrame) -> pd.DataFrame:
+    """Columns problem, answer of the rows that have an answer in a dump that has any; no answer is one of its own."""
+    if "answer" not in traces or traces["answer"].isna().all():
+        return pd.DataFrame({"problem": [], "answer": []})
+    # the NUL keeps "no answer" apart from a text "NA"
+    answers = traces["answer"].astype(object).where(traces["answer"].notna(), NONE).astype(str)
+    return pd.DataFrame({"problem": traces["problem"], "answer": answers})
+
+
+def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None, *, draws: int, seed: int) -> dict[str, Any]:
+    """Good-Turing mass of answers not seen yet, mean over problems; beside it the share of draws whose answer the
+    reference (`known` of its traces) never gave to that problem, over the problems that both have."""
+    mine = known(traces)
+    row: dict[str, Any] = {"n": len(mine), "problems": mine["problem"].nunique()}
+    if mine.empty:
+        numbers = dict.fromkeys(("mass", "low", "high", "new_to_reference"), math.nan)
+        return row | numbers | {"method": "", "note": "no answer in the dump"}
+    kinds = mine.groupby(["problem", "answer"]).size()
+    mass_P = missing_mass(kinds.to_numpy(), kinds.index.get_level_values(0).to_numpy())
+    i = bootstrap.rate(mass_P, np.arange(len(mass_P)), draws=draws, seed=seed)
+    row |= {"mass": i.value, "low": i.low, "high": i.high, "new_to_reference": math.nan}
+    if reference is not None and len(reference):
+        joined = mine[mine["problem"].isin(reference["problem"].unique())]
+        given = pd.MultiIndex.from_frame(reference.drop_duplicates())
+        if len(joined):
+            row["new_to_reference"] = float(1 - pd.MultiIndex.from_frame(joined).isin(given).mean())
+    return row | {"method": f"Good-Turing N1 / n by problem; {i.method}", "note": ""}
+
+
+def luck(
+    traces: pd.DataFrame, here: pd.DataFrame, reference: pd.DataFrame, *, draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """What luck would solve, by k: mean 1 - (1 - g)^k, with g by problem the share of the reference's draws that give
+    its most frequent wrong answer, beside pass@k of the same problems; and pass@k without the guessable problems
+    (0 < reference accuracy < 5 %, after Yue et al., arXiv 2504.13837, who took its answers without reasoning).
+
+    traces: the reference's (a sharpened source repeats its favourite error, which is no guess); here: counts n, c by
+    problem (index) of the source, reference: of the reference. A problem without a wrong answer of the reference has
+    no g and is left out of `lucky` and `pass`.
+    """
+    k_K = passk.budgets(here["n"].to_numpy())
+    right = traces["correct"].astype("boolean")
+    wrong = known(traces[right.eq(False).fillna(False).to_numpy(dtype=bool)])
+    wrong = wrong[(wrong["answer"] != NONE) & wrong["problem"].isin(here.index)]
+    kinds = wrong.groupby(["problem", "answer"]).size()
+    names = kinds.index.get_level_values(0).to_numpy() if len(kinds) else np.zeros(0, dtype=object)
+    g_names, g_P = guessing.rate(kinds.to_numpy(), reference["n"].reindex(names).to_numpy(), names)
+    lucky_PK = guessing.lucky(g_P, k_K)
+    own = here.loc[g_names]
+    own_PK = passk.pass_at_k(own["n"], own["c"], k_K)
+    rate = (reference["c"] / reference["n"]).reindex(here.index)
+    guessable = ((rate > 0) & (rate < GUESSABLE)).to_numpy()
+    kept = here[~guessable]
+    kept_PK = passk.pass_at_k(kept["n"], kept["c"], k_K)
+    w_BP = bootstrap.weights(len(kept), draws=draws, seed=seed) if len(kept) else None
+    ends = bootstrap.column_means(kept_PK, w_BP) if len(kept) else np.full((1, len(k_K)), np.nan)
+    out = []
+    for j, k in enumerate(k_K):
+        low, high = bootstrap.quantiles(ends[:, j])
+        row = {"k": int(k), "pass": _mean(own_PK[:, j]), "lucky": _mean(lucky_PK[:, j]), "problems": len(own)}
+        row |= {"pass_filtered": _mean(kept_PK[:, j]), "low": low, "high": high}
+        out.append(row | {"problems_filtered": len(kept), "guessable": int(guessable.sum())})
+    return out
+
+
+def cover(here: pd.DataFrame, *, draws: int, seed: int) -> list[dict[str, Any]]:
+    """Cover@tau: share of problems whose share of correct draws is at least tau, one row per tau of TAUS."""
+    cover_PT = guessing.cover(here["n"], here["c"], np.array(TAUS))
+    out = []
+    for j, tau in enumerate(TAUS):
+        i = bootstrap.rate(cover_PT[:, j], np.arange(len(here)), draws=draws, seed=seed)
+        row = {"tau": tau, "cover": i.value, "low": i.low, "high": i.high, "problems": i.n, "method": i.method}
+        out.append(row | {"draws": int(here["n"].median()) if len(here) else 0})
+    return out
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else math.nan
 
 
 def variety(traces: pd.DataFrame, *, draws: int, seed: int) -> dict[str, Any]:
@@ -50,9 +155,7 @@ def variety(traces: pd.DataFrame, *, draws: int, seed: int) -> dict[str, Any]:
     numbers = ("distinct_answers", "answer_entropy", "low", "high")
     if traces["answer"].isna().all():
         return out | dict.fromkeys(numbers, math.nan) | {"note": "no answer in the dump"}
-    # no answer is an answer of its own; the NUL keeps it apart from a text "NA"
-    answers = traces["answer"].astype(object).where(traces["answer"].notna(), "\0NA").astype(str)
-    kinds = traces.assign(answer=answers).groupby(["problem", "answer"]).size()
+    kinds = known(traces).groupby(["problem", "answer"]).size()
     entropy_P = diversity.entropy(kinds.to_numpy(), kinds.index.get_level_values(0).to_numpy())
     mean = bootstrap.mean(entropy_P, np.arange(len(entropy_P)), draws=draws, seed=seed)
     found = (_distinct(kinds, m), mean.value, mean.low, mean.high)

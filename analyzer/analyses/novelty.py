@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.stats import conformal, evalue
+from analyzer.stats.bands import p_above
 from analyzer.stats.bootstrap import Interval, mean, rate
 
 FDR = 0.1
@@ -37,9 +38,10 @@ def halves(own: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def shares(
-    frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, draws: int, seed: int
+    frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, least: float, draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Share of flagged traces for both tests and every budget, with intervals by problem.
+    """Share of flagged traces for both tests and every budget, with intervals by problem; `p_above` tests that the
+    share is at most `least`.
 
     `frame`, `own`: rows of the base scorer for the source and for the reference (columns log_e, COMPONENTS and
     unit, an integer per problem).
@@ -61,7 +63,8 @@ def shares(
             note = f"{name}, Benjamini-Hochberg q = {FDR}: {int(np.nansum(hits))} of {share.n} traces flagged"
             if name == "conformal":
                 note += f", {int((~np.isnan(calibration)).sum())} calibration traces"
-            flagged = {"flagged": int(np.nansum(hits)), "note": note}
+            above = p_above(hits, problem, least, draws=draws, seed=seed)
+            flagged = {"flagged": int(np.nansum(hits)), "p_above": above, "note": note}
             out.append({"test": name, "k": k, **columns(share), **flagged})
     return out
 

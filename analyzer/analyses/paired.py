@@ -10,9 +10,9 @@ import pandas as pd
 
 from analyzer.errors import UsageError, nearest
 from analyzer.records import Estimate, Result, Tables
+from analyzer.stats import bootstrap
 
 QUESTION = "How do two sources differ on the same problems?"
-DRAWS = 2000
 
 
 def run(tables: Tables, *, a: str, b: str, seed: int = 0) -> Result:
@@ -36,29 +36,23 @@ def run(tables: Tables, *, a: str, b: str, seed: int = 0) -> Result:
         raise UsageError(f"{a} and {b} have no problem in common")
     table = pd.DataFrame({"problem": joined})
     estimates = {}
-    rng = np.random.default_rng(seed)
     for name, values in measures.items():
         for label in (a, b):
             table[f"{label}.{name}"] = [values.get((label, p), np.nan) for p in joined]
         difference = (table[f"{a}.{name}"] - table[f"{b}.{name}"]).dropna().to_numpy(float)
-        estimates[f"{a}-{b}.{name}"] = _mean(
-            difference, rng, "" if len(difference) else f"{name} is not known for both"
-        )
+        found = bootstrap.mean(difference, np.arange(len(difference)), seed=seed)
+        note = "" if len(difference) else f"{name} is not known for both"
+        estimates[f"{a}-{b}.{name}"] = Estimate(found.value, found.low, found.high, found.n, found.method, note)
     return Result(
-        f"{a} against {b}", QUESTION, estimates, {"problems": table}, params={"a": a, "b": b, "draws": DRAWS}, seed=seed
+        f"{a} against {b}",
+        QUESTION,
+        estimates,
+        {"problems": table},
+        params={"a": a, "b": b, "draws": bootstrap.DRAWS},
+        seed=seed,
     )
 
 
 def _by_problem(frame: pd.DataFrame, column: str, how) -> dict[tuple[str, str], float]:
     known = frame.dropna(subset=[column])
     return known.assign(value=known[column].astype(float)).groupby(["source", "problem"])["value"].agg(how).to_dict()
-
-
-def _mean(values: np.ndarray, rng: np.random.Generator, note: str) -> Estimate:
-    if not len(values):
-        return Estimate(np.nan, note=note)
-    draws = values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(
-        float(values.mean()), float(low), float(high), len(values), "mean over problems, 95 % problem bootstrap"
-    )

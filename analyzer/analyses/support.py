@@ -5,7 +5,7 @@ log q and is the share that no selection from k reference draws could make; `nov
 
 novel@k is the e-value test alone; `novelty` says why, and what the conformal test beside it may and may not do.
 
-Not covered: the engine floor k_min (generation-time log-probs are not in the tables), strategy and answer levels.
+Budgets below the engine floor k_min (`engine`) have no reach. Strategy and answer levels are other analyses.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import membership, novelty
+from analyzer.analyses import engine, flagged, membership, novelty
 from analyzer.analyses.drawing import band, look, nothing
+from analyzer.analyses.primary import CERTIFY, TAU
 from analyzer.errors import UsageError
 from analyzer.records import Estimate, Figure, Result, Tables
 from analyzer.stats import conformal, evalue, reach
+from analyzer.stats.bands import p_above
 from analyzer.stats.bootstrap import DRAWS
+from analyzer.summaries import last_steps
 
 QUESTION = (
     "Could the reference have produced the source's traces, and what share of them could no selection from k of its "
     "draws make?"
 )
-TAU = 0.02
-CONTRADICTED = 0.01  # share of traces foreign to their own declared model or sampler beyond which that is wrong
 PLANE_ROWS = 300  # traces per source kept for the drawing of the plane
 TOP_ROWS = 20
 PLANE = ["source", "key", "excess_z", "log_ratio", "log_e", "flagged"]
@@ -40,13 +41,14 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
 
     Estimates: `<s>.sampler_inside` (also of the reference: its self-inclusion), `<s>.reach@<k>`, `<s>.lost@<k>`,
     `<s>.novel@<k>` (shares in [0, 1]; intervals by problem, `stats.bootstrap.rate`).
-    Tables: reach, reach_sampler, lost, novel, membership, evidence (what the verdict reads), plane, plane_counts, top.
+    Tables: reach, reach_sampler, lost, novel, membership, evidence (what the verdict reads), plane, plane_counts, top,
+    flagged_tokens and flagged_windows (see `flagged`).
     A source with several training steps enters with its last one: its policy model can only be that step's.
     Raises UsageError when no base model was given.
     """
     if tables.base is None:
         raise UsageError("support needs token probabilities under the base model, none was scored; give --base MODEL")
-    scores = _last_steps(tables.scores)
+    scores = last_steps(tables.scores)
     base = scores[scores["model"] == tables.base].set_index("key", drop=False).rename_axis(None).copy()
     base["unit"] = pd.factorize(base["problem"], sort=True)[0]  # numbers sort a hundred times faster than names
     budgets = tuple(sorted({*reach.BUDGETS, budget}))
@@ -57,13 +59,15 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     rows: dict[str, list[dict[str, Any]]] = {
         name: [] for name in ("reach", "reach_sampler", "lost", "novel", "membership", "evidence", "plane_counts")
     }
-    planes, tops = [], []
+    planes, tops, picked = [], [], {}
+    floors = engine.floors(tables)
     own = base[base["source"] == tables.reference]
-    wrong_base = _foreign(tables, own, tables.reference, "the base model", "check --base and --template")
+    wrong_base = engine.foreign(tables, own, tables.reference, "the base model", "check --base and --template")
     edge = float(own["excess_z"].quantile(0.95)) if len(own) else math.nan
 
     for source in sources:
         frame, is_reference = base[base["source"] == source].copy(), source == tables.reference
+        floor = engine.k_min(floors, tables.reference, source)
         row, estimates[f"{source}.sampler_inside"] = membership.inside(tables, frame, source, **options)
         rows["membership"].append(row)
         frame["log_q"], reason, omitted = _log_q(tables, scores, frame, source)
@@ -76,21 +80,24 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         if not is_reference:
             curves["lost"] = (own, *_lost(tables, scores, own, source), 0.0)
         for name, (whose, ratio, why, left_out) in curves.items():
-            points = _curve(ratio, whose["unit"], why, left_out, budgets, options)
+            points = _curve(ratio, whose["unit"], why, left_out, budgets, floor, options)
             rows[name] += [{"source": source, **point} for point in points]
             if name != "reach_sampler" and not is_reference:
                 estimates |= {f"{source}.{name}@{point['k']}": _estimate(point) for point in points}
-        found = novelty.shares(*(novelty.halves(own, seed) if is_reference else (frame, own)), levels, **options)
+        pair = novelty.halves(own, seed) if is_reference else (frame, own)
+        found = novelty.shares(*pair, levels, least=TAU / 2, **options)
         rows["novel"] += [{"source": f"{source} (A/A)" if is_reference else source, **row} for row in found]
         if is_reference:
             continue
         estimates |= {f"{source}.novel@{row['k']}": _estimate(row) for row in found if row["test"] == novelty.PRIMARY}
         frame["p"] = evalue.p_value(frame["log_e"].to_numpy())
         frame["flagged"] = conformal.discoveries(frame["p"].to_numpy(), q=novelty.FDR)
+        picked[source] = frame.loc[frame["flagged"], "key"].tolist()
         rows["evidence"].append(
             {
                 "source": source,
                 **novelty.evidence(frame, own, found, **options),
+                **_primary(frame, found, bool(reason), omitted, floor, budget, options),
                 "no_log_q": reason,
                 "no_verdict": wrong_base,
             }
@@ -99,7 +106,13 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         planes.append(frame[PLANE].sample(min(PLANE_ROWS, len(frame)), random_state=seed))
         tops.append(frame.loc[frame["flagged"], TOP].nlargest(TOP_ROWS, "log_e"))
 
-    frames = {name: pd.DataFrame(r) for name, r in rows.items()}
+    tokens, windows = flagged.tables_of(tables, picked, own["key"])
+    for row in rows["evidence"]:
+        row["carrier"], row["carried"] = flagged.carried(tokens, row["source"])
+    frames = {name: pd.DataFrame(r) for name, r in rows.items()} | {
+        "flagged_tokens": tokens,
+        "flagged_windows": windows,
+    }
     frames["plane"] = pd.concat(planes, ignore_index=True) if planes else pd.DataFrame(columns=PLANE)
     frames["top"] = pd.concat(tops, ignore_index=True) if tops else pd.DataFrame(columns=TOP)
     params = {"budget": budget, "budgets": list(budgets), "fdr": novelty.FDR, "draws": draws, "z_edge": edge}
@@ -108,16 +121,16 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     return Result("support", QUESTION, estimates, frames, tuple(notes), params, seed)
 
 
-def _last_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each source's last training step (all rows where steps are not recorded)."""
-    last = frame.groupby("source")["step"].transform("max")
-    return frame[last.isna() | (frame["step"] == last).fillna(False)]
-
-
 def _curve(
-    ratio: pd.Series, unit: pd.Series, why: str, omitted: float, budgets: tuple[int, ...], options: dict[str, int]
+    ratio: pd.Series,
+    unit: pd.Series,
+    why: str,
+    omitted: float,
+    budgets: tuple[int, ...],
+    floor: float,
+    options: dict[str, int],
 ) -> list[dict[str, Any]]:
-    """E_k and Cov_k at every budget; NaN everywhere if there is a reason `why` not to use the ratios.
+    """E_k and Cov_k at every budget; NaN if there is a reason `why` not to use the ratios, or below the engine floor.
 
     A share `omitted` of the traces without a usable ratio counts as 0 at the lower end and as 1 at the upper end.
     """
@@ -129,7 +142,34 @@ def _curve(
     for k, interval in reach.curve(values, unit.to_numpy(), budgets, **options).items():
         if omitted:
             interval = interval._replace(low=interval.low * (1 - omitted), high=min(1.0, interval.high + omitted))
-        out.append({"k": k, **novelty.columns(interval), "coverage": reach.coverage(values, k), "note": note})
+        row = {"k": k, **novelty.columns(interval), "coverage": reach.coverage(values, k), "note": note}
+        if not why and engine.below(k, floor):
+            row |= dict.fromkeys(("share", "low", "high", "coverage"), math.nan)
+            row["note"] = f"k is below the engine floor k_min = {floor:.3g}: log-probs of two engines differ by more"
+        out.append(row)
+    return out
+
+
+def _primary(
+    frame: pd.DataFrame,
+    found: list[dict[str, Any]],
+    no_log_q: bool,
+    omitted: float,
+    floor: float,
+    budget: int,
+    options: dict[str, int],
+) -> dict[str, Any]:
+    """The sequence level's primary endpoint (`primary`): k_min, certify (the k of novel@k that counts), p_outside."""
+    out = {"k_min": floor, "certify": math.nan, "p_outside": math.nan}
+    for row in sorted((r for r in found if r["test"] == novelty.PRIMARY), key=lambda r: r["k"]):
+        if row["k"] >= (CERTIFY if no_log_q else 1) and not engine.below(row["k"], floor):
+            out |= {"certify": row["k"], "p_outside": row["p_above"]}
+            break
+    if engine.below(budget, floor):
+        out["p_outside"] = math.nan
+    elif not no_log_q:
+        terms = reach.excess(frame["log_ratio"], budget) * (1 - omitted)
+        out["p_outside"] = max(out["p_outside"], p_above(terms, frame["unit"].to_numpy(), TAU, **options))
     return out
 
 
@@ -158,7 +198,7 @@ def _log_q(tables: Tables, scores: pd.DataFrame, frame: pd.DataFrame, source: st
         return nothing_known, why + ": log-ratios need one tokenizer", 0.0
     exits = float(np.isneginf(log_q).mean())
     advice = f"check --policy {source}=MODEL and --template"
-    why = _contradiction(exits, source) or _foreign(tables, rows, source, policy, advice)
+    why = engine.contradiction(exits, source) or engine.foreign(tables, rows, source, policy, advice)
     return (nothing_known, why, 0.0) if why else (np.where(np.isneginf(log_q), np.nan, log_q), "", exits)
 
 
@@ -180,30 +220,7 @@ def _sampler_gap(tables: Tables, own: pd.DataFrame) -> str:
     """Why the reference's own sampler cannot be used, or the empty string."""
     if tables.reference not in tables.samplers or own["logprob_s"].isna().all():
         return membership.unknown(tables.reference)
-    return _contradiction(float(np.isneginf(own["logprob_s"]).mean()), tables.reference)
-
-
-def _contradiction(exits: float, source: str) -> str:
-    """A sampler that could not have drawn its own source's traces was declared wrongly (or the engines differ)."""
-    if exits <= CONTRADICTED:
-        return ""
-    what = f"{exits:.1%} of the traces of {source} hold a token that its declared sampler could never draw"
-    return f"{what}; check --sampler {source}=..."
-
-
-def _foreign(tables: Tables, rows: pd.DataFrame, source: str, model: str, advice: str) -> str:
-    """Why the rows can't be draws of the model that they are scored under, or the empty string.
-
-    The e-value under a source's own model, Benjamini-Hochberg at novelty.FDR: for a true declaration it flags any trace
-    at all with probability at most FDR. A sampler known to be hotter than T=1 is not covered and is not checked.
-    """
-    sampler = tables.samplers.get(source)
-    if rows.empty or (sampler is not None and sampler.temperature > 1):
-        return ""
-    share = float(conformal.discoveries(evalue.p_value(rows["log_e"].to_numpy(dtype=float)), q=novelty.FDR).mean())
-    if share <= CONTRADICTED:
-        return ""
-    return f"{share:.1%} of the traces of {source} are foreign to {model}, which is said to have written them; {advice}"
+    return engine.contradiction(float(np.isneginf(own["logprob_s"]).mean()), tables.reference)
 
 
 def _regions(frame: pd.DataFrame, edge: float, budget: int) -> dict[str, Any]:

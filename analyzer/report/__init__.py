@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from analyzer.records import Figure, Result, Verdict, json_value
 from analyzer.report import content, html, markdown
 from analyzer.report.results import build_results, encode, in_order, relative, validate_results
 from analyzer.report.terminal import summary
+
+PATH_INSIDE = re.compile(r"(?<![^\s('\"=])/(?:[^\s,;()'\"]+/)+[^\s,;()'\"]*")  # an absolute path in a sentence
 
 __all__ = ["build_results", "summary", "validate_results", "write"]
 
@@ -108,9 +111,9 @@ def _file_name(analysis: str, name: str, taken: set[str]) -> str:
 
 
 def _plain_meta(value: Any) -> Any:
-    """JSON values with absolute paths made relative."""
+    """JSON values with absolute paths made relative, also inside sentences."""
     if isinstance(value, (str, Path)):
-        return relative(str(value))
+        return PATH_INSIDE.sub(lambda found: os.path.relpath(found[0]), relative(str(value)))
     if isinstance(value, Mapping):
         return {str(k): _plain_meta(v) for k, v in value.items()}
     if isinstance(value, Iterable) and not hasattr(value, "dtype"):

@@ -12,7 +12,8 @@ from analyzer.errors import AnalyzerError
 from analyzer.records import LEVELS, WORDS, Result, Verdict, json_value
 
 SCHEMA = 1
-ORDER = ("perplexity", "support", "boundary", "clusters", "tokens")  # of the page; further analyses follow by name
+# of the page; further analyses follow by name
+ORDER = ("preflight", "perplexity", "support", "strategy", "boundary", "clusters", "tokens")
 LEDGER = ("rows", "rows_used", "rows_rejected", "traces", "traces_scored", "traces_rejected")
 SOURCE = ("traces", "problems", "tokens", "correct")
 

@@ -64,7 +64,7 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=kind, local_files_only=offline).to(device).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, AssertionError) as error:
         raise ResourceError(
             f"model {name!r} can't be loaded as a causal LM: {str(error).splitlines()[0]}; "
             "expected a folder with config.json and weights, or a hub name with network access"

@@ -37,6 +37,7 @@ class Encoded:
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     offset_T: np.ndarray
+    decisions: tuple[str, ...] = ()  # which way prompt and response became ids
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
@@ -58,21 +59,15 @@ def load_template(name: str | None) -> str | None:
 
 
 def encode(
-    trace: Trace,
-    tokenizer: Any,
-    *,
-    vocab_size: int,
-    template: str | None = None,
-    eos: int | None = None,
-    decisions: Counter | None = None,
+    trace: Trace, tokenizer: Any, *, vocab_size: int, template: str | None = None, eos: int | None = None
 ) -> Encoded:
-    """Turn one trace into ids; `decisions` counts which way each trace went.
+    """Turn one trace into ids; its `decisions` say which way they were made.
 
     template: what `load_template` returned, for traces whose dump holds only the bare question. eos: id appended to
     responses that are encoded from text and did not stop at the length limit. Raises DumpError (with the trace's
     file:line) for a missing prompt, an empty prompt without BOS, an empty response, or ids beyond the vocabulary.
     """
-    counts = Counter() if decisions is None else decisions
+    counts: Counter = Counter()
     prompt_ids = _prompt_ids(trace, tokenizer, template, counts)
     if trace.response_ids is not None:
         response_ids = trace.response_ids
@@ -92,7 +87,8 @@ def encode(
         if eos is not None and trace.finish != "length":
             response_ids += (eos,)
             offset_T = np.append(offset_T, np.int32(len(trace.response)))
-            counts[f"response: end-of-sequence id {eos} appended"] += 1
+            known = "" if trace.finish == "stop" else " although the dump does not say that it stopped"
+            counts[f"response: end-of-sequence id {eos} appended{known}"] += 1
     if not response_ids:
         raise DumpError(f"{trace.origin}: empty response of {trace.key}: there is no token to score")
     for name, ids in (("prompt", prompt_ids), ("response", response_ids)):
@@ -102,7 +98,7 @@ def encode(
                 f"{trace.origin}: {name} id {worst} of {trace.key} is not in the model's vocabulary of {vocab_size}; "
                 "the dump's ids belong to another tokenizer"
             )
-    return Encoded(trace, tuple(prompt_ids), tuple(response_ids), offset_T.astype(np.int32))
+    return Encoded(trace, tuple(prompt_ids), tuple(response_ids), offset_T.astype(np.int32), tuple(counts))
 
 
 def _prompt_ids(trace: Trace, tokenizer: Any, template: str | None, counts: Counter) -> tuple[int, ...]:
@@ -112,6 +108,8 @@ def _prompt_ids(trace: Trace, tokenizer: Any, template: str | None, counts: Coun
     if tokenizer is None:
         raise DumpError(f"{trace.origin}: the model has no tokenizer and the dump has no prompt_ids for {trace.key}")
     prompt = trace.prompt
+    if prompt is not None and template is not None:
+        counts["prompt: --template not used, the dump has the prompt"] += 1
     if prompt is None and trace.question is not None and template == "chat":
         prompt = [{"role": "user", "content": trace.question}]
         counts["prompt: question as one user message"] += 1

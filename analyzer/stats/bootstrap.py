@@ -113,9 +113,9 @@ def rate(
 ) -> Interval:
     """Mean of values in [0, 1] with an interval that stays honest when hardly any value is off 0 (or off 1).
 
-    Percentile bootstrap over problems. Where fewer than FEW problems hold a value above 0, the upper end is raised to
-    the one-sided 95 % Clopper-Pearson bound of the share of values above 0 (it bounds the mean), with the number of
-    traces divided by the design effect; likewise the lower end when fewer than FEW hold a value below 1. For this set
+    Percentile bootstrap over problems. Where fewer than FEW problems, and not all, hold a value above 0, the upper end
+    is raised to the one-sided 95 % Clopper-Pearson bound of the share of values above 0 (it bounds the mean), with the
+    number of traces divided by the design effect; likewise the lower end for values below 1. For this set
     of problems the bound without the design effect is exact: P(no event) = prod (1 - e_i)^(n_i) <= exp(-n mean e).
     The design effect widens it because traces of a problem are alike; it is measured on the values and, as zeros tell
     nothing about clustering, on `like` (same shape: a less rare event of the same kind). For new problems that could
@@ -132,12 +132,13 @@ def rate(
     )
     n = max(out.n / effect, 1.0)
     low, high, method = out.low, out.high, out.method
-    if len(np.unique(problem[values > 0])) < FEW:
+    few = min(FEW, out.problems)  # events in every problem are not rare, however few the problems
+    if len(np.unique(problem[values > 0])) < few:
         bound = share_upper((values > 0).sum() / effect, n)
         low, high = np.fmin(np.nan_to_num(low), out.value), np.fmax(high, bound)
-        method = f"{out.method}; upper end Clopper-Pearson, design effect {effect:.1f}"
-    if len(np.unique(problem[values < 1])) < FEW:
+        method = f"{method}; upper end Clopper-Pearson, design effect {effect:.1f}"
+    if len(np.unique(problem[values < 1])) < few:
         bound = 1 - share_upper((values < 1).sum() / effect, n)
         low, high = np.fmin(low, bound), np.fmax(1.0 if np.isnan(high) else high, out.value)
-        method = f"{out.method}; lower end Clopper-Pearson, design effect {effect:.1f}"
+        method = f"{method}; lower end Clopper-Pearson, design effect {effect:.1f}"
     return Interval(out.value, float(low), float(high), out.n, out.problems, method)

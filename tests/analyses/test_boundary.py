@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.analyses import boundary
+from analyzer.analyses import answers, boundary
 from analyzer.records import Result, Tables
 from analyzer.stats import passk
+from analyzer.stats.coverage import CELLS
 
 
 def traces(
@@ -100,7 +101,7 @@ def test_aime24_coverage_from_traces():
     base = traces("base", {str(i): (16, 2 * (i in AIME_BASE)) for i in range(30)})
     rl = traces("rl", {str(i): (16, 3 * (i in AIME_BASE - {4, 11, 17, 19})) for i in range(30)})
     result = boundary.run(tables(base, rl), draws=300)
-    got = {k: round(100 * result.estimates[f"rl.coverage.{k}"].value, 1) for k in boundary.CELLS}
+    got = {k: round(100 * result.estimates[f"rl.coverage.{k}"].value, 1) for k in CELLS}
     assert got == {"both": 63.3, "reference_only": 13.3, "source_only": 0.0, "neither": 23.3}
     assert (
         round(result.estimates["rl.srr"].value, 3),
@@ -205,7 +206,7 @@ def test_steps_have_their_own_curves_and_the_last_one_is_the_estimate():
     assert result.estimates["rl.pass@1"].value == pytest.approx(6 / 8) and any(
         "training steps; the estimates are those of the last (300)" in n for n in result.notes
     )
-    assert len(result.tables["answer_test"]) == 3
+    assert result.tables["answer_test"].query("not chosen")["step"].tolist() == [20, 100, 300]
 
 
 def test_answer_test_by_group_at_the_budget():
@@ -245,7 +246,7 @@ def test_identical_sources_have_an_a_a_row_beside_them():
     counts = {str(i): (64, int(rng.binomial(64, p))) for i, p in enumerate(rng.beta(0.25, 1.5, 40))}
     table = boundary.run(tables(traces("base", counts), traces("again", counts)), draws=50).tables["coverage"]
     a_a = table[table["source"] == "base (A/A halves)"].iloc[0]
-    assert a_a["k"] == 32 and a_a["n"] == 40 and a_a[list(boundary.CELLS)].sum() == pytest.approx(40)
+    assert a_a["k"] == 32 and a_a["n"] == 40 and a_a[list(CELLS)].sum() == pytest.approx(40)
 
 
 def test_diversity_counts_repeats_answers_and_missing_answers():
@@ -311,3 +312,92 @@ def test_real_dump(shared, name, source, rows, best):
     assert (
         round(result.estimates[f"{source}.pass@3"].value, 3) == best and result.estimates[f"{source}.pass@3"].n == 495
     )
+
+
+def test_problems_chosen_on_one_half_are_tested_on_the_other():
+    """12 problems, no groups: 4 new ones drown in the pool, and stand out where one half of the draws chooses them."""
+    base = traces("base", {str(i): (64, 0 if i < 4 else 30) for i in range(12)})
+    new = traces("new", {str(i): (64, 50 if i < 4 else 30) for i in range(12)})
+    table = boundary.run(tables(base, new), budget=8, draws=50).tables["answer_test"].set_index("group")
+    chosen = table.loc["chosen on the other half"]
+    assert chosen["problems"] == 4 and chosen["n_source"] == 4 * 32 and chosen["chosen"]
+    # the first 50 samples are right: 25 of the 32 even ones, 25 of the 32 odd ones
+    assert chosen["c_source"] == 100 and chosen["p"] == pytest.approx((8 / 9) ** 100)
+    assert table.loc["all", "p"] > 0.9 and chosen["p_holm"] == pytest.approx(2 * chosen["p"])
+
+
+def test_choosing_on_the_tested_half_would_alarm():
+    """Equal models, each problem with a rate of 1/32: choosing where the reference has no hit and testing on the same
+    draws rejects k = 1 far too often; on the other half it does not. 60 runs; P(more than 10 of 60 at size .05) < 2e-4
+    for the exact test, whose size is below .03 here."""
+    rng, alarms, names = np.random.default_rng(0), np.zeros(2), [f"p{i}" for i in range(60)]
+
+    def counts(n: int) -> pd.DataFrame:
+        own, ref = (pd.DataFrame({"n": n, "c": rng.binomial(n, 1 / 32, 60), "group": "all"}, names) for _ in range(2))
+        return own.join(ref.add_suffix("_ref"))
+
+    for _ in range(60):
+        first, second = counts(16), counts(16)
+        both = first.assign(**{c: first[c] + second[c] for c in ("n", "c", "n_ref", "c_ref")})
+        alarms[0] += answers.budget_test(both, 1, first, second)[1]["p"] <= 0.05
+        same = both[(both["c_ref"] == 0) & (both["c"] > 0)]
+        alarms[1] += answers.budget_test(same, 1)[0]["p"] <= 0.05
+    assert alarms[0] <= 10 and alarms[1] >= 50
+
+
+def test_the_band_says_where_curves_may_cross(minerva):
+    paired = minerva.tables["paired"]
+    assert (paired["band_low"] <= paired["low"] + 1e-9).all() and (paired["band_high"] >= paired["high"] - 1e-9).all()
+    inside = (paired["band_low"] <= 0) & (paired["band_high"] >= 0)
+    assert (paired["may_cross"] == inside).all() and not inside.iloc[0]
+    # on this grid the band jumps over 0: ahead up to some k, behind from the next one
+    ahead = paired.loc[paired["band_low"] > 0, "k"].max()
+    assert minerva.estimates["rl.crossover_k"].note.endswith(f"k = between {ahead} and {2 * ahead}")
+    few = [traces(s, {f"p{i}": (128, c) for i, c in enumerate(np.repeat(INSIDE, h)[::8])}) for s, h in FIG_5.items()]
+    small = boundary.run(tables(*few), draws=300)
+    paired = small.tables["paired"]
+    named = ", ".join(map(str, paired.loc[paired["may_cross"], "k"]))
+    assert paired["may_cross"].sum() >= 2 and small.estimates["rl.crossover_k"].note.endswith(f"k = {named}")
+    curves = minerva.tables["curves"]
+    assert ((curves["band_low"] <= curves["pass"]) & (curves["pass"] <= curves["band_high"])).all()
+
+
+def test_unseen_answers_and_answers_new_to_the_reference():
+    base, new = traces("base", {"a": (20, 4), "b": (20, 4)}), traces("new", {"a": (20, 10), "b": (20, 10)})
+    result = boundary.run(tables(base, new), draws=50)
+    table = result.tables["unseen"].set_index("source")
+    # base, per problem: "7" four times, no answer eight times, eight answers once
+    assert table.loc["base", "mass"] == pytest.approx(8 / 20) == result.estimates["base.unseen_answers"].value
+    assert table.loc["new", "mass"] == pytest.approx(5 / 20) and table.loc["new", "new_to_reference"] == 0
+    other = boundary.run(tables(base, new.assign(answer="99")), draws=50).tables["unseen"].set_index("source")
+    assert other.loc["new", "new_to_reference"] == 1 and other.loc["new", "mass"] == 0
+    assert math.isnan(other.loc["base", "new_to_reference"])
+    mute = boundary.run(tables(base.assign(answer=None)), draws=50)
+    assert mute.estimates["base.unseen_answers"].note == "no answer in the dump"
+
+
+def test_luck_stands_beside_pass_at_k():
+    base = traces("base", {"often": (64, 32), "rare": (64, 2), "never": (64, 0)})
+    guesses = base.assign(answer=np.where(base["correct"].astype(bool), "7", "12"))
+    table = boundary.run(tables(guesses), draws=100).tables["luck"].set_index("k")
+    assert table.loc[1, "lucky"] == pytest.approx(np.mean([0.5, 62 / 64, 1])) and (table["problems"] == 3).all()
+    assert (np.diff(table["lucky"]) >= 0).all() and table.loc[64, "lucky"] == pytest.approx(1)
+    # "rare": right in 3 % of the reference's draws, so a hit may be a guess
+    assert (table["guessable"] == 1).all() and (table["problems_filtered"] == 2).all()
+    assert table.loc[1, "pass_filtered"] == pytest.approx(0.25) and table.loc[64, "pass_filtered"] == 0.5
+    # of a source that repeats one error for ever, luck is still what the reference's errors say
+    stuck = traces("stuck", {"often": (64, 0), "rare": (64, 0), "never": (64, 0)}).assign(answer="3")
+    both = boundary.run(tables(base, stuck), draws=100).tables["luck"].query("source == 'stuck' and k == 1").iloc[0]
+    assert both["lucky"] == pytest.approx(1 / 64) and both["pass"] == 0
+    spread = boundary.run(tables(base), draws=100).tables["luck"].set_index("k")
+    assert spread.loc[1, "lucky"] == pytest.approx(1 / 64)  # wrong answers all different
+
+
+def test_cover_at_tau_falls_with_tau(minerva):
+    table = minerva.tables["cover"]
+    for source, counts in FIG_5.items():
+        part = table[table["source"] == source].set_index("tau")
+        assert part.index.tolist() == [0.05, 0.1, 0.25, 0.5, 0.9] and (np.diff(part["cover"]) <= 0).all()
+        c = np.repeat(INSIDE, counts)
+        assert part.loc[0.5, "cover"] == pytest.approx((c >= 64).mean()) and (part["draws"] == 128).all()
+        assert ((part["low"] <= part["cover"]) & (part["cover"] <= part["high"])).all()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from analyzer.errors import DumpError, UsageError
@@ -30,16 +28,14 @@ def trace(**values):
 
 
 def test_ids_of_the_dump_win_over_text(qwen):
-    counts = Counter()
     # sampled as "<th" + "ink" where the tokenizer would write "<think"
     got = encode(
         trace(prompt="hello", response="<think", response_ids=(26865,), prompt_ids=(1, 2)),
         qwen,
         vocab_size=151_936,
-        decisions=counts,
     )
     assert got.prompt_ids == (1, 2) and got.response_ids == (26865,)
-    assert counts == {"prompt: ids from the dump": 1, "response: ids from the dump": 1}
+    assert got.decisions == ("prompt: ids from the dump", "response: ids from the dump")
 
 
 def test_prompt_and_response_are_encoded_apart(qwen):
@@ -85,10 +81,12 @@ def test_template_file_must_have_a_place_for_the_question(tmp_path):
     assert load_template(str(file)) == "Q {question} A"
 
 
-def test_eos_is_added_to_stopped_text_only(llama):
+def test_eos_is_added_to_text_that_was_not_cut(llama):
     assert encode(trace(prompt="a", response="b"), llama, vocab_size=512, eos=2).response_ids[-1] == 2
     assert encode(trace(prompt="a", response="b", finish="length"), llama, vocab_size=512, eos=2).response_ids[-1] != 2
     assert encode(trace(prompt="a", response_ids=(5,)), llama, vocab_size=512, eos=2).response_ids == (5,)
+    unknown = encode(trace(prompt="a", response="b"), llama, vocab_size=512, eos=2)
+    assert "although the dump does not say that it stopped" in unknown.decisions[-1]
 
 
 def test_what_cannot_be_scored_is_refused_with_its_place(llama):

@@ -94,3 +94,11 @@ def test_quantiles_keep_infinity_and_drop_nan():
     low, high = bootstrap.quantiles(np.array([1.0] * 50 + [np.inf] * 50 + [np.nan] * 10))
     assert low == 1 and np.isposinf(high)
     assert all(np.isnan(bootstrap.quantiles(np.array([np.nan]))))
+
+
+@pytest.mark.parametrize("problems", [2, 5, 9, 10])
+def test_few_problems_with_events_in_all_of_them_keep_their_lower_bound(problems):
+    """Reach has continuous terms below 1 everywhere: that is not an event at the edge."""
+    values = 0.95 + 0.04 * np.random.default_rng(0).random(problems * 64)
+    found = bootstrap.rate(values, np.repeat(np.arange(problems), 64))
+    assert 0.94 < found.low <= found.value <= found.high < 1

@@ -1,0 +1,77 @@
+"""The predeclared primary endpoints of the word "outside", one per level, and Holm across them.
+
+Fixed before any data is seen. Everything else that the analyses print (conformal flags, change tests, solved sets) may
+explain or veto; it never certifies.
+- sequence: the novel share (e-value; high surprisal by construction) is above tau / 2 at k = 1 and E_budget is above
+  tau; without log q the novel share alone, at CERTIFY or the next budget above the engine floor. p of an intersection:
+  the larger one.
+- strategy: some cluster of style-blind skeletons is filled more often than `budget` reference draws allow (split data,
+  max-T over clusters; analysis "strategy").
+- answer: some group of problems, predeclared or chosen on the other half of the samples, is solved more often than
+  `budget` reference draws allow (conditional binomial, Holm; table `answer_test` of boundary).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analyzer.records import LEVELS, Result
+from analyzer.stats.budget import holm
+
+TAU = 0.02
+ALPHA = 0.05
+CERTIFY = 4  # least budget of novel@k that must hold where log q is not known
+REPRESENTATION = "skeleton"
+
+
+class Endpoint(NamedTuple):
+    """p of one level, Holm-adjusted over the levels (missing ones count as 1), and whether that is at most ALPHA."""
+
+    p: float
+    p_holm: float
+    certified: bool
+
+
+def rows(result: Result | None, table: str, source: str) -> list[dict[str, Any]]:
+    """The source's rows of a table, or an empty list where analysis or table is missing."""
+    frame = result.tables.get(table) if result else None
+    return [] if frame is None or frame.empty else frame[frame["source"] == source].to_dict("records")
+
+
+def number(value: Any) -> float:
+    """The value as a float, NaN where it is missing."""
+    return float(value) if isinstance(value, (int, float, np.number)) else math.nan
+
+
+def answer_rows(boundary: Result | None, source: str, budget: int) -> list[dict[str, Any]]:
+    """Rows of `answer_test` at the budget, of the source's last training step."""
+    found = rows(boundary, "answer_test", source)
+    last = max((number(r["step"]) for r in found if math.isfinite(number(r["step"]))), default=None)
+    return [r for r in found if r["k"] == budget and (last is None or r["step"] == last)]
+
+
+def strategy_row(strategy: Result | None, source: str, budget: int) -> dict[str, Any]:
+    """The row of `strategy_test` that certifies: skeletons at the budget; empty where it is missing."""
+    found = rows(strategy, "strategy_test", source)
+    return next((r for r in found if r["representation"] == REPRESENTATION and r["k"] == budget), {})
+
+
+def endpoints(results: dict[str, Result], source: str, budget: int) -> dict[str, Endpoint]:
+    """Level -> Endpoint of one source; `results` maps analysis names to results, each may be missing."""
+    evidence = next(iter(rows(results.get("support"), "evidence", source)), {})
+    answers = [number(r["p_holm"]) for r in answer_rows(results.get("boundary"), source, budget)]
+    strategy = strategy_row(results.get("strategy"), source, budget)
+    p = {
+        "sequence": number(evidence.get("p_outside")),
+        "strategy": number(strategy.get("p")),
+        "answer": min(answers, default=math.nan),
+    }
+    adjusted = holm(np.array([1.0 if math.isnan(p[level]) else p[level] for level in LEVELS]))
+    allowed = {"strategy": bool(strategy.get("certified"))}
+    return {
+        level: Endpoint(p[level], float(a), bool(a <= ALPHA and math.isfinite(p[level]) and allowed.get(level, True)))
+        for level, a in zip(LEVELS, adjusted, strict=True)
+    }

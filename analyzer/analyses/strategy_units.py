@@ -1,0 +1,115 @@
+"""Which groups of traces are tested as strategies: kinds that clustering finds on one half, and the use of a symbol.
+
+Nothing here sees who wrote a trace, and no number of a problem enters: what is grouped can be compared across problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix, issparse
+
+from analyzer import features
+
+MOST_KINDS = 8
+FINE = 16  # clusters of the second, finer grouping
+FITTED = 2000  # traces that a clustering is fitted on
+JUDGED = 1000  # of them for the silhouette
+STARTS = 3  # of KMeans
+SLACK = 0.02  # the fewest kinds whose silhouette is this close to the best
+LEAST = 0.01  # share of the texts that hold a word
+WORDS = 300
+SYMBOLS = 24  # tested symbols, the most frequent
+
+
+class Units(NamedTuple):
+    """Groups by name and who belongs to them: names [C], member bool [N, C]. A trace may be in several."""
+
+    names: list[str]
+    member: np.ndarray
+
+
+def formats(texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
+    """Unlabelled kinds of text by their words: int [N] from 0, at most 8, as many as the silhouette asks for."""
+    matrix = words(texts)
+    return nearest(matrix, kinds(matrix, seed=seed))
+
+
+def words(texts: Sequence[str]) -> csr_matrix:
+    """Words found in at least 1 % of the texts, at most 300: sparse [N, V]; a word of one problem alone drops out."""
+    return features.words(texts, least=LEAST, at_most=WORDS)
+
+
+def kinds(matrix: csr_matrix | np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Centres [K, V] of KMeans; K is the smallest from 2 to 8 whose silhouette is within .02 of the best.
+
+    The slack keeps a format with two wordings from being cut in two. Fewer than three different rows: one kind.
+    """
+    from sklearn.metrics import silhouette_score
+
+    dense = _sample(matrix, seed)
+    distinct = len(np.unique(np.round(dense, 9), axis=0))
+    if distinct < 3:
+        return dense.mean(0, keepdims=True)
+    scores, centres = [], []
+    for k in range(2, min(MOST_KINDS, distinct - 1) + 1):
+        fitted = _kmeans(dense, k, seed)
+        scores.append(silhouette_score(dense, fitted.labels_, sample_size=min(JUDGED, len(dense)), random_state=seed))
+        centres.append(fitted.cluster_centers_)
+    return centres[int(np.flatnonzero(np.array(scores) >= max(scores) - SLACK)[0])]
+
+
+def fine(matrix: csr_matrix | np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Centres [K, V] of KMeans with K = 16 (fewer where there are not so many different rows)."""
+    dense = _sample(matrix, seed)
+    distinct = len(np.unique(np.round(dense, 9), axis=0))
+    return _kmeans(dense, min(FINE, distinct), seed).cluster_centers_
+
+
+def nearest(matrix: csr_matrix | np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The nearest centre of every row, int [N]."""
+    return np.asarray(matrix @ centres.T - (centres**2).sum(1) / 2).argmax(1)
+
+
+def clustered(matrix: csr_matrix | np.ndarray, fit_N: np.ndarray, *, seed: int = 0) -> Units:
+    """Kinds and finer clusters of all rows, fitted on the rows of fit_N (bool [N])."""
+    own = matrix[np.flatnonzero(fit_N)]
+    names, columns = [], []
+    for word, centres in (("kind", kinds(own, seed=seed)), ("cluster", fine(own, seed=seed))):
+        if len(centres) < 2:
+            continue
+        label = nearest(matrix, centres)
+        names += [f"{word} {c + 1} of {len(centres)}" for c in range(len(centres))]
+        columns.append(label[:, None] == np.arange(len(centres)))
+    return Units(names, np.concatenate(columns, axis=1) if columns else np.zeros((matrix.shape[0], 0), bool))
+
+
+def symbols(shapes: Sequence[str], fit_N: np.ndarray) -> Units:
+    """ "uses +": which symbols of formulas and code a trace holds; the symbols of the rows in fit_N, frequent first.
+
+    Numbers, letters and brackets are in nearly every trace and are left out.
+    """
+    held: dict[str, frozenset[str]] = {s: frozenset(s.split()) - set("Nv()[]s") for s in set(shapes)}
+    count: dict[str, int] = {}
+    for at in np.flatnonzero(fit_N):
+        for symbol in held[shapes[at]]:
+            count[symbol] = count.get(symbol, 0) + 1
+    chosen = sorted(count, key=lambda symbol: (-count[symbol], symbol))[:SYMBOLS]
+    rows = {s: [symbol in tokens for symbol in chosen] for s, tokens in held.items()}
+    member = np.array([rows[s] for s in shapes], dtype=bool).reshape(len(shapes), len(chosen))
+    return Units([f"uses {symbol}" for symbol in chosen], member)
+
+
+def _kmeans(dense: np.ndarray, k: int, seed: int):
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, n_init=STARTS, random_state=seed).fit(dense)
+
+
+def _sample(matrix: csr_matrix | np.ndarray, seed: int) -> np.ndarray:
+    n = matrix.shape[0]
+    if n > FITTED:
+        matrix = matrix[np.sort(np.random.default_rng(seed).choice(n, FITTED, replace=False))]
+    return np.asarray(matrix.toarray() if issparse(matrix) else matrix, dtype=float)

@@ -1,0 +1,245 @@
+"""What a trace computes, without its wording: numbers, symbols and code in their order, by rules alone.
+
+A regular expression cuts a text into pieces; a few rules of neighbourhood then decide which letters are variables,
+which signs are operators and which brackets belong to a formula. Nothing is executed or evaluated.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+_SIGNS = str.maketrans(
+    {"×": "*", "·": "*", "∙": "*", "⋅": "*", "÷": "/", "∕": "/", "⁄": "/", "−": "-", "–": "-", "—": " ", "…": " "}
+    | {"≤": "<=", "≥": ">=", "≠": "!=", "√": "\\sqrt ", "π": "\\pi ", "→": " ", "⇒": " ", "⟹": " ", "∴": " ", "°": " "}
+    | {"½": " 1/2 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "$": " ", "`": " ", "‑": "-"}
+    | {sign: f"^{digit}" for sign, digit in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")}
+)
+_COMMANDS = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "le": "<=", "leq": "<=", "ge": ">=", "geq": ">="}
+_COMMANDS |= {"ne": "!=", "neq": "!=", "lt": "<", "gt": ">", "bmod": "mod", "pmod": "mod", "mod": "mod"}
+_LAYOUT = re.compile(
+    r"left|right|middle|[bB]igg?|q?quad|f?box(?:ed)?|(?:display|text)style|math(?:bb|cal|bf|rm|it|sf)|operatorname|(?:no)?limits"
+    r"|label|tag|hline|newline|[hv]space|phantom|[lcv]?dots|therefore|because|implies|iff|[lL]ong(?:left)?rightarrow"
+    r"|[Ll]eftarrow|[Rr]ightarrow|Leftrightarrow|Longrightarrow|to|mapsto|circ|[dtc]?frac|over|text"
+)
+_FUNCTIONS = re.compile(r"sqrt|sin|cos|tan|cot|sec|log|ln|exp|min|max|gcd|lcm|mod|floor|ceil|abs|det")
+_GROUP = r"\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\d))"
+_FRACTION = re.compile(r"\\[dtc]?frac" + _GROUP + _GROUP)
+_FENCE = re.compile(r"```[ \t]*(\w*)[^\n`]*\n?(.*?)(?:```|\Z)", re.S)
+_NOISE = re.compile(
+    r"</?(?:think|thinking|answer|solution|reasoning|tool_call|tool_response)>|<\|[^|<>\n]*\|>"  # tags
+    r"|\\(?:text|textbf|textit|textrm|mbox)\s*\{[^{}]*\}|\\(?:begin|end)\s*\{[^{}]*\}|\\[^A-Za-z\s]"  # LaTeX layout
+    r"|(?<![-=])[-=]+>|<-+(?=\s)|\b\d+(?:st|nd|rd|th)\b|(?<=\d)'s\b"  # arrows, ordinals
+    r"|(?m:^[ \t]*(?:\d{1,2}[.)]|\([a-z\d]\)|[-*+•#>]+)[ \t]+)"  # bullets, numbers of items, headings
+    r"|(?i:\b(?:step|case|part|example|method|approach|attempt|option)\s+#?\d+\s*[:.)])"  # "Step 2:"
+)
+_EMPHASIS = re.compile(r"(?<![\w)\]*])(\*\*|__|\*)(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\1(?![\w(*])")
+_PIECE = re.compile(
+    r"(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?)|(?P<command>\\[A-Za-z]+)"
+    r"|(?P<word>[^\W\d_]+(?:['_]\w+)*)|(?P<sign>\*\*|//|[<>!=]=|[-+*/^=<>%!:])|(?P<open>[(\[])|(?P<close>[)\]])"
+)
+_CODE = re.compile(
+    r"(?P<skip>#[^\n]*|'''.*?'''|\"\"\".*?\"\"\")|(?P<string>'[^'\n]*'|\"[^\"\n]*\")|(?P<number>\d+(?:\.\d+)?)"
+    r"|(?P<name>\.?\s*[^\W\d]\w*)|(?P<sign>\*\*=?|//=?|[-+*/%<>!=]=|->|[-+*/%=<>()\[\]])",
+    re.S,
+)
+_PROGRAM = re.compile(r"(?m)^(?:def \w+\(|import \w+|from \w+ import |class \w+[(:])")
+_STATEMENT = re.compile(
+    r"^(?:\s+\S.*|def \w+\(.*|class \w+.*|import \w.*|from \w+ import .*|(?:for|while|if|elif|with) .*:|else:|try:"
+    r"|except.*:|return\b.*|print\(.*|[\w.\[\]]+ [-+*/%]?= .*|@\w+|\w+\(.*\)|\s*)$"
+)
+_NUMBER, _LETTER = re.compile(r"(?<!\S)\d[\d.]*(?!\S)"), re.compile(r"(?<!\S)[^\W\d_](?!\S)")
+_ENDS = ("number", "variable", "close", "symbol")
+_STARTS = ("number", "variable", "open", "symbol", "function")
+
+
+def skeleton(text: str) -> str:
+    """What a trace computes, without its wording: numbers, symbols and code in their order, joined by blanks.
+
+    Kept: numbers ("1,000" is 1000, "3.50" is 3.5), symbolic operators and comparisons, brackets and single letters of
+    formulas, LaTeX functions and symbols, and of code (fenced, or a text with `def` or `import`) keywords, calls and
+    operators. Notations of one thing are one token (x, *, ·, \\times; \\frac{3}{4} and 3/4). Dropped: words, also words
+    for operators and for numbers ("add", "twelve"), punctuation, bullets and numbers of items, emphasis, LaTeX layout,
+    comments and the names of variables in code. So "add 11 get 12" and "plus 11 gives 12" are "11 12", while
+    "+ 11 = 12" keeps two more tokens: writing symbols instead of words counts as a different skeleton.
+    """
+    if "`" not in text and "def " not in text and "import " not in text:
+        return " ".join(_formula(text))
+    out, at = [], 0
+    for fence in _FENCE.finditer(text):
+        out += _prose(text[at : fence.start()])
+        coded = fence[1] or _PROGRAM.search(fence[2])
+        out += _program(fence[2]) if coded else _formula(fence[2])
+        at = fence.end()
+    return " ".join(out + _prose(text[at:]))
+
+
+def shape(skeleton: str) -> str:
+    """A skeleton with N for every number and v for every letter: structure that compares across problems."""
+    return _NUMBER.sub("N", _LETTER.sub("v", skeleton))
+
+
+def _prose(text: str) -> list[str]:
+    """Text outside fences: lines that look like statements are code once the text defines or imports something."""
+    if not _PROGRAM.search(text):
+        return _formula(text)
+    out, block, coded = [], [], False
+    for line in text.split("\n"):
+        statement = bool(_STATEMENT.match(line))
+        if statement != coded:
+            out += (_program if coded else _formula)("\n".join(block))
+            block, coded = [], statement
+        block.append(line)
+    return out + (_program if coded else _formula)("\n".join(block))
+
+
+def _program(text: str) -> list[str]:
+    """Tokens of code: keywords, called names, operators, numbers; other names are v, strings are s."""
+    own = set(re.findall(r"\bdef\s+(\w+)", text))
+    out = []
+    for piece in _CODE.finditer(text):
+        kind, token = piece.lastgroup, piece[0]
+        if kind == "number":
+            out.append(_number(token))
+        elif kind == "sign":
+            out.append(token)
+        elif kind == "string":
+            out.append("s")
+        elif kind == "name":
+            name = re.sub(r"\s", "", token)
+            called = text[piece.end() : piece.end() + 1] == "(" and name not in own
+            out.append(name if keyword.iskeyword(name) or called else "v")
+    return out
+
+
+def _formula(text: str) -> list[str]:
+    """Tokens of prose with formulas."""
+    if not text.isascii() or not _PLAIN.issuperset(text):
+        text = text.translate(_SIGNS)
+        text = _EMPHASIS.sub(r"\2", text)
+        if "frac" in text:
+            for _ in range(8):  # the outermost first
+                text, found = _FRACTION.subn(_fraction, text)
+                if not found:
+                    break
+    text = _NOISE.sub(" ", text)
+    pieces: list[list] = []  # kind, token, start, end
+    signs, letters, brackets = [], [], False  # places of signs and of single letters
+    for piece in _PIECE.finditer(text):
+        kind, token = piece.lastgroup, piece[0]
+        start, end = piece.span()
+        if kind == "sign":
+            signs.append(len(pieces))
+        elif kind == "word":
+            if end - start == 1:
+                letters.append(len(pieces))
+            elif text[end : end + 1] == "(" and _FUNCTIONS.fullmatch(token.lower()):
+                kind = "function"
+        elif kind == "command":
+            token = token[1:]
+            if _LAYOUT.fullmatch(token):
+                continue
+            kind = "function" if _FUNCTIONS.fullmatch(token) else "symbol"
+            if token in _COMMANDS:
+                token = _COMMANDS[token]
+                kind = "symbol" if token == "mod" else "sign"
+            if kind == "sign":
+                signs.append(len(pieces))
+        elif kind == "number":
+            if not token.isdecimal() or token[0] == "0":
+                token = _number(token)
+        else:
+            brackets = True
+        pieces.append([kind, token, start, end])
+    pieces.append(["", "", -2, -2])  # before the first (as [-1]) and after the last
+    _glued(pieces, signs)
+    _variables(pieces, letters, signs)
+    if brackets:
+        _brackets(pieces)
+    _operators(pieces, signs)
+    return [token for kind, token, _, _ in pieces if kind not in ("word", "dropped", "")]
+
+
+def _glued(pieces: list[list], signs: list[int]) -> None:
+    """Drop the signs that hang on a word: well-known, km/h."""
+    for i in signs:
+        word = pieces[i - 1]
+        if pieces[i][1] in "-/" and word[0] == "word" and word[3] == pieces[i][2] and len(word[1]) > 1:
+            pieces[i][0] = "dropped"
+
+
+def _variables(pieces: list[list], letters: list[int], signs: list[int]) -> None:
+    """Single letters beside a sign, glued to a number or a bracket (2x), or the argument of a name (f(x))."""
+    for i in letters:
+        piece, before, after = pieces[i], pieces[i - 1], pieces[i + 1]
+        if piece[1] in "xX" and before[0] == "number" and after[0] == "number":
+            piece[:2] = "sign", "*"
+            signs.append(i)
+            continue
+        factor = before[3] == piece[2] and before[0] in ("number", "close")
+        argument = before[0] == "open" and i > 1 and pieces[i - 2][3] == before[2]
+        if factor or argument or "sign" in (before[0], after[0]):
+            piece[0] = "variable"
+
+
+def _brackets(pieces: list[list]) -> None:
+    """Drop the brackets that hold words, hold nothing, or have no partner."""
+    opened: list[int] = []
+    clean: list[bool] = []
+    for i, piece in enumerate(pieces):
+        kind = piece[0]
+        if kind == "open":
+            opened.append(i)
+            clean.append(True)
+        elif kind == "close":
+            start = opened.pop() if opened else None
+            formula = bool(start is not None and clean.pop() and start < i - 1)
+            if not formula:
+                piece[0] = "dropped"
+                if start is not None:
+                    pieces[start][0] = "dropped"
+        elif kind == "word" and clean:
+            clean[-1] = False
+    for i in opened:
+        pieces[i][0] = "dropped"
+
+
+def _operators(pieces: list[list], signs: list[int]) -> None:
+    """Keep the signs that stand before an operand; "=" always, %, : and ! in their own places."""
+    for i in signs:
+        piece, before, after = pieces[i], pieces[i - 1], pieces[i + 1]
+        sign = piece[1]
+        if piece[0] != "sign" or sign in ("=", "!=", "<=", ">="):
+            continue
+        glued = before[3] == piece[2]
+        if sign == "==":
+            piece[1] = "="
+        elif sign == "**":
+            piece[1] = "^"
+        if sign == "%":
+            keep = before[0] == "number"
+        elif sign == ":":
+            keep = glued and before[0] == after[0] == "number" and piece[3] == after[2]
+        elif sign == "!":
+            keep = glued and before[0] in _ENDS and after[0] in ("sign", "close")
+        else:
+            keep = sign == "==" or after[0] in _STARTS or (after[0] == "sign" and after[1] in "+-")
+            keep = keep and (sign not in "<>" or before[0] in _ENDS)
+        if not keep:
+            piece[0] = "dropped"
+
+
+_PLAIN = frozenset(" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,+-/=()\n?;:")
+
+
+def _fraction(found: re.Match[str]) -> str:
+    top, bottom = found[1] or found[2] or "", found[3] or found[4] or ""
+    top, bottom = (x if re.fullmatch(r"\s*[\w.]+\s*", x) else f"({x})" for x in (top, bottom))
+    return f" {top}/{bottom} "
+
+
+def _number(token: str) -> str:
+    token = token.replace(",", "")
+    if "." in token:
+        token = token.rstrip("0").rstrip(".")
+    return token.lstrip("0") or "0" if "." not in token else token

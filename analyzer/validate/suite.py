@@ -1,0 +1,106 @@
+"""The list of gates, how many runs each takes, and running them on a few processes."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analyzer.errors import UsageError, nearest
+from analyzer.validate import (
+    change,
+    clusters,
+    exact,
+    miniature,
+    novelty,
+    oracles,
+    outcomes,
+    reaching,
+    strategies,
+    verdicts,
+)
+from analyzer.validate.checks import Gate
+
+
+class Task(NamedTuple):
+    """A gate function, the gates (V numbers) that it serves, and its runs in the fast and in the full suite."""
+
+    function: Callable[..., Gate]
+    serves: tuple[str, ...]
+    fast: int
+    full: int
+    options: dict[str, Any] = {}  # of the fast suite
+    full_options: dict[str, Any] = {}
+
+
+TASKS: dict[str, Task] = {
+    "miniature": Task(miniature.gate_miniature, ("V11",), 0, 20),
+    "strategy level": Task(strategies.gate_strategy, ("V8", "V10"), 0, 12),
+    "confusion": Task(verdicts.gate_confusion, ("V10",), 8, 40),
+    "half against half": Task(verdicts.gate_half_against_half, ("V8",), 6, 100),
+    "size": Task(change.gate_size, ("V1",), 80, 1000),
+    "intervals": Task(outcomes.gate_intervals, ("V9",), 100, 1000, {"sizes": (30, 100)}),
+    "clusters": Task(clusters.gate_clusters, ("V7",), 24, 400),
+    "unbalanced": Task(change.gate_unbalanced, ("V2",), 30, 600),
+    "reach": Task(reaching.gate_reach, ("V4",), 100, 1000, {"problems": 200, "traces": 16}),
+    "reweighting": Task(change.gate_reweighting, ("V3",), 30, 600),
+    "budget": Task(novelty.gate_budget, ("V6",), 24, 400),
+    "power": Task(change.gate_power, ("V1",), 4, 60),
+    "invariance": Task(verdicts.gate_invariance, ("V10",), 1, 8),
+    "conformal": Task(novelty.gate_conformal, ("V5",), 60, 600),
+    "solved sets": Task(outcomes.gate_solved_sets, ("V8",), 200, 4000),
+    "budget test": Task(outcomes.gate_budget_test, ("V7",), 200, 2000),
+    "closed forms": Task(exact.gate_closed_forms, ("V0",), 200, 2000),
+    "oracles": Task(oracles.gate_oracles, ("V12",), 20, 200),
+}
+NAMES = tuple(f"V{i}" for i in range(13))
+
+
+def chosen(gates: list[str] | None, *, fast: bool) -> dict[str, Task]:
+    """The tasks that serve the wanted gates; all that have runs by default. Raises UsageError for an unknown name."""
+    for name in gates or ():
+        if name not in NAMES:
+            raise UsageError(f"gate {name!r} is unknown{nearest(name, NAMES)}; allowed: {', '.join(NAMES)}")
+    return {
+        name: task
+        for name, task in TASKS.items()
+        if (not gates or set(task.serves) & set(gates)) and (task.fast if fast else task.full)
+    }
+
+
+def run_task(
+    name: str, seed: int, *, fast: bool, run: Path | None = None, folder: Path | None = None
+) -> tuple[str, Gate, float]:
+    """One task with a generator of its own, so that no gate's numbers depend on which others run: name, Gate, s."""
+    task = TASKS[name]
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    options = dict(task.options if fast else task.full_options)
+    if name == "miniature":
+        options |= {"run": run, "folder": folder}
+    since = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numpy in settings made to be extreme; a wrong number fails its band
+        gate = task.function(rng, task.fast if fast else task.full, **options)
+    return name, gate, time.perf_counter() - since
+
+
+def run_all(
+    names: list[str], seed: int, *, fast: bool, workers: int, run: Path | None = None, folder: Path | None = None
+) -> Iterator[tuple[str, Gate, float]]:
+    """The tasks in the given order (the longest first), as they end; workers = 1 stays in this process."""
+    more = {"fast": fast, "run": run, "folder": folder}
+    if workers == 1:
+        for name in names:
+            yield run_task(name, seed, **more)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(run_task, name, seed, **more) for name in names]
+        for job in as_completed(jobs):
+            yield job.result()
