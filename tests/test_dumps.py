@@ -434,3 +434,21 @@ def test_lm_eval_generations_read(shared):
         [str(shared / "dumps/lm-eval/samples_truthfulqa_gen_2025-05-31T14-30-51.983293.jsonl")]
     )
     assert len(traces) == 20 and traces[0].prompt and traces[0].group == "truthfulqa_gen" and traces[0].sampler is None
+
+
+@pytest.mark.parametrize("value, kind", [(None, "null"), (12, r"not text \(12\)")])
+def test_a_response_that_is_not_text_is_named_and_no_other_field_is_suggested(tmp_path, value, kind):
+    file = tmp_path / "d.jsonl"
+    file.write_text(json.dumps({"question": "what is it?", "response": value}) + "\n")
+    with pytest.raises(DumpError, match=rf"'response' is {kind} in every row looked at.*--map response=FIELD"):
+        dumps.read_dumps([str(file)])
+
+
+def test_a_single_row_of_messages_is_one_row(tmp_path):
+    file = tmp_path / "d.jsonl"
+    file.write_text(
+        json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}) + "\n"
+    )
+    with pytest.raises(DumpError) as error:
+        dumps.read_dumps([str(file)])
+    assert "of 2 rows" not in str(error.value)

@@ -138,6 +138,14 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
                 "one: "
                 f"--map response={found[0][1]}"
             )
+        held = {k for r in records if isinstance(r, dict) for k in r}
+        empty = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held), None)
+        if not found and empty is not None:
+            kind = "null" if values.get(empty) is None else f"not text ({show(values[empty])})"
+            raise DumpError(
+                f"{name}: {empty!r} is {kind} in every row looked at, and no other field looks like a sampled "
+                "response; where is the text? --map response=FIELD"
+            )
         if not found:
             raise DumpError(
                 f"{name}: no field looks like a sampled response ({_keys(values)}); name it: --map "

@@ -256,7 +256,8 @@ def _parse(out: Opened, text: str) -> None:
                 "one JSON document"
             )
         out.records = _lines(text)
-        if len(out.records) == 1 and isinstance(out.records[0][1], dict):
+        is_rows = out.name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson"))
+        if len(out.records) == 1 and isinstance(out.records[0][1], dict) and not is_rows:
             out.document = out.records[0][1]  # a nested document on one line, or a single row: the dialect decides
         return
     try:
