@@ -5,8 +5,10 @@ Everything is fitted without looking at a label, so that what is built on it can
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,16 +29,12 @@ DIRECT = 1500  # the largest smaller side of a matrix that is decomposed exactly
 def tfidf(texts: Sequence[str]) -> csr_matrix:
     """TF-IDF of 1-grams and 2-grams of words, numbers and signs: sparse float64 [N, V], rows of length 1.
 
-    Counts enter as 1 + ln(count), so that a loop does not drown the rest; a row is zero where the text has no token.
+    Counts enter as 1 + ln(count), so that a loop does not drown the rest; idf is ln((1 + N) / (1 + texts with it)) + 1.
+    A row is zero where the text has no token.
     """
-    from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(token_pattern=TOKENS, ngram_range=(1, 2), sublinear_tf=True)
-    try:
-        return vectorizer.fit_transform(texts)
-    except ValueError:  # scikit-learn's "empty vocabulary": no text has a token
-        return csr_matrix((len(texts), 1))
+    counts = _counted([t.lower() for t in texts], 2, pattern=TOKENS)
+    with_it_V = np.bincount(counts.indices, minlength=counts.shape[1])
+    return _weighted(counts, np.log((1 + counts.shape[0]) / (1 + with_it_V)) + 1)
 
 
 def pooled(tables: Tables, model: str, *, keys: Collection[str] | None = None) -> tuple[list[str], np.ndarray]:
@@ -117,36 +115,8 @@ def _tidy(scores: np.ndarray, variances: np.ndarray) -> np.ndarray:
 
 
 def skeleton_counts(skeletons: Sequence[str], *, longest: int = 3) -> csr_matrix:
-    """1-grams to 3-grams of skeleton tokens as 1 + ln(count): sparse float64 [N, V], rows of length 1 (0: no token).
-
-    Counted in NumPy, several times faster than scikit-learn's vectoriser on this many short tokens.
-    """
-    from scipy.sparse import csr_matrix
-    from sklearn.preprocessing import normalize
-
-    known: dict[str, int] = {}
-    tokens = [[known.setdefault(token, len(known)) for token in s.split()] for s in skeletons]
-    length = np.array([len(t) for t in tokens], dtype=np.int64)
-    row = np.repeat(np.arange(len(tokens)), length)
-    first = np.array([token for t in tokens for token in t], dtype=np.int64)
-    rows, columns, width, gram = [], [], 0, first
-    for n in range(1, longest + 1):
-        if n > 1:  # a gram of n - 1 tokens and the token after it, both in the same row
-            inside = row[: len(first) - n + 1] == row[n - 1 :]
-            gram = np.where(inside, gram[: len(inside)] * max(len(known), 1) + first[n - 1 :], -1)
-        at = np.flatnonzero(gram >= 0)
-        distinct, found = np.unique(gram[at], return_inverse=True)
-        rows.append(row[at])
-        columns.append(found + width)
-        width += len(distinct)
-        dense = np.full(len(gram), -1, dtype=np.int64)  # small numbers again, so that the next product fits
-        dense[at] = found
-        gram = dense
-    where = np.concatenate(rows), np.concatenate(columns)
-    counts = csr_matrix((np.ones(len(where[0])), where), shape=(len(tokens), max(width, 1)))
-    counts.sum_duplicates()
-    counts.data = 1 + np.log(counts.data)
-    return normalize(counts, copy=False) if len(tokens) else counts
+    """1-grams to 3-grams of skeleton tokens as 1 + ln(count): sparse float64 [N, V], rows of length 1 (0: no token)."""
+    return _weighted(_counted(skeletons, longest))
 
 
 def words(texts: Sequence[str], *, least: float = 0.0, at_most: int | None = None) -> csr_matrix:
@@ -154,14 +124,82 @@ def words(texts: Sequence[str], *, least: float = 0.0, at_most: int | None = Non
 
     Only words in at least the share `least` of the texts; at_most: of these the most frequent.
     """
-    return _counts(texts, token_pattern=r"[^\W\d_]{2,}", min_df=least, max_features=at_most)
+    return frequent(word_counts(texts), least=least, at_most=at_most)
 
 
-def _counts(texts: Sequence[str], **options: Any) -> csr_matrix:
+def word_counts(texts: Iterable[str]) -> csr_matrix:
+    """How often each text holds each word of two letters and more, for `frequent`: sparse float64 [N, V]."""
+    distinct, where_N = unique(texts)
+    return _counted([t.lower() for t in distinct], 1, pattern=r"[^\W\d_]{2,}")[where_N]
+
+
+def frequent(counts: csr_matrix, *, least: float = 0.0, at_most: int | None = None) -> csr_matrix:
+    """`words` from counts: those in at least the share `least` of the rows, and of these the most frequent."""
+    with_it_V = np.bincount(counts.indices, minlength=counts.shape[1])
+    chosen = np.flatnonzero(with_it_V >= max(least * counts.shape[0], 1))
+    if at_most is not None and len(chosen) > at_most:
+        total_V = np.bincount(counts.indices, weights=counts.data, minlength=counts.shape[1])
+        chosen = np.sort(chosen[np.argsort(-total_V[chosen], kind="stable")[:at_most]])
+    return _weighted(counts[:, chosen]) if len(chosen) else type(counts)((counts.shape[0], 1))
+
+
+def unique(texts: Iterable[str]) -> tuple[list[str], np.ndarray]:
+    """The distinct texts in the order in which they first occur, and the place of each text among them: int [N]."""
+    place: defaultdict[str, int] = defaultdict()
+    place.default_factory = place.__len__
+    where_N = np.fromiter(map(place.__getitem__, texts), dtype=np.int64)
+    return list(place), where_N
+
+
+def _counted(texts: Sequence[str], longest: int, *, pattern: str | None = None) -> csr_matrix:
+    """How often each text holds each 1-gram to `longest`-gram: float64 [N, V], V >= 1; shorter grams first.
+
+    pattern: of a token; no token holds a blank. None: a token is whatever stands between blanks. Texts repeat what
+    stands between blanks, so each such part is cut into tokens once, and the rest is arithmetic: ten times faster
+    than scikit-learn's vectoriser.
+    """
+    from pandas import factorize
     from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    try:
-        return TfidfVectorizer(sublinear_tf=True, use_idf=False, **options).fit_transform(texts)
-    except ValueError:  # scikit-learn's "empty vocabulary", or no word is frequent enough
-        return csr_matrix((len(texts), 1))
+    place: defaultdict[str, int] = defaultdict()
+    place.default_factory = place.__len__
+    parts_N = [np.fromiter(map(place.__getitem__, text.split()), dtype=np.int32) for text in texts]
+    cut = [[part] for part in place] if pattern is None else list(map(re.compile(pattern).findall, place))
+    names = list(place) if pattern is None else sorted({token for tokens in cut for token in tokens})
+    rank = {token: i for i, token in enumerate(names)}
+    part_T = np.concatenate([*parts_N, np.zeros(0, np.int32)])
+    row_T = np.repeat(np.arange(len(texts), dtype=np.int32), [len(parts) for parts in parts_N])
+    token_T, size_T = _expand([[rank[token] for token in tokens] for tokens in cut], part_T)
+    row_T = np.repeat(row_T, size_T)
+    rows, columns, width, gram_T = [row_T], [token_T], len(names), token_T
+    for n in range(2, longest + 1):  # a gram of n - 1 tokens and the token after it, both in the same row
+        at = np.flatnonzero(row_T[: max(len(row_T) - n + 1, 0)] == row_T[n - 1 :])
+        code, distinct = factorize(gram_T[at].astype(np.int64) * len(names) + token_T[at + n - 1], sort=True)
+        rows.append(row_T[at])
+        columns.append(code + width)
+        width += len(distinct)
+        gram_T = np.zeros(len(row_T), dtype=np.int32)  # small numbers again, so that the next product fits
+        gram_T[at] = code
+    where = np.concatenate(rows), np.concatenate(columns)
+    counts = csr_matrix((np.ones(len(where[0])), where), shape=(len(texts), max(width, 1)))
+    counts.sum_duplicates()
+    return counts
+
+
+def _expand(lists: list[list[int]], which_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The chosen lists end to end, int32, and the length of each."""
+    size = np.array([len(x) for x in lists], dtype=np.int64)
+    flat = np.array([x for one in lists for x in one], dtype=np.int32)
+    size_T = size[which_T]
+    start_T = (size.cumsum() - size)[which_T] - (size_T.cumsum() - size_T)
+    return flat[np.repeat(start_T, size_T) + np.arange(size_T.sum())], size_T
+
+
+def _weighted(counts: csr_matrix, idf_V: np.ndarray | None = None) -> csr_matrix:
+    """1 + ln(count), times idf, rows of length 1; changes `counts`."""
+    from sklearn.preprocessing import normalize
+
+    counts.data = 1 + np.log(counts.data)
+    if idf_V is not None:
+        counts.data *= idf_V[counts.indices]
+    return normalize(counts, copy=False) if counts.shape[0] else counts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from functools import lru_cache
 
 _SIGNS = str.maketrans(
     {"×": "*", "·": "*", "∙": "*", "⋅": "*", "÷": "/", "∕": "/", "⁄": "/", "−": "-", "–": "-", "—": " ", "…": " "}
@@ -33,6 +34,10 @@ _NOISE = re.compile(
     r"|(?m:^[ \t]*(?:\d{1,2}[.)]|\([a-z\d]\)|[-*+•#>]+)[ \t]+)"  # bullets, numbers of items, headings
     r"|(?i:\b(?:step|case|part|example|method|approach|attempt|option)\s+#?\d+\s*[:.)])"  # "Step 2:"
 )
+_NOISY = frozenset("<>\\'")  # with these three, what every match of _NOISE holds in ASCII
+_LINE_OR_ORDINAL = re.compile(r"[\n\d](?:(?<=\n)[ \t]*(?:[-*+#>(]|\d\d?[.)])|(?<=\d)(?:st|nd|rd|th))")
+_ITEMS = ("step", "case", "part", "example", "method", "approach", "attempt", "option")
+_MARK = re.compile(r"[*_][^\s*]")  # in every match of _EMPHASIS
 _EMPHASIS = re.compile(r"(?<![\w)\]*])(\*\*|__|\*)(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\1(?![\w(*])")
 _PIECE = re.compile(
     r"(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|\d+(?:\.\d+)?)|(?P<command>\\[A-Za-z]+)"
@@ -116,24 +121,70 @@ def _formula(text: str) -> list[str]:
     """Tokens of prose with formulas."""
     if not text.isascii() or not _PLAIN.issuperset(text):
         text = text.translate(_SIGNS)
-        text = _EMPHASIS.sub(r"\2", text)
+        if _MARK.search(text):
+            text = _EMPHASIS.sub(r"\2", text)
         if "frac" in text:
             for _ in range(8):  # the outermost first
                 text, found = _FRACTION.subn(_fraction, text)
                 if not found:
                     break
-    text = _NOISE.sub(" ", text)
-    pieces: list[list] = []  # kind, token, start, end
+    if _may_be_noisy(text):
+        text = _NOISE.sub(" ", text)
+    # no piece crosses a blank, and traces repeat their words: each is cut once
+    kind: list[str] = []
+    token: list[str] = []
+    glued: list[bool] = []  # to the piece before it
     signs, letters, brackets = [], [], False  # places of signs and of single letters
-    for piece in _PIECE.finditer(text):
-        kind, token = piece.lastgroup, piece[0]
+    for word in text.split():
+        kinds, tokens, joined, own_signs, own_letters, bracketed = _pieces(word)
+        if own_signs:
+            signs += [len(kind) + i for i in own_signs]
+        if own_letters:
+            letters += [len(kind) + i for i in own_letters]
+        brackets = brackets or bracketed
+        kind += kinds
+        token += tokens
+        glued += joined
+    kind.append("")  # after the last and, as [-1], before the first
+    token.append("")
+    glued.append(False)
+    _glued(kind, token, glued, signs)
+    _variables(kind, token, glued, letters, signs)
+    if brackets:
+        _brackets(kind)
+    _operators(kind, token, glued, signs)
+    return [t for k, t in zip(kind, token, strict=True) if k not in _SILENT]
+
+
+def _may_be_noisy(text: str) -> bool:
+    """False only where `_NOISE` finds nothing: on a short text the pattern costs as much as all the rest."""
+    if not text.isascii() or not _NOISY.isdisjoint(text) or _LINE_OR_ORDINAL.search(f"\n{text}"):
+        return True
+    lower = text.lower()
+    return any(word in lower for word in _ITEMS)
+
+
+_SILENT = frozenset(("word", "dropped", ""))
+_Pieces = tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...], tuple[int, ...], tuple[int, ...], bool]
+
+
+@lru_cache(maxsize=1 << 15)
+def _pieces(word: str) -> _Pieces:
+    """Kinds and tokens of what stands between two blanks, which of them are glued to the piece before them, the places
+    of signs and of single letters, and whether there are brackets."""
+    kinds: list[str] = []
+    tokens: list[str] = []
+    glued: list[bool] = []
+    signs, letters, brackets, last = [], [], False, -1
+    for piece in _PIECE.finditer(word):
+        kind, token = piece.lastgroup or "", piece[0]
         start, end = piece.span()
         if kind == "sign":
-            signs.append(len(pieces))
+            signs.append(len(kinds))
         elif kind == "word":
             if end - start == 1:
-                letters.append(len(pieces))
-            elif text[end : end + 1] == "(" and _FUNCTIONS.fullmatch(token.lower()):
+                letters.append(len(kinds))
+            elif word[end : end + 1] == "(" and _FUNCTIONS.fullmatch(token.lower()):
                 kind = "function"
         elif kind == "command":
             token = token[1:]
@@ -144,89 +195,83 @@ def _formula(text: str) -> list[str]:
                 token = _COMMANDS[token]
                 kind = "symbol" if token == "mod" else "sign"
             if kind == "sign":
-                signs.append(len(pieces))
+                signs.append(len(kinds))
         elif kind == "number":
             if not token.isdecimal() or token[0] == "0":
                 token = _number(token)
         else:
             brackets = True
-        pieces.append([kind, token, start, end])
-    pieces.append(["", "", -2, -2])  # before the first (as [-1]) and after the last
-    _glued(pieces, signs)
-    _variables(pieces, letters, signs)
-    if brackets:
-        _brackets(pieces)
-    _operators(pieces, signs)
-    return [token for kind, token, _, _ in pieces if kind not in ("word", "dropped", "")]
+        kinds.append(kind)
+        tokens.append(token)
+        glued.append(start == last)
+        last = end
+    return tuple(kinds), tuple(tokens), tuple(glued), tuple(signs), tuple(letters), brackets
 
 
-def _glued(pieces: list[list], signs: list[int]) -> None:
+def _glued(kind: list[str], token: list[str], glued: list[bool], signs: list[int]) -> None:
     """Drop the signs that hang on a word: well-known, km/h."""
     for i in signs:
-        word = pieces[i - 1]
-        if pieces[i][1] in "-/" and word[0] == "word" and word[3] == pieces[i][2] and len(word[1]) > 1:
-            pieces[i][0] = "dropped"
+        if glued[i] and token[i] in "-/" and kind[i - 1] == "word" and len(token[i - 1]) > 1:
+            kind[i] = "dropped"
 
 
-def _variables(pieces: list[list], letters: list[int], signs: list[int]) -> None:
+def _variables(kind: list[str], token: list[str], glued: list[bool], letters: list[int], signs: list[int]) -> None:
     """Single letters beside a sign, glued to a number or a bracket (2x), or the argument of a name (f(x))."""
     for i in letters:
-        piece, before, after = pieces[i], pieces[i - 1], pieces[i + 1]
-        if piece[1] in "xX" and before[0] == "number" and after[0] == "number":
-            piece[:2] = "sign", "*"
+        before, after = kind[i - 1], kind[i + 1]
+        if before == after == "number" and token[i] in "xX":
+            kind[i], token[i] = "sign", "*"
             signs.append(i)
             continue
-        factor = before[3] == piece[2] and before[0] in ("number", "close")
-        argument = before[0] == "open" and i > 1 and pieces[i - 2][3] == before[2]
-        if factor or argument or "sign" in (before[0], after[0]):
-            piece[0] = "variable"
+        factor = glued[i] and before in ("number", "close")
+        argument = before == "open" and glued[i - 1]
+        if factor or argument or before == "sign" or after == "sign":
+            kind[i] = "variable"
 
 
-def _brackets(pieces: list[list]) -> None:
+def _brackets(kind: list[str]) -> None:
     """Drop the brackets that hold words, hold nothing, or have no partner."""
     opened: list[int] = []
     clean: list[bool] = []
-    for i, piece in enumerate(pieces):
-        kind = piece[0]
-        if kind == "open":
+    for i, name in enumerate(kind):
+        if name == "open":
             opened.append(i)
             clean.append(True)
-        elif kind == "close":
+        elif name == "close":
             start = opened.pop() if opened else None
             formula = bool(start is not None and clean.pop() and start < i - 1)
             if not formula:
-                piece[0] = "dropped"
+                kind[i] = "dropped"
                 if start is not None:
-                    pieces[start][0] = "dropped"
-        elif kind == "word" and clean:
+                    kind[start] = "dropped"
+        elif name == "word" and clean:
             clean[-1] = False
     for i in opened:
-        pieces[i][0] = "dropped"
+        kind[i] = "dropped"
 
 
-def _operators(pieces: list[list], signs: list[int]) -> None:
+def _operators(kind: list[str], token: list[str], glued: list[bool], signs: list[int]) -> None:
     """Keep the signs that stand before an operand; "=" always, %, : and ! in their own places."""
     for i in signs:
-        piece, before, after = pieces[i], pieces[i - 1], pieces[i + 1]
-        sign = piece[1]
-        if piece[0] != "sign" or sign in ("=", "!=", "<=", ">="):
+        sign = token[i]
+        if kind[i] != "sign" or sign in ("=", "!=", "<=", ">="):
             continue
-        glued = before[3] == piece[2]
+        before, after = kind[i - 1], kind[i + 1]
         if sign == "==":
-            piece[1] = "="
+            token[i] = "="
         elif sign == "**":
-            piece[1] = "^"
+            token[i] = "^"
         if sign == "%":
-            keep = before[0] == "number"
+            keep = before == "number"
         elif sign == ":":
-            keep = glued and before[0] == after[0] == "number" and piece[3] == after[2]
+            keep = glued[i] and before == after == "number" and glued[i + 1]
         elif sign == "!":
-            keep = glued and before[0] in _ENDS and after[0] in ("sign", "close")
+            keep = glued[i] and before in _ENDS and after in ("sign", "close")
         else:
-            keep = sign == "==" or after[0] in _STARTS or (after[0] == "sign" and after[1] in "+-")
-            keep = keep and (sign not in "<>" or before[0] in _ENDS)
+            keep = sign == "==" or after in _STARTS or (after == "sign" and token[i + 1] in "+-")
+            keep = keep and (sign not in "<>" or before in _ENDS)
         if not keep:
-            piece[0] = "dropped"
+            kind[i] = "dropped"
 
 
 _PLAIN = frozenset(" abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,+-/=()\n?;:")

@@ -11,7 +11,7 @@ sum is a description and not a martingale: only the unmasked z and e have the nu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -208,6 +208,11 @@ def _of_sampler(columns: Mapping[str, np.ndarray], sampler: Sampler | None) -> d
         elif above_T is not None and not np.isnan(above_T).any():
             out["near_boundary"] = int(np.count_nonzero(np.abs(above_T - sampler.top_p) < BOUNDARY))
     return out
+
+
+def among(keys: pd.Series, wanted: Collection[str]) -> np.ndarray:
+    """Which keys are in the set `wanted`: bool [N]. `Series.isin` would read the whole set for every part of a run."""
+    return np.fromiter(map(wanted.__contains__, keys.to_numpy(dtype=object)), dtype=bool, count=len(keys))
 
 
 def last_steps(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """How long the permutation engine and the analyses take, and how that grows with the number of problems.
 
-    python benchmarks/bench_stats.py [--problems 500] [--traces 64] [--engine-only]
+    python benchmarks/bench_stats.py [--problems 500] [--traces 64] [--engine-only] [--exponent]
 
 The engine: energy distance, TRACES + TRACES traces a problem, 999 permutations. The analyses: a made-up run of three
-sources with texts, surprisals and hidden states, no model needed.
+sources with texts, surprisals and hidden states, no model needed. --exponent runs them on a quarter and on half of the
+problems as well: the slope of log seconds on log problems (1: linear; fixed costs make it smaller).
 """
 
 from __future__ import annotations
@@ -98,31 +99,47 @@ def made_up(problems: int, traces: int) -> Tables:
     )
 
 
+def analyses(problems: int, traces: int) -> dict[str, float]:
+    """Seconds of every analysis over so many problems."""
+    tables, out = made_up(problems, traces), {}
+    for name, analysis in ANALYSES.items():
+        start = time.perf_counter()
+        analysis.run(tables)
+        out[name] = time.perf_counter() - start
+    return out | {"all": sum(out.values())}
+
+
+def exponent(problems: list[int], seconds: list[float]) -> float:
+    """Slope of log seconds on log problems; NaN for a single size."""
+    return float(np.polyfit(np.log(problems), np.log(seconds), 1)[0]) if len(problems) > 1 else float("nan")
+
+
 def main() -> None:
     """Print the tables of times and whether the limits hold."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--problems", type=int, default=500)
     options.add_argument("--traces", type=int, default=64)
     options.add_argument("--engine-only", action="store_true")
+    options.add_argument("--exponent", action="store_true")
     given = options.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"permutation engine, {given.traces} + {given.traces} traces a problem, 999 permutations")
-    for problems in sorted({given.problems // 5, given.problems // 2, given.problems}):
-        seconds = engine(problems, given.traces)
-        print(f"  {problems:5d} problems  {seconds:6.2f} s  {1000 * seconds / max(problems, 1):6.2f} ms a problem")
-    print(f"  limit {LIMITS['engine']:.0f} s: {'held' if seconds < LIMITS['engine'] else 'EXCEEDED'}")
+    sizes = sorted({max(given.problems // 4, 1), max(given.problems // 2, 1), given.problems})
+    times = [engine(problems, given.traces) for problems in sizes]
+    for problems, seconds in zip(sizes, times, strict=True):
+        print(f"  {problems:5d} problems  {seconds:6.2f} s  {1000 * seconds / problems:6.2f} ms a problem")
+    held = "held" if times[-1] < LIMITS["engine"] else "EXCEEDED"
+    print(f"  limit {LIMITS['engine']:.0f} s: {held}; exponent {exponent(sizes, times):.2f}")
     if not given.engine_only:
-        tables = made_up(given.problems, given.traces)
-        print(f"analyses, {given.problems} problems, {given.traces} traces, 3 sources")
-        total = 0.0
-        for name, analysis in ANALYSES.items():
-            start = time.perf_counter()
-            analysis.run(tables)
-            seconds = time.perf_counter() - start
-            total += seconds
-            print(f"  {name:12s} {seconds:6.2f} s", flush=True)
-        print(f"  {'all':12s} {total:6.2f} s, limit {LIMITS['analyses']:.0f} s: ", end="")
-        print("held" if total < LIMITS["analyses"] else "EXCEEDED")
+        sizes = sizes if given.exponent else [given.problems]
+        print(f"analyses, {' / '.join(map(str, sizes))} problems, {given.traces} traces, 3 sources; seconds")
+        found = [analyses(problems, given.traces) for problems in sizes]
+        for name in found[0]:
+            times = [one[name] for one in found]
+            slope = f"  exponent {exponent(sizes, times):.2f}" if given.exponent else ""
+            print(f"  {name:12s}" + "".join(f"{seconds:8.2f}" for seconds in times) + slope)
+        total = found[-1]["all"]
+        print(f"  limit {LIMITS['analyses']:.0f} s: {'held' if total < LIMITS['analyses'] else 'EXCEEDED'}")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {memory:.2f} GB, limit {LIMITS['memory']:.0f} GB: {'held' if memory < 2 else 'EXCEEDED'}")
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import pdist
+from sklearn.feature_extraction.text import TfidfVectorizer
 
-from analyzer.features import components, pooled, shape, skeleton, skeleton_counts, tfidf, words
+from analyzer.features import TOKENS, components, pooled, shape, skeleton, skeleton_counts, tfidf, words
 from analyzer.records import Tables
 
 
@@ -172,3 +173,18 @@ def test_skeleton_counts_and_words():
     w = words(texts)
     assert w.shape == (3, 3) and (words(texts, least=0.5) != 0).sum() == 5 and words(texts, at_most=1).shape == (3, 1)
     assert words(["1 2", "3"]).nnz == 0 and skeleton_counts(["", ""]).shape == (2, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("aBc1.,+_ \n\u00e9\u0130", max_size=30), min_size=1, max_size=8))
+def test_counting_equals_scikit_learns_vectoriser(texts):
+    texts = [*texts, *texts[:2], "one word"]  # equal texts are counted once and weigh twice
+    pairs = {"ngram_range": (1, 2), "token_pattern": TOKENS}
+    single = {"use_idf": False, "token_pattern": r"[^\W\d_]{2,}", "min_df": 0.3, "max_features": 3}
+    for found, options in ((tfidf(texts), pairs), (words(texts, least=0.3, at_most=3), single)):
+        try:
+            wanted = TfidfVectorizer(sublinear_tf=True, **options).fit_transform(texts)
+        except ValueError:  # no word is frequent enough
+            assert found.nnz == 0
+            continue
+        assert found.shape == wanted.shape and np.allclose((found @ found.T).toarray(), (wanted @ wanted.T).toarray())

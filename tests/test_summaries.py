@@ -6,13 +6,14 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.errors import UsageError
 from analyzer.records import Sampler
-from analyzer.summaries import SUMMARY_COLUMNS, copied, summarise
+from analyzer.summaries import SUMMARY_COLUMNS, among, copied, summarise
 
 ROWS = np.array([[0.6, 0.3, 0.1], [0.1, 0.6, 0.3], [0.3, 0.1, 0.6]])  # each row the same numbers: V_t is constant
 
@@ -195,3 +196,9 @@ def test_order_of_the_prompt_ids_type_does_not_matter():
     a = summarise(chain_columns(tokens), prompt_ids=[0, 1], ngram=2)
     b = summarise(chain_columns(tokens), prompt_ids=np.array([0, 1], np.int64), ngram=2)
     assert {k: v for k, v in a.items() if v == v} == {k: v for k, v in b.items() if v == v} and a["n_copied"] == 8
+
+
+def test_among_is_membership():
+    keys = pd.Series(["a", "b", None, "b"])
+    assert among(keys, {"b", "c"}).tolist() == [False, True, False, True]
+    assert among(keys[:0], {"b"}).dtype == bool

@@ -192,6 +192,7 @@ def _occupancy(problems: list[Problem], reference: str) -> pd.DataFrame:
     for p in problems:
         count, labels = _counts(p)
         own = count[:, labels.index(reference)] if reference in labels else None
+        source, text = p.frame["source"].to_numpy(), p.frame["text"].to_numpy()
         for i, label in enumerate(labels):
             share = count[:, i] / count[:, i].sum()
             used = share[share > 0]
@@ -205,7 +206,7 @@ def _occupancy(problems: list[Problem], reference: str) -> pd.DataFrame:
                     "touched": len(used),
                     "effective": float(np.exp(-(used * np.log(used)).sum())),
                     "novel_mass": mass,
-                    "distinct_texts": int(p.frame.loc[p.frame["source"] == label, "response"].nunique()),
+                    "distinct_texts": len(set(text[source == label].tolist()) - {-1}),
                 }
             )
     return pd.DataFrame(rows)

@@ -24,7 +24,7 @@ STARTS = 3  # of KMeans
 class Problem(NamedTuple):
     """One problem's traces: the rows of `frame` (sorted by text) and the cluster of each, int [N] from 0."""
 
-    frame: pd.DataFrame
+    frame: pd.DataFrame  # key, source, problem, correct, response, text (a number for each text, -1: none)
     cluster: np.ndarray
     middle: np.ndarray  # row of the trace nearest to the centre, by cluster
 
@@ -39,6 +39,8 @@ def chosen(tables: Tables) -> tuple[pd.DataFrame, int]:
 def cluster_all(rows: pd.DataFrame, vectors: np.ndarray | None, seed: int) -> list[Problem]:
     """Every problem's traces in clusters, problems sorted; vectors [N, H] of the rows, or None: TF-IDF of the text."""
     groups = rows.groupby("problem", sort=True).indices
+    rows = rows.astype(dict.fromkeys(("key", "source", "problem", "response"), object))  # thousands of small frames
+    rows = rows[["key", "source", "problem", "correct", "response"]].assign(text=pd.factorize(rows["response"])[0])
     return [_cluster(rows.iloc[at], None if vectors is None else vectors[at], seed) for _, at in groups.items()]
 
 

@@ -21,7 +21,7 @@ from analyzer.errors import UsageError
 from analyzer.records import Estimate, Result, Tables
 from analyzer.stats import bootstrap, pooled
 from analyzer.stats.bootstrap import DRAWS, Interval
-from analyzer.summaries import last_steps
+from analyzer.summaries import among, last_steps
 
 QUESTION = "How surprising are the traces to the base model, compared with its own traces on the same problems?"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
@@ -48,6 +48,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     scores = last_steps(every)
     characters = tables.traces.set_index("key")["response"].str.len()
     base = scores[scores["model"] == tables.base].copy()
+    base["unit"] = pd.factorize(base["problem"], sort=True)[0]  # numbers sort a hundred times faster than names
     base["characters"] = base["key"].map(characters).astype(float)
     base = pd.concat(
         [
@@ -105,7 +106,7 @@ def _estimates(source: str, frame: pd.DataFrame, options: dict[str, int]) -> dic
     names = ("ppl.median", "nll_per_token", "share_below_reference_median", "excess_z.median")
     if frame.empty:
         return {f"{source}.{n}": Estimate(math.nan, note=MISSING) for n in names}
-    problem = frame["problem"].to_numpy()
+    problem = frame["unit"].to_numpy()
     total, tokens = -frame["logprob"].to_numpy(float), frame["n_tokens"].to_numpy(float)
     found = (
         pooled.median(frame["ppl"].to_numpy(float), problem, **options),
@@ -274,7 +275,7 @@ def _histogram(tables: Tables, base: pd.DataFrame, sources: list[str]) -> pd.Dat
 
 def _surprisals(tables: Tables, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     for part in tables.tokens(tables.base, ["logprob"]):
-        part = part[part["key"].isin(wanted)]
+        part = part[among(part["key"], wanted)]
         for source, arrays in part.groupby("source")["logprob"]:
             yield source, np.maximum(0.0, -np.concatenate(list(arrays)))
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from analyzer import features
 from analyzer.analyses import strategy_change, strategy_units
@@ -62,30 +63,26 @@ def run(
     Estimates: `<s>.strategy_mass` (share of the held-out traces in groups of the skeleton certified at the budget),
     `<s>.changed_p` and `<s>.reweight_p` (energy distance of skeletons; all traces, correct ones).
     """
-    traces = last_steps(tables.traces)
-    traces = traces[traces["response"].fillna("").str.strip() != ""]
-    traces = traces.sort_values(["problem", "source", "sample"], kind="stable", ignore_index=True)
-    forms = {text: features.skeleton(text) for text in traces["response"].unique()}
-    traces = traces.assign(skeleton=traces["response"].map(forms))
-    traces = traces.assign(shape=traces["skeleton"].map({s: features.shape(s) for s in set(forms.values())}))
+    traces = prepared(tables.traces)
     sources = [s for s in tables.sources if s != tables.reference]
     keys, vectors = features.pooled(tables, tables.base) if tables.base else ([], np.empty((0, 0), np.float16))
-    spaces = _spaces(traces, keys, vectors, tables.reference, at_most)
+    counts = features.word_counts(traces["response"])
+    spaces = _spaces(traces, counts, keys, vectors, at_most)
     budgets = sorted({*BUDGETS, budget})
     tested, groups, estimates = [], [], {}
     for source in sources:
         mass = None
-        for name, (rows, matrix) in spaces.items():
-            found = _reach(rows, matrix, name, source, tables.reference, budgets, seed, permutations)
-            tested += found["tests"]
-            groups += [g for g in found["groups"] if g["k"] == budget]
-            if name == SKELETON:
-                mass = _mass(found, source, budget, seed)
+        for rows, matrices in spaces:
+            for name, found in _reach(rows, matrices, source, tables.reference, budgets, seed, permutations).items():
+                tested += found["tests"]
+                groups += [g for g in found["groups"] if g["k"] == budget]
+                if name == SKELETON:
+                    mass = _mass(found, source, budget, seed)
         estimates[f"{source}.strategy_mass"] = mass or Estimate(
             math.nan, note=f"{source} and {tables.reference} have no problem in common with text on both sides"
         )
     change, c2st = strategy_change.tables(
-        tables, traces, keys, vectors, sources, at_most=at_most, permutations=permutations, seed=seed
+        tables, traces, counts, keys, vectors, sources, at_most=at_most, permutations=permutations, seed=seed
     )
     for source in sources:
         for key, condition in (("changed_p", "all"), ("reweight_p", "correct")):
@@ -110,126 +107,173 @@ def run(
     return Result("strategy", QUESTION, estimates, frames, tuple(_notes(tables, tested, change, spaces)), params, seed)
 
 
+def prepared(traces: pd.DataFrame) -> pd.DataFrame:
+    """The traces with a text, of each source's last step, by problem, with their skeleton and shape.
+
+    `unit` and `text` are the ranks of problem and response: numbers sort a hundred times faster than names.
+    """
+    traces = last_steps(traces)
+    traces = traces[traces["response"].fillna("").str.strip() != ""]
+    traces = traces.sort_values(["problem", "source", "sample"], kind="stable", ignore_index=True)
+    # thousands of small pieces follow, each of them slow to cut from Arrow
+    names = {name: traces[name].astype(object) for name in ("key", "source", "problem", "response")}
+    forms = {text: features.skeleton(text) for text in names["response"].unique()}
+    shapes = {form: features.shape(form) for form in set(forms.values())}
+    skeletons = names["response"].map(forms).astype(object)
+    return traces.assign(
+        **names,
+        skeleton=skeletons,
+        shape=skeletons.map(shapes).astype(object),
+        unit=pd.factorize(names["problem"], sort=True)[0],
+        text=pd.factorize(names["response"], sort=True)[0],
+    )
+
+
 def _spaces(
-    traces: pd.DataFrame, keys: list[str], vectors: np.ndarray, reference: str, at_most: int
-) -> dict[str, tuple[pd.DataFrame, Any]]:
-    """representation -> (its traces, features that can be compared across problems), rows in one order."""
+    traces: pd.DataFrame, counts: csr_matrix, keys: list[str], vectors: np.ndarray, at_most: int
+) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """Traces, and representation -> their features that can be compared across problems; rows in one order."""
     if traces.empty:
-        return {}
+        return []
     distinct, where = np.unique(traces["shape"].to_numpy(dtype=object), return_inverse=True)
-    out: dict[str, tuple[pd.DataFrame, Any]] = {
-        SKELETON: (traces, features.skeleton_counts(list(distinct))[where]),
-        TFIDF: (traces, strategy_units.words(traces["response"].tolist())),
-    }
-    at = {key: i for i, key in enumerate(keys)}
-    scored = traces[traces["key"].isin(at)]
-    scored = scored[scored.groupby(["source", "problem"]).cumcount() < at_most].reset_index(drop=True)
+    shapes = features.skeleton_counts(list(distinct))[where]
+    out: list[tuple[pd.DataFrame, dict[str, Any]]] = [
+        (traces, {SKELETON: shapes, TFIDF: strategy_units.frequent(counts)})
+    ]
+    place = {key: i for i, key in enumerate(keys)}
+    at_N = np.array([place.get(key, -1) for key in traces["key"]])
+    rank = traces[at_N >= 0].groupby(["source", "unit"]).cumcount().reindex(traces.index)
+    kept = (rank < at_most).to_numpy()
+    scored = traces[kept].reset_index(drop=True)
     if len(scored) > 1:
-        matrix = np.asarray(vectors)[[at[k] for k in scored["key"]]].astype(float)
+        matrix = np.asarray(vectors)[at_N[kept]].astype(float)
         # around the middle of the reference's and the sources' traces of a problem, or the kinds would be the problems
-        means = pd.DataFrame(matrix).groupby([scored["problem"], scored["source"]]).transform("mean")
-        middle = means.groupby(scored["problem"]).transform("mean").to_numpy()
-        out[HIDDEN] = (scored, features.components(matrix - middle, standardise=True))
+        means = pd.DataFrame(matrix).groupby([scored["unit"], scored["source"]]).transform("mean")
+        middle = means.groupby(scored["unit"]).transform("mean").to_numpy()
+        hidden = features.components(matrix - middle, standardise=True)
+        if len(scored) == len(traces):
+            out[0][1][HIDDEN] = hidden
+        else:
+            out.append((scored, {HIDDEN: hidden}))
     return out
+
+
+class Counts(NamedTuple):
+    """One half of the traces: the source's by group and problem [C, P] and all [P]; the same of the reference."""
+
+    b: np.ndarray
+    n_q: np.ndarray
+    a: np.ndarray
+    n_p: np.ndarray
 
 
 def _reach(
     rows: pd.DataFrame,
-    matrix: Any,
-    name: str,
+    matrices: dict[str, Any],
     source: str,
     reference: str,
     budgets: list[int],
     seed: int,
     permutations: int,
-) -> dict[str, Any]:
-    """Split cluster reach of one source in one representation: rows of `strategy_test` and of `groups`."""
-    both = set(rows.loc[rows["source"] == source, "problem"]) & set(rows.loc[rows["source"] == reference, "problem"])
-    here = np.flatnonzero((rows["source"].isin([source, reference]) & rows["problem"].isin(both)).to_numpy())
-    empty = {"tests": [], "groups": [], "member": None}
+) -> dict[str, dict[str, Any]]:
+    """Split cluster reach of one source, by representation: rows of `strategy_test` and of `groups`.
+
+    rows: as `prepared`; matrices: their features by representation. Nothing where no problem has both sides.
+    """
+    label, unit = rows["source"].to_numpy(dtype=object), rows["unit"].to_numpy()
+    held_by = [np.bincount(unit[label == s], minlength=unit.max() + 1) > 0 for s in (source, reference)]
+    here = np.flatnonzero(((label == source) | (label == reference)) & np.logical_and(*held_by)[unit])
     if len(here) == 0:
-        return empty
-    pair, own = rows.iloc[here], matrix[here]
-    held = cluster_reach.held_out((pair["source"] + "\0" + pair["problem"]).to_numpy(), seed=seed)
-    by_text = np.argsort((pair["response"]).to_numpy(dtype=object), kind="stable")  # no name decides what is fitted on
-    units = strategy_units.clustered(own[by_text], ~held[by_text], seed=seed)
-    member = np.empty_like(units.member)
-    member[by_text] = units.member
-    units = Units(units.names, member)
-    if name == SKELETON:
-        used = strategy_units.symbols(pair["shape"].tolist(), ~held)
-        units = Units([*used.names, *units.names], np.concatenate([used.member, units.member], axis=1))
-    if not units.names or held.all():
-        return empty
-    problem = np.unique(pair["problem"].to_numpy(), return_inverse=True)[1]
-    from_source = (pair["source"] == source).to_numpy()
-    names, member = units
-    first, second = (_count(member, problem, from_source, half) for half in (~held, held))
+        return {}
+    problem = np.unique(unit[here], return_inverse=True)[1]
+    from_source = label[here] == source
+    held = cluster_reach.held_out(2 * problem + from_source, seed=seed)
+    text = rows["text"].to_numpy()[here]
+    if held.all() or not (held & from_source).any() or not (held & ~from_source).any():
+        return {}
+    by_text = np.argsort(text, kind="stable")  # no name decides what is fitted on
+    units, counts = {}, {}
+    for name, matrix in matrices.items():
+        sorted_units = strategy_units.clustered(matrix[here[by_text]], ~held[by_text], seed=seed)
+        names, member = sorted_units.names, np.empty_like(sorted_units.member)
+        member[by_text] = sorted_units.member
+        if name == SKELETON:
+            used = strategy_units.symbols(rows["shape"].to_numpy(dtype=object)[here], ~held)
+            names, member = [*used.names, *names], np.concatenate([used.member, member], axis=1)
+        if names:
+            units[name] = Units(names, member)
+            counts[name] = [_count(member, problem, from_source, half) for half in (~held, held)]
+    kept = {(name, k): _promising(first, k) for name, (first, _) in counts.items() for k in budgets}
+    changed = {}
+    if 1 in budgets and units:  # all representations with the same permutations
+        chosen = {name: units[name].member[:, kept[name, 1]] for name in units}
+        blocks = _blocks(np.concatenate(list(chosen.values()), axis=1), problem, from_source, held, text, rows, here)
+        family = np.repeat(np.arange(len(chosen)), [x.shape[1] for x in chosen.values()])
+        p = permutation.max_t(blocks, permutations=permutations, seed=seed, family_C=family)
+        changed = {name: p[family == i] for i, name in enumerate(chosen)}
+    out = {}
+    for name, (names, member) in units.items():
+        held_source = np.flatnonzero(held & from_source)
+        found = {"tests": [], "groups": [], "names": names}
+        found |= {"member": member[held_source], "problem": problem[held_source]}
+        for k in budgets:
+            second, at = counts[name][1], kept[name, k]
+            raw, adjusted = np.ones(len(names)), np.full(len(names), np.nan)
+            if len(at):
+                raw[at] = cluster_reach.p_values(second.b[at], second.n_q, second.a[at], second.n_p, k)
+                adjusted[at] = changed[name] if k == 1 else at_budget.holm(raw[at])
+            groups, test = _rows(names, second, k, at, raw, adjusted)
+            exemplar = held_source[member[held_source, names.index(test["best_cluster"])]][:1]
+            test["exemplar"] = "".join(
+                " ".join(str(rows["response"].iloc[here[i]]).split())[:EXCERPT] for i in exemplar
+            )
+            head = {"source": source, "representation": name, "k": k}
+            found["groups"] += [head | row for row in groups]
+            found["tests"].append(head | test)
+        out[name] = found
+    return out
+
+
+def _rows(
+    names: list[str], second: Counts, k: int, kept: np.ndarray, raw: np.ndarray, adjusted: np.ndarray
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of `groups`, and the row of `strategy_test`: the best group."""
     b, n_q, a, n_p = (x.sum(-1) for x in second)
-    if not (n_q and n_p):
-        return empty
-    texts = pair["response"].to_numpy(dtype=object)
-    tests, groups = [], []
-    for k in budgets:
-        kept = _promising(first, k)
-        raw, adjusted = np.ones(len(names)), np.full(len(names), np.nan)
-        if len(kept):
-            raw[kept] = cluster_reach.p_values(second[0][kept], second[1], second[2][kept], second[3], k)
-            adjusted[kept] = at_budget.holm(raw[kept])
-            if k == 1:
-                blocks = _blocks(member[:, kept], problem, from_source, held, texts)
-                adjusted[kept] = permutation.max_t(blocks, permutations=permutations, seed=seed)
-        for c, unit in enumerate(names):
-            line = {"source": source, "representation": name, "k": k, "group": unit, "p": adjusted[c]}
-            shares = {"share_source": b[c] / n_q, "share_reference": a[c] / n_p, "n_source": n_q, "n_reference": n_p}
-            groups.append(line | shares | {"certified": bool(adjusted[c] <= ALPHA)})
-        order = np.lexsort((k * a / n_p - b / n_q, raw, np.nan_to_num(adjusted, nan=2.0)))
-        best = int(order[0])
-        members = np.flatnonzero(held & from_source & member[:, best])
-        tests.append(
-            {
-                "source": source,
-                "representation": name,
-                "k": k,
-                "units": len(kept),
-                "found": len(names),
-                "best_cluster": names[best],
-                "share_source": b[best] / n_q,
-                "share_reference": a[best] / n_p,
-                "n_source": int(n_q),
-                "n_reference": int(n_p),
-                "p": float(np.nan_to_num(adjusted[best], nan=1.0)),
-                "certified": bool(adjusted[best] <= ALPHA),
-                "exemplar": " ".join(str(texts[members[0]]).split())[:EXCERPT] if len(members) else "",
-                "factor": cluster_reach.factor(int(b[best]), int(n_q), int(a[best]), int(n_p), k, units=len(kept))
-                if best in kept
-                else math.nan,
-            }
-        )
-    held_source = held & from_source
-    return {
-        "tests": tests,
-        "groups": groups,
-        "names": names,
-        "member": member[held_source],
-        "problem": pair["problem"].to_numpy()[held_source],
+    groups = []
+    for c, unit in enumerate(names):
+        shares = {"share_source": b[c] / n_q, "share_reference": a[c] / n_p, "n_source": n_q, "n_reference": n_p}
+        groups.append({"group": unit, "p": adjusted[c], **shares, "certified": bool(adjusted[c] <= ALPHA)})
+    best = int(np.lexsort((k * a / n_p - b / n_q, raw, np.nan_to_num(adjusted, nan=2.0)))[0])
+    factor = math.nan
+    if best in kept:
+        factor = cluster_reach.factor(int(b[best]), int(n_q), int(a[best]), int(n_p), k, units=len(kept))
+    test = {
+        "units": len(kept),
+        "found": len(names),
+        "best_cluster": names[best],
+        "share_source": b[best] / n_q,
+        "share_reference": a[best] / n_p,
+        "n_source": int(n_q),
+        "n_reference": int(n_p),
+        "p": float(np.nan_to_num(adjusted[best], nan=1.0)),
+        "certified": bool(adjusted[best] <= ALPHA),
+        "exemplar": "",
+        "factor": factor,
     }
+    return groups, test
 
 
-def _count(
-    member: np.ndarray, problem: np.ndarray, from_source: np.ndarray, half: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Traces of the source by group and problem [C, P], all of its traces [P], and the same of the reference."""
+def _count(member: np.ndarray, problem: np.ndarray, from_source: np.ndarray, half: np.ndarray) -> Counts:
     out: list[np.ndarray] = []
     for arm in (half & from_source, half & ~from_source):
-        size = np.bincount(problem[arm], minlength=problem.max() + 1)
-        count = np.zeros((len(size), member.shape[1]))
-        np.add.at(count, problem[arm], member[arm])
-        out += [count.T, size]
-    return tuple(out)
+        at = np.flatnonzero(arm)
+        shape = (problem.max() + 1, len(at))
+        by_problem = csr_matrix((np.ones(len(at)), (problem[at], np.arange(len(at)))), shape=shape)
+        out += [(by_problem @ member[at].astype(float)).T, np.bincount(problem[at], minlength=shape[0])]
+    return Counts(*out)
 
 
-def _promising(first: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], k: int) -> np.ndarray:
+def _promising(first: Counts, k: int) -> np.ndarray:
     """Groups beyond k times the reference on the first half, the KEPT with the smallest p there: int [<= KEPT].
 
     Looking at labels there costs nothing, as the other half is what is tested; few groups cost little of alpha.
@@ -241,19 +285,24 @@ def _promising(first: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], k: 
 
 
 def _blocks(
-    member: np.ndarray, problem: np.ndarray, from_source: np.ndarray, held: np.ndarray, texts: np.ndarray
+    member: np.ndarray,
+    problem: np.ndarray,
+    from_source: np.ndarray,
+    held: np.ndarray,
+    text: np.ndarray,
+    rows: pd.DataFrame,
+    here: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """The held-out traces of every problem in the order of their texts."""
-    by_text = np.argsort(texts, kind="stable")
-    for p in range(problem.max() + 1):
-        at = by_text[(problem == p)[by_text] & held[by_text]]
-        yield from_source[at], member[at], permutation.mark(texts[at])
+    response = rows["response"].to_numpy(dtype=object)[here]
+    order = np.lexsort((text, problem))
+    order = order[held[order]]
+    for at in np.split(order, np.flatnonzero(np.diff(problem[order])) + 1):
+        yield from_source[at], member[at], permutation.mark(response[at])
 
 
-def _mass(found: dict[str, Any], source: str, budget: int, seed: int) -> Estimate | None:
+def _mass(found: dict[str, Any], source: str, budget: int, seed: int) -> Estimate:
     """Share of the held-out traces of the source in groups certified at the budget, interval by problem."""
-    if found["member"] is None:
-        return None
     certified = {g["group"] for g in found["groups"] if g["k"] == budget and g["certified"]}
     inside = found["member"][:, [name in certified for name in found["names"]]].any(axis=1)
     if not certified:
@@ -277,9 +326,7 @@ def _change_estimate(change: list[dict[str, Any]], source: str, condition: str, 
     return Estimate(math.nan, note=why)
 
 
-def _notes(
-    tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, Any]], spaces: dict[str, Any]
-) -> list[str]:
+def _notes(tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, Any]], spaces: list[Any]) -> list[str]:
     if not tested:
         return [f"No source shares a problem with {tables.reference} where both have text: nothing to test."]
     notes = [
@@ -296,6 +343,6 @@ def _notes(
                 f"Correct traces of {row['source']}: {row['problems']} problems enter, {row['dropped']} are dropped "
                 "for want of two correct traces on each side."
             )
-    if HIDDEN not in spaces:
+    if not any(HIDDEN in matrices for _, matrices in spaces):
         notes.append("No hidden states of a base model: the third representation is missing.")
     return notes

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from analyzer import features
 from analyzer.analyses.grouping import number_of_clusters
@@ -27,6 +28,7 @@ STRENGTH = 1.0  # of the ridge, in units of a column's variance over the traces 
 def tables(
     tables: Tables,
     traces: pd.DataFrame,
+    counts: csr_matrix,
     keys: list[str],
     vectors: np.ndarray,
     sources: list[str],
@@ -35,45 +37,56 @@ def tables(
     permutations: int,
     seed: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of `change` and of `c2st`; traces sorted by problem, with columns skeleton and shape."""
-    rank = traces.groupby(["source", "problem"]).cumcount()
+    """Rows of `change` and of `c2st`; traces as `strategy.prepared`, counts: of their words."""
+    rank = traces.groupby(["source", "unit"]).cumcount().to_numpy()
     # by text: the order in which ties and permutations see the traces has nothing to do with who wrote them
-    chosen = traces[rank < at_most].sort_values(["problem", "response"], kind="stable", ignore_index=True)
+    order = np.lexsort((traces["text"], traces["unit"]))
+    order = order[rank[order] < at_most]
+    chosen = traces.iloc[order].reset_index(drop=True)
     if chosen.empty:
         return [], []
     surprisal = tables.scores[tables.scores["model"] == tables.base].set_index("key")["nll_mean"].astype(float)
     chosen = chosen.assign(surprisal=chosen["key"].map(surprisal))
     state = {key: i for i, key in enumerate(keys)}
+    state_N = np.array([state.get(key, -1) for key in chosen["key"]])
     skeletons, texts = (_matrix(chosen[c], make) for c, make in (("skeleton", features.skeleton_counts), _TFIDF))
+    columns = {name: chosen[name].to_numpy(dtype=object) for name in ("source", "response")}
+    columns["correct"] = chosen["correct"].astype("boolean").fillna(False).to_numpy(dtype=bool)
+    columns["surprisal"] = chosen["surprisal"].to_numpy(dtype=float)
+    unit = chosen["unit"].to_numpy()
     sums: dict[tuple[str, str], dict[str, Any]] = {}
-    for _, at in chosen.groupby("problem", sort=True).indices.items():
-        rows = chosen.iloc[at]
-        spaces = {"skeleton": _of_sparse(skeletons[at]), "tfidf": _of_sparse(texts[at])}
-        known = np.array([k in state for k in rows["key"]])
+    for at in np.split(np.arange(len(unit)), np.flatnonzero(np.diff(unit)) + 1):
+        spaces = {"skeleton": _distances(*skeletons, at), "tfidf": _distances(*texts, at)}
+        known = state_N[at] >= 0
         if known.sum() > 1:
-            found = features.components(vectors[[state[k] for k in rows["key"][known]]], standardise=True)
-            spaces["hidden"] = np.full((len(rows), len(rows)), np.nan)
+            found = features.components(vectors[state_N[at][known]], standardise=True)
+            spaces["hidden"] = np.full((len(at), len(at)), np.nan)
             spaces["hidden"][np.ix_(known, known)] = kernels.distances(found @ found.T)
+        rows = {name: column[at] for name, column in columns.items()}
         _add(sums, rows, spaces, sources, tables.reference, permutations, seed)
     change = [row for source in sources for row in _rows(sums, source)]
-    return change, [_classifier(chosen, source, tables.reference, seed) for source in sources]
+    return change, [_classifier(chosen, counts[order], source, tables.reference, seed) for source in sources]
 
 
 _TFIDF = ("response", features.tfidf)
 
 
-def _matrix(column: pd.Series, make: Any) -> Any:
+def _matrix(column: pd.Series, make: Any) -> tuple[csr_matrix, np.ndarray]:
+    """Features of the distinct values, and which of them each row has: sparse [U, V], int [N]."""
     distinct, where = np.unique(column.to_numpy(dtype=object), return_inverse=True)
-    return make(list(distinct))[where]
+    return make(list(distinct)), where
 
 
-def _of_sparse(rows: Any) -> np.ndarray:
-    return kernels.distances((rows @ rows.T).toarray())
+def _distances(matrix: csr_matrix, where_N: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Distances between the rows `at`, computed once for equal ones."""
+    distinct, place = np.unique(where_N[at], return_inverse=True)
+    rows = matrix[distinct]
+    return kernels.distances((rows @ rows.T).toarray())[np.ix_(place, place)]
 
 
 def _add(
     sums: dict[tuple[str, str], dict[str, Any]],
-    rows: pd.DataFrame,
+    rows: dict[str, np.ndarray],
     spaces: dict[str, np.ndarray],
     sources: list[str],
     reference: str,
@@ -81,8 +94,7 @@ def _add(
     seed: int,
 ) -> None:
     """Add one problem to every comparison: permuted statistics and what the effect sizes need."""
-    label, right = rows["source"].to_numpy(), rows["correct"].astype("boolean").fillna(False).to_numpy(dtype=bool)
-    text, surprisal = rows["response"].to_numpy(dtype=object), rows["surprisal"].to_numpy(dtype=float)
+    label, right, text, surprisal = (rows[name] for name in ("source", "correct", "response", "surprisal"))
     known = {name: np.isfinite(np.diag(distance)) for name, distance in spaces.items()} | {
         "likelihood": np.isfinite(surprisal)
     }
@@ -90,10 +102,10 @@ def _add(
     cluster = {}
     for name, distance in spaces.items():
         at = np.flatnonzero(known[name])
-        cluster[name] = np.zeros(len(rows), int)
+        cluster[name] = np.zeros(len(label), int)
         cluster[name][at] = kernels.clusters(distance[np.ix_(at, at)], number_of_clusters(len(at)))
     for source in sources:
-        for condition, allowed in (("all", np.ones(len(rows), bool)), ("correct", right)):
+        for condition, allowed in (("all", np.ones(len(label), bool)), ("correct", right)):
             total = sums.setdefault((source, condition), {"seen": 0})
             pair = np.isin(label, (source, reference)) & allowed
             total["seen"] += bool((label == source).any() and (label == reference).any())
@@ -161,45 +173,59 @@ def _rows(sums: dict[tuple[str, str], dict[str, Any]], source: str) -> list[dict
     return out
 
 
-def _classifier(chosen: pd.DataFrame, source: str, reference: str, seed: int) -> dict[str, Any]:
+def _classifier(chosen: pd.DataFrame, counts: csr_matrix, source: str, reference: str, seed: int) -> dict[str, Any]:
     """AUC of a ridge classifier on words and shapes of held-out problems, labels permuted within problems for p.
 
     Features are taken relative to the mean of their problem; folds are made of whole problems; AUC is the mean over
     problems of the AUC within the problem: 1/2 is none, 1 is told apart always.
     """
-    from sklearn.linear_model import Ridge
     from sklearn.model_selection import GroupKFold
 
-    own = chosen["source"].isin([source, reference])
-    counts = chosen[own].groupby(["problem", "source"]).size().unstack(fill_value=0)
-    both = counts.index[(counts >= LEAST).all(axis=1)] if counts.shape[1] == 2 else []
-    pair = chosen[own & chosen["problem"].isin(both)]
-    if len(both) < 2:
+    unit, is_source = chosen["unit"].to_numpy(), (chosen["source"] == source).to_numpy()
+    arms = is_source, (chosen["source"] == reference).to_numpy()
+    both = np.logical_and(*(np.bincount(unit[arm], minlength=unit.max() + 1) >= LEAST for arm in arms))
+    pair = np.flatnonzero(np.logical_or(*arms) & both[unit])
+    if both.sum() < 2:
         return {"source": source, "auc": math.nan, "p": math.nan, "n": len(pair), "note": "needs two common problems"}
-    wide = [features.words(pair["response"].tolist(), least=0.01, at_most=100).toarray()]
-    wide.append(_matrix(pair["shape"], features.skeleton_counts).toarray())
-    x = np.concatenate([w[:, np.argsort(-w.var(0), kind="stable")[:100]] for w in wide], axis=1)
-    problem = np.unique(pair["problem"].to_numpy(), return_inverse=True)[1]
+    shapes, where = _matrix(chosen["shape"].iloc[pair], features.skeleton_counts)
+    found = features.frequent(counts[pair], least=0.01, at_most=100)
+    x = np.concatenate([_varied(found, np.arange(len(pair))), _varied(shapes, where)], axis=1)
+    problem = np.unique(unit[pair], return_inverse=True)[1]
     x = x - pd.DataFrame(x).groupby(problem).transform("mean").to_numpy()
     y = np.empty((REFITS + 1, len(pair)))
-    groups = [np.flatnonzero(problem == p) for p in range(problem.max() + 1)]
-    is_source = (pair["source"] == source).to_numpy()
+    groups = np.split(np.arange(len(pair)), np.flatnonzero(np.diff(problem)) + 1)
+    text, own = chosen["response"].to_numpy(dtype=object)[pair], is_source[pair]
     for at in groups:
-        text = pair["response"].to_numpy(dtype=object)[at]
-        y[:, at] = permutation.signs(is_source[at], REFITS, seed, permutation.mark(text))
+        y[:, at] = permutation.signs(own[at], REFITS, seed, permutation.mark(text[at]))
     scores = np.empty_like(y)
-    for train, test in GroupKFold(min(FOLDS, len(both))).split(x, groups=problem):
-        model = Ridge(alpha=STRENGTH, fit_intercept=False).fit(x[train], y[:, train].T)
-        scores[:, test] = model.predict(x[test]).reshape(len(test), -1).T
+    # the normal equations of all problems less those of a fold: every product is made once
+    folds = [test for _, test in GroupKFold(min(FOLDS, len(groups))).split(x, groups=problem)]
+    parts = [(x[test].T @ x[test], x[test].T @ y[:, test].T) for test in folds]
+    square, cross = (sum(part) for part in zip(*parts, strict=True))
+    for test, (own_square, own_cross) in zip(folds, parts, strict=True):
+        ridge = square - own_square + STRENGTH * np.eye(len(square))
+        scores[:, test] = (x[test] @ np.linalg.solve(ridge, cross - own_cross)).T
     auc = np.mean([_auc(scores[:, at], y[:, at] > 0) for at in groups], axis=0)
     return {
         "source": source,
         "auc": float(auc[0]),
         "p": permutation.p_value(auc),
         "n": len(pair),
-        "note": f"ridge on words and shapes, {len(both)} problems in {min(FOLDS, len(both))} folds, "
+        "note": f"ridge on words and shapes, {len(groups)} problems in {len(folds)} folds, "
         f"{REFITS} permutations within problems",
     }
+
+
+def _varied(matrix: csr_matrix, where_N: np.ndarray) -> np.ndarray:
+    """The 100 columns of largest variance over the rows `where_N` of the matrix, dense [N, <= 100]."""
+    times_U = np.bincount(where_N, minlength=matrix.shape[0]) / len(where_N)
+    times_M = np.repeat(times_U, np.diff(matrix.indptr))
+    mean_V, square_V = (
+        np.bincount(matrix.indices, weights=times_M * x, minlength=matrix.shape[1])
+        for x in (matrix.data, matrix.data**2)
+    )
+    widest = np.argsort(np.round(mean_V**2 - square_V, 12), kind="stable")[:100]
+    return matrix[:, widest].toarray()[where_N]
 
 
 def _auc(scores_BN: np.ndarray, positive_BN: np.ndarray) -> np.ndarray:

@@ -39,7 +39,12 @@ def formats(texts: Sequence[str], *, seed: int = 0) -> np.ndarray:
 
 def words(texts: Sequence[str]) -> csr_matrix:
     """Words found in at least 1 % of the texts, at most 300: sparse [N, V]; a word of one problem alone drops out."""
-    return features.words(texts, least=LEAST, at_most=WORDS)
+    return frequent(features.word_counts(texts))
+
+
+def frequent(counts: csr_matrix) -> csr_matrix:
+    """`words` from the counts of words of all texts."""
+    return features.frequent(counts, least=LEAST, at_most=WORDS)
 
 
 def kinds(matrix: csr_matrix | np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -47,25 +52,28 @@ def kinds(matrix: csr_matrix | np.ndarray, *, seed: int = 0) -> np.ndarray:
 
     The slack keeps a format with two wordings from being cut in two. Fewer than three different rows: one kind.
     """
-    from sklearn.metrics import silhouette_score
+    return _kinds(_sample(matrix, seed), seed)
 
-    dense = _sample(matrix, seed)
-    distinct = len(np.unique(np.round(dense, 9), axis=0))
+
+def _kinds(dense: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.metrics import pairwise_distances, silhouette_score
+
+    distinct = _distinct(dense)
     if distinct < 3:
         return dense.mean(0, keepdims=True)
+    judged = np.random.RandomState(seed).permutation(len(dense))[:JUDGED]
+    distance = pairwise_distances(dense[judged])  # once for every number of kinds
     scores, centres = [], []
     for k in range(2, min(MOST_KINDS, distinct - 1) + 1):
         fitted = _kmeans(dense, k, seed)
-        scores.append(silhouette_score(dense, fitted.labels_, sample_size=min(JUDGED, len(dense)), random_state=seed))
+        scores.append(silhouette_score(distance, fitted.labels_[judged], metric="precomputed"))
         centres.append(fitted.cluster_centers_)
     return centres[int(np.flatnonzero(np.array(scores) >= max(scores) - SLACK)[0])]
 
 
-def fine(matrix: csr_matrix | np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Centres [K, V] of KMeans with K = 16 (fewer where there are not so many different rows)."""
-    dense = _sample(matrix, seed)
-    distinct = len(np.unique(np.round(dense, 9), axis=0))
-    return _kmeans(dense, min(FINE, distinct), seed).cluster_centers_
+def _distinct(dense: np.ndarray) -> int:
+    """How many rows differ by more than rounding."""
+    return len({row.tobytes() for row in np.round(dense, 9) + 0.0})  # + 0: -0 and 0 are one number
 
 
 def nearest(matrix: csr_matrix | np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -74,10 +82,11 @@ def nearest(matrix: csr_matrix | np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def clustered(matrix: csr_matrix | np.ndarray, fit_N: np.ndarray, *, seed: int = 0) -> Units:
-    """Kinds and finer clusters of all rows, fitted on the rows of fit_N (bool [N])."""
-    own = matrix[np.flatnonzero(fit_N)]
+    """Kinds and at most 16 finer clusters of all rows, fitted on the rows of fit_N (bool [N])."""
+    own = _sample(matrix[np.flatnonzero(fit_N)], seed)
     names, columns = [], []
-    for word, centres in (("kind", kinds(own, seed=seed)), ("cluster", fine(own, seed=seed))):
+    fine = _kmeans(own, min(FINE, _distinct(own)), seed).cluster_centers_
+    for word, centres in (("kind", _kinds(own, seed)), ("cluster", fine)):
         if len(centres) < 2:
             continue
         label = nearest(matrix, centres)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.records import Tables
-from analyzer.summaries import WINDOW
+from analyzer.summaries import WINDOW, among
 
 GRID = np.concatenate([[0.0], 10 ** np.linspace(-9, 3, 24_001), [np.inf]])  # nats; bins of 0.12 %
 STARTS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -72,10 +72,10 @@ def stream(
     wanted = set(base["key"])
     response = tables.traces.set_index("key")["response"]
     for part in tables.tokens(tables.base, ["token", "logprob", "rank", "entropy", "offset"]):
-        part = part[part["key"].isin(wanted)]
+        part = part[among(part["key"], wanted)]
         for source, frame in part.groupby("source", sort=False):
             _add(sums[source], frame, threshold, response)
-            for row in frame[frame["key"].isin(worst)].itertuples():
+            for row in frame[among(frame["key"], worst)].itertuples():
                 _place(worst[row.key], -np.asarray(row.logprob, float), row.offset, response.get(row.key))
             if source in deltas:
                 _add_deltas(sums[source], frame, deltas[source].logprobs, response)
@@ -148,25 +148,21 @@ def _place(row: dict[str, Any], s_T: np.ndarray, offset_T: Any, response: str | 
 
 
 def _add_deltas(sums: Sums, frame: pd.DataFrame, policy: dict[str, np.ndarray], response: pd.Series) -> None:
-    for row in frame.itertuples():
-        own = policy.get(row.key)
-        if own is None or len(own) != len(row.logprob):
+    found = []
+    columns = (frame[name] for name in ("key", "problem", "logprob", "token", "rank", "offset"))
+    for key, problem, logprob, token, rank, offset in zip(*columns, strict=True):
+        own = policy.get(key)
+        if own is None or len(own) != len(logprob):
             continue
-        delta_T = own - np.asarray(row.logprob, np.float32)
-        sums.deltas.append((sums.problems[row.problem], delta_T))
-        at = int(np.argmax(delta_T))
+        delta_T = own - np.asarray(logprob, np.float32)
+        sums.deltas.append((sums.problems[problem], delta_T))
+        at = int(delta_T.argmax())
         if delta_T[at] > 0:  # one token a trace, so that a single trace does not fill the table
-            rank = math.nan if row.rank is None else int(row.rank[at])
-            text = token_text(response.get(row.key), row.offset, at, 1)
-            sums.promoted.append(
-                {
-                    "key": row.key,
-                    "position": at,
-                    "token": int(row.token[at]),
-                    "text": text,
-                    "delta": float(delta_T[at]),
-                    "base_logprob": float(row.logprob[at]),
-                    "rank": rank,
-                }
-            )
-    sums.promoted = sorted(sums.promoted, key=lambda r: (-r["delta"], r["key"]))[:TOP]
+            place = {"key": key, "position": at, "token": int(token[at]), "text": "", "delta": float(delta_T[at])}
+            place |= {"base_logprob": float(logprob[at]), "rank": math.nan if rank is None else int(rank[at])}
+            found.append((place, offset))
+    found.sort(key=lambda pair: (-pair[0]["delta"], pair[0]["key"]))
+    for row, offset in found[:TOP]:
+        row["text"] = token_text(response.get(row["key"]), offset, row["position"], 1)
+    best = [*sums.promoted, *(row for row, _ in found[:TOP])]
+    sums.promoted = sorted(best, key=lambda r: (-r["delta"], r["key"]))[:TOP]

@@ -20,7 +20,7 @@ from analyzer.errors import UsageError
 from analyzer.records import Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
 from analyzer.stats.bootstrap import DRAWS
-from analyzer.summaries import WINDOW, last_steps
+from analyzer.summaries import WINDOW, among, last_steps
 
 QUESTION = "Which tokens carry a source's surprisal under the base, and where in the trace do they stand?"
 CLASSES = {"unshifted": "n_rank1", "marginal": "n_rank2_3", "shifted": "n_rank_gt3"}
@@ -43,6 +43,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         raise UsageError("tokens needs scores under a base model: --base MODEL")
     scores = last_steps(tables.scores[tables.scores["nll_mean"].notna()])
     base = scores[scores["model"] == tables.base]
+    base = base.assign(unit=pd.factorize(base["problem"], sort=True)[0])  # numbers sort faster than names
     sources = [s for s in tables.sources if (base["source"] == s).any()]
     options = {"draws": draws, "seed": seed}
     estimates: dict[str, Estimate] = {}
@@ -93,7 +94,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
 def _classes(frame: pd.DataFrame, options: dict[str, int]) -> dict[str, Estimate]:
     out = {}
     for name, column in (CLASSES | {"top5": "n_top5"}).items():
-        i = pooled.ratio(frame[column].to_numpy(float), frame["n_tokens"].to_numpy(float), frame["problem"], **options)
+        i = pooled.ratio(frame[column].to_numpy(float), frame["n_tokens"].to_numpy(float), frame["unit"], **options)
         reason = "no trace was scored under the base model" if frame.empty else "the backend does not know ranks"
         out[name] = Estimate(i.value, i.low, i.high, i.n, i.method, "" if i.n else reason)
     return out
@@ -103,7 +104,7 @@ def _threshold(tables: Tables, wanted: set[str]) -> float:
     """80th percentile of the reference's token entropies (nats), from a histogram with bins of 0.12 %; NaN: unknown."""
     count = np.zeros(len(GRID) - 1)
     for part in tables.tokens(tables.base, ["entropy"]):
-        arrays = [a for a in part.loc[part["key"].isin(wanted), "entropy"] if a is not None]
+        arrays = [a for a in part.loc[among(part["key"], wanted), "entropy"] if a is not None]
         if arrays:
             entropy = np.concatenate(arrays)
             count += np.histogram(np.clip(entropy[~np.isnan(entropy)], 0, None), GRID)[0]

@@ -128,13 +128,18 @@ def test(blocks: Iterable[Block], *, permutations: int = PERMUTATIONS, seed: int
 
 
 def max_t(
-    blocks: Iterable[tuple[np.ndarray, np.ndarray, int]], *, permutations: int = PERMUTATIONS, seed: int = 0
+    blocks: Iterable[tuple[np.ndarray, np.ndarray, int]],
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+    family_C: np.ndarray | None = None,
 ) -> np.ndarray:
     """Which units hold more of the source than of the reference? Adjusted p-values [C] (Westfall and Young 1993).
 
     blocks: (source_N, member_NC bool, mark) per problem. A unit's statistic is its weighted difference of shares summed
-    over problems, in units of its own spread over the permutations; each is compared with the largest of all units, so
-    that the family-wise error is alpha when both arms are alike. Units in nobody's traces have p = 1.
+    over problems, in units of its own spread over the permutations; each is compared with the largest of all units (of
+    its family, where families are given), so that the family-wise error is alpha when both arms are alike. Units in
+    nobody's traces have p = 1.
     """
     total = None
     for source_N, member_NC, number in blocks:
@@ -146,10 +151,11 @@ def max_t(
         return np.zeros(0)
     spread = total.std(axis=0)
     able = spread > 1e-12
-    if not able.any():
-        return np.ones(total.shape[1])
-    t_BC = total[:, able] / spread[able]
-    worst_B = t_BC.max(axis=1)
-    out = np.ones(total.shape[1])
-    out[able] = (1 + (worst_B[1:, None] >= t_BC[0] - TIE).sum(0)) / len(worst_B)
+    family_C = np.zeros(len(able), int) if family_C is None else np.asarray(family_C)
+    out = np.ones(len(able))
+    for family in np.unique(family_C[able]):
+        mine = able & (family_C == family)
+        t_BC = total[:, mine] / spread[mine]
+        worst_B = t_BC.max(axis=1)
+        out[mine] = (1 + (worst_B[1:, None] >= t_BC[0] - TIE).sum(0)) / len(worst_B)
     return out

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from analyzer.stats.bootstrap import DRAWS, Interval, quantiles, weights
 
-BLOCK = 4_000_000  # numbers in memory at once while medians are resampled
+STRETCH = 128  # neighbouring values that are counted together while a median is resampled, at least
 NOTHING = Interval(np.nan, np.nan, np.nan, 0, 0, "no value")
 
 
@@ -24,16 +26,31 @@ def median(values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, s
     order = np.argsort(values, kind="stable")
     values, index = values[order], index[order]
     w_BP = weights(problems, draws=draws, seed=seed)
-    found, step = [], max(1, BLOCK // len(values))
-    for at in range(0, draws, step):
-        total_BN = w_BP[at : at + step, index].cumsum(1)
-        size_B1 = total_BN[:, -1:]
-        # a member of the resample, by its rank: the first trace whose cumulative count exceeds that rank
-        low, high = ((total_BN <= rank).sum(1) for rank in ((size_B1 - 1) // 2, size_B1 // 2))
-        found.append((values[low] + values[high]) / 2)
-    low, high = quantiles(np.concatenate(found))
+    # copies of the traces of each stretch of the order in each resample: finds the stretch without touching every trace
+    width = max(STRETCH, math.isqrt(len(values)))
+    stretch = np.arange(len(values)) // width
+    count_PS = np.bincount(index * (stretch[-1] + 1) + stretch, minlength=problems * (stretch[-1] + 1))
+    upto_BS = (w_BP @ count_PS.reshape(problems, -1).astype(float)).cumsum(1)
+    size_B = upto_BS[:, -1]
+    ends = (_at_rank(values, index, w_BP, upto_BS, rank_B, width) for rank_B in ((size_B - 1) // 2, size_B // 2))
+    low, high = quantiles(sum(ends) / 2)
     method = f"median over traces; bootstrap over problems, {draws} draws"
     return Interval(value, low, high, len(values), problems, method)
+
+
+def _at_rank(
+    values_N: np.ndarray, index_N: np.ndarray, w_BP: np.ndarray, upto_BS: np.ndarray, rank_B: np.ndarray, width: int
+) -> np.ndarray:
+    """The value of a rank (from 0) in every resample: that of the first trace whose cumulative count exceeds the rank.
+
+    values_N sorted; upto_BS: cumulative counts at the end of each stretch of `width` traces.
+    """
+    stretch_B = (upto_BS <= rank_B[:, None]).sum(1)
+    every_B = np.arange(len(rank_B))
+    before_B = np.where(stretch_B > 0, upto_BS[every_B, stretch_B - 1], 0.0)
+    at_BT = np.minimum(stretch_B[:, None] * width + np.arange(width), len(values_N) - 1)
+    total_BT = before_B[:, None] + w_BP[every_B[:, None], index_N[at_BT]].cumsum(1)
+    return values_N[at_BT[every_B, (total_BT <= rank_B[:, None]).sum(1)]]
 
 
 def ratio(

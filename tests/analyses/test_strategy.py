@@ -169,14 +169,10 @@ def test_size_of_the_strategy_test_under_equality(make_tables):
             *rows_of([seed, 8], "base", problems=4, samples=24),
             *rows_of([seed, 9], "again", problems=4, samples=24),
         ]
-        traces = make_tables(rows, base=None).traces
-        traces = traces.sort_values(["problem", "source", "sample"], ignore_index=True)
-        shapes = [strategy.features.shape(strategy.features.skeleton(t)) for t in traces["response"]]
-        traces = traces.assign(shape=shapes)
-        found = strategy._reach(
-            traces, strategy.features.skeleton_counts(shapes), "skeleton", "again", "base", [1], seed, 99
-        )
-        hits += found["tests"][0]["certified"]
+        traces = strategy.prepared(make_tables(rows, base=None).traces)
+        matrices = {"skeleton": strategy.features.skeleton_counts(traces["shape"].tolist())}
+        found = strategy._reach(traces, matrices, "again", "base", [1], seed, 99)
+        hits += found["skeleton"]["tests"][0]["certified"]
     assert hits < 9
 
 
@@ -243,19 +239,15 @@ def test_the_plan_is_flagged_and_another_draw_is_not(dumped, make_tables):
     for name in ("base", "base-again", "distill-plan"):
         for r in dumped(name, 24):
             rows.append({"source": name, "problem": r["problem"], "sample": r["sample"], "response": r["response"]})
-    traces = make_tables(rows, base=None).traces.sort_values(["problem", "source", "sample"], ignore_index=True)
-    form = {t: strategy.features.shape(strategy.features.skeleton(t)) for t in traces["response"]}
-    traces = traces.assign(shape=traces["response"].map(form))
+    traces = strategy.prepared(make_tables(rows, base=None).traces)
     spaces = {
         "skeleton": strategy.features.skeleton_counts(traces["shape"].tolist()),
         "tfidf": strategy_units.words(traces["response"].tolist()),
     }
     for seed in range(3):
-        for name, matrix in spaces.items():
-            certified = {
-                source: strategy._reach(traces, matrix, name, source, "base", [16], seed, 9)["tests"][0]["certified"]
-                for source in ("base-again", "distill-plan")
-            }
+        found = {s: strategy._reach(traces, spaces, s, "base", [16], seed, 9) for s in ("base-again", "distill-plan")}
+        for name in spaces:
+            certified = {source: f[name]["tests"][0]["certified"] for source, f in found.items()}
             assert certified == {"base-again": False, "distill-plan": True}, (seed, name)
 
 

@@ -185,3 +185,14 @@ def test_max_t_finds_the_planted_unit_and_holds_its_size():
     hits = sum(permutation.max_t(units(rng, False), permutations=99, seed=s).min() <= 0.05 for s in range(300))
     assert hits < 31
     assert permutation.max_t([]).tolist() == []
+
+
+def test_families_of_units_are_compared_apart_with_the_same_permutations():
+    rng = np.random.default_rng(5)
+    blocks = [(np.arange(24) < 10, rng.random((24, 5)) < 0.4, p) for p in range(6)]
+    family = np.array([0, 1, 0, 1, 1])
+    found = permutation.max_t(blocks, permutations=99, family_C=family)
+    for f in (0, 1):
+        alone = permutation.max_t([(s, m[:, family == f], p) for s, m, p in blocks], permutations=99)
+        assert np.array_equal(found[family == f], alone)
+    assert (found <= permutation.max_t(blocks, permutations=99)).all()  # fewer to be compared with

@@ -41,12 +41,15 @@ def test_ratio_equals_explicit_resampling():
     assert (got.low, got.high) == pytest.approx(want)
 
 
-def test_blocks_of_memory_change_nothing(monkeypatch):
+def test_the_stretches_that_are_counted_together_change_nothing(monkeypatch):
     rng = np.random.default_rng(2)
-    problem, values = rng.integers(0, 5, 40), rng.random(40)
-    whole = pooled.median(values, problem, draws=100)
-    monkeypatch.setattr(pooled, "BLOCK", 120)
-    assert pooled.median(values, problem, draws=100) == whole
+    problem, values = rng.integers(0, 5, 70), np.round(rng.random(70), 1)
+    ends = [explicit(problem, lambda rows: np.median(values[rows]), draws=100, seed=0)]
+    for width in (1, 9, 10, 69, 70, 128):  # 8 is the least for 70 values
+        monkeypatch.setattr(pooled, "STRETCH", width)
+        found = pooled.median(values, problem, draws=100)
+        ends.append((found.low, found.high))
+    assert len(set(ends)) == 1
 
 
 def test_what_is_not_known_is_left_out_and_nothing_is_nan():
