@@ -2,10 +2,11 @@
 
 Words (DESIGN section 5) at budget k, with tolerance tau:
 - no verdict (undetermined at all levels) where a gate of `preflight` failed.
-- sequence, log q known: `inside` if the upper bound of E_k <= tau. `outside` if its lower bound > tau, the lower bound
-  of novel@1 (e-value, high surprisal by construction) > tau / 2, and the primary endpoint holds. `sharpened` if the
-  lower bound of E_k > tau, the surprisal is on the low or neutral side, the upper bound of novel@1 <= tau, and the
-  conformal test is silent. Where novel@1 is below the engine floor the next budget above it stands for it.
+- sequence, log q known: `inside` if the upper bound of E_k <= tau (where no trace exceeds the budget that bound speaks
+  of the given problems, and `why` says so). `outside` if its lower bound > tau, the lower bound of novel@1 (e-value,
+  high surprisal by construction) > tau / 2, and the primary endpoint holds. `sharpened` if the lower bound of E_k >
+  tau, the surprisal is on the low or neutral side, the upper bound of novel@1 <= tau, and the conformal test is silent.
+  Where novel@1 is below the engine floor the next budget above it stands for it.
 - sequence, log q unknown: `outside` if the lower bound of novel@4 > tau / 2 and the primary endpoint holds.
 - sequence, budget below the engine floor: undetermined by its own numbers.
 - strategy: `outside` if the skeletons certify it at the budget. answer: `outside` if a group of problems is solved more
@@ -23,8 +24,9 @@ from typing import Any
 from analyzer.analyses import primary
 from analyzer.analyses.engine import below
 from analyzer.analyses.preflight import sentence
-from analyzer.analyses.primary import CERTIFY, TAU, Endpoint, number, rows
+from analyzer.analyses.primary import ALPHA, CERTIFY, TAU, Endpoint, number, rows
 from analyzer.records import LEVELS, Estimate, Result, Verdict
+from analyzer.stats.bootstrap import share_upper
 
 Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
 
@@ -146,7 +148,11 @@ def _sequence(support: Result | None, source: str, reference: str, budget: int, 
             return "undetermined", why, needs
         if plain.low > tau / 2:
             why.append("novelty is flagged at k=1, and is within reach of the budget")
-        return "inside", [*why, *_exits(support, source, reference)], None
+        why, needs = [*why, *_exits(support, source, reference)], None
+        if reach.value == 0:
+            line, needs = _no_event(int(row["problems"]), reach, budget, tau)
+            why.append(line)
+        return "inside", why, needs
     if not reach.low > tau:
         return "undetermined", why, _more(reach, tau, f"E_{budget}")
     if plain.low > tau / 2:
@@ -190,6 +196,17 @@ def _exits(support: Result, source: str, reference: str) -> list[str]:
         return []
     shares = f"{100 * own.value:.1f} % against {100 * base.value:.1f} % of {reference}"
     return [f"contradiction: within reach at T=1, yet fewer traces inside the reference's sampler ({shares})"]
+
+
+def _no_event(problems: int, reach: Estimate, budget: int, tau: float) -> tuple[str, str | None]:
+    """For whom the bound holds when no trace exceeds the budget, and how many problems would extend it to new ones."""
+    new = float(share_upper(0, problems))
+    line = f"no trace beyond {budget} draws: the bound {reach.high:.3f} is for these {problems} problems"
+    if new <= tau:
+        return f"{line}, and for new ones {new:.3f}", None
+    least = math.ceil(math.log(ALPHA) / math.log1p(-tau))
+    cost = f"for new problems the bound is {new:.3f}; {least} problems without such a trace would bring it to {tau:g}"
+    return f"{line}, not for new ones", f"a new problem on which it departs ({cost}), or a wrong sampler or template"
 
 
 def _where(row: dict[str, Any]) -> str:

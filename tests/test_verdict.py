@@ -137,7 +137,17 @@ def test_inside_holds_at_coarser_levels():
     results = {"support": support(ZERO), "boundary": boundary()}
     assert words(results) == ("inside",) * 3 and headline(results) == "sequence"
     assert "inside at the strategy level, and coarsening only lowers the excess" in by_level(results)["answer"].why
-    assert all(v.needs is None for v in by_level(results).values())
+    assert by_level(results)["strategy"].needs is None and by_level(results)["answer"].needs is None
+
+
+def test_without_an_event_inside_speaks_of_these_problems():
+    got = by_level({"support": support(ZERO)})["sequence"]
+    assert "no trace beyond 64 draws: the bound 0.001 is for these 64 problems, not for new ones" in got.why
+    assert got.needs.startswith("a new problem on which it departs (for new problems the bound is 0.046; 149 problems")
+    many = by_level({"support": support(ZERO, problems=149)})["sequence"]
+    assert many.needs is None and any(w.endswith("149 problems, and for new ones 0.020") for w in many.why)
+    some = by_level({"support": support(est(0.001, 0, 0.01))})["sequence"]
+    assert some.word == "inside" and some.needs is None and not any("new ones" in w for w in some.why)
 
 
 def test_outside_holds_at_finer_levels_and_the_contradiction_is_printed():

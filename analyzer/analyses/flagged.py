@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.records import Tables
-from analyzer.summaries import WINDOW
+from analyzer.summaries import WINDOW, among
 
 KINDS = ("number", "sign", "word", "special")
 TOKENS = 12  # single tokens per source in the table
@@ -56,7 +56,7 @@ def tables_of(
     names: dict[int, str] = {}
     sums, windows, count = [], [], Counter()
     for part in tables.tokens(tables.base, list(ARRAYS)):
-        part = part[part["key"].isin(wanted)]
+        part = part[among(part["key"], wanted)]
         found = []
         for row in part[["key", "problem", *ARRAYS]].itertuples(index=False):
             if any(getattr(row, name) is None for name in ARRAYS) or not len(row.token):

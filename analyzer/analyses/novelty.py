@@ -57,9 +57,7 @@ def shares(
         for k in budgets:
             p_N = evalue.p_value(log_e, k) if name == PRIMARY else conformal.inflate(p_conformal, k)
             hits = np.where(known, conformal.discoveries(p_N, q=FDR), np.nan)
-            # zero hits say nothing about how they would cluster; unusual traces of a problem do
-            like = (np.nan_to_num(evalue.p_value(log_e), nan=1.0) < 0.5).astype(float)
-            share = rate(hits, problem, like=like, draws=draws, seed=seed)
+            share = rate(hits, problem, draws=draws, seed=seed)
             note = f"{name}, Benjamini-Hochberg q = {FDR}: {int(np.nansum(hits))} of {share.n} traces flagged"
             if name == "conformal":
                 note += f", {int((~np.isnan(calibration)).sum())} calibration traces"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 import numpy as np
 
 
@@ -15,6 +18,27 @@ def rate(count_M: np.ndarray, n_M: np.ndarray, problem_M: np.ndarray) -> tuple[n
     out = np.zeros(len(names))
     np.maximum.at(out, index, np.asarray(count_M, dtype=float) / np.asarray(n_M, dtype=float))
     return names, out
+
+
+def permuted(
+    count_M: np.ndarray, answer_M: np.ndarray, problem_M: np.ndarray, gold: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Guess rate by permuted gold: (problems sorted [P], chance that a draw hits the gold of another problem, [P]).
+
+    One entry per distinct answer and problem: its draws (right ones too), text and problem; gold: right answer by
+    problem, where it is known. The draws of a problem are scored against the gold of every other problem, each as
+    likely: the mean over all permutations that leave none in its place, without drawing any. It is the answer-frequency
+    null: what answering without the question would solve. NaN where no other problem has a gold.
+    """
+    names, index = np.unique(np.asarray(problem_M), return_inverse=True)
+    count_M = np.asarray(count_M, dtype=float)
+    times = Counter(gold.values())
+    own = [gold.get(str(name)) for name in names]
+    others_P = np.array([len(gold) - (g is not None) for g in own], dtype=float)
+    same_M = [times[str(a)] - (str(a) == own[i]) for a, i in zip(answer_M, index, strict=True)]
+    hits_P = np.bincount(index, weights=count_M * same_M, minlength=len(names))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return names, hits_P / (np.bincount(index, weights=count_M, minlength=len(names)) * others_P)
 
 
 def lucky(g_P: np.ndarray, k_K: np.ndarray) -> np.ndarray:

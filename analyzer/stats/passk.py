@@ -111,6 +111,6 @@ def crossover(k_K: np.ndarray, difference_BK: np.ndarray) -> np.ndarray:
         return np.where(lost[:, 0], np.nan, np.inf)
     rows = np.arange(len(d))
     left, right = d[rows, j - 1], d[rows, j]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # rows without a crossing, replaced below
         at = np.exp(log_k[j - 1] + left / (left - right) * (log_k[j] - log_k[j - 1]))
     return np.where(lost[:, 0] | np.isnan(d[:, 0]), np.nan, np.where(lost.any(axis=1), at, np.inf))

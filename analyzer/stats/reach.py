@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.stats.bootstrap import DRAWS, FEW, Interval, rate
+from analyzer.stats.bootstrap import DRAWS, Interval, rate
 
 BUDGETS = (1, 4, 16, 64, 256, 1024, 4096)
 
@@ -42,17 +42,5 @@ def curve(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[int, Interval]:
-    """E_k with its interval for every budget.
-
-    Where the terms at k are (nearly) all zero, the clustering that widens the exact bound is measured on the terms at
-    the largest smaller budget that still has events in FEW problems; no excess at any budget: design effect 1.
-    """
-    problem_N = np.asarray(problem_N)
-    out, like = {}, None
-    for k in sorted(budgets):
-        terms = excess(log_ratio_N, k)
-        out[k] = rate(terms, problem_N, like=like, draws=draws, seed=seed)
-        # 1e-3: rounding in l (1e-5 nats) is not an event
-        if len(np.unique(problem_N[np.nan_to_num(terms) > 1e-3])) >= FEW:
-            like = terms
-    return out
+    """E_k with its interval (`bootstrap.rate`) for every budget."""
+    return {k: rate(excess(log_ratio_N, k), problem_N, draws=draws, seed=seed) for k in sorted(budgets)}

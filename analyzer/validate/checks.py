@@ -25,7 +25,10 @@ class Mutant(NamedTuple):
 
 
 class GateResult(NamedTuple):
-    """One check of a gate: what was measured over how many runs, the band, and the mutant (None: shares the gate's)."""
+    """One check of a gate: what was measured over how many runs, the band, and the mutant (None: shares the gate's).
+
+    noise: inside the band, but on the wrong side of the claim itself; passed, and to be seen.
+    """
 
     name: str
     what: str
@@ -36,6 +39,7 @@ class GateResult(NamedTuple):
     passed: bool
     runs: int
     mutant: Mutant | None = None
+    noise: bool = False
 
 
 class Gate(NamedTuple):
@@ -59,7 +63,8 @@ def share(
     low, high = band(at_least, at_most, runs)
     claim = f"= {at_least:g}" if at_least == at_most else _range(at_least, at_most)
     other = None if mutant is None else (mutant[0], mutant[1] / runs)
-    return number(name, what, hits / runs, low, high, runs, claim=claim, mutant=other)
+    made = number(name, what, hits / runs, low, high, runs, claim=claim, mutant=other)
+    return made._replace(noise=made.passed and at_least < at_most and not at_least <= hits / runs <= at_most)
 
 
 def band(at_least: float, at_most: float, runs: int) -> tuple[float, float]:

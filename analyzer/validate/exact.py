@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 from math import comb
 
 import numpy as np
+from scipy.stats import binom
 
-from analyzer.stats import budget, conformal, evalue, passk, reach
+from analyzer.stats import bootstrap, budget, conformal, evalue, passk, reach
 from analyzer.validate.checks import Gate, GateResult, number
 
 EXACT = 1e-10
@@ -84,7 +85,7 @@ def gate_closed_forms(rng: np.random.Generator, runs: int) -> Gate:
         with np.errstate(divide="ignore"):
             excess = max(excess, float(b @ np.where(b > 0, reach.excess(np.log(b) - np.log(a), 2), 0)) - fine)
     checks.append(_small("data processing: E_2 of a coarsening minus E_2, largest", max(0.0, excess), runs))
-    return Gate([*checks, *_counting(), *_evidence(p, log_e)], {})
+    return Gate([*checks, *_counting(), *_evidence(p, log_e), _rare_bound()], {})
 
 
 def _counting() -> list[GateResult]:
@@ -128,6 +129,26 @@ def _evidence(p: np.ndarray, log_e: np.ndarray) -> list[GateResult]:
     mutant = ("#{calibration >= score} / n, which can be 0", float(np.abs(naive - even).max()))
     checks.append(_small("conformal p over the n + 1 ranks: 1/(n+1) ... 1", np.abs(ranks - even).max(), n + 1, mutant))
     return checks
+
+
+def _rare_bound() -> GateResult:
+    """Chance that the bound of rare values misses the mean, summed over the binomial, for laws on two values y < z."""
+    worst, wald, laws = 0.0, 0.0, 0
+    values = (0.0, 0.01, 0.1, 0.3, 0.6, 0.9, 1.0)
+    share = np.linspace(0.0025, 0.9975, 400)
+    for n in (8, 60):
+        j = np.arange(n + 1)
+        chance = binom.pmf(j, n, share[:, None])
+        for y, z in combinations(values, 2):
+            drawn = [np.repeat([y, z], [n - i, i]) for i in j]
+            mean = (y + share * (z - y))[:, None]
+            upper = np.array([bootstrap.rare_upper(x) for x in drawn])
+            normal = np.array([x.mean() + 1.645 * x.std() / np.sqrt(n) for x in drawn])
+            worst = max(worst, float((chance * (upper < mean - 1e-12)).sum(1).max()))
+            wald = max(wald, float((chance * (normal < mean - 1e-12)).sum(1).max()))
+            laws += len(share)
+    what = "bound of rare values (Stringer), 8 and 60 draws of every law on two values: largest chance to miss the mean"
+    return number("V0", what, worst, 0, 0.05 + EXACT, laws, claim="<= 0.05", mutant=("mean + 1.645 se", wald))
 
 
 def _small(what: str, value: float, runs: int, mutant: tuple[str, float] | None = None) -> GateResult:

@@ -6,11 +6,14 @@ problems and traces from the bank with replacement, so that the bank is the popu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from analyzer.stats import reach
+from analyzer.stats import bootstrap, reach
 from analyzer.validate import worlds
-from analyzer.validate.checks import Gate, number, share
+from analyzer.validate.checks import Gate, GateResult, number, share
 
 PROBLEMS, TRACES = 30, 16  # of a run
 BUDGETS = (4, 16, 256)
@@ -19,6 +22,7 @@ WORLDS = ("base", "tilt 1", "tilt .2", "correct", "temp .9", "temp .8", "temp .5
 LAMBDAS = {"teacher .05": 0.05, "teacher .15": 0.15, "teacher .5": 0.5}
 MIXED = "teacher by problem"
 RARE = "teacher in an eighth of the problems"  # E_k = .04, all of it in few problems: "inside" would be wrong
+RARER = "teacher in a thirtieth of the problems"  # E_k = .03: thirty problems often hold none of them
 
 
 def bank(rng: np.random.Generator, problems: int, traces: int) -> dict[str, np.ndarray]:
@@ -30,6 +34,7 @@ def bank(rng: np.random.Generator, problems: int, traces: int) -> dict[str, np.n
     # half of the problems from a teacher who departs on .6 of the traces: what a trace-level interval can't see
     weights[MIXED] = worlds.teacher(world, np.where(rng.random(problems) < 0.5, 0.6, 0.0))
     weights[RARE] = worlds.teacher(world, np.where(rng.permutation(problems) < problems / 8, 0.35, 0.0))
+    weights[RARER] = worlds.teacher(world, np.where(rng.permutation(problems) < problems / 30, 0.95, 0.0))
     out = {}
     for name, w in weights.items():
         draws = worlds.draw(world, rng, traces, weights=w)
@@ -41,15 +46,16 @@ def bank(rng: np.random.Generator, problems: int, traces: int) -> dict[str, np.n
 
 
 def gate_reach(rng: np.random.Generator, runs: int, *, problems: int = 600, traces: int = 24) -> Gate:
-    """Bias of E_k at k = 4, 16, 256 over twelve worlds, coverage of its interval, the bounds that the verdict reads."""
+    """Bias of E_k at k = 4, 16, 256 over all worlds, coverage of its interval, the bounds that the verdict reads."""
     population = bank(rng, problems, traces)
-    names = [*WORLDS, *LAMBDAS, MIXED, RARE]
+    names = [*WORLDS, *LAMBDAS, MIXED, RARE, RARER]
+    by_problem = {w: reach.excess(population[w], 64).mean(1) for w in (RARE, RARER)}  # E_64 of every problem
     unit = np.repeat(np.arange(PROBLEMS), TRACES)
     truth = {(w, k): reach.excess_mass(population[w].ravel(), k) for w in names for k in GRID}
     value = {key: np.empty(runs) for key in truth}
     covered = dict.fromkeys(truth, 0)
     iid = dict.fromkeys(((MIXED, k) for k in GRID), 0)
-    wrong = 0
+    new, given = dict.fromkeys((RARE, RARER), 0), dict.fromkeys((RARE, RARER), 0)
     low, high = {name: np.empty(runs) for name in names}, {name: np.empty(runs) for name in names}
     for run in range(runs):
         p = rng.integers(0, problems, PROBLEMS)[:, None]
@@ -59,8 +65,9 @@ def gate_reach(rng: np.random.Generator, runs: int, *, problems: int = 600, trac
             for k, found in reach.curve(ratios, unit, GRID).items():
                 value[name, k][run] = found.value
                 covered[name, k] += found.low <= truth[name, k] <= found.high
-                if name == RARE and k == 64:
-                    wrong += found.high <= 0.02
+                if name in new and k == 64:
+                    new[name] += found.high <= 0.02
+                    given[name] += found.high <= 0.02 < by_problem[name][p].mean()
                 if k == 16:
                     low[name][run], high[name][run] = found.low, found.high
             if name == MIXED:
@@ -81,22 +88,32 @@ def gate_reach(rng: np.random.Generator, runs: int, *, problems: int = 600, trac
     what = f"coverage of E_16's 95 % interval, {MIXED}"
     mutant = ("bootstrap of traces instead of problems", iid[MIXED, 16])
     checks.append(share("V4", what, covered[MIXED, 16], runs, at_least=0.9, at_most=0.99, mutant=mutant))
-    rare = [key for key in covered if 0 < truth[key] < 0.05 and key[0] != RARE]
+    rare = [key for key in covered if 0 < truth[key] < 0.05 and key[0] not in new]
     key = min(rare, key=covered.get)
     what = f"coverage where E_k is rare (0 < E_k < .05), lowest of {len(rare)} settings ({key[0]}, k = {key[1]})"
     checks.append(share("V4", what, covered[key], runs, at_least=0.9))
     what = f"{RARE} (E_64 = {truth[RARE, 64]:.3f}): upper bound of E_64 <= .02, which would be read as inside"
-    checks.append(share("V4", what, wrong, runs, at_most=0.05))
+    checks.append(share("V4", what, new[RARE], runs, at_most=0.05))
+    for name in (RARE, RARER):
+        what = f"{name}: the same, where E_64 of the 30 problems drawn is above .02"
+        checks.append(share("V4", what, given[name], runs, at_most=0.05))
+    none = float((by_problem[RARER] < 0.02).mean()) ** PROBLEMS
+    what = (
+        f"{RARER} (E_64 = {truth[RARER, 64]:.3f}): the same for the population, no better than (29/30)^30 = {none:.2f}"
+    )
+    checks.append(share("V4", what, new[RARER], runs, at_least=none, at_most=none))
     what = "tilt .2 (ratio at most 1 / pass rate): upper bound of E_16 <= .02"
     below = int((high["tilt .2"] <= 0.02).sum())
     checks.append(
         share("V4", what, below, runs, at_least=0.95, mutant=("temp .5", int((high["temp .5"] <= 0.02).sum())))
     )
     for name, lam in LAMBDAS.items():
-        what = f"{name}: lower bound of E_16 > lambda / 3"
-        mutant = ("base", int((low["base"] > lam / 3).sum()))
-        least = 0.9 if lam > 0.1 else 0.8  # .05 of 480 traces are 24, in some 15 problems
-        checks.append(share("V4", what, int((low[name] > lam / 3).sum()), runs, at_least=least, mutant=mutant))
+        # of the bank's E_16, not of lambda: at .05 a bank's novel traces vary by a tenth, and the power with them
+        third = truth[name, 16] / 3
+        what = f"{name}: lower bound of E_16 above a third of E_16 = {truth[name, 16]:.3f}"
+        mutant = ("base", int((low["base"] > third).sum()))
+        least = 0.9 if lam > 0.1 else 0.7  # .05 of 480 traces are 24, in some 15 problems
+        checks.append(share("V4", what, int((low[name] > third).sum()), runs, at_least=least, mutant=mutant))
     curves = [
         {
             "world": w,
@@ -114,4 +131,48 @@ def gate_reach(rng: np.random.Generator, runs: int, *, problems: int = 600, trac
         for w, k in covered
         if truth[w, k] > 0 and k in BUDGETS
     ]
-    return Gate(checks, {"reach": curves, "coverage": coverage})
+    more, rows = _rare(rng, runs)
+    return Gate([*checks, *more], {"reach": curves, "coverage": [*coverage, *rows]})
+
+
+def _rare(rng: np.random.Generator, runs: int) -> tuple[list[GateResult], list[dict[str, Any]]]:
+    """The bound where hardly any value is above 0, for a given set of problems: does it hold, is it sharp?"""
+    n, unit = PROBLEMS * TRACES, np.repeat(np.arange(PROBLEMS), TRACES)
+    edge = 1 - 0.05 ** (1 / n)  # no event among n in one run of twenty
+    three = np.where(unit < 3, 10 * edge, 0.0)
+
+    def event(rate: float | np.ndarray) -> np.ndarray:
+        return rng.random(n) < rate
+
+    laws: dict[str, tuple[float, Callable[[], np.ndarray]]] = {
+        "events at .002": (0.002, lambda: event(0.002)),
+        "events at the edge of the rule of three": (edge * (1 - 1e-9), lambda: event(edge)),
+        "the same, all in three problems": (three.mean() * (1 - 1e-9), lambda: event(three)),
+        "events at .01": (0.01, lambda: event(0.01)),
+        "uniform values at .02": (0.01, lambda: event(0.02) * rng.random(n)),
+        "values of .01 everywhere": (0.01, lambda: np.full(n, 0.01)),
+        "one in a hundred 1, a tenth .02": (0.01 + 0.99 * 0.002, lambda: np.where(event(0.01), 1, 0.02 * event(0.1))),
+    }
+    covered, plain = dict.fromkeys(laws, 0), dict.fromkeys(laws, 0)
+    sharp = counted = 0
+    for _ in range(runs):
+        for name, (truth, drawn) in laws.items():
+            values = drawn().astype(float)
+            covered[name] += bootstrap.rare_upper(values) >= truth
+            plain[name] += bootstrap.mean(values, unit, draws=200).high >= truth
+        barely = np.zeros(n)
+        barely[rng.permutation(n)[:9]] = rng.uniform(0, 0.02, 9)
+        sharp += bootstrap.rate(barely, unit, draws=200).high <= 0.02
+        counted += bootstrap.share_upper(9, n) <= 0.02
+    key = min(covered, key=covered.get)
+    what = f"upper bound of rare values, given problems: lowest coverage of {len(laws)} laws ({key})"
+    mutant = ("percentile bootstrap alone, events at .002", plain["events at .002"])
+    checks = [share("V4", what, covered[key], runs, at_least=0.95, mutant=mutant)]
+    what = "nine of 480 traces barely beyond the budget (excess below .02): upper bound <= .02"
+    mutant = ("each trace above 0 counted as 1", counted)
+    checks.append(share("V4", what, sharp, runs, at_least=0.95, mutant=mutant))
+    rows = [
+        {"interval": "rare bound", "setting": w, "coverage": covered[w] / runs, "truth": laws[w][0], "runs": runs}
+        for w in laws
+    ]
+    return checks, rows

@@ -46,7 +46,7 @@ def gate_strategy(rng: np.random.Generator, runs: int) -> Gate:
     what = "base again: strategy cluster certified at k = 4"
     checks.append(share("V8", what, certified["base again"], runs, at_most=0.05))
     what = "teacher .5: strategy cluster of skeletons certified at k = 4 (64 traces per problem and arm)"
-    checks.append(share("V10", what, certified["teacher .5"], runs, at_least=0.5))
+    checks.append(share("V10", what, certified["teacher .5"], runs, at_least=0.9))
     checks.append(
         share("V8", "A/A of the preflight, all levels: alarm on the base's halves", alarms, runs, at_most=0.05)
     )

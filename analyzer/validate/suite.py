@@ -38,11 +38,14 @@ class Task(NamedTuple):
     full: int
     options: dict[str, Any] = {}  # of the fast suite
     full_options: dict[str, Any] = {}
+    world: str = ""  # folder of data/ whose scored dumps it reads
 
 
 TASKS: dict[str, Task] = {
-    "miniature": Task(miniature.gate_miniature, ("V11",), 0, 20),
-    "strategy level": Task(strategies.gate_strategy, ("V8", "V10"), 0, 12),
+    "miniature": Task(miniature.gate_world, ("V11",), 0, 20, world="miniature"),
+    "formats": Task(miniature.gate_formats, ("V11",), 0, 20, world="miniature"),
+    "second": Task(miniature.gate_world, ("V11",), 0, 20, {}, {"strategies": 20}, world="second"),
+    "strategy level": Task(strategies.gate_strategy, ("V8", "V10"), 0, 24),
     "confusion": Task(verdicts.gate_confusion, ("V10",), 8, 40),
     "half against half": Task(verdicts.gate_half_against_half, ("V8",), 6, 100),
     "size": Task(change.gate_size, ("V1",), 80, 1000),
@@ -76,26 +79,30 @@ def chosen(gates: list[str] | None, *, fast: bool) -> dict[str, Task]:
 
 
 def run_task(
-    name: str, seed: int, *, fast: bool, run: Path | None = None, folder: Path | None = None
+    name: str, seed: int, *, fast: bool, runs: Path | None = None, data: Path | None = None
 ) -> tuple[str, Gate, float]:
-    """One task with a generator of its own, so that no gate's numbers depend on which others run: name, Gate, s."""
+    """One task with a generator of its own, so that no gate's numbers depend on which others run: name, Gate,
+    seconds of processor time (they don't depend on what else the machine does).
+
+    runs, data: folders that hold, by the name of a world, its scored run and its dumps and truths.
+    """
     task = TASKS[name]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     options = dict(task.options if fast else task.full_options)
-    if name == "miniature":
-        options |= {"run": run, "folder": folder}
-    since = time.perf_counter()
+    if task.world:
+        options |= {"run": runs / task.world, "folder": data / task.world}
+    since = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numpy in settings made to be extreme; a wrong number fails its band
         gate = task.function(rng, task.fast if fast else task.full, **options)
-    return name, gate, time.perf_counter() - since
+    return name, gate, time.process_time() - since
 
 
 def run_all(
-    names: list[str], seed: int, *, fast: bool, workers: int, run: Path | None = None, folder: Path | None = None
+    names: list[str], seed: int, *, fast: bool, workers: int, runs: Path | None = None, data: Path | None = None
 ) -> Iterator[tuple[str, Gate, float]]:
     """The tasks in the given order (the longest first), as they end; workers = 1 stays in this process."""
-    more = {"fast": fast, "run": run, "folder": folder}
+    more = {"fast": fast, "runs": runs, "data": data}
     if workers == 1:
         for name in names:
             yield run_task(name, seed, **more)

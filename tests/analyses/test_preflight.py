@@ -24,7 +24,7 @@ spec.loader.exec_module(known_world)
 
 GATES = {"base", "prompts", "engine", "tokens", "policy", "A/A"}
 SILENT = SimpleNamespace(run=lambda tables, **options: Result("strategy", ""))
-ENGINE = {"dtype": "float32", "device": "cpu", "eos": None, "path": "local"}
+ENGINE = {"dtype": "float32", "device": "cpu", "eos": None, "path": "shared"}
 
 
 @pytest.fixture(autouse=True)

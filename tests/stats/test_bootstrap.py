@@ -72,12 +72,46 @@ def test_share_upper_is_clopper_pearson():
 def test_rate_of_no_event_has_an_upper_bound_above_zero():
     got = bootstrap.rate(np.zeros(300), np.repeat(np.arange(30), 10))
     assert got.value == got.low == 0 and got.high == pytest.approx(1 - 0.05 ** (1 / 300))
-    assert "Clopper-Pearson" in got.method
+    assert got.method.endswith("Clopper-Pearson for these 30 problems (new ones: off by at most 0.095)")
+    assert bootstrap.share_upper(0, 30) == pytest.approx(0.095, abs=5e-4)
 
 
 def test_rate_of_all_events_has_a_lower_bound_below_one():
     got = bootstrap.rate(np.ones(300), np.repeat(np.arange(30), 10))
     assert got.value == got.high == 1 and got.low == pytest.approx(0.05 ** (1 / 300))
+
+
+def test_zeros_in_traces_and_zeros_by_problem_have_one_bound():
+    """No event: how the traces fall on problems does not matter, as P(no event) = prod (1 - e_i)^(n_i)."""
+    uneven = np.repeat(np.arange(30), np.arange(30) % 7 + 7)
+    got = bootstrap.rate(np.zeros(len(uneven)), uneven)
+    assert got.high == pytest.approx(1 - 0.05 ** (1 / len(uneven)))
+    each = bootstrap.rate(np.zeros(40), np.arange(40))
+    assert each.high == pytest.approx(1 - 0.05 ** (1 / 40)) and "new ones" not in each.method
+
+
+def test_rare_upper_is_clopper_pearson_of_events_and_smaller_for_small_values():
+    for events in (0, 1, 7):
+        values = np.zeros(200)
+        values[:events] = 1
+        assert bootstrap.rare_upper(values) == pytest.approx(bootstrap.share_upper(events, 200))
+        assert bootstrap.rare_upper(values / 100) <= bootstrap.share_upper(0, 200) + events / 100 * 0.02
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random(200) < 0.1, rng.random(200), 0)
+    found = bootstrap.rare_upper(values)
+    assert values.mean() < found < bootstrap.share_upper((values > 0).sum(), 200)
+    assert found < bootstrap.rare_upper(values, effect=4) < 1 and bootstrap.rare_upper(values, effect=500) <= 1
+    more = values.copy()
+    more[0] += 0.5
+    assert bootstrap.rare_upper(np.minimum(1, more)) > found
+
+
+def test_events_in_one_problem_are_one_problem_s_worth():
+    """Departure concentrated in a problem widens the bound to about that of one event among the problems."""
+    problem = np.repeat(np.arange(30), 16)
+    together, apart = (problem == 3).astype(float), (np.arange(480) % 54 == 0).astype(float)
+    assert bootstrap.rate(together, problem).high == pytest.approx(bootstrap.share_upper(1, 30), rel=0.02)
+    assert "design effect 1.0" in bootstrap.rate(apart, problem).method
 
 
 def test_rare_event_bound_covers():

@@ -22,6 +22,23 @@ def test_the_guess_rate_is_the_favourite_wrong_answer():
     assert names.tolist() == ["a", "b"] and g == pytest.approx([0.2, 0.25])
 
 
+def test_permuted_gold_is_the_mean_over_all_other_gold_answers():
+    rng = np.random.default_rng(0)
+    problems, draws = list("abcdefg"), rng.integers(0, 4, (7, 50)).astype(str)
+    gold = dict(zip(problems, rng.integers(0, 4, 6).astype(str)))  # the last problem's is not known
+    rows = [(p, *row) for p, d in zip(problems, draws) for row in zip(*np.unique(d, return_counts=True))]
+    problem, answer, count = zip(*rows, strict=True)
+    names, g = guessing.permuted(np.array(count), np.array(answer), np.array(problem), gold)
+    brute = [np.mean([(d == gold[o]).mean() for o in gold if o != p]) for p, d in zip(problems, draws)]
+    assert names.tolist() == problems and g == pytest.approx(brute, abs=1e-12)
+
+
+def test_permuted_gold_needs_another_problem_and_sees_constant_answers():
+    assert np.isnan(guessing.permuted([5], ["x"], ["a"], {"a": "x"})[1]).all()
+    names, g = guessing.permuted([9, 1, 10], ["1", "7", "7"], ["a", "a", "b"], {"a": "7", "b": "1", "c": "1"})
+    assert names.tolist() == ["a", "b"] and g == pytest.approx([0.9, 0.5])  # b: 7 is a's gold, not c's
+
+
 def test_cover_counts_at_the_threshold():
     n, c = np.array([30, 30, 30, 10]), np.array([3, 2, 30, 0])
     assert guessing.cover(n, c, np.array([0.1, 0.5, 1.0])).mean(0).tolist() == [0.5, 0.25, 0.25]

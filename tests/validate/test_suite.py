@@ -88,6 +88,14 @@ def test_bands_hold_true_claims():
     assert checks.band(0, 0, 50) == (0, 0) and checks.band(0, 1, 50) == (0, 1)
 
 
+def test_short_of_the_claim_but_inside_the_band_is_marked():
+    assert (
+        checks.share("V4", "x", 93, 100, at_least=0.95).noise and checks.share("V4", "x", 93, 100, at_least=0.95).passed
+    )
+    for hits, claim in ((96, {"at_least": 0.95}), (5, {"at_least": 0.05, "at_most": 0.05}), (10, {"at_least": 0.95})):
+        assert not checks.share("V4", "x", hits, 100, **claim).noise
+
+
 def test_a_check_without_a_value_fails_and_a_mutant_without_a_value_escapes():
     assert not checks.number("V0", "x", np.nan, 0, 1, 1).passed
     assert not checks.number("V0", "x", 0.5, 0, 1, 1, mutant=("m", np.nan)).mutant.caught
@@ -122,7 +130,8 @@ def test_unknown_gates_are_named():
     with pytest.raises(UsageError, match="V13"):
         suite.chosen(["V13"], fast=True)
     assert set(suite.chosen(["V0"], fast=True)) == {"closed forms"}
-    assert "miniature" in suite.chosen(None, fast=False) and "miniature" not in suite.chosen(None, fast=True)
+    worlds_of = {fast: {t.world for t in suite.chosen(None, fast=fast).values()} for fast in (False, True)}
+    assert worlds_of == {False: {"", "miniature", "second"}, True: {""}}
 
 
 def test_gates_do_not_depend_on_which_others_run():
@@ -135,12 +144,26 @@ def test_the_page_shows_failures_and_escaped_mutants(tmp_path):
     good = checks.share("V1", "size", 5, 100, at_least=0.05, at_most=0.05, mutant=("wrong|way", 90))
     bad = checks.number("V4", "bias", 0.5, 0, 0.01, 10, mutant=("harmless", 0.0))
     gate = checks.Gate([good, bad], {"ecdf": checks.ecdf("t", np.linspace(0.01, 1, 100))})
-    meta = {"seed": 1, "seconds": 2.0, "suite": "fast", "workers": 1, "command": "c", "versions": {"python": "3"}}
+    meta = {"seed": 1, "suite": "fast", "command": "c", "versions": {"python": "3"}}
+    meta["spent"] = {"size": 1.5}
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "recorded.md").write_text("## Measured once\n\nby hand\n")
+    rows = [
+        {"source": "s", "level": "sequence", "truth": "inside or sharpened", "whole": "outside", "word": w}
+        for w in pages.WORDS[:3]
+    ]
+    gate.curves["second"] = [r | {"count": 2, "runs": 6} for r in rows]
     paths = pages.write([gate], tmp_path, meta=meta | {"missing": ["V11: not here"]})
     text = (tmp_path / "validation.md").read_text()
     assert "2 checks, 1 passed; 2 mutants, 1 escaped" in text and "**Not run:** V11" in text
     assert "- V4: bias: 0.5, band [0, 0.01]" in text and "mutant 'harmless' escaped" in text and "wrong\\|way" in text
-    assert {p.name for p in paths} == {"validation.md", "gates.csv", "ecdf.svg", "ecdf.csv"}
+    assert {p.name for p in paths} == {
+        "validation.md",
+        "gates.csv",
+        *(f"{n}.{x}" for n in ("ecdf", "second") for x in ("svg", "csv")),
+    }
+    assert "| s | sequence | inside or sharpened | **outside** | 2 | 2 | **2** |  | 6 |" in text
+    assert text.endswith("## Measured once\n\nby hand\n") and "size 2." in text
     assert len(pd.read_csv(tmp_path / "validation" / "gates.csv")) == 2
     assert str(tmp_path) not in text and not (tmp_path / "validation" / "ecdf.pdf").exists()
 
@@ -148,6 +171,6 @@ def test_the_page_shows_failures_and_escaped_mutants(tmp_path):
 def test_command_returns_the_outcome(tmp_path, capsys):
     assert command.main(["--fast", "--gates", "V0", "--workers", "1", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.count("pass V0") == 10 and "all passed: 10 checks" in out
+    assert out.count("pass V0") == 11 and "all passed: 11 checks" in out
     assert (tmp_path / "validation.md").exists()
     assert command.main(["--gates", "V99"]) == 2
