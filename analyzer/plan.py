@@ -1,11 +1,61 @@
-"""Pure planning, without torch: which traces are scored, in which order, in which batches."""
+"""Pure planning, without torch: which traces are scored, and how their tokens are laid out in flat packs.
+
+    group     all responses to one prompt                     prompt | r1 | r2 | r3
+    segment   a run of tokens with one parent                 a prompt, a response, or a prefix that responses share
+    pack      segments one after another, parents first; the descendants of a segment follow it without a gap
+    kept      a pack whose keys and values stay, so that later packs go on from its last token: groups and traces
+              that are longer than the token budget are streamed this way
+
+Every token of a pack sees the segments above its own, and its own up to itself. Nothing is padded.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
 
 from analyzer.records import Trace
+
+SHARE_STEP = 4  # response prefixes are shared in whole steps of so many tokens: each segment costs a call per layer
+TRIE_BELOW = 0.85  # a group's response prefixes are shared where that leaves at most this part of its tokens
+
+
+class Segment(NamedTuple):
+    """Tokens [start, stop) of a pack; their descendants are [stop, end). parent: number of a segment, -1 for none."""
+
+    start: int
+    stop: int
+    end: int
+    parent: int
+
+
+class Piece(NamedTuple):
+    """The part of one trace's response that a pack holds: token ranges in order; `last`: the response ends here."""
+
+    trace: int
+    ranges: tuple[tuple[int, int], ...]
+    last: bool
+
+
+class Pack(NamedTuple):
+    """One forward pass.
+
+    ids_N, position_N: int64 [N]. before_N: int64 [N], the token of this pack whose output predicts token n, -1: the
+    last kept token, -2: token n is not scored. depth: how many kept packs this one goes on from. keep: keys and values
+    of this pack stay, as kept pack number `depth`.
+    """
+
+    ids_N: np.ndarray
+    position_N: np.ndarray
+    before_N: np.ndarray
+    segments: tuple[Segment, ...]
+    pieces: tuple[Piece, ...]
+    depth: int
+    keep: bool
 
 
 def choose(traces: Sequence[Trace], at_most: int | None) -> tuple[list[Trace], list[Trace]]:
@@ -24,16 +74,197 @@ def choose(traces: Sequence[Trace], at_most: int | None) -> tuple[list[Trace], l
     return chosen, over
 
 
-def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Indices cut into batches of similar length with (longest in batch) x (batch size) <= token_budget.
+def packs(
+    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], token_budget: int, *, share: bool = True
+) -> Iterator[Pack]:
+    """Packs of at most `token_budget` tokens that hold every (prompt ids, response ids) pair once.
 
-    Shortest first, ties by position; an item longer than the budget gets a batch of its own.
+    Independent of the order of the pairs, but for the numbers in `Piece.trace`. share: also share prefixes of
+    responses, in groups where that pays (TRIE_BELOW). Pairs must not be empty on either side.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    cut: list[list[int]] = []
-    for i in order:
-        if cut and lengths[i] * (len(cut[-1]) + 1) <= token_budget:
-            cut[-1].append(i)
-        else:
-            cut.append([i])
-    return cut
+    order = sorted(range(len(pairs)), key=lambda i: pairs[i])
+    small: list[tuple] = []  # whole groups that fill one pack together
+    filled = 0
+    for prompt, members in groupby(order, key=lambda i: pairs[i][0]):
+        group = list(members)
+        responses = [pairs[i][1] for i in group]
+        shared = _shared(responses) if share else None
+        size = len(prompt) + sum(len(r) - s for r, s in zip(responses, shared or [0] * len(group), strict=True))
+        if size > token_budget:
+            yield from _stream(prompt, group, responses, shared, token_budget)
+            continue
+        if filled + size > token_budget:
+            yield _pack(small)
+            small, filled = [], 0
+        small.append((prompt, group, responses, shared))
+        filled += size
+    if small:
+        yield _pack(small)
+
+
+def units(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, tokens: int, traces: int) -> list[list[int]]:
+    """Indices of the (prompt ids, response ids) pairs cut into units of work, whole prompt groups where they fit.
+
+    A unit holds at most `tokens` tokens (a prompt counted once) and `traces` pairs, at least one. It depends on the
+    ids alone, not on their order, so that an interrupted run is cut the same way when it goes on.
+    """
+    order = sorted(range(len(pairs)), key=lambda i: pairs[i])
+    out: list[list[int]] = []
+    filled = tokens + 1
+    for prompt, members in groupby(order, key=lambda i: pairs[i][0]):
+        group = list(members)
+        size = len(prompt) + sum(len(pairs[i][1]) for i in group)
+        if out and filled + size <= tokens and len(out[-1]) + len(group) <= traces:
+            out[-1] += group
+            filled += size
+            continue
+        filled = tokens + 1
+        for i in group:
+            if filled + len(pairs[i][1]) > tokens or len(out[-1]) >= traces:
+                out.append([])
+                filled = len(prompt)
+            out[-1].append(i)
+            filled += len(pairs[i][1])
+    return out
+
+
+def shared_tokens(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """Length of the common prefix."""
+    for n, (x, y) in enumerate(zip(a, b)):
+        if x != y:
+            return n
+    return min(len(a), len(b))
+
+
+def _shared(responses: list[tuple[int, ...]]) -> list[int] | None:
+    """How many tokens each of the sorted responses takes over from the one before it; None where sharing doesn't pay.
+
+    Whole steps only: a segment costs a call per layer. The responses differ, so that each has tokens of its own or is
+    the beginning of the next.
+    """
+    out = [0]
+    for a, b in zip(responses, responses[1:]):
+        out.append(shared_tokens(a, b) // SHARE_STEP * SHARE_STEP)
+    tokens = sum(map(len, responses))
+    return out if tokens - sum(out) <= TRIE_BELOW * tokens else None
+
+
+class _Layout:
+    """Grows the lists of one pack, segment by segment."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.positions: list[np.ndarray] = []
+        self.before: list[np.ndarray] = []
+        self.segments: list[list[int]] = []
+        self.pieces: list[Piece] = []
+
+    def add(self, ids: Sequence[int], position: int, before: int, parent: int) -> int:
+        """Append a segment; `before` predicts its first token (see Pack), -2: nothing in it is scored."""
+        start = len(self.ids)
+        self.ids += ids
+        self.positions.append(np.arange(position, position + len(ids)))
+        first = np.arange(start - 1, start + len(ids) - 1) if before != -2 else np.full(len(ids), -2)
+        if len(ids):
+            first[0] = before
+        self.before.append(first)
+        self.segments.append([start, len(self.ids), len(self.ids), parent])
+        while parent >= 0:
+            self.segments[parent][2] = len(self.ids)
+            parent = self.segments[parent][3]
+        return len(self.segments) - 1
+
+    def responses(
+        self,
+        members: list[int],
+        responses: list[tuple[int, ...]],
+        shared: list[int] | None,
+        position: int,
+        before: int,
+        parent: int,
+    ) -> None:
+        """Add responses below `parent` (-1: below what was kept), with shared prefixes as segments of their own."""
+        cuts = [0] * (len(members) + 1) if shared is None else [0, *shared[1:], 0]
+        path: list[tuple[int, int, int]] = []  # (segment, tokens of the response up to its end, its first token)
+        for n, (trace, ids) in enumerate(zip(members, responses, strict=True)):
+            while path and path[-1][1] > cuts[n]:
+                path.pop()
+            # later responses of the run leave this one at every minimum of the cuts that follow
+            leave, ends = cuts[n + 1], []
+            at = n + 1
+            while leave > cuts[n]:
+                ends.append(leave)
+                at += 1
+                while at < len(cuts) and cuts[at] >= leave:
+                    at += 1
+                leave = cuts[at] if at < len(cuts) else 0
+            for end in [*sorted(ends), len(ids)]:
+                done = path[-1][1] if path else 0
+                if end == done:
+                    continue
+                above, last = (path[-1][0], self.segments[path[-1][0]][1] - 1) if path else (parent, before)
+                segment = self.add(ids[done:end], position + done, last, above)
+                path.append((segment, end, self.segments[segment][0]))
+            ranges = tuple((first, self.segments[segment][1]) for segment, _, first in path)
+            self.pieces.append(Piece(trace, ranges, True))
+
+    def pack(self, depth: int, keep: bool) -> Pack:
+        return Pack(
+            np.array(self.ids, np.int64),
+            np.concatenate(self.positions).astype(np.int64),
+            np.concatenate(self.before).astype(np.int64),
+            tuple(Segment(*s) for s in self.segments),
+            tuple(self.pieces),
+            depth,
+            keep,
+        )
+
+
+def _pack(groups: list[tuple[tuple[int, ...], list[int], list[tuple[int, ...]], list[int] | None]]) -> Pack:
+    """Whole groups (prompt, traces, responses, shared tokens), one after another."""
+    layout = _Layout()
+    for prompt, members, responses, shared in groups:
+        root = layout.add(prompt, 0, -2, -1)
+        layout.responses(members, responses, shared, len(prompt), layout.segments[root][1] - 1, root)
+    return layout.pack(0, False)
+
+
+def _stream(
+    prompt: tuple[int, ...], members: list[int], responses: list[tuple[int, ...]], shared: list[int] | None, budget: int
+) -> Iterator[Pack]:
+    """One group over several packs: the prompt is kept, then responses in runs, over-long ones in kept chunks."""
+    depth = 0
+    for at in range(0, len(prompt), budget):
+        layout = _Layout()
+        layout.add(prompt[at : at + budget], at, -2, -1)
+        yield layout.pack(depth, True)
+        depth += 1
+    at = 0
+    while at < len(members):
+        if len(responses[at]) > budget:
+            yield from _chunks(members[at], responses[at], len(prompt), depth, budget)
+            at += 1
+            continue
+        end, size = at, 0
+        while end < len(members) and len(responses[end]) <= budget:
+            # the first of a run shares nothing: what stood before it is in another pack
+            more = len(responses[end]) - (shared[end] if shared and end > at else 0)
+            if size + more > budget:
+                break
+            end, size = end + 1, size + more
+        layout = _Layout()
+        run = None if shared is None else [0, *shared[at + 1 : end]]
+        layout.responses(members[at:end], responses[at:end], run, len(prompt), -1, -1)
+        yield layout.pack(depth, False)
+        at = end
+
+
+def _chunks(trace: int, response: tuple[int, ...], position: int, depth: int, budget: int) -> Iterator[Pack]:
+    """A response longer than the budget, in chunks that go on from each other."""
+    for n, at in enumerate(range(0, len(response), budget)):
+        chunk = response[at : at + budget]
+        last = at + len(chunk) == len(response)
+        layout = _Layout()
+        layout.add(chunk, position + at, -1, -1)
+        layout.pieces.append(Piece(trace, ((0, len(chunk)),), last))
+        yield layout.pack(depth + n, not last)

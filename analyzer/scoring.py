@@ -5,19 +5,21 @@ Resumable: what is on disk is not done again. Nothing prints: progress goes to a
 
 from __future__ import annotations
 
-import time
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from analyzer.errors import DumpError, UsageError, nearest
-from analyzer.plan import choose
+from analyzer.plan import choose, units
 from analyzer.records import Sampler, Scored, Trace
-from analyzer.store import Run
+from analyzer.store import SCHEMA, Run, prompt_hash
 
-PART_TRACES = 2000  # a part on disk holds at most this many traces,
-PART_SECONDS = 60.0  # or this much work: what a killed run loses
+UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
+UNIT_TOKENS = 2_000_000  # this many tokens,
+UNIT_FLOPS = {"cpu": 1e13, "cuda": 1e16}  # and about this much work (minutes): what a killed run loses
 
 Progress = Callable[[str, int, int, int], None]  # what, traces done, traces in all, tokens done
 
@@ -69,15 +71,14 @@ def score(
     loaded = None
     for label, (model, sampler, sources) in jobs.items():
         wanted = [t for t in traces if t.source in sources]
-        todo = _todo(run, label, wanted)
-        if not todo and label in run.manifest["scorers"]:
+        if not _todo(run, label, wanted) and label in run.manifest["scorers"]:
             continue
         if loaded is None or loaded.name != model:
             loaded = scorers.load(model, dtype=dtype, device=device)
         if eos is not None and not 0 <= eos < loaded.vocab_size:
             raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
         path, why = scorers.choose_path(loaded, sampler, scorer)
-        encoded = _encode(run, label, todo, loaded, texts, eos, on_overlong)
+        encoded = _encode(run, label, wanted, loaded, texts, eos, on_overlong)
         run.settle(**settings)
         run.manifest["scorers"][label] = {
             "model": model,
@@ -156,12 +157,13 @@ def _todo(run: Run, label: str, traces: list[Trace]) -> list[Trace]:
 
 
 def _encode(
-    run: Run, label: str, todo: list[Trace], loaded: Any, templates: dict[str, str], eos: int | None, on_overlong: str
+    run: Run, label: str, wanted: list[Trace], loaded: Any, templates: dict[str, str], eos: int | None, on_overlong: str
 ) -> list:
+    """All traces that can be scored, as ids; those that can't are recorded with the reason."""
     from analyzer.scorers.encode import encode
 
     encoded, unscored = [], []
-    for trace in todo:
+    for trace in wanted:
         if not trace.response_ids and not trace.response:
             unscored.append((trace, (), "empty response"))
             continue
@@ -180,7 +182,8 @@ def _encode(
         why = f"longer than the model's context of {limit} tokens"
         unscored += [(e.trace, e.prompt_ids, why) for e in overlong]
         encoded = [e for e in encoded if len(e) <= limit]
-    run.append_scores(label, unscored)
+    done = run.done(label)
+    run.append_scores(label, [row for row in unscored if row[0].key not in done])
     return encoded
 
 
@@ -195,36 +198,64 @@ def _score_all(
     total: int,
     progress: Progress,
 ) -> None:
-    """Score and write parts. Progress counts what was done in earlier, interrupted calls as well."""
+    """Score unit by unit, each written as one part by a thread of its own while the next is scored.
+
+    Units are cut from all traces that the run wants under this model; what is on disk is left out of them. An
+    interrupted unit is written as far as it is done. Progress counts what was done in earlier, interrupted calls too.
+    """
     from analyzer import scorers
 
-    by_key = {e.trace.key: e for e in encoded}
     record = run.manifest["scorers"][label]
+    done = run.done(label)
+    tokens = sum(len(e.response_ids) for e in encoded if e.trace.key in done)
+    finished = total - sum(e.trace.key not in done for e in encoded)
+    since = tokens
 
-    def save(rows: list) -> None:
+    def note(name: str, value: Any) -> None:
+        record[name] = value
+
+    def save(number: int, items: dict, rows: list[Scored]) -> None:
         """The part first, then the count of the decisions behind it: what is counted was scored."""
         if rows:
-            run.append_scores(label, rows)
+            rows = sorted(rows, key=lambda scored: scored.key)
+            found = [(items[s.key].trace, items[s.key].prompt_ids, s) for s in rows]
+            run.append_scores(label, found, part=f"{number:05d}-{_unit_id(found, record)}")
             counts = Counter(record["decisions"])
-            counts.update(d for trace, _, _ in rows for d in by_key[trace.key].decisions)
+            counts.update(d for s in rows for d in items[s.key].decisions)
             record["decisions"] = dict(sorted(counts.items()))
             run.save()
 
-    earlier, tokens = total - len(encoded), 0
-    rows: list[tuple[Trace, tuple[int, ...], Scored | str]] = []
-    finished, since = 0, time.monotonic()
-    # A batch in flight when the run is interrupted is dropped; what is finished is written before leaving.
-    try:
-        for scored in scorers.score(encoded, loaded, scorer=path, sampler=sampler, limit=limit):
-            item = by_key[scored.key]
-            rows.append((item.trace, item.prompt_ids, scored))
-            finished, tokens = finished + 1, tokens + len(scored)
-            if len(rows) >= PART_TRACES or time.monotonic() - since > PART_SECONDS:
-                full, rows, since = rows, [], time.monotonic()
-                save(full)
-            progress(label, earlier + finished, total, tokens)
-    finally:
-        save(rows)
+    cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=_unit_tokens(loaded), traces=UNIT_TRACES)
+    with ThreadPoolExecutor(1) as writer:
+        writing = None
+        for number, members in enumerate(cut):
+            items = {encoded[i].trace.key: encoded[i] for i in members if encoded[i].trace.key not in done}
+            rows: list[Scored] = []
+            try:
+                for scored in scorers.score(items.values(), loaded, path=path, sampler=sampler, limit=limit, note=note):
+                    rows.append(scored)
+                    finished, tokens = finished + 1, tokens + len(scored)
+                    progress(label, finished, total, tokens - since)
+            finally:
+                if writing is not None:
+                    writing.result()  # at most one part waits: memory stays bounded, and its error ends the run
+                writing = writer.submit(save, number, items, rows)
+        if writing is not None:
+            writing.result()
+
+
+def _unit_tokens(loaded: Any) -> int:
+    """Tokens of a unit, by the work that a token costs on this device."""
+    each = 2 * sum(p.numel() for p in loaded.model.parameters())
+    return int(min(UNIT_TOKENS, max(4096, UNIT_FLOPS.get(loaded.model.device.type, 1e13) / each)))
+
+
+def _unit_id(rows: list[tuple[Trace, tuple[int, ...], Scored]], record: Mapping[str, Any]) -> str:
+    """8 hex digits of what a part depends on: which traces and ids, the model, how it was run, the schema."""
+    digest = hashlib.sha256(f"{SCHEMA} {record['fingerprint']} {record['dtype']} {record['sampler']}".encode())
+    for trace, prompt_ids, scored in rows:
+        digest.update(f"{trace.key} {prompt_hash(prompt_ids)} ".encode() + scored.columns["token"].tobytes())
+    return digest.hexdigest()[:8]
 
 
 def dry_run(

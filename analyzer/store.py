@@ -193,8 +193,13 @@ class Run:
             out |= {trace_key(r["source"], r["problem"], r["sample"], r["step"]): r["status"] for r in rows}
         return out
 
-    def append_scores(self, scorer: str, rows: Sequence[tuple[Trace, tuple[int, ...], Scored | str]]) -> None:
-        """Write one part: (trace, prompt ids, its Scored record or the reason why there is none)."""
+    def append_scores(
+        self, scorer: str, rows: Sequence[tuple[Trace, tuple[int, ...], Scored | str]], *, part: str | None = None
+    ) -> None:
+        """Write one part: (trace, prompt ids, its Scored record or the reason why there is none).
+
+        part: what follows "part-"; a part of that name is written over. By default the next free number.
+        """
         if not rows:
             return
         prompts = {prompt_hash(ids): list(ids) for _, ids, _ in rows if ids}
@@ -230,6 +235,7 @@ class Run:
             table,
             use_dictionary=["source", "problem", "prompt", "status", "token.list.element", "rank.list.element"],
             column_encoding=dict.fromkeys(SPLIT, "BYTE_STREAM_SPLIT"),
+            name=part,
         )
 
     def scorers(self) -> list[str]:
@@ -291,12 +297,14 @@ class Run:
     def _parts(self, folder: str, stem: str = "part") -> list[Path]:
         return sorted((self.path / folder).glob(f"{stem}-*.parquet"))
 
-    def _write_part(self, folder: str, stem: str, table: pa.Table, **options: Any) -> None:
+    def _write_part(self, folder: str, stem: str, table: pa.Table, *, name: str | None = None, **options: Any) -> None:
         (self.path / folder).mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(p.stem.rpartition("-")[2]) for p in self._parts(folder, stem)), default=-1)
+        if name is None:
+            number = 1 + max((int(p.stem.split("-")[1]) for p in self._parts(folder, stem)), default=-1)
+            name = f"{number:05d}"
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", **options)
-        write_atomically(self.path / folder / f"{stem}-{number:05d}.parquet", sink.getvalue())
+        write_atomically(self.path / folder / f"{stem}-{name}.parquet", sink.getvalue())
 
 
 def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:

@@ -14,14 +14,11 @@ from typing import Any
 
 from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Scored
-from analyzer.scorers import local, plain, windows
+from analyzer.scorers import local, windows
 from analyzer.scorers.encode import Encoded
 
-# name -> score(encoded, model, sampler): the order of the results may differ from the order of the input
-SCORERS: dict[str, Callable[[Iterable[Encoded], Any, Sampler | None], Iterator[Scored]]] = {
-    "plain": plain.score,
-    "local": local.score,
-}
+# --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
+SCORERS = {"local": "shared", "cached": "cached", "plain": "plain"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -106,26 +103,25 @@ def fingerprint(name: str) -> str:
 
 
 def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[str, str]:
-    """(scorer name, why): the wanted scorer, or `plain` when the probe shows that `local` is wrong on this model."""
+    """(path, why): the wanted scorer's path, or a slower one where the probe shows that it is wrong on this model."""
     if wanted not in SCORERS:
         raise UsageError(f"--scorer {wanted!r} is unknown{nearest(wanted, SCORERS)}")
-    if wanted == "plain":
-        return "plain", "chosen"
-    problem = local.probe(loaded.model, sampler)
-    return (
-        (wanted, "agrees with plain on the loaded model") if problem is None else ("plain", f"stepped down: {problem}")
-    )
+    return ("plain", "chosen") if wanted == "plain" else local.choose(loaded.model, sampler, SCORERS[wanted])
 
 
 def score(
-    encoded: Iterable[Encoded], loaded: Loaded, *, scorer: str, sampler: Sampler | None, limit: int | None
+    encoded: Iterable[Encoded],
+    loaded: Loaded,
+    *,
+    path: str,
+    sampler: Sampler | None,
+    limit: int | None,
+    note: Callable[[str, Any], None] = lambda name, value: None,
 ) -> Iterator[Scored]:
-    """Score traces by the named scorer: equal ids once, those longer than `limit` in windows (see `windows`).
+    """Score traces by a path of `local`: equal ids once, those longer than `limit` in windows (see `windows`).
 
-    limit: the model's context, or None. Raises ResourceError when memory runs out.
+    limit: the model's context, or None. note: see `local.score`. Raises ResourceError when memory runs out.
     """
-    import torch
-
     waiting: dict[str, list[Scored | None]] = {}
     same, twins = _twins(encoded)
 
@@ -140,7 +136,7 @@ def score(
                 yield item
 
     try:
-        for result in SCORERS[scorer](pieces(), loaded.model, sampler):
+        for result in local.score(pieces(), loaded.model, sampler, path=path, note=note):
             key, _, n = result.key.rpartition("\x00")
             if key:
                 waiting[key][int(n)] = result
@@ -150,7 +146,9 @@ def score(
             yield result
             for twin in twins.pop(result.key, ()):
                 yield Scored(twin.trace.key, result.columns | {"offset": twin.offset_T}, result.embedding, result.top)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not local.is_out_of_memory(error):
+            raise
         raise ResourceError(
             f"out of memory while scoring under {loaded.name}: {str(error).splitlines()[0]}; "
             "try --scorer plain, --dtype bfloat16 or a machine with more memory"

@@ -1,128 +1,140 @@
-"""The everyday scorer: length-sorted batches, hidden states first, then the LM head over blocks of rows.
+"""The everyday scorer: the fastest path that agrees with `plain` on the loaded model.
 
-[T, V] logits never exist at once: the head runs only at scored positions, `ROW_BLOCK` rows at a time. Prompts are not
-shared between responses yet. `probe` compares this path with `plain` on the loaded model before anything is scored.
+    shared   prompts computed once, everything in flat packs                      (shared.py)
+    cached   a prompt's cache copied for a padded batch of its responses          (cached.py)
+    plain    one trace at a time: the definition                                  (plain.py)
+Before anything is scored, a made-up group goes through the path and through `plain`; on a mismatch the next path is
+tried, and the run records which was taken and why. Traces beyond a length at which a model behaves otherwise (windows,
+RoPE that depends on length) leave the shared path one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from analyzer.plan import batches
-from analyzer.records import Sampler, Scored
-from analyzer.scorers import plain
-from analyzer.scorers.columns import all_columns, top_alternatives
+from analyzer.records import Sampler, Scored, Trace
+from analyzer.scorers import cached, plain, shared, trunk
 from analyzer.scorers.encode import Encoded
 
-ROW_BLOCK = 512
-LOGIT_CELLS = 1 << 24  # at most this many float32 logits at once (64 MiB), so large vocabularies take fewer rows
-TOKEN_BUDGET = 4096  # padded tokens per batch; larger batches leave the caches of a CPU core and were slower there
-PROBE_TOLERANCE = 1e-4  # nats
-POOL = 4096  # traces sorted by length together
+PATHS = ("shared", "cached", "plain")
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 16384}  # tokens of a forward pass
+LEAST_BUDGET = 128  # below it, running out of memory is final
+PROBE_TOLERANCE = 1e-4  # nats, in float32
+HALF_TOLERANCE = 0.25  # in lower precision two orders of summation differ more; catches wrong heads, caches and masks
+PROBE_BUDGETS = (12, 4096)  # a small one streams the made-up group over kept packs, as long traces are
 
 
-def probe(model: Any, sampler: Sampler | None) -> str | None:
-    """None when this path agrees with `plain` on the loaded model, else the sentence that says how far off it is.
+def choose(model: Any, sampler: Sampler | None, wanted: str = "shared") -> tuple[str, str]:
+    """(path, why): the first path from `wanted` on that agrees with `plain` on a made-up group."""
+    reasons = []
+    for path in PATHS[PATHS.index(wanted) : -1]:
+        problem = probe(model, sampler, path)
+        if problem is None:
+            return path, "; ".join([*reasons, *_detours(model, path), "agrees with plain on the loaded model"])
+        reasons.append(f"not {path}: {problem}")
+    return "plain", "stepped down, " + "; ".join(reasons)
 
-    Two made-up traces of different lengths, so that padding is tested too. Tolerance: 1e-4 nats in float32; in lower
-    precision the two orders of summation differ more, and 0.25 nats only catches wrong heads, caches and masks.
+
+def probe(model: Any, sampler: Sampler | None, path: str) -> str | None:
+    """None when a path agrees with `plain` on the loaded model, else the sentence that says how far off it is.
+
+    Two made-up prompts with responses of several lengths, two of which begin alike, in one pack and streamed. The
+    tolerance is 1e-4 nats in float32 and 0.25 in lower precision.
     """
     import torch
 
-    from analyzer.records import Trace
-
+    if path == "shared" and (problem := shared.refusal(model)):
+        return problem
     rng = np.random.default_rng(0)
     vocab = min(model.config.get_text_config().vocab_size, 50_000)
+    first = rng.integers(0, vocab, 16).tolist()
     items = []
-    for n, (p, r) in enumerate([(3, 5), (4, 11)]):
-        ids = tuple(int(i) for i in rng.integers(0, vocab, p + r))
-        items.append(Encoded(Trace("probe", "probe", n, ""), ids[:p], ids[p:], np.full(r, -1, np.int32)))
+    for n, (p, r) in enumerate([(5, 1), (5, 9), (5, 13), (5, 12), (3, 7)]):
+        ids = rng.integers(0, vocab, p + r).tolist()
+        ids[:p] = first[:p]
+        if n in (2, 3):
+            ids[p : p + 8] = first[8:]
+        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), np.full(r, -1, np.int32)))
     want = list(plain.score(items, model, sampler))
-    try:
-        got = {s.key: s for s in score(items, model, sampler)}
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-        return f"batched path failed on this architecture ({type(error).__name__}: {error})"
-    tolerance = PROBE_TOLERANCE if next(model.parameters()).dtype == torch.float32 else 0.25
-    worst = max(float(np.abs(got[w.key].columns["logprob"] - w.columns["logprob"]).max()) for w in want)
-    return None if worst <= tolerance else f"batched path is off by {worst:.2g} nats on this architecture"
+    worst = 0.0
+    for budget in PROBE_BUDGETS:
+        try:
+            got = {s.key: s for s in RUN[path](items, model, sampler, token_budget=budget)}
+        except (trunk.Unsupported, AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError) as error:
+            return f"fails on this architecture ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        for w in want:
+            off = np.abs(got[w.key].columns["logprob"] - w.columns["logprob"]).max()
+            worst = max(worst, float(off) if np.isfinite(off) else np.inf)
+    tolerance = PROBE_TOLERANCE if next(model.parameters()).dtype == torch.float32 else HALF_TOLERANCE
+    return None if worst <= tolerance else f"off by {worst:.2g} nats on this architecture"
 
 
 def score(
-    encoded: Iterable[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int = TOKEN_BUDGET
+    encoded: Iterable[Encoded],
+    model: Any,
+    sampler: Sampler | None,
+    *,
+    path: str = "shared",
+    token_budget: int | None = None,
+    note: Callable[[str, Any], None] = lambda name, value: None,
 ) -> Iterator[Scored]:
-    """Score traces under `model`; yields them in an order of its own (sorted by length within pools of 4,096).
+    """Score traces with distinct ids under `model` by a path; yields them in an order of its own.
 
-    token_budget: padded tokens per forward pass; a trace longer than it gets a pass of its own.
+    token_budget: tokens of a forward pass (TOKEN_BUDGET by device). When memory runs out the budget is halved and what
+    is left goes on with it; note("token_budget", tokens) is called with the budget at first and whenever it changes.
     """
-    pool: list[Encoded] = []
-    for item in encoded:
-        pool.append(item)
-        if len(pool) == POOL:
-            yield from _score_pool(pool, model, sampler, token_budget)
-            pool = []
-    yield from _score_pool(pool, model, sampler, token_budget)
+    budget = token_budget or TOKEN_BUDGET.get(model.device.type, 4096)
+    note("token_budget", budget)
+    for way, items in _routes(list(encoded), model, path):
+        left = {item.trace.key: item for item in items}
+        while left:
+            try:
+                for scored in RUN[way](list(left.values()), model, sampler, token_budget=budget):
+                    yield scored
+                    del left[scored.key]
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or budget // 2 < LEAST_BUDGET:
+                    raise
+                budget //= 2
+                note("token_budget", budget)
 
 
-def _score_pool(pool: list[Encoded], model: Any, sampler: Sampler | None, token_budget: int) -> Iterator[Scored]:
-    for batch in batches([len(item) for item in pool], token_budget):
-        yield from _score_batch([pool[i] for i in batch], model, sampler)
-
-
-def _score_batch(batch: list[Encoded], model: Any, sampler: Sampler | None) -> Iterator[Scored]:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of torch or Python says that memory ran out (CPU allocations fail as RuntimeError)."""
     import torch
 
-    device = model.device
-    longest = max(map(len, batch))
-    ids_BT = torch.zeros((len(batch), longest), dtype=torch.long)
-    mask_BT = torch.zeros_like(ids_BT)
-    for b, item in enumerate(batch):
-        ids_BT[b, : len(item)] = torch.tensor(item.prompt_ids + item.response_ids)
-        mask_BT[b, : len(item)] = 1
-    ids_BT, mask_BT = ids_BT.to(device), mask_BT.to(device)
-    with torch.inference_mode():
-        last_BTH, middle_BTH = _hidden_states(model, ids_BT, mask_BT)
-        # rows that predict response tokens, all traces of the batch one after another
-        rows = torch.cat(
-            [torch.arange(len(i.prompt_ids) - 1, len(i) - 1) + b * longest for b, i in enumerate(batch)]
-        ).to(device)
-        targets = ids_BT.flatten()[rows + 1]
-        hidden_RH = last_BTH.flatten(0, 1)[rows]
-        head = model.get_output_embeddings()
-        block = max(1, min(ROW_BLOCK, LOGIT_CELLS // head.weight.shape[0]))
-        parts: list[dict[str, Any]] = []
-        tops: list = []
-        for at in range(0, len(rows), block):
-            logits = _post_head(model, head(hidden_RH[at : at + block]).float())
-            parts.append(all_columns(logits, targets[at : at + block], sampler))
-            tops += [(at + r, ids, values) for r, ids, values in top_alternatives(logits, parts[-1]["logprob"])]
-        columns = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
-        embeddings = [
-            middle_BTH[b, len(i.prompt_ids) : len(i)].float().mean(0).cpu().numpy() for b, i in enumerate(batch)
-        ]
-    at = 0
-    for item, embedding in zip(batch, embeddings):
-        end = at + len(item.response_ids)
-        top = [(r - at, ids, values) for r, ids, values in tops if at <= r < end]
-        yield plain.scored(item, {name: values[at:end] for name, values in columns.items()}, embedding, top)
-        at = end
+    text = str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text
 
 
-def _hidden_states(model: Any, ids_BT: Any, mask_BT: Any) -> tuple[Any, Any]:
-    """Last hidden states (after the final norm) and those of the embedding layer, each [B, T, H]."""
-    out = model.base_model(ids_BT, attention_mask=mask_BT, use_cache=False, output_hidden_states=True)
-    return out.last_hidden_state, out.hidden_states[plain.embedding_layer(model)]
+def _routes(items: list[Encoded], model: Any, path: str) -> list[tuple[str, list[Encoded]]]:
+    """Which traces take which path: those beyond the model's limits leave the chosen one."""
+    rope = trunk.rope_limit(model) if path != "plain" else None
+    window = trunk.window(model) if path == "shared" else None
+    ways: dict[str, list[Encoded]] = {path: [], "window": [], "plain": []}
+    for item in items:
+        alone, wide = rope is not None and len(item) > rope, window is not None and len(item) > window
+        ways["plain" if alone else "window" if wide else path].append(item)
+    wide = ways.pop("window")
+    if wide:
+        ways.setdefault("cached" if probe(model, None, "cached") is None else "plain", []).extend(wide)
+    return [(way, some) for way, some in ways.items() if some]
 
 
-def _post_head(model: Any, logits: Any) -> Any:
-    """What some architectures do to logits after the head: scaling (Cohere, Granite), then softcapping (Gemma 2)."""
-    config = model.config.get_text_config()
-    if (scale := getattr(config, "logit_scale", None)) is not None:
-        logits = logits * scale
-    if (scaling := getattr(config, "logits_scaling", None)) is not None:
-        logits = logits / scaling
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits = (logits / cap).tanh() * cap
-    return logits
+def _detours(model: Any, path: str) -> list[str]:
+    """What a path's record says about traces that leave it."""
+    rope, window = trunk.rope_limit(model), trunk.window(model)
+    out = [f"traces beyond {rope} tokens one by one (RoPE depends on length)"] if rope is not None else []
+    if path == "shared" and window is not None:
+        out.append(f"traces beyond {window} tokens (attention window) by their prompt's cache")
+    return out
+
+
+def _one_by_one(items: list[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int) -> Iterator[Scored]:
+    return plain.score(items, model, sampler)
+
+
+RUN: dict[str, Callable[..., Iterator[Scored]]] = {"shared": shared.score, "cached": cached.score, "plain": _one_by_one}

@@ -11,24 +11,21 @@ from typing import Any
 import numpy as np
 
 from analyzer.records import Sampler, Scored
+from analyzer.scorers import trunk
 from analyzer.scorers.columns import all_columns, top_alternatives
 from analyzer.scorers.encode import Encoded
-
-
-def embedding_layer(model: Any) -> int:
-    """Index into hidden_states (0 = input embeddings) of the late-middle layer whose mean is a trace's embedding."""
-    return max(1, round(model.config.get_text_config().num_hidden_layers * 2 / 3))
 
 
 def score(encoded: Iterable[Encoded], model: Any, sampler: Sampler | None) -> Iterator[Scored]:
     """Score each trace under `model` (a transformers causal LM, already on its device and in eval mode), in order."""
     import torch
 
-    layer = embedding_layer(model)
+    layer = trunk.embedding_layer(model)
     for item in encoded:
         ids = torch.tensor([item.prompt_ids + item.response_ids], device=model.device)
         start = len(item.prompt_ids)
         with torch.inference_mode():
+            trunk.forget_lengths(model)
             out = model(ids, output_hidden_states=True, use_cache=False)
             logits = out.logits[0, start - 1 : -1].float()
             columns = all_columns(logits, ids[0, start:], sampler)

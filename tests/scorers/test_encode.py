@@ -30,9 +30,7 @@ def trace(**values):
 def test_ids_of_the_dump_win_over_text(qwen):
     # sampled as "<th" + "ink" where the tokenizer would write "<think"
     got = encode(
-        trace(prompt="hello", response="<think", response_ids=(26865,), prompt_ids=(1, 2)),
-        qwen,
-        vocab_size=151_936,
+        trace(prompt="hello", response="<think", response_ids=(26865,), prompt_ids=(1, 2)), qwen, vocab_size=151_936
     )
     assert got.prompt_ids == (1, 2) and got.response_ids == (26865,)
     assert got.decisions == ("prompt: ids from the dump", "response: ids from the dump")

@@ -1,0 +1,209 @@
+"""Hidden states -> columns: the LM head over blocks of rows into one reused buffer, statistics while rows are in cache.
+
+The same columns as `columns.py`, which defines them; here every pass over the vocabulary counts. With x_v = (l_v - max
+l) / 2 and h_v = exp x_v for all tokens but the target (whose share is added afterwards):
+
+    S0 = sum h^2    S1 = sum h (h x)    S2 = sum (h x)^2    R = sum h      one exponential, three products, four sums
+    log p = 2 x_t - log(S0 + h_t^2), or -log1p(S0) where the target is the arg-max: exact next to p = 1
+    H = log Z - E[d]    var = E[d^2] - E[d]^2    Renyi_1/2 = 2 log(R + h_t) - log Z       with d = 2 x
+
+Rows for which this form would lose digits (cancellation in the variance) take the definition instead.
+Rank and mass above are needed only where the target is not the arg-max. They compare raw float32 logits strictly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analyzer.records import Sampler
+from analyzer.scorers import nucleus
+from analyzer.scorers.columns import all_columns, core_columns, top_alternatives
+
+ROW_BLOCK = 256  # rows of one head product
+LOGIT_CELLS = 1 << 24  # at most this many float32 logits at once (64 MiB)
+CACHE_CELLS = 1 << 18  # statistics run over so many logits at a time (1 MiB)
+GATHER_CELLS = 1 << 21  # rows that are looked at once more are copied so many logits at a time
+LEAST = -80.0  # (l - max l) / T is cut here: e^-80 adds nothing, while numbers below float32's normal range are slow
+CANCELLED = 256.0  # E[d^2] over its variance beyond which the variance is computed around the mean
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output layer, what the architecture does to its logits, and the buffers that every block reuses."""
+
+    weight_HV: Any  # float32 on CPU, the model's dtype elsewhere
+    bias_V: Any | None
+    factor: float  # Cohere's logit_scale, one over Granite's logits_scaling
+    cap: float | None  # Gemma 2's softcapping
+    logits: Any  # float32 [rows, V]
+    work: Any  # float32 [3, cells]
+
+
+def prepare(model: Any) -> Head:
+    """The head of a transformers causal LM; further transforms of logits that it may have are the probe's to find."""
+    import torch
+
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    factor = getattr(config, "logit_scale", None) or 1.0
+    factor /= getattr(config, "logits_scaling", None) or 1.0
+    weight, bias = layer.weight.detach(), getattr(layer, "bias", None)
+    if weight.device.type == "cpu":  # half-precision logits tie, and ties change ranks: the product is float32
+        weight = weight.float()
+        bias = None if bias is None else bias.detach().float()
+    vocab = weight.shape[0]
+    rows = max(1, min(ROW_BLOCK, LOGIT_CELLS // vocab))
+    stretch = max(1, CACHE_CELLS // vocab) * vocab
+    device = weight.device
+    return Head(
+        weight.t(),
+        bias,
+        factor,
+        getattr(config, "final_logit_softcapping", None),
+        torch.empty((rows, vocab), dtype=torch.float32, device=device),
+        torch.empty((3, stretch), dtype=torch.float32, device=device),
+    )
+
+
+def columns(
+    hidden_MH: Any, targets_M: Any, head: Head, sampler: Sampler | None
+) -> tuple[dict[str, np.ndarray], dict[int, tuple[tuple[int, ...], tuple[float, ...]]]]:
+    """All columns of M scored tokens as numpy arrays [M], and row -> (ids, log-probs) of kept alternatives."""
+    import torch
+
+    rows = len(head.logits)
+    parts, tops = [], {}
+    for at in range(0, len(targets_M), rows):
+        targets = targets_M[at : at + rows]
+        logits = _logits(hidden_MH[at : at + rows], head)
+        if logits.device.type == "cpu":
+            found = _columns_on_cpu(logits, targets, head.work, sampler)
+        else:
+            found = all_columns(logits, targets, sampler)
+        parts.append(found)
+        tops |= {at + r: (ids, values) for r, ids, values in top_alternatives(logits, found["logprob"])}
+    kinds = {name: np.int32 if name == "rank" else np.float32 for name in parts[0]}
+    return {name: torch.cat([p[name] for p in parts]).cpu().numpy().astype(kinds[name]) for name in kinds}, tops
+
+
+def _logits(hidden_RH: Any, head: Head) -> Any:
+    """Float32 logits [R, V] in the reused buffer."""
+    import torch
+
+    out = head.logits[: len(hidden_RH)]
+    if out.device.type == "cpu":
+        torch.mm(hidden_RH.float(), head.weight_HV, out=out)
+    elif head.weight_HV.dtype == torch.float32:
+        torch.mm(hidden_RH, head.weight_HV, out=out)
+    else:
+        torch.mm(hidden_RH, head.weight_HV, out_dtype=torch.float32, out=out)
+    if head.bias_V is not None:
+        out += head.bias_V
+    if head.factor != 1:
+        out *= head.factor
+    if head.cap is not None:
+        out.div_(head.cap).tanh_().mul_(head.cap)
+    return out
+
+
+def _columns_on_cpu(logits: Any, targets: Any, work: Any, sampler: Sampler | None) -> dict[str, Any]:
+    """`columns.all_columns`, with every pass but the first over few rows at a time that stay in cache."""
+
+    top_R = logits.amax(-1)
+    target_R = logits.gather(1, targets[:, None])[:, 0]
+    above = _above(logits, target_R, top_R)
+    out = moments(logits, targets, top_R, target_R, work)
+    total_R = out.pop("total")
+    out |= {"rank": 1 + above.count_R, "mass_above": (above.mass() / total_R).float()}
+    again = (out["varentropy"] + out["entropy"] + out["logprob"]).isnan().nonzero()[:, 0]
+    if len(again):
+        for name, values in core_columns(logits[again], targets[again]).items():
+            out[name][again] = values
+    if sampler is None:
+        return out
+    if sampler.is_plain:
+        names = {"mass_above": "mass_above_s", "logprob": "logprob_s"}
+        names |= {"entropy": "entropy_s", "varentropy": "varentropy_s"}
+        return out | {new: out[name] for name, new in names.items()}
+    return out | nucleus.columns(logits, targets, sampler, work, top_R, target_R, total_R, above)
+
+
+class Above(NamedTuple):
+    """The tokens that are strictly likelier than the target: how many in each row, and row and logit of each."""
+
+    count_R: Any  # int32 [R]
+    row_K: Any  # int64 [K]
+    below_top_K: Any  # float64 [K], logit minus the row's largest
+
+    def mass(self, temperature: float = 1.0) -> Any:
+        """Sum over them of exp((l - max l) / T), float64 [R]."""
+        import torch
+
+        out = torch.zeros(len(self.count_R), dtype=torch.float64)
+        return out.index_add_(0, self.row_K, (self.below_top_K / temperature).exp_())
+
+
+def _above(logits: Any, target_R: Any, top_R: Any) -> Above:
+    """Only rows whose target is not the arg-max are looked at; there are few, and few tokens above."""
+    import torch
+
+    vocab = logits.shape[1]
+    rows, values = [], []
+    for some in (target_R < top_R).nonzero()[:, 0].split(max(1, GATHER_CELLS // vocab)):
+        block = logits[some].numpy()
+        flat = np.flatnonzero(block > target_R[some, None].numpy())  # numpy compares into bool six times faster
+        rows.append(some.numpy()[flat // vocab])
+        values.append(block.ravel()[flat])
+    row = torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0, dtype=torch.long)
+    value = torch.from_numpy(np.concatenate(values)).double() if rows else torch.zeros(0, dtype=torch.float64)
+    count = torch.bincount(row, minlength=len(logits)).to(torch.int32)
+    return Above(count, row, value - top_R[row].double())
+
+
+def moments(
+    logits: Any, targets: Any, top_R: Any, target_R: Any, work: Any, temperature: float = 1.0
+) -> dict[str, Any]:
+    """logprob, entropy, varentropy, renyi_half, float32 [R], and `total` = sum exp((l - max l) / T), float64 [R].
+
+    varentropy is NaN where the one-pass form would cancel, logprob where the target itself is -inf: the caller takes
+    the definition there.
+    """
+    import torch
+
+    rows, vocab = logits.shape
+    step, half = work.shape[1] // vocab, 0.5 / temperature
+    sums_4R = torch.empty((4, rows), dtype=torch.float32)
+    shift_R1 = (top_R * -half)[:, None]
+    for at in range(0, rows, step):
+        end = min(rows, at + step)
+        x, h = work[:2, : (end - at) * vocab].view(2, end - at, vocab)
+        others, roots, first, second = sums_4R[:, at:end]
+        torch.add(shift_R1[at:end], logits[at:end], alpha=half, out=x)
+        torch.exp(x.clamp_(min=LEAST / 2), out=h)
+        h.scatter_(1, targets[at:end, None], 0.0)
+        torch.sum(h, -1, out=roots)
+        x.mul_(h)
+        e = work[2, : h.numel()].view_as(h)
+        torch.sum(torch.mul(h, h, out=e), -1, out=others)
+        torch.sum(torch.mul(x, h, out=e), -1, out=first)
+        torch.sum(x.mul_(x), -1, out=second)
+    others, roots, first, second = sums_4R.double()
+    is_top = target_R == top_R
+    x_t = torch.where(is_top, 0.0, (target_R.double() - top_R.double()) * half)
+    e_t = (2 * x_t).exp()
+    total = others + e_t
+    log_total = torch.where(is_top, others.log1p(), total.log())
+    mean = 2 * (first + torch.where(e_t > 0, e_t * x_t, 0.0)) / total
+    square = 4 * (second + torch.where(e_t > 0, e_t * x_t * x_t, 0.0)) / total
+    variance = square - mean * mean
+    renyi = torch.where(is_top, 2 * roots.log1p(), 2 * (roots + x_t.exp()).log()) - log_total
+    return {
+        "logprob": torch.where(is_top, -others.log1p(), 2 * x_t - log_total).float(),
+        "entropy": (log_total - mean).clamp(min=0).float(),
+        "varentropy": torch.where(square > CANCELLED * variance, torch.nan, variance).clamp(min=0).float(),
+        "renyi_half": renyi.clamp(min=0).float(),
+        "total": total,
+    }

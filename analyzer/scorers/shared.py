@@ -1,0 +1,143 @@
+"""The fast path: a prompt and all its responses in one flat forward pass, hidden states only where tokens are scored.
+
+The model's own modules run; only attention is replaced (see attention.py), so that any architecture whose layers know
+the past by attention alone is served. What is not - recurrent layers, short windows, chunked attention - is refused
+before or while it runs, never scored wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from analyzer.plan import Pack, packs
+from analyzer.records import Sampler, Scored
+from analyzer.scorers import attention, head, plain, trunk
+from analyzer.scorers.encode import Encoded
+
+TOKEN_BUDGET = 4096  # tokens of a pack; larger ones leave the caches of a CPU core and were slower there
+FULL = {"full_attention", "sliding_attention"}  # layer types that know the past by attention alone
+REFUSED = ("attention_chunk_size", "attn_logit_softcapping", "alibi", "position_embedding_type")
+
+
+def refusal(model: Any) -> str | None:
+    """Why this model can't take flat packs, as far as its config tells; None where it may (then the probe decides)."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - FULL
+    if kinds:
+        return f"layers of type {', '.join(sorted(kinds))}"
+    for name in REFUSED:
+        if getattr(config, name, None):
+            return f"{name} in the config"
+    if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_causal", True) is False:
+        return "not a causal decoder"
+    return None
+
+
+def score(
+    items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int = TOKEN_BUDGET
+) -> Iterator[Scored]:
+    """Score traces with distinct ids; yields each when its last token is done, group by group.
+
+    Raises trunk.Unsupported where the model asks for more than a flat pack can give.
+    """
+    import torch
+
+    work = head.prepare(model)
+    kept: list[dict] = []  # keys and values of kept packs, one entry per depth
+    last: list[Any] = []  # the hidden state of each kept pack's last token
+    waiting: dict[int, list[tuple]] = {}  # trace -> what its earlier packs gave
+    for pack in packs([(i.prompt_ids, i.response_ids) for i in items], token_budget):
+        del kept[pack.depth :], last[pack.depth :]
+        with torch.inference_mode(), _replaced_attention(model):
+            now = attention.flight(pack, kept, model.device)
+            hidden_NH, middle_NH = _forward(model, pack, now)
+            if pack.keep:
+                kept.append(now.keep)
+                last.append(hidden_NH[-1:].clone())
+            if not pack.pieces:  # part of a prompt: nothing in it is scored
+                continue
+            found = _statistics(pack, hidden_NH, last[pack.depth - 1] if pack.depth else None, work, sampler)
+        for piece in pack.pieces:
+            waiting.setdefault(piece.trace, []).append(_part(piece, found, middle_NH))
+            if piece.last:
+                yield _joined(items[piece.trace], waiting.pop(piece.trace))
+
+
+@contextmanager
+def _replaced_attention(model: Any) -> Iterator[None]:
+    """The model calls `attention.attend` instead of its own; undone on leaving."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(attention.NAME, attention.attend)
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()
+    before = [c._attn_implementation for c in configs]
+    try:
+        for c in configs:
+            c._attn_implementation = attention.NAME
+        yield
+    finally:
+        for c, name in zip(configs, before, strict=True):
+            c._attn_implementation = name
+
+
+def _forward(model: Any, pack: Pack, now: attention.Flight) -> tuple[Any, Any]:
+    """Hidden states [N, H] after the final norm, and those of the embedding layer."""
+    import torch
+
+    ids_1N = torch.from_numpy(pack.ids_N)[None].to(model.device)
+    position_1N = torch.from_numpy(pack.position_N)[None].to(model.device)
+    token = attention.CURRENT.set(now)
+    try:
+        last_1NH, middle_1NH, _ = trunk.forward(model, ids_1N, position_ids=position_1N, use_cache=False)
+    finally:
+        attention.CURRENT.reset(token)
+    layers = model.config.get_text_config().num_hidden_layers
+    if len(now.calls) != layers:
+        raise trunk.Unsupported(f"{len(now.calls)} of {layers} layers call the replaceable attention")
+    return last_1NH[0], middle_1NH[0]
+
+
+def _statistics(pack: Pack, hidden_NH: Any, last_1H: Any, work: head.Head, sampler: Sampler | None) -> tuple:
+    """(number of each token among the scored ones int64 [N], columns of the scored tokens, alternatives by number)."""
+    import torch
+
+    scored = np.flatnonzero(pack.before_N != -2)
+    number_N = np.full(len(pack.ids_N), -1, np.int64)
+    number_N[scored] = np.arange(len(scored))
+    before = pack.before_N[scored]
+    rows = hidden_NH[torch.from_numpy(before).to(hidden_NH.device)]
+    if last_1H is not None:  # a row that the kept token predicts
+        rows[torch.from_numpy(before == -1).to(rows.device)] = last_1H
+    columns, tops = head.columns(rows, torch.from_numpy(pack.ids_N[scored]).to(rows.device), work, sampler)
+    return number_N, columns, tops
+
+
+def _part(piece: Any, found: tuple, middle_NH: Any) -> tuple:
+    """(columns, alternatives as (position, ids, log-probs), sum of the middle states float32 [H], tokens)."""
+    number_N, columns, tops = found
+    parts = [slice(number_N[a], number_N[b - 1] + 1) for a, b in piece.ranges]
+    if len(parts) == 1:
+        mine = {name: values[parts[0]].copy() for name, values in columns.items()}
+    else:
+        mine = {name: np.concatenate([values[p] for p in parts]) for name, values in columns.items()}
+    top, at = [], 0
+    for p in parts:
+        top += [(at + n - p.start, *tops[n]) for n in range(p.start, p.stop) if n in tops]
+        at += p.stop - p.start
+    total_H = sum(middle_NH[a:b].float().sum(0) for a, b in piece.ranges)
+    return mine, top, total_H, at
+
+
+def _joined(item: Encoded, parts: list[tuple]) -> Scored:
+    """The whole response from the parts of its packs."""
+    columns = {name: np.concatenate([p[0][name] for p in parts]) for name in parts[0][0]}
+    top, at = [], 0
+    for _, more, _, tokens in parts:
+        top += [(at + position, ids, values) for position, ids, values in more]
+        at += tokens
+    embedding_H = (sum(p[2] for p in parts) / at).cpu().numpy()
+    return plain.scored(item, columns, embedding_H, top)
