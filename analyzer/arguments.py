@@ -55,6 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dump_flags(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
+    convert = commands.add_parser("convert", help="any dump as canonical JSON lines or Parquet", allow_abbrev=False)
+    _add_dump_flags(convert)
+    convert.add_argument("-o", "--out", required=True, metavar="FILE", help=".jsonl, .jsonl.gz, .jsonl.zst or .parquet")
+    convert.add_argument("--json", action="store_true", help="print one JSON object")
+
     score = commands.add_parser(
         "score", help="score dumps under a base model; the same line again continues", allow_abbrev=False
     )
@@ -83,6 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--fail-on",
         choices=["outside", "sharpened", "undetermined"],
         help="exit 5 when a headline verdict is this word",
+    )
+    report.add_argument(
+        "--style", default="icml", metavar="VENUE", help="figure widths: icml, acl, neurips (default %(default)s)"
+    )
+    report.add_argument(
+        "--html-max-mb",
+        type=float,
+        default=25.0,
+        metavar="N",
+        help="traces beyond so many megabytes lie in files beside index.html (default %(default)s)",
     )
     _add_analysis_flags(report)
 
@@ -162,7 +177,12 @@ def _add_score_flags(parser: argparse.ArgumentParser, *, base_required: bool) ->
         choices=["error", "window", "skip"],
         help="traces beyond the context (default %(default)s)",
     )
-    parser.add_argument("--scorer", default="local", metavar="NAME", help="local or plain (default %(default)s)")
+    parser.add_argument(
+        "--scorer",
+        default="local",
+        metavar="NAME",
+        help="local (the fastest exact path), cached or plain (default %(default)s)",
+    )
     parser.add_argument(
         "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16 (default %(default)s)"
     )

@@ -87,6 +87,7 @@ def demo_settings() -> dict[str, Any]:
                 "distill": str(models / "distill"),
             },
         },
+        "page": {"folder_mb": 1.0},  # traces to look at, of 24,576: the committed report stays small
     }
 
 
@@ -111,6 +112,7 @@ def _whole_way(
     specs: list[str],
     ingest: dict[str, Any],
     score: dict[str, Any] | None,
+    page: dict[str, Any] | None = None,
 ) -> int:
     """dumps -> run -> report, and the terminal summary."""
     from analyzer.store import Run
@@ -121,15 +123,22 @@ def _whole_way(
     if score:
         pipeline.score(run, progress=show, **score)
         _print_decisions(run)
-    return _write_report(a, pipeline, run, out, shown, command, show)
+    return _write_report(a, pipeline, run, out, shown, command, show, page or {})
 
 
 def _write_report(
-    a: argparse.Namespace, pipeline: Any, run: Any, out: Path, shown: str, command: list[str], show: Progress
+    a: argparse.Namespace,
+    pipeline: Any,
+    run: Any,
+    out: Path,
+    shown: str,
+    command: list[str],
+    show: Progress,
+    page: dict[str, Any],
 ) -> int:
     from analyzer.report.terminal import summary
 
-    done = pipeline.report(run, out, budget=a.budget, seed=a.seed, command=command, progress=show)
+    done = pipeline.report(run, out, budget=a.budget, seed=a.seed, command=command, progress=show, **page)
     show.close()
     text = Path(done.paths["results.json"]).read_text(encoding="utf-8")
     print(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()))
@@ -144,7 +153,8 @@ def _print_decisions(run: Any) -> None:
     """How prompts and responses became ids, and by which path they were scored: once per model, on stderr."""
     for label, record in run.manifest["scorers"].items():
         counts = "; ".join(f"{what} ({n:,})" for what, n in record["decisions"].items())
-        print(f"{label}: path {record['path']} ({record['path_reason']}), {record['dtype']}; {counts}", file=sys.stderr)
+        kind = record.get("dtype_error") or record["dtype"]
+        print(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}", file=sys.stderr)
 
 
 def _check(a: argparse.Namespace) -> int:
@@ -184,11 +194,28 @@ def _score(a: argparse.Namespace) -> int:
     return 0
 
 
+def _convert(a: argparse.Namespace) -> int:
+    from analyzer.convert import convert
+
+    ledger = convert(
+        a.dumps,
+        a.out,
+        field_map=pairs(a.map, "--map") or None,
+        threshold=a.threshold,
+        samplers=samplers(a.sampler) or None,
+        max_bad=0.0 if a.strict else a.max_bad,
+    )
+    done = f"{ledger.traces:,} traces of {ledger.rows_used:,} rows in {a.out}; {ledger.rows_rejected:,} rows rejected"
+    print(json.dumps(ledger.as_json()) if a.json else done)
+    return 0
+
+
 def _report(a: argparse.Namespace) -> int:
     from analyzer import pipeline
     from analyzer.store import Run
 
     out = Path(a.out)
+    page = {"style": a.style, "file_mb": a.html_max_mb}
     score = score_arguments(a) if a.base else None
     if not a.base:
         refuse(a, SCORING, "nothing is scored without --base MODEL")
@@ -202,9 +229,9 @@ def _report(a: argparse.Namespace) -> int:
         if score:
             pipeline.score(run, progress=show, **score)
             _print_decisions(run)
-        return _write_report(a, pipeline, run, out, a.out, a.line, show)
+        return _write_report(a, pipeline, run, out, a.out, a.line, show, page)
     return _whole_way(
-        a, pipeline, out, shown=a.out, command=a.line, specs=a.dumps, ingest=ingest_arguments(a), score=score
+        a, pipeline, out, shown=a.out, command=a.line, specs=a.dumps, ingest=ingest_arguments(a), score=score, page=page
     )
 
 
@@ -279,6 +306,7 @@ class Progress:
 COMMANDS = {
     "demo": _demo,
     "check": _check,
+    "convert": _convert,
     "score": _score,
     "analyze": _analyze,
     "report": _report,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyzer.errors import AnalyzerError
+from analyzer.errors import AnalyzerError, UsageError, nearest
 from analyzer.records import Figure, Result, json_value
 
 if TYPE_CHECKING:
@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 COLORS = ("#0173b2", "#d55e00", "#029e73", "#cc78bc", "#de8f05", "#56b4e9", "#ca9161", "#949494")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
 LINESTYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (4, 1, 1, 1, 1, 1)))
-SIZES = {1: (3.25, 2.5), 2: (6.75, 3.1)}  # inches: one and two columns of a two-column page
-CLOUD = 2000  # a collection with more points is rasterised: 10^5 vector points make a pdf of 1.5 MB
+# inches, for one and two columns of the venue's page (half and full width where it has one column)
+STYLES = {
+    "icml": {1: (3.25, 2.5), 2: (6.75, 3.1)},
+    "acl": {1: (3.03, 2.4), 2: (6.3, 3.0)},
+    "neurips": {1: (2.7, 2.3), 2: (5.5, 2.8)},
+}
+STYLE = "icml"
+CLOUD = 2000  # points of an axis beyond which they are rasterised: 10^5 vector points make a pdf of 1.5 MB
 INK, PAPER, RULE = "#262626", "#ffffff", "#cccccc"  # the three neutral colours that a page may replace by its own
 
 
@@ -101,8 +107,8 @@ def theme() -> dict[str, Any]:
     }
 
 
-def draw(spec: Figure, result: Result) -> matplotlib.figure.Figure:
-    """The matplotlib Figure of `spec`, at its printed width; `save` calls it inside `theme()`.
+def draw(spec: Figure, result: Result, style: str = STYLE) -> matplotlib.figure.Figure:
+    """The matplotlib Figure of `spec`, at its printed width in `style`; `save` calls it inside `theme()`.
 
     A drawing takes its intervals from the result: seaborn's own bootstrap is seeded by the operating system unless it
     gets `seed=`.
@@ -111,9 +117,10 @@ def draw(spec: Figure, result: Result) -> matplotlib.figure.Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    if spec.width not in SIZES:
-        raise AnalyzerError(f"figure width {spec.width!r} is not a number of columns; allowed: {sorted(SIZES)}")
-    figure = Canvas(figsize=SIZES[spec.width], layout="constrained")
+    sizes = check_style(style)
+    if spec.width not in sizes:
+        raise AnalyzerError(f"figure width {spec.width!r} is not a number of columns; allowed: {sorted(sizes)}")
+    figure = Canvas(figsize=sizes[spec.width], layout="constrained")
     FigureCanvasAgg(figure)
     state = np.random.get_state()  # seaborn's jitter draws from the global generator
     np.random.seed(0)
@@ -123,19 +130,26 @@ def draw(spec: Figure, result: Result) -> matplotlib.figure.Figure:
         np.random.set_state(state)
     for ax in figure.axes:
         _plain_log_ticks(ax)
-        for artist in ax.collections:
-            if hasattr(artist, "get_offsets") and len(artist.get_offsets()) > CLOUD:
-                artist.set_rasterized(True)
-        for line in ax.lines:
-            if line.get_linestyle() in ("None", "none", " ", "") and len(line.get_xdata()) > CLOUD:
-                line.set_rasterized(True)
+        clouds = [(artist, len(artist.get_offsets())) for artist in ax.collections if hasattr(artist, "get_offsets")]
+        bare = [line for line in ax.lines if line.get_linestyle() in ("None", "none", " ", "")]
+        clouds += [(line, len(line.get_xdata())) for line in bare]
+        if sum(n for _, n in clouds) > CLOUD:
+            for artist, n in clouds:
+                artist.set_rasterized(n > 1)  # not the single points that stand for a legend
     return figure
 
 
-def save(figure_spec: Figure, result: Result, name: str, directory: Path) -> dict[str, Path]:
+def check_style(style: str) -> dict[int, tuple[float, float]]:
+    """Inches by columns of a venue's page; raises UsageError for one that is not known."""
+    if style not in STYLES:
+        raise UsageError(f"figure style {style!r} is unknown{nearest(style, STYLES)}; allowed: {', '.join(STYLES)}")
+    return STYLES[style]
+
+
+def save(figure_spec: Figure, result: Result, name: str, directory: Path, *, style: str = STYLE) -> dict[str, Path]:
     """Write directory/name.svg, .pdf and .csv (the table that the figure shows); returns {"svg", "pdf", "csv"} -> path.
 
-    Raises AnalyzerError when the result lacks the table.
+    `style` is the venue whose column widths the figure has. Raises AnalyzerError when the result lacks the table.
     """
     import matplotlib
 
@@ -151,7 +165,7 @@ def save(figure_spec: Figure, result: Result, name: str, directory: Path) -> dic
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(theme())
         matplotlib.rcParams["svg.hashsalt"] = name
-        figure = draw(figure_spec, result)
+        figure = draw(figure_spec, result, style)
         svg, pdf = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", dpi=200, metadata={"Date": None})  # dpi: of rasterised clouds
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from analyzer import __version__
 from analyzer.dumps import read_dumps
 from analyzer.errors import UsageError, nearest
-from analyzer.records import Result, Sampler, Trace, Verdict
+from analyzer.records import Result, Sampler, Tables, Trace, Verdict
 from analyzer.scoring import Progress, dry_run, quiet, score
 from analyzer.store import Run
 
@@ -111,7 +111,13 @@ def _samplers(traces: Sequence[Trace]) -> dict[str, Sampler | None]:
 
 
 def analyze(
-    run: Run, names: Sequence[str] | None = None, *, budget: int = BUDGET, seed: int = 0, progress: Progress = quiet
+    run: Run,
+    names: Sequence[str] | None = None,
+    *,
+    budget: int = BUDGET,
+    seed: int = 0,
+    progress: Progress = quiet,
+    tables: Tables | None = None,
 ) -> tuple[dict[str, Result], list[dict[str, str]]]:
     """Run analyses by name (all by default): results by name, and what was left out with the reason.
 
@@ -123,7 +129,7 @@ def analyze(
     unknown = [n for n in names or () if n not in ANALYSES]
     if unknown:
         raise UsageError(f"analysis {unknown[0]!r} is unknown{nearest(unknown[0], ANALYSES)}")
-    tables = tables_module.build(run)
+    tables = tables or tables_module.build(run)
     results: dict[str, Result] = {}
     left_out: list[dict[str, str]] = []
     chosen = list(names or ANALYSES)
@@ -226,13 +232,16 @@ def report(
     seed: int = 0,
     command: Sequence[str] = (),
     progress: Progress = quiet,
+    **page: Any,
 ) -> Written:
-    """Run every analysis that can run, decide, and write the report into `directory`."""
+    """Run every analysis that can run, decide, and write the report into `directory`; page: see `report.write`."""
+    from analyzer import tables as tables_module
     from analyzer.analyses import ANALYSES
     from analyzer.report import write
     from analyzer.verdict import decide
 
-    results, left_out = analyze(run, budget=budget, seed=seed, progress=progress)
+    tables = tables_module.build(run)
+    results, left_out = analyze(run, budget=budget, seed=seed, progress=progress, tables=tables)
     labels = sources(run)
     reference = run.manifest["settings"]["reference"]
     verdicts = decide(results, sources=list(labels), reference=reference, budget=budget)
@@ -258,6 +267,8 @@ def report(
         sources=labels,
         figures=figures,
         meta=meta,
+        traces=tables,
+        **page,
     )
     return Written(verdicts, results, left_out, paths)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import figures
-from analyzer.errors import AnalyzerError
+from analyzer.errors import AnalyzerError, UsageError
 from analyzer.records import Figure, Result
 
 NASTY = 'a & b <i> $\\frac{1$ "q" \x07 基础'
@@ -75,10 +75,15 @@ def test_bytes_are_the_same_and_global_state_is_untouched(tmp_path, drawing):
     matplotlib.rcdefaults()
 
 
-@pytest.mark.parametrize(("width", "points"), [(1, 234.0), (2, 486.0)])
-def test_printed_width_is_the_venue_width(tmp_path, width, points):
-    root = ET.parse(figures.save(SPEC._replace(width=width), result(), "fig", tmp_path)["svg"]).getroot()
+@pytest.mark.parametrize(
+    ("style", "width", "points"), [("icml", 1, 234.0), ("icml", 2, 486.0), ("neurips", 2, 396.0), ("acl", 1, 218.16)]
+)
+def test_printed_width_is_the_venue_width(tmp_path, style, width, points):
+    spec = SPEC._replace(width=width)
+    root = ET.parse(figures.save(spec, result(), "fig", tmp_path, style=style)["svg"]).getroot()
     assert root.attrib["width"] == f"{points:g}pt"
+    with pytest.raises(UsageError, match="figure style 'nips' is unknown.*allowed: icml, acl, neurips"):
+        figures.save(spec, result(), "fig", tmp_path, style="nips")
     with pytest.raises(AnalyzerError, match="width 3 is not a number of columns; allowed: \\[1, 2\\]"):
         figures.save(SPEC._replace(width=3), result(), "fig", tmp_path)
 
@@ -95,6 +100,16 @@ def test_labels_stay_text_and_logarithmic_ticks_are_plain(tmp_path):
 def test_only_clouds_are_rasterised(tmp_path):
     few, many = (figures.save(SPEC, result(n), f"n{n}", tmp_path)["svg"].read_text() for n in (200, 4200))
     assert "<image" not in few and "<image" in many and many.count("<use") < 200
+
+
+def test_many_small_clouds_are_one_large_cloud(tmp_path):
+    def parts(found, ax):
+        for _, part in found.tables["points"].groupby(np.arange(4200) % 6):
+            ax.scatter(part["x"], part["y"])
+        return ax
+
+    text = figures.save(SPEC._replace(draw=parts), result(4200), "fig", tmp_path)["svg"].read_text()
+    assert "<image" in text and text.count("<use") < 200
 
 
 def test_csv_is_the_table_of_the_figure(tmp_path):

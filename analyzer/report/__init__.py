@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from analyzer import figures as drawing
-from analyzer.records import Figure, Result, Verdict, json_value
-from analyzer.report import content, html, markdown
+from analyzer.records import Figure, Result, Tables, Verdict, json_value
+from analyzer.report import content, embed, html, markdown, paper
 from analyzer.report.results import build_results, encode, in_order, relative, validate_results
 from analyzer.report.terminal import summary
 
@@ -32,6 +32,10 @@ def write(
     sources: Mapping[str, Mapping[str, Any]],
     figures: Mapping[str, Mapping[str, Figure]],
     meta: Mapping[str, Any],
+    traces: Tables | None = None,
+    style: str = drawing.STYLE,
+    file_mb: float = embed.FILE_MB,
+    folder_mb: float = embed.FOLDER_MB,
 ) -> dict[str, Path]:
     """Write the report into `directory`; returns a path for "results.json", "report.md",
     "index.html", "figures" and "tables".
@@ -39,8 +43,11 @@ def write(
     `ledger` and `sources` are those of results.json, `figures` is analysis -> figure name -> Figure. `meta` must have
     `version` and `command` (list of words) and may have `decisions` and `notes` (sentences on encoding and on the
     input), `left_out` (list of {"analysis", "why"}), `reference`, `budget`, `title`, and anything else that the methods
-    table should show (seeds, scorers, versions, samplers, date); absolute paths in it become relative. A figure that
-    cannot be drawn is named under "left out" instead of failing the report. results.json is written last: where it
+    table should show (seeds, scorers, versions, samplers, date); absolute paths in it become relative. `traces` are the
+    tables that the analyses read: with them the page has the trace viewer, the tree, the map and the comparison. They
+    are inside index.html up to `file_mb` megabytes, else in files under data/ beside it, up to `folder_mb`. A figure
+    that cannot be drawn is named under "left out" instead of failing the report; `style` is the venue whose widths
+    figures have. results.json is written last: where it
     stands, the report is whole.
     Raises AnalyzerError when results.json would break its contract.
     """
@@ -52,6 +59,7 @@ def write(
         version=str(meta["version"]),
         command=meta["command"],
     )
+    drawing.check_style(style)
     meta = {k: _plain_meta(v) for k, v in meta.items()}
     left_out = [dict(item) for item in meta.get("left_out") or []]
     directory.mkdir(parents=True, exist_ok=True)
@@ -60,7 +68,7 @@ def write(
     for analysis in in_order(data["analyses"]):
         drawn[analysis] = []
         for name, spec in figures.get(analysis, {}).items():
-            figure, why = _draw(spec, results[analysis], _file_name(analysis, name, names), directory)
+            figure, why = _draw(spec, results[analysis], _file_name(analysis, name, names), directory, style)
             if figure is None:
                 left_out.append({"analysis": f"{analysis}, figure {name}", "why": why})
             else:
@@ -76,13 +84,34 @@ def write(
             drawing.write_csv(table["columns"], table["rows"], directory / "tables" / f"{file}.csv")
     meta["left_out"] = left_out
     paths = {name: directory / name for name in ("report.md", "index.html", "results.json")}
+    _put(directory / "tables" / "key.tex", paper.latex(data, meta))
     _put(paths["report.md"], markdown.page(data, meta=meta, figures=drawn, tables=tables))
-    _put(paths["index.html"], html.page(data, meta=meta, figures=drawn, tables=tables))
+    found = _embed(traces, results, content.labels(data, meta), folder_mb) if traces is not None else None
+    beside = found is not None and sum(map(len, found.packs)) > file_mb * 1e6
+    _packs(directory / "data", found.packs if found is not None and beside else [])
+    index = html.page(data, meta=meta, figures=drawn, tables=tables, embedded=found, beside=beside)
+    _put(paths["index.html"], index)
     _put(paths["results.json"], encode(data) + "\n")
     return {**paths, "figures": directory / "figures", "tables": directory / "tables"}
 
 
-def _draw(spec: Figure, result: Result, name: str, directory: Path) -> tuple[dict[str, Any] | None, str]:
+def _embed(traces: Tables, results: Mapping[str, Result], labels: list[str], megabytes: float) -> embed.Embedded:
+    """The traces for the page; sources that the ledger does not name come last."""
+    looks = drawing.styles([*labels, *traces.sources])
+    return embed.build(traces, results, looks, megabytes=megabytes)
+
+
+def _packs(folder: Path, packs: Sequence[str]) -> None:
+    """Packs as scripts, which a page opened from disk may load; those of an earlier report go."""
+    for old in folder.glob("t*.js"):
+        old.unlink()
+    if packs:
+        folder.mkdir(exist_ok=True)
+    for i, text in enumerate(packs):
+        (folder / f"t{i}.js").write_text(f'analyzerPack("t{i}", "{text}");\n', encoding="ascii")
+
+
+def _draw(spec: Figure, result: Result, name: str, directory: Path, style: str) -> tuple[dict[str, Any] | None, str]:
     """The saved figure as {svg, pdf, csv (relative paths), text (the svg), caption, width}, or None and why not."""
     if spec.table not in result.tables:
         return None, f"it shows the table {spec.table!r}, which this run does not have"
@@ -90,7 +119,7 @@ def _draw(spec: Figure, result: Result, name: str, directory: Path) -> tuple[dic
         return None, f"it shows the table {spec.table!r}, which has no rows in this run"
     try:
         caption = str(spec.caption(result))
-        paths = drawing.save(spec, result, name, directory / "figures")
+        paths = drawing.save(spec, result, name, directory / "figures", style=style)
     except Exception as error:  # a drawing must not cost the report; the page says what is missing and why
         return None, f"drawing failed: {type(error).__name__}: {error}"
     text = paths["svg"].read_text(encoding="utf-8")

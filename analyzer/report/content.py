@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +34,27 @@ REACH = (
     "the mean of (1 - k exp(-l))+ with l the log-ratio of the source's to the reference's probability. "
     "lost@k is the reverse. novel@k is the share of traces flagged at budget k."
 )
+HEADINGS = {
+    "preflight": "Checks before the tests",
+    "perplexity": "Likelihood under the base",
+    "support": "Support: sequences",
+    "strategy": "Support: strategies",
+    "tokens": "Support: tokens",
+    "boundary": "pass@k and coverage",
+    "clusters": "Clusters",
+}  # of the sections; an analysis that is not here has its name
+SHORT = {
+    "Key numbers": "Key",
+    "Checks before the tests": "Checks",
+    "Likelihood under the base": "Likelihood",
+    "Support: sequences": "Sequences",
+    "Support: strategies": "Strategies",
+    "Support: tokens": "Tokens",
+    "pass@k and coverage": "pass@k",
+    "Compare two sources": "Compare",
+    "Tree of prefixes": "Tree",
+    "Left out, and why": "Left out",
+}  # in the row of links
 OVERTURN = {
     "inside": "more problems or traces whose upper bound of reach rises above the threshold, "
     "or a wrong sampler or prompt template",
@@ -90,6 +110,7 @@ def interval(estimate: Mapping[str, Any] | None) -> str:
         digits = 4 if float(value) != int(value) else 0
     else:
         digits = min(6, max(0, 1 - math.floor(math.log10(width))))
+        digits -= digits > 4  # one digit of a very narrow interval, which keeps tables narrow
 
     def text(x: float | None, none: str) -> str:
         return none if x is None else f"{x:.{digits}f}"
@@ -119,8 +140,8 @@ def statement(v: Mapping[str, Any]) -> str:
 
 
 def reasons(v: Mapping[str, Any]) -> list[str]:
-    """The reasons of a verdict, each without a full stop."""
-    return [w.strip().rstrip(".") for w in v["why"] if w.strip()]
+    """The reasons of a verdict, each without a full stop; E_k by its longer name."""
+    return [re.sub(r"\bE_(\d+) =", r"reach@\1 =", w.strip().rstrip(".")) for w in v["why"] if w.strip()]
 
 
 def overturn(v: Mapping[str, Any]) -> str:
@@ -165,6 +186,28 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
 def reach(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
     """reach at the verdict's budget with its interval."""
     return interval(estimate(data["analyses"], "support", f"{v['source']}.reach@{v['budget']}"))
+
+
+def heading(name: str) -> str:
+    """The heading of an analysis."""
+    return HEADINGS.get(name, name.capitalize())
+
+
+def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
+    """reach and novel at the verdict's budget with their intervals, as far as they have a value."""
+    values = {
+        name: interval(estimate(data["analyses"], "support", f"{v['source']}.{name}"))
+        for name in (f"reach@{v['budget']}", f"novel@{v['budget']}")
+    }
+    return ", ".join(f"{name} {text}" for name, text in values.items() if text != NONE)
+
+
+def short(data: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """The headlines in one line: each word with its sources."""
+    found: dict[str, list[str]] = {}
+    for v in headlines(data):
+        found.setdefault(v["verdict"], []).append(v["source"])
+    return [(word, found[word]) for word in WORDS if word in found]
 
 
 def more(n: int, shown: int) -> str:
@@ -275,26 +318,6 @@ def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
     if missing > 0:
         lines.append(f"{count(missing)} of the rejected carry no reason.")
     return lines
-
-
-def methods(data: Mapping[str, Any], meta: Mapping[str, Any]) -> Grid:
-    """Version, command and everything else in meta, one row each, nested keys joined by colons."""
-    rows = [["analyzer", str(data["version"])], ["command", shlex.join(data["command"])]]
-    for key in sorted(k for k in meta if k not in ("version", "command", "decisions", "notes", "left_out", "title")):
-        rows += _flat(key, meta[key])
-    for name, analysis in data["analyses"].items():
-        if analysis["params"]:
-            rows.append([f"{name}: settings", ", ".join(f"{k} = {cell(v)}" for k, v in analysis["params"].items())])
-    return Grid(["what", "value"], rows, [])
-
-
-def _flat(key: str, value: Any) -> list[list[str]]:
-    """Rows of a nested value: one per leaf of a dict, one per entry of a list of dicts."""
-    if isinstance(value, Mapping) and value:
-        return [row for k, v in value.items() for row in _flat(f"{key}: {k}", v)]
-    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
-        return [[f"{key} {i}", cell(v)] for i, v in enumerate(value, 1)]
-    return [[key, cell(value)]]
 
 
 def numeric(text: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.report import content
+from analyzer.report import content, methods
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
 
@@ -28,7 +28,8 @@ def page(
         parts += _analysis(name, analysis, content.labels(data, meta), figures.get(name, []), tables.get(name, {}))
     parts += ["## Left out, and why"]
     parts += [_list(f"**{esc(i['analysis'])}**: {esc(i['why'])}" for i in meta["left_out"]) or "Nothing."]
-    parts += ["## Methods", *_grid(content.methods(data, meta), code=True)]
+    parts += ["## Methods", *_grid(methods.settings(data, meta), code=True)]
+    parts.append("The key table in LaTeX: [key.tex](tables/key.tex).")
     if meta.get("decisions"):
         parts += ["Decisions taken on the way:", _list(esc(d) for d in meta["decisions"])]
     parts += [
@@ -76,7 +77,7 @@ def _analysis(
     figures: Sequence[Mapping[str, Any]],
     tables: Mapping[str, str],
 ) -> list[str]:
-    parts = [f"## {esc(name.capitalize())}", f"*{esc(analysis['question'])}*"]
+    parts = [f"## {esc(content.heading(name))}", f"*{esc(analysis['question'])}*"]
     parts.append(_list(esc(n) for n in analysis["notes"]))
     grid = content.pivot(analysis, labels)
     if grid.rows:

@@ -13,7 +13,7 @@ from analyzer.records import LEVELS, WORDS, Result, Verdict, json_value
 
 SCHEMA = 1
 # of the page; further analyses follow by name
-ORDER = ("preflight", "perplexity", "support", "strategy", "boundary", "clusters", "tokens")
+ORDER = ("preflight", "perplexity", "support", "strategy", "tokens", "boundary", "clusters")
 LEDGER = ("rows", "rows_used", "rows_rejected", "traces", "traces_scored", "traces_rejected")
 SOURCE = ("traces", "problems", "tokens", "correct")
 

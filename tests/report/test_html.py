@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
 import pytest
 
-from analyzer.report import content, html
+from analyzer import report
+from analyzer.records import Estimate, Result
+from analyzer.report import content, html, parts
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -51,8 +55,11 @@ def page(written) -> Page:
 
 def test_hostile_text_stays_text(page, written, fake):
     tags = [t for t, _ in page.tags]
-    assert "img" not in tags and tags.count("script") == 1 and "iframe" not in tags
-    assert [s.strip() for s in page.scripts] == [html.asset("report.js").strip()]
+    assert "img" not in tags and "iframe" not in tags
+    kinds = [a.get("type") for t, a in page.tags if t == "script"]
+    assert kinds.count(None) == 1 and set(kinds) == {None, "text/plain"}
+    for kind, text in zip(kinds, page.scripts, strict=True):
+        assert text == html.script() if kind is None else re.fullmatch("[A-Za-z0-9+/]+=*", text)
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
     text = "".join(page.text)
     # the label, the ledger's reason, the note, the table cell, the decision, the left-out reason, the command
@@ -72,17 +79,20 @@ def test_hostile_text_stays_text(page, written, fake):
 
 def test_nothing_leaves_the_page(page, written):
     policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
-    for rule in ("default-src 'none'", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'", "img-src data:"):
-        assert rule in policy
+    digest = base64.b64encode(hashlib.sha256(html.script().encode()).digest()).decode()
+    rules = ("default-src 'none'", "style-src 'unsafe-inline'", f"script-src 'sha256-{digest}';", "img-src data:")
+    assert all(rule in policy for rule in rules), policy
+    # the namespaces of elements that the script makes are names, not addresses
+    outside = re.sub(r'"http://www\.w3\.org/(2000/svg|1999/xhtml)"', "", written.html)
     for tag, attrs in page.tags:
         for name in ("href", "src", "action", "data", "poster", "xlink:href", "srcset"):
             value = attrs.get(name) or "#"
             assert value.startswith(("#", "data:", "figures/", "tables/")), (tag, name, value)
         assert "http" not in (attrs.get("style") or "") and "@import" not in (attrs.get("style") or "")
-    assert "http:" not in written.html and "https:" not in written.html
+    assert "http:" not in outside and "https:" not in outside
     assert "url(" not in html.asset("report.css") and "@import" not in html.asset("report.css")
-    for word in ("fetch(", "XMLHttpRequest", "import(", "innerHTML", "eval("):
-        assert word not in html.asset("report.js")
+    for word in ("fetch(", "XMLHttpRequest", "import(", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval("):
+        assert word not in html.script()
 
 
 def test_ids_are_unique_and_references_resolve(page, written):
@@ -107,11 +117,15 @@ def test_order_of_the_page(page, written):
         "Verdict",
         "Key numbers",
         "Ledger",
-        "Perplexity",
-        "Support",
-        "Boundary",
+        "Likelihood under the base",
+        "Support: sequences",
+        "Support: tokens",
+        "pass@k and coverage",
         "Clusters",
-        "Tokens",
+        "Compare two sources",
+        "Traces",
+        "Tree of prefixes",
+        "Robustness",
         "Left out, and why",
         "Methods",
     ]
@@ -119,11 +133,13 @@ def test_order_of_the_page(page, written):
     assert next(a for t, a in page.tags if t == "a") == {"class": "skip", "href": "#main"}
 
 
-def test_long_tables_say_how_much_is_shown(written):
-    part = written.html[written.html.index("Table: curve") :]
-    part = part[: part.index("</details>")]
-    assert '200 shown of 300, the whole table in <a href="tables/support-curve.csv">' in part
-    assert part.count("<tr>") == 201
+def test_long_tables_say_how_much_is_shown(written, unpack):
+    at = written.html.index('data-pack="tables-support-curve"')
+    part = written.html[at : written.html.index("</details>", at)]
+    assert '200 shown of 300, the whole table in <a href="tables/support-curve.csv">' in part and "<tr>" not in part
+    table = unpack(re.search('id="pack-tables-support-curve">([^<]+)<', part)[1])
+    assert len(table["rows"]) == 200 and table["columns"] == ["source", "k", "reach", "log_ratio"]
+    assert table["rows"][0] == ["base", "0", "0", "–"] and table["right"] == [False, True, True, True]
 
 
 def test_numbers_of_the_page_are_those_of_the_file(page, written):
@@ -147,10 +163,17 @@ def contrast(a: str, b: str) -> float:
 def test_contrast(theme):
     css = html.asset("report.css")
     colors = {name: pair[theme] for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", css)}
-    assert set(colors) == {"paper", "panel", "ink", "muted", "rule", "link", *content.WORDS}
+    tints, shades = [f"h{i}" for i in range(1, 6)], [f"p{i}" for i in range(5)]
+    assert set(colors) == {"paper", "panel", "ink", "muted", "rule", "link", "heat", *tints, *shades, *content.WORDS}
     for name in ("ink", "muted", "link", *content.WORDS):
         for ground in ("paper", "panel"):
             assert contrast(colors[name], colors[ground]) >= 4.5, (name, ground)
+    for tint in tints:  # text on the background of a token
+        assert contrast(colors["ink"], colors[tint]) >= 4.5, tint
+    steps = [luminance(colors[name]) for name in ("paper", *tints)]
+    assert steps == sorted(steps, reverse=theme == 0)  # a scale: each class is stronger than the last
+    grey = [contrast(colors[name], colors["paper"]) for name in shades]
+    assert grey == sorted(grey, reverse=True) and grey[-1] >= 1.8 and contrast(colors["heat"], colors["panel"]) >= 3
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     literal = [
         c
@@ -170,4 +193,32 @@ def test_the_first_sources_stand_out_in_figures(theme):
 
 
 def test_control_characters_are_shown_as_replacement():
-    assert html.esc("a\x00\x1b[31m<b>") == "a\ufffd\ufffd[31m&lt;b&gt;"
+    assert parts.esc("a\x00\x1b[31m<b>") == "a\ufffd\ufffd[31m&lt;b&gt;"
+
+
+def test_assets_are_small_and_without_constructs_newer_than_es2020():
+    assert len((html.script() + html._plain("report.css")).encode()) <= 60_000
+    for name in html.ASSETS:  # lines are joined without their indents: no literal may run over two
+        assert all(line.count("`") % 2 == 0 for line in html.asset(name).splitlines()), name
+    assert not re.search(
+        r"\?\?=|\|\|=|&&=|\.at\(|\.replaceAll\(|#\w+\s*\(|\bstatic\b", "".join(map(html.asset, html.ASSETS))
+    )
+
+
+def test_robustness_and_pairs_stand_in_their_own_sections(fake, traces, tmp_path):
+    inputs = fake.inputs(hostile="teacher") | {"figures": {}}
+    found = {
+        name: Result(name, f"What of {name}?", {f"rlvr.{name}": Estimate(0.5)}) for name in ("robustness", "paired")
+    }
+    inputs["results"] = inputs["results"] | found
+    text = report.write(tmp_path, **inputs, traces=traces)["index.html"].read_text(encoding="utf-8")
+    for name, section in (("robustness", "robustness"), ("paired", "compare")):
+        at = text.index(f'<section id="{section}"')
+        assert f"What of {name}?" in text[at : text.index("</section>", at)] and text.count(f"What of {name}?") == 1
+    assert "Not varied in this run" not in text
+
+
+def test_without_traces_there_is_no_viewer(fake, tmp_path):
+    inputs = fake.inputs(hostile="teacher") | {"figures": {}}
+    text = report.write(tmp_path, **inputs)["index.html"].read_text(encoding="utf-8")
+    assert 'id="viewer"' not in text and 'id="compare"' not in text and 'id="pack-index"' not in text

@@ -25,9 +25,9 @@ def test_the_written_file_is_valid_and_strict_json(written):
     assert list(data["analyses"]) == [
         "perplexity",
         "support",
+        "tokens",
         "boundary",
         "clusters",
-        "tokens",
     ]  # the order of the page
     assert set(data["verdicts"][0]) == {"source", "reference", "verdict", "level", "budget", "headline", "why", "needs"}
     assert set(data["analyses"]["support"]) == {"question", "params", "notes", "estimates", "tables"}

@@ -18,9 +18,9 @@ def files(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_same_input_same_bytes(written, fake, tmp_path):
+def test_same_input_same_bytes(written, fake, traces, tmp_path):
     again = fake.inputs()
-    report.write(tmp_path / "elsewhere", **again)
+    report.write(tmp_path / "elsewhere", **again, traces=traces)
     assert files(tmp_path / "elsewhere") == files(written.folder)
 
 

@@ -1,0 +1,126 @@
+"""The packs of the page: what goes in comes out, offsets count as the browser counts, the rest is named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from analyzer.figures import styles
+from analyzer.records import Result
+from analyzer.report import embed
+
+text = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@settings(derandomize=True)
+@given(
+    st.dictionaries(st.sampled_from("abcd"), text),
+    hnp.arrays(st.sampled_from(["u1", "u2", "u4"]), st.integers(0, 40), elements=st.integers(0, 255)),
+    hnp.arrays("f4", st.integers(0, 40)),
+)
+def test_a_pack_comes_back(unpack, head, whole, real):
+    found = unpack(embed.pack(head, {"x": whole, "y": real}))
+    assert {k: found[k] for k in head} == head
+    assert (found["x"] == whole).all() and found["x"].dtype == whole.dtype
+    np.testing.assert_array_equal(found["y"], real)
+
+
+def test_half_a_surrogate_pair_survives(unpack):
+    assert unpack(embed.pack({"t": "a\ud83db"}, {}))["t"] == "a\ud83db"
+
+
+def test_every_token_is_found_again(unpack, traces):
+    """Lengths are UTF-16 units, numbers are rounded by no more than is said, packs hold each trace once."""
+    built = embed.build(traces, {}, styles(traces.sources))
+    index, packs = unpack(built.index), [unpack(p) for p in built.packs]
+    scores = {row["key"]: row for part in traces.tokens("base", []) for row in part.to_dict("records")}
+    seen = 0
+    for number, pack in enumerate(packs):
+        at = 0
+        for trace in pack["traces"]:
+            i = trace["i"]
+            source, problem = index["sources"][index["source"][i]]["label"], index["problems"][index["problem"][i]]
+            key = f"{source}/{problem}/{index['sample'][i]}"
+            row, part = scores[key], slice(at, at + trace["n"])
+            assert index["pack"][i] == number and index["tokens"][i] == trace["n"] == len(row["token"])
+            units = trace["text"].encode("utf-16-le")
+            ends = 2 * np.cumsum(pack["length"][part])
+            pieces = [units[a:b].decode("utf-16-le") for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+            response = traces.traces.set_index("key").at[key, "response"]
+            bounds = [*row["offset"], len(response)]
+            assert pieces == [response[a:b] for a, b in zip(bounds, bounds[1:])]
+            assert np.abs(pack["surprisal"][part] / 100 + row["logprob"]).max() <= 0.0051
+            assert np.abs(pack["mass"][part] / 65000 - row["mass_above"]).max() <= 1e-5
+            assert (pack["rank"][part] == row["rank"]).all()
+            assert [p for p, _, _ in trace["top"]] == list(row["top_position"])
+            assert pack["prompts"][str(index["problem"][i])] == f"What is {problem[1:]}?"
+            at, seen = at + trace["n"], seen + 1
+    assert seen == len(traces.traces) == 120 and built.note == "All 120 traces are in the viewer."
+
+
+def test_a_large_run_keeps_what_analyses_point_at_and_says_so(unpack, traces):
+    pointed = ["cool/p3/5", "rlvr/p2/4"]
+    frame = pd.DataFrame({"source": ["cool", "rlvr"], "key": pointed})
+    results = {"support": Result("support", "?", {}, {"top": frame})}
+    built = embed.build(traces, results, styles(traces.sources), megabytes=0.01)
+    index = unpack(built.index)
+    kept = np.flatnonzero(index["pack"] != embed.NONE)
+    assert 2 < len(kept) < 120 and len(index["pack"]) == 120  # the index has all
+    keys = traces.traces["key"].tolist()
+    assert set(pointed) <= {keys[i] for i in kept}
+    assert built.note.startswith(f"{len(kept)} of 120 traces are in the viewer, as many as 0.01 MB hold: 2 of 2 that")
+    assert sum(map(len, built.packs)) < 0.03e6
+    flags = {keys[i]: int(index["flagged"][i]) for i in range(120)}
+    assert {k for k, v in flags.items() if v == 1} == set(pointed) and set(flags.values()) == {1, 2}
+
+
+def test_numbers_that_are_not_finite_have_codes():
+    found = embed._coded(np.array([np.nan, np.inf, 0.004, -0.2, 1e9]), 100)
+    assert found.tolist() == [embed.UNKNOWN, embed.ENDLESS, 0, 0, embed.UNKNOWN - 1]
+
+
+def test_tokens_without_offsets_show_their_ids(unpack, traces):
+    def stream(model, columns):
+        for part in traces.tokens(model, columns):
+            yield part.assign(offset=[np.full(len(t), -1) for t in part["token"]])
+
+    built = embed.build(dataclasses.replace(traces, tokens=stream), {}, styles(traces.sources))
+    trace = unpack(built.packs[0])["traces"][0]
+    assert trace["text"].startswith("<") and trace["text"].count("<") == trace["n"]
+
+
+def test_without_a_model_the_text_is_there(unpack, world):
+    built = embed.build(world.tables(["a", "b"], base=None), {}, styles(["a", "b"]))
+    found = unpack(built.packs[0])
+    assert len(found["traces"]) == 48 and found["traces"][0]["n"] == 0 and found["traces"][0]["text"].startswith(" w")
+
+
+def test_the_same_traces_make_the_same_bytes(traces):
+    one, two = (embed.build(traces, {}, styles(traces.sources)) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize("values", [[None, None], [True, None], [False, True]])
+def test_correctness_may_be_unknown(unpack, world, values):
+    tables = world.tables(["a"], problems=1, samples=2)
+    frame = tables.traces.assign(correct=pd.array(values, dtype="boolean"))
+    index = unpack(embed.build(dataclasses.replace(tables, traces=frame), {}, styles(["a"])).index)
+    assert index["correct"].tolist() == [{False: 0, True: 1, None: 2}[v] for v in values]
+
+
+def test_step_zero_and_no_step_differ(unpack, world):
+    tables = world.tables(["a"], problems=1, samples=2)
+    frame = tables.traces.assign(step=pd.array([0, None], dtype="Int64"))
+    index = unpack(embed.build(dataclasses.replace(tables, traces=frame), {}, styles(["a"])).index)
+    assert sorted(index["step"].tolist()) == [0, embed.NONE]
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), pd.NA])
+def test_missing_facts_are_left_out(value):
+    assert not embed._said(value)
