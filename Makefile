@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= reports/demo
 
-.PHONY: demo test lint bench validate clean install test-install
+.PHONY: demo test lint bench validate fuzz clean install test-install
 
 install: $(VENV)/.installed
 test-install: $(VENV)/.installed-test
@@ -33,10 +33,14 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports --config setup.cfg
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/bench_stats.py
+	{ $(BIN)/python benchmarks/bench_score.py; $(BIN)/python benchmarks/bench_stats.py --exponent; \
+	  $(BIN)/python benchmarks/bench_dumps.py; } | tee benchmarks/RESULTS.md
 
 validate: $(VENV)/.installed
-	$(BIN)/python -m analyzer.validate
+	$(BIN)/python -m analyzer.validate --out docs
+
+fuzz: $(VENV)/.installed-test
+	FUZZ=10000 $(BIN)/python -m pytest tests/formats/test_fuzz.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info reports/demo

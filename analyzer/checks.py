@@ -127,8 +127,11 @@ def _source(own: list[Trace]) -> dict[str, Any]:
         "pass@1": row_1,
         "any_correct": row_any,
         "chars": _quantiles([len(t.response) for t in own]),
-        "empty": sum(not t.response for t in own),
-        "repeats": sum(len(v) - len({t.response for t in v}) for v in problems.values()),
+        "empty": sum(not t.response and not t.meta.get("ids_only") for t in own),
+        "repeats": sum(
+            len(v) - len({t.response_ids if t.meta.get("ids_only") else t.response for t in v})
+            for v in problems.values()
+        ),
         "null_answers": sum(bool(t.meta.get("null_answer")) for t in own),
         "finish": dict(Counter(t.finish or "not recorded" for t in own).most_common()),
         "prompts": dict(
@@ -258,7 +261,8 @@ def render(description: dict[str, Any]) -> str:
     for f in ledger["files"]:
         mapped = ", ".join(f"{k}={v}" for k, v in f["mapping"].items())
         lines += [
-            f"  {f['path']}: {f['format']}, {f['rows']:,} rows -> {f['traces']:,} traces of {', '.join(f['sources'])}"
+            f"  {f['path']}: {f['format']}, {f['rows']:,} rows -> "
+            + (f"{f['traces']:,} traces of {', '.join(f['sources'])}" if f["sources"] else "joined with the others")
             + (f"; {f['rows_rejected']:,} rows rejected" if f["rows_rejected"] else ""),
             f"    {mapped}",
         ]

@@ -1,12 +1,26 @@
 import gzip
 import io
 import json
+import re
+import zipfile
 
 import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer import dumps
 from analyzer.errors import DumpError, UsageError
+from analyzer.formats import parse, streams
 from analyzer.records import Sampler, problem_id
+
+
+def zipped(members):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
 
 
 @pytest.fixture
@@ -42,9 +56,9 @@ def rows(n=3, **extra):
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
             "lfs.jsonl:1: this is a Git-LFS pointer .*git lfs pull",
         ),
-        ("x.parquet", b"PAR1xxxxPAR1", "Parquet files are not read by this version; convert: python"),
-        ("x.zip", b"PK\x03\x04xxxx", "zip archives .* unpack it"),
-        ("x.eval", b"PK\x03\x04xxxx", "zip archives .*inspect log dump"),
+        ("x.parquet", b"PAR1xxxxPAR1", "the Parquet data is damaged or cut short .*copy the file again"),
+        ("x.zip", zipped({"a.jsonl": b"{}"}), "zip archive that is no Inspect log .*it has a.jsonl.*unpack it"),
+        ("x.eval", b"PK\x03\x04xxxx", "the zip archive is damaged or cut short .*copy the file again"),
         ("u16.jsonl", '{"response": "x"}\n'.encode("utf-16"), "UTF-16 text, not UTF-8 .*iconv -f UTF-16"),
         ("u16le.jsonl", '{"response": "x"}\n'.encode("utf-16-le"), "UTF-16 text"),
         ("bin.jsonl", b"\x00\x01\x02\x03\x04\x05\x06\x07\x08", "binary data"),
@@ -142,7 +156,8 @@ def test_unknown_fields_show_the_map_that_would_work(write):
     path = write("a.jsonl", [{"q": "what", "out": {"txt": "a long response"}, "n": 1}])
     with pytest.raises(
         DumpError,
-        match=r"no field looks like a sampled response \(its rows have: q, out, n\); name it: --map response=out.txt",
+        match=r"no field looks like a sampled response \(its first row has: q \(text of 4\), out \(object\), "
+        r"n \(int\)\); name the fields: --map response=out.txt --map question=q$",
     ):
         dumps.read_dumps([path])
     traces, ledger = dumps.read_dumps([path], field_map={"response": "out.txt", "question": "q"})
@@ -299,9 +314,17 @@ def test_filters_of_lm_eval_are_not_counted_twice(write):
         "arguments": {"gen_args_0": {"arg_0": "p", "arg_1": {}}},
         "resps": [["1"]],
     }
-    path = write("s.jsonl", [{**row, "filter": "strict-match"}, {**row, "filter": "flexible-extract"}])
-    with pytest.raises(DumpError, match="holds 2 filters"):
-        dumps.read_dumps([path])
+    rows = [
+        {**row, "filter": "strict-match", "exact_match": 0},
+        {**row, "filter": "flexible-extract", "exact_match": 1},
+    ]
+    path = write("s.jsonl", rows)
+    (trace,), ledger = dumps.read_dumps([path])
+    assert trace.correct is False and trace.meta["filters"] == {"strict-match": 0, "flexible-extract": 1}
+    assert (ledger.rows, ledger.rows_used) == (2, 2)
+    assert "labels are those of strict-match, which 1 of 1 documents have another label for" in ledger.notes[0]
+    (other,), _ = dumps.read_dumps([path], field_map={"correct": "@filters.flexible-extract"})
+    assert other.correct is True
 
 
 # --- traps ---
@@ -418,15 +441,37 @@ def test_polaris_has_no_labels_and_open_thoughts(shared):
         ("prm800k/phase2_test.LFS_POINTER.txt", "Git-LFS pointer"),
         ("lm-eval/samples_asdiv_2024-08-21T03-40-10.802679.jsonl", "log-likelihood rows"),
         ("lm-eval/samples_negotiationtom_belief_2026-07-08T16-04-34.219874.jsonl", "log-likelihood rows"),
-        ("inspect/log_read_sample.eval", "zip archives"),
-        ("inspect/log_read_sample.json", "Inspect logs"),
-        ("lighteval-math500/base_Qwen2.5-1.5B-Instruct.details.parquet", "Parquet"),
         ("published-numbers", "no field looks like a sampled response"),
     ],
 )
 def test_real_files_that_are_no_dumps(shared, path, message):
     with pytest.raises(DumpError, match=message):
         dumps.read_dumps([str(shared / "dumps" / path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "answer"),
+    [
+        ("log_read_sample.eval", 1, True),
+        ("log_read_sample.json", 1, True),
+        ("2025-05-12T20-28-13-04-00_popularity.json", 3, None),
+        ("2025-02-11T15-17-00-05-00_popularity_dPiJifoWeEQBrfWsAopzWr.eval", 10, None),
+    ],
+)
+def test_inspect_logs_read(shared, name, count, answer):
+    traces, ledger = dumps.read_dumps([str(shared / "dumps/inspect" / name)])
+    assert len(traces) == count and {f["format"] for f in ledger.files} == {"inspect"}
+    assert all(t.prompt[0]["role"] == "system" and t.prompt[-1]["role"] == "user" for t in traces)
+    assert answer is None or traces[0].correct is answer
+
+
+@pytest.mark.parametrize(
+    ("name", "accuracy"), [("base_Qwen2.5-1.5B-Instruct", 0.058), ("grpo_Qwen2.5-1.5B-Open-R1-GRPO", 0.3)]
+)
+def test_lighteval_parquet_holds_ids_and_labels(shared, name, accuracy):
+    traces, _ = dumps.read_dumps([str(shared / f"dumps/lighteval-math500/{name}.details.parquet")])
+    assert len(traces) == 500 and sum(t.correct for t in traces) / 500 == pytest.approx(accuracy)
+    assert all(t.prompt_ids and t.response_ids and t.prompt and t.response for t in traces)
 
 
 def test_lm_eval_generations_read(shared):
@@ -452,3 +497,121 @@ def test_a_single_row_of_messages_is_one_row(tmp_path):
     with pytest.raises(DumpError) as error:
         dumps.read_dumps([str(file)])
     assert "of 2 rows" not in str(error.value)
+
+
+# --- what once went unnoticed ---
+
+
+def test_a_key_that_stands_twice_rejects_its_row(write):
+    good = json.dumps(rows(1)[0])
+    twice = '{"question": "q", "response": "first", "response": "second"}'
+    quoted = '{"question": "q\\u0022", "response": "a \\"response\\": b", "deep": {"a": 1, "b": ["a", {"a": 2}]}}'
+    path = write("a.jsonl", "\n".join([good, twice, quoted]))
+    traces, ledger = dumps.read_dumps([path], max_bad=0.5)
+    assert ledger.by_reason == {"duplicate key": 1} and [t.response for t in traces] == ["r0", 'a "response": b']
+    assert ledger.rejected[0]["detail"].startswith("the key 'response' stands twice in one object")
+    assert ledger.rejected[0]["line"] == 2
+    inner = write("b.json", '[{"question": "q", "response": "r", "meta": {"a": 1, "a": 2}}]')
+    with pytest.raises(DumpError, match="the key 'a' stands twice"):
+        dumps.read_dumps([inner])
+
+
+def test_the_same_bytes_under_two_labels_are_named(write):
+    a, b = write("a.jsonl", rows()), write("b.jsonl", rows())
+    _, ledger = dumps.read_dumps([a, b])
+    assert any("is byte for byte" in n and "compares a file with itself" in n for n in ledger.notes)
+    long = [{"question": f"q{i}", "response": "reasoning " * 20 + str(i)} for i in range(4)]
+    c, d = write("c.jsonl", long), write("d.json", long, lines=False)
+    _, ledger = dumps.read_dumps([c, d])
+    assert any("c and d: 4 of 4 long responses are the same word for word" in n for n in ledger.notes)
+    other = write("e.jsonl", [{**r, "response": r["response"] + "!"} for r in long])
+    assert not any("copy of the other" in n for n in dumps.read_dumps([c, other])[1].notes)
+
+
+def test_contents_in_parts_are_joined_and_other_parts_refused(write):
+    text = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    row = {"prompt": [{"role": "user", "content": text}], "completion": [{"role": "assistant", "content": text}]}
+    (trace,), _ = dumps.read_dumps([write("a.jsonl", [row])])
+    assert trace.prompt == [{"role": "user", "content": "hello"}] and trace.response == "hello"
+    image = [{"role": "user", "content": [*text, {"type": "image_url", "image_url": {"url": "x"}}]}]
+    with pytest.raises(DumpError, match="expected parts of type text or reasoning only"):
+        dumps.read_dumps([write("b.jsonl", [{**row, "prompt": image}])])
+
+
+def test_ids_without_text_are_read_and_said(write):
+    path = write("a.jsonl", [{"question": "q", "response_ids": [1, 2], "correct": True}])
+    (trace,), ledger = dumps.read_dumps([path])
+    assert trace.response == "" and trace.response_ids == (1, 2) and trace.meta["ids_only"]
+    assert any("1 of 1 responses are token ids without text" in n for n in ledger.notes)
+    with pytest.raises(DumpError, match="response_ids is empty"):
+        dumps.read_dumps(
+            [write("b.jsonl", [{"question": "q", "response_ids": [1]}, {"question": "q", "response_ids": []}])]
+        )
+
+
+def test_the_suggested_map_goes_by_names_before_lengths(write):
+    path = write("u.jsonl", [{"q": "a long question, longer than its answer", "reply": {"txt": "four"}, "ok": 1}])
+    with pytest.raises(DumpError, match="name the fields: --map response=reply.txt --map question=q$"):
+        dumps.read_dumps([path])
+
+
+WORDS = ("q", "out", "txt", "question", "gold", "target", "note", "deep", "n", "model")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.dictionaries(
+        st.sampled_from(WORDS),
+        st.one_of(
+            st.text("abc ", min_size=1, max_size=9),
+            st.integers(),
+            st.dictionaries(st.sampled_from(WORDS), st.text("abc", min_size=1, max_size=9), max_size=2),
+            st.lists(st.text("abc", min_size=1, max_size=9), max_size=2),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_the_map_that_a_message_suggests_works(tmp_path_factory, row):
+    path = tmp_path_factory.mktemp("s") / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    try:
+        dumps.read_dumps([str(path)])
+    except DumpError as error:
+        found = dict(re.findall(r"--map (\w+)=(\S+)", str(error)))
+        if "no field looks like a sampled response" not in str(error) or found.get("response") in (None, "FIELD"):
+            return
+    else:
+        return
+    try:
+        traces, _ = dumps.read_dumps([str(path)], field_map=found)
+        assert traces[0].response
+    except DumpError as error:  # the response is found; a row without any question or id can't be read at all
+        assert "no problem" in str(error) or "empty" in str(error) or "is not text" in str(error)
+
+
+def test_bombs_and_endless_lines_are_refused(write, monkeypatch):
+    monkeypatch.setattr(streams, "MAX_LINE", 1 << 20)
+    bomb = gzip.compress(b'{"response": "' + b"a" * (1 << 24))
+    with pytest.raises(DumpError, match=r"bomb.jsonl.gz:1: this line has more than 1 MB"):
+        dumps.read_dumps([write("bomb.jsonl.gz", bomb)])
+    monkeypatch.setattr(streams, "MAX_DOCUMENT", 1 << 20)
+    with pytest.raises(DumpError, match="a JSON document of more than"):
+        dumps.read_dumps([write("a.json", b"[" + b" " * (1 << 21) + b"]")])
+    monkeypatch.setattr(parse, "MAX_MEMBER", 10)
+    with pytest.raises(DumpError, match="one sample has at most 10"):
+        dumps.read_dumps([write("a.eval", zipped({"header.json": "{}" + " " * 99}))])
+    deep = write(
+        "deep.jsonl",
+        '{"question": "q", "response": "r", "x": ' + "[" * 5000 + "]" * 5000 + "}\n" + json.dumps(rows(1)[0]),
+    )
+    assert dumps.read_dumps([deep], max_bad=0.5)[1].by_reason == {"broken JSON": 1}
+
+
+def test_packed_parts_follow_each_other(write):
+    data = b"".join(gzip.compress(json.dumps(r).encode() + b"\n") for r in rows(3))
+    assert len(dumps.read_dumps([write("a.jsonl.gz", data)])[0]) == 3
+    data = b"".join(zstandard.compress(json.dumps(r).encode() + b"\n") for r in rows(3))
+    assert len(dumps.read_dumps([write("a.jsonl.zst", data)])[0]) == 3
+    with pytest.raises(DumpError, match="damaged or cut short"):
+        dumps.read_dumps([write("b.jsonl.zst", data[:-3])])

@@ -6,6 +6,7 @@ response, or both the label, are an error that shows the `--map` to choose with.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ RESPONSE = (
 )
 RESPONSE_WEAK = ("solution", "solutions", "text", "content", "code")  # read only where no name above is there
 SYNONYMS: dict[str, tuple[str, ...]] = {
+    "reasoning": ("reasoning", "reasoning_content"),
     "source": ("source", "source_label", "policy"),
     "model": ("model", "model_name", "model_id"),
     "question": ("question", "problem", "query", "instruction"),
@@ -84,7 +86,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "max_tokens": ("max_tokens", "max_new_tokens"),
     "meta": ("meta",),
 }
-PER_SAMPLE = ("correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs")
+PER_SAMPLE = (
+    "reasoning", "correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs",
+)  # fmt: skip
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 
 
@@ -110,8 +114,8 @@ def _response_path(key: str, value: Any) -> str | None:
         if isinstance(value[0], str):
             return f"{key}[]"
         if isinstance(value[0], dict):
-            if "role" in value[0] and len(value) == 1:
-                return key
+            if len(value) == 1 and ("role" in value[0] or value[0].get("type") == "text"):
+                return key  # one chat message, or a text in parts
             path = _response_path("", value[0].get("message")) if "message" in value[0] else None
             inner = (
                 f"message{path}"
@@ -130,15 +134,16 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
     else:
         found = [(k, p) for k in RESPONSE if k in values and (p := _response_path(k, values[k]))]
         found = found or [(k, p) for k in RESPONSE_WEAK if k in values and (p := _response_path(k, values[k]))][:1]
-        if not found:
-            found = _wide(values)
+        found = found or _wide(values)
         if len(found) > 1:
             raise DumpError(
                 f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose "
-                "one: "
-                f"--map response={found[0][1]}"
+                f"one: --map response={found[0][1]}"
             )
         held = {k for r in records if isinstance(r, dict) for k in r}
+        ids = [k for k in SYNONYMS["response_ids"] if isinstance(v := values.get(k), list) and v and type(v[0]) is int]
+        if not found and ids:
+            found = [(ids[0], "response")]  # ids alone: there is no text to read
         empty = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held), None)
         if not found and empty is not None:
             kind = "null" if values.get(empty) is None else f"not text ({show(values[empty])})"
@@ -148,8 +153,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
             )
         if not found:
             raise DumpError(
-                f"{name}: no field looks like a sampled response ({_keys(values)}); name it: --map "
-                f"response={_guess(values)}"
+                f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: "
+                f"{suggest(values)}"
             )
         response = found[0][1]
     fields: Fields = {"response": (response,)}
@@ -220,16 +225,52 @@ def _keys(values: dict[str, Any]) -> str:
     )
 
 
-def _guess(values: dict[str, Any]) -> str:
-    """The path of the longest text, as an example for --map; FIELD where there is none."""
-    best, size = "FIELD", 0
+def keys_of(records: list[Any]) -> str:
+    """The keys of the first row with the kinds of their values, for messages."""
+    first = next((r for r in records if isinstance(r, dict)), {})
+    shown = [f"{k} ({_kind(v)})" for k, v in first.items() if not k.startswith("@")]
+    more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
+    return f"its first row has: {', '.join(shown[:12]) or 'nothing'}{more}"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return f"text of {len(value):,}"
+    if isinstance(value, list):
+        return f"list of {len(value):,}"
+    return "null" if value is None else "object" if isinstance(value, dict) else type(value).__name__
+
+
+def suggest(values: dict[str, Any]) -> str:
+    """The `--map` that reads such rows: the longest text that no table calls a question or a reference as the response,
+    and where no field names the problem, another text as the question."""
+    asked = {k for f in ("question", "prompt", "gold", "id", "group", "model") for k in SYNONYMS[f]}
+    texts = dict(sorted(_texts(values).items(), key=lambda item: (_hint(item[0]), -len(item[1]))))
+    said = [p for p in texts if not {step.removesuffix("[]") for step in p.split(".")} & asked]
+    if not said:
+        return "--map response=FIELD"
+    named = any(k in values for f in ("question", "prompt", "id") for k in SYNONYMS[f])
+    others = sorted((p for p in texts if p != said[0] and "[]" not in p), key=lambda p: -_hint(p))
+    return f"--map response={said[0]}" + (f" --map question={others[0]}" if others and not named else "")
+
+
+def _hint(path: str) -> int:
+    """-1 where a path sounds like a response, 1 where it sounds like a question, 0 where it says nothing."""
+    parts = path.lower().replace("[]", "").split(".")
+    if any(re.match(r"q$|quest|ask|prompt|input|instr|query|task|user", p) for p in parts):
+        return 1
+    return -any(re.match(r"resp|repl|out|gen|compl|ans|assist|sol|trace|reason|text|txt", p) for p in parts)
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    """Path -> the text it reaches (of a list, its first element), for every path that a map could name."""
+    out = {}
     for path in known_paths(values):
         value: Any = values
         for part in path.split("."):
-            key = part.removesuffix("[]")
-            value = value.get(key) if isinstance(value, dict) else None
+            value = value.get(part.removesuffix("[]")) if isinstance(value, dict) else None
             if part.endswith("[]"):
                 value = value[0] if isinstance(value, list) and value else None
-        if isinstance(value, str) and len(value) > size:
-            best, size = path, len(value)
-    return best
+        if isinstance(value, str) and value.strip():
+            out[path] = value
+    return out

@@ -23,6 +23,7 @@ CANONICAL = {
     "question": "the bare question (text); its hash is the problem's id",
     "prompt": "what the model was given: text, or chat messages [{role, content}]",
     "response": "what the model wrote (text)",
+    "reasoning": "its reasoning, where the dump keeps that apart: joined as <think> reasoning </think> response",
     "prompt_ids": "token ids of the prompt (integers >= 0)",
     "response_ids": "token ids of the response (integers >= 0)",
     "response_logprobs": "log-probabilities of the response ids (nats), one per id",
@@ -56,7 +57,9 @@ FINISH = {
     "max_length": "length",
     "max_new_tokens": "length",
     "truncated": "length",
+    "model_length": "length",
 }
+TEXT_PARTS = ("text", "output_text", "input_text")
 _TRUE, _FALSE = {"true", "1"}, {"false", "0"}
 
 
@@ -111,9 +114,9 @@ def ids(value: Any, name: str) -> tuple[int, ...]:
     """Token ids: a flat list of integers >= 0."""
     if not isinstance(value, list):
         raise Fault(f"bad {name}", f"{name} = {show(value)}; expected a list of integers >= 0")
-    for i, v in enumerate(value):
-        if type(v) is not int or not 0 <= v < 2**31:
-            raise Fault(f"bad {name}", f"{name}[{i}] = {show(v)}; expected an integer >= 0")
+    if value and not ({*map(type, value)} == {int} and min(value) >= 0 and max(value) < 2**31):
+        i, v = next((i, v) for i, v in enumerate(value) if type(v) is not int or not 0 <= v < 2**31)
+        raise Fault(f"bad {name}", f"{name}[{i}] = {show(v)}; expected an integer >= 0")
     return tuple(value)
 
 
@@ -123,29 +126,57 @@ def logprobs(value: Any, count: int) -> tuple[float, ...]:
         raise Fault("bad logprobs", f"response_logprobs = {show(value)}; expected a list of numbers <= 0")
     if len(value) != count:
         raise Fault("bad logprobs", f"{len(value)} log-probabilities for {count} response ids; expected one per id")
-    for i, v in enumerate(value):
-        if isinstance(v, bool) or not isinstance(v, (int, float)) or not (-1e30 < v <= 1e-3):
-            raise Fault("bad logprobs", f"response_logprobs[{i}] = {show(v)}; expected a finite number <= 0")
+    if value and not ({*map(type, value)} <= {int, float} and all(-1e30 < v <= 1e-3 for v in value)):
+        i, v = next((i, v) for i, v in enumerate(value) if type(v) not in (int, float) or not -1e30 < v <= 1e-3)
+        raise Fault("bad logprobs", f"response_logprobs[{i}] = {show(v)}; expected a finite number <= 0")
     return tuple(map(float, value))
 
 
+def parts(value: list[Any], name: str) -> tuple[str, str]:
+    """(text, reasoning) of a content that is a list of parts, as OpenAI-style and Inspect messages have it. A part that
+    is neither (an image, a tool call) is a Fault: the text alone would not be what the model saw or wrote."""
+    texts, thoughts = [], []
+    for part in value:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in TEXT_PARTS:
+            texts.append(text(part.get("text"), name))
+        elif kind in ("reasoning", "thinking"):
+            thoughts.append(text(part.get("reasoning", part.get("thinking")), name))
+        else:
+            raise Fault(
+                f"bad {name}", f"{name} has the part {show(part)}; expected parts of type text or reasoning only"
+            )
+    return "".join(texts), "".join(thoughts)
+
+
+def thought(reasoning: str, response: str) -> str:
+    """Reasoning and answer that were kept apart, as one text. The tags and blanks between them are an assumption."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{response}" if reasoning.strip() else response
+
+
 def prompt(value: Any) -> str | list[dict[str, Any]]:
-    """A text, or chat messages with a role and a text content."""
+    """A text, or chat messages with a role and a content (text, or a list of text parts that is joined)."""
     if isinstance(value, list):
         if not value:
             raise Fault("bad prompt", "the prompt is an empty list; expected text or chat messages")
+        out = []
         for i, message in enumerate(value):
-            if (
-                not isinstance(message, dict)
-                or not isinstance(message.get("role"), str)
-                or not isinstance(message.get("content"), str)
-            ):
+            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+                raise Fault(
+                    "bad prompt",
+                    f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
+                )
+            content = message.get("content")
+            if isinstance(content, list):
+                message = {**message, "content": thought(*parts(content, "prompt")[::-1])}
+            elif not isinstance(content, str):
                 raise Fault(
                     "bad prompt",
                     f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
                 )
             text(message["content"], "prompt")
-        return value
+            out.append(message)
+        return out
     return text(value, "prompt")
 
 
@@ -195,80 +226,117 @@ def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
         raise Fault("bad sampler", str(e)) from None
 
 
+def _label(value: Any, name: str) -> str:
+    out = text(value, name)
+    if not out or out.isspace():
+        raise Fault(f"empty {name}", f"{name} = {show(value)}; expected text")
+    return out
+
+
+def _identity(value: Any, name: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected text or an integer")
+    return text(str(value), name)
+
+
+def _meta(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Fault("bad meta", f"meta = {show(value)}; expected an object")
+    return value
+
+
+CHECKS: dict[str, Any] = {
+    **dict.fromkeys(("source", "model", "group", "question"), _label),
+    **dict.fromkeys(("problem", "id"), _identity),
+    **dict.fromkeys(("prompt_ids", "response_ids"), ids),
+    **dict.fromkeys(("logprobs_temperature", "score"), number),
+    **dict.fromkeys(("sample", "seed", "max_tokens"), integer),
+    "prompt": lambda value, name: prompt(value),
+    "step": lambda value, name: step(value),
+    "answer": lambda value, name: answer(value),
+    "gold": lambda value, name: value,
+    "meta": _meta,
+}
+SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
+
+
+def _response(draft: dict[str, Any]) -> tuple[str, str]:
+    """The text of the response, and how it was made: "" as it stands, "ids" where only its ids are there, "joined"
+    where reasoning was kept apart."""
+    value, reasoning = draft.get("response"), draft.get("reasoning")
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and "role" in value[0]:
+        value = value[0].get("content")  # a completion kept as one chat message
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "type" in value[0]:
+        value, inner = parts(value, "response")
+        reasoning = inner or reasoning
+    if value is None and draft.get("response_ids") is not None:
+        return "", "ids"
+    if value is None and reasoning is None:
+        raise Fault("no response", "the response is null" if "response" in draft else "the row has no response")
+    out = text("" if value is None else value, "response")
+    if reasoning is None or not text(reasoning, "reasoning").strip():
+        return out, ""
+    return thought(reasoning, out), "joined"
+
+
 def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
     """A draft -> checked values (keys of Trace, plus id, model, gold, seed, max_tokens, greedy, finish_raw, problem
-    when
-    given). Raises Fault. `correct` stays None where neither `correct` nor `score` is recorded."""
-    out: dict[str, Any] = {}
-    response = draft.get("response")
-    if isinstance(response, list) and len(response) == 1 and isinstance(response[0], dict) and "role" in response[0]:
-        response = response[0].get("content")  # a completion kept as one chat message
-    if response is None:
-        raise Fault("no response", "the response is null" if "response" in draft else "the row has no response")
-    out["response"] = text(response, "response")
-
-    def take(name: str, check: Any, *args: Any) -> None:
-        if (value := draft.get(name)) is not None:
-            out[name] = check(value, *args)
-
-    for name in ("source", "model", "group", "question"):
-        take(name, text, name)
-        if out.get(name) is not None and not out[name].strip():
-            raise Fault(f"empty {name}", f"{name} = {show(out[name])}; expected text")
-    for name in ("problem", "id"):
-        if (value := draft.get(name)) is not None:
-            if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-                raise Fault(f"bad {name}", f"{name} = {show(value)}; expected text or an integer")
-            out[name] = text(str(value), name)
-    take("prompt", prompt)
-    take("prompt_ids", ids, "prompt_ids")
-    take("response_ids", ids, "response_ids")
-    if out.get("response_ids") == () and out["response"]:
+    when given). Raises Fault. `correct` stays None where neither `correct` nor `score` is recorded."""
+    response, made = draft.get("response"), ""
+    if type(response) is not str or not response.isascii() or "reasoning" in draft:
+        response, made = _response(draft)
+    out: dict[str, Any] = {"response": response}
+    extras: dict[str, Any] = {}
+    for name, value in draft.items():
+        if value is None:
+            continue
+        check = CHECKS.get(name)
+        if check is _label and type(value) is str and value.isascii() and value and not value.isspace():
+            out[name] = value  # the common case without a call
+        elif check is not None:
+            out[name] = check(value, name)
+        elif name[:5] == "meta.":
+            extras[name[5:]] = value
+    if "response_ids" in out and not out["response_ids"] and (response or made == "ids"):
         raise Fault(
             "bad response_ids", "response_ids is empty although the response has text; expected the ids of the response"
         )
-    if draft.get("response_logprobs") is not None:
+    if "response_logprobs" in draft and draft["response_logprobs"] is not None:
         if "response_ids" not in out:
             raise Fault("bad logprobs", "response_logprobs without response_ids; expected one per id")
         out["response_logprobs"] = logprobs(draft["response_logprobs"], len(out["response_ids"]))
-    take("logprobs_temperature", number, "logprobs_temperature")
-    if out.get("logprobs_temperature", 1.0) <= 0:
+    if "logprobs_temperature" in out and out["logprobs_temperature"] <= 0:
         raise Fault(
             "bad logprobs_temperature",
             f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
         )
-    take("sample", integer, "sample")
-    take("seed", integer, "seed")
-    take("max_tokens", integer, "max_tokens")
-    take("step", step)
-    take("score", number, "score")
-    out["correct"] = truth(draft.get("correct"))
-    if out["correct"] is None and "score" in out:
-        out["correct"] = out["score"] >= threshold
+    correct = draft.get("correct")
+    if correct is not True and correct is not False:
+        correct = truth(correct)
+        if correct is None and "score" in out:
+            correct = out["score"] >= threshold
+    out["correct"] = correct
     if (reason := draft.get("finish")) is not None:
         reason = text(reason, "finish")
-        out["finish"] = FINISH.get(reason.strip().lower())
+        out["finish"] = FINISH.get(reason) or FINISH.get(reason.strip().lower())
         if out["finish"] is None:
             out["finish_raw"] = reason
-    take("answer", answer)
     if "answer" in draft and draft["answer"] is None:
         out["null_answer"] = True
-    if (gold := draft.get("gold")) is not None:
-        out["gold"] = gold
-    if (meta := draft.get("meta")) is not None:
-        if not isinstance(meta, dict):
-            raise Fault("bad meta", f"meta = {show(meta)}; expected an object")
-        out["meta"] = meta
-    out["sampler"], greedy = sampler(draft)
-    if greedy:
-        out["greedy"] = True
-    extras = {name[5:]: value for name, value in draft.items() if name.startswith("meta.") and value is not None}
+    out["sampler"] = None
+    if not SAMPLING.isdisjoint(draft):
+        out["sampler"], greedy = sampler(draft)
+        if greedy:
+            out["greedy"] = True
+    if made:
+        extras["ids_only" if made == "ids" else "joined_reasoning"] = True
     if extras:
         out["meta"] = {**out.get("meta", {}), **extras}
-    if "gold" in out or "meta" in out:
+    gold = out.get("gold")
+    if "meta" in out or (gold is not None and (type(gold) is not str or not gold.isascii())):
         try:
             json.dumps([out.get("gold"), out.get("meta")], allow_nan=False, ensure_ascii=False).encode()
-        except (ValueError, RecursionError, UnicodeEncodeError):
+        except (ValueError, TypeError, RecursionError, UnicodeEncodeError):
             raise Fault(
                 "bad meta", "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate)"
             ) from None

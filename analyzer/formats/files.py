@@ -1,51 +1,46 @@
-"""Files on disk -> parsed records, or a refusal that says what the file is and what to do.
+"""Files on disk -> records, or a refusal that says what the file is and what to do.
 
-Reads JSON lines and JSON documents in UTF-8, also gzip and zstd. Knows the files that look like dumps and are not:
-Git-LFS pointers, empty files, Parquet, zip, other encodings. Nothing is unpacked to disk.
+Reads JSON lines and JSON documents in UTF-8 (also gzip and zstd), Parquet, and Inspect's zip logs. Knows the files that
+look like dumps and are not: Git-LFS pointers, empty files, other archives and encodings. Nothing is unpacked to disk.
 """
 
 from __future__ import annotations
 
 import difflib
 import glob
-import gzip
 import hashlib
-import json
+import io
+import itertools
 import re
 import sys
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import jsonlines
-import orjson
-import zstandard
+from typing import Any, BinaryIO
 
 from analyzer.errors import DumpError, UsageError
-from analyzer.formats.paths import Fault, show
+from analyzer.formats import parse, streams
+from analyzer.formats.paths import show
 
-SUFFIXES = (".jsonl", ".ndjson", ".json")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".eval")
+HEAD = 50  # records that decide what a file is
+PEEK = 1 << 20  # bytes that decide how it is written
 LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
-PARQUET = (
-    'Parquet files are not read by this version; convert: python -c "import pandas; '
-    "pandas.read_parquet('{name}').to_json('{stem}.jsonl', orient='records', lines=True)\""
-)
 
 
 @dataclass
 class Opened:
-    """One parsed file. `records`: (line, object or Fault); line counts lines of JSONL, records of a JSON list (from 1).
-    `document`: the object of a JSON file that is one object, else None. `ignored`: other files of the same folder."""
+    """One file. `records()` walks its records anew: (line, object or Fault), where line counts the lines of JSONL, else
+    the records (from 1); `head` holds the first of them. `document`: the object of a JSON file that is one object."""
 
     name: str
     path: Path | None
     label: str | None
     sha256: str
     size: int
-    kind: str  # jsonl or json
-    records: list[tuple[int, Any]] = field(default_factory=list)
+    kind: str  # jsonl, json, parquet or eval
+    records: Callable[[], Iterator[tuple[int, Any]]] = lambda: iter(())
+    head: list[tuple[int, Any]] = field(default_factory=list)
     document: dict[str, Any] | None = None
 
     def at(self, line: int) -> str:
@@ -68,13 +63,28 @@ def expand(specs: Sequence[str]) -> tuple[list[tuple[str, Path | None, str | Non
     notes: list[str] = []
     for spec in specs:
         label, rest = _split_label(spec)
-        for name in _matches(rest, notes):
+        for name in _without_superseded(_matches(rest, notes), notes):
             path = None if name == "-" else Path(name)
             key = "-" if path is None else path.resolve()
             if key in found and found[key][2] != label:
                 raise UsageError(f"{name} is given twice, as {found[key][2]!r} and as {label!r}; give each file once")
             found.setdefault(key, (name, path, label))
     return list(found.values()), notes
+
+
+def _without_superseded(names: list[str], notes: list[str]) -> list[str]:
+    """Names without the files whose samples an evaluator has written again, with results, in a file beside them."""
+    held, out = set(names), []
+    for name in names:
+        stem = name.removesuffix(".jsonl")
+        better = [
+            n for n in (f"{name}_results.jsonl", f"{stem}_eval_results.json", f"{stem}.eval_results.json") if n in held
+        ]
+        if better:
+            notes.append(f"{name} was not read: {better[0]} holds its samples with their results.")
+        else:
+            out.append(name)
+    return out
 
 
 def _split_label(spec: str) -> tuple[str | None, str]:
@@ -106,12 +116,13 @@ def _matches(text: str, notes: list[str]) -> list[str]:
         if not dumps:
             kinds = sorted({p.suffix or p.name for p in inside}) or ["nothing"]
             raise DumpError(
-                f"{text}: no .jsonl or .json file in this folder (it holds {', '.join(kinds[:6])}); name the files"
+                f"{text}: no .jsonl, .json, .parquet or .eval file in this folder (it holds {', '.join(kinds[:6])}); "
+                "name the files"
             )
         if len(dumps) < len(inside):
             others = [p for p in inside if p not in set(dumps)]
             notes.append(
-                f"{len(others)} of {len(inside)} files in {text} are no .jsonl or .json and were not read, for "
+                f"{len(others)} of {len(inside)} files in {text} are no dump by their name and were not read, for "
                 f"example {others[0].name}."
             )
         return [str(p) for p in dumps]
@@ -136,63 +147,111 @@ def _matches(text: str, notes: list[str]) -> list[str]:
 
 
 def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
-    """Read, unpack, decode and parse one file. Raises DumpError for a fault of the whole file."""
+    """Find out how a file is written, and open it. Raises DumpError for a fault of the whole file."""
     shown = "<stdin>" if path is None else name
     try:
-        raw = sys.stdin.buffer.read() if path is None else path.read_bytes()
+        if path is None:
+            raw = sys.stdin.buffer.read()
+
+            def opened() -> BinaryIO:
+                return io.BytesIO(raw)
+        else:
+
+            def opened() -> BinaryIO:
+                return path.open("rb")
+
+        with opened() as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.seek(0, io.SEEK_END)
+            stream.seek(0)
+            magic = stream.read(64)
     except OSError as e:
         raise DumpError(f"{shown}: can't be read ({e.strerror or e}); check the path and its permissions") from None
-    out = Opened(shown, path, label, hashlib.sha256(raw).hexdigest(), len(raw), "jsonl")
-    text = _decode(shown, _unpack(shown, raw))
-    _parse(out, text)
+    out = Opened(shown, path, label, digest, size, "jsonl")
+    if not size:
+        raise DumpError(
+            f"{shown}: the file is empty (0 bytes); the run that wrote it produced nothing, or the copy failed: "
+            "leave it out or write it again"
+        )
+    if magic[:4] == b"PAR1":
+        out.kind, out.records = "parquet", lambda: parse.parquet(shown, opened)
+    elif magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        out.kind, out.records = "eval", lambda: parse.inspect_log(shown, opened)
+    else:
+        _open_text(out, opened)
+    if not out.head:
+        out.head = list(itertools.islice(out.records(), HEAD))
+    if out.kind == "jsonl" and len(out.head) == 1 and isinstance(out.head[0][1], dict) and not _named(out, ROWS):
+        out.document = out.head[0][1]  # a nested document on one line, or a single row: the dialect decides
     return out
 
 
-def _unpack(name: str, raw: bytes) -> bytes:
-    if not raw:
+ROWS = (".jsonl", ".ndjson")
+
+
+def _named(out: Opened, suffixes: str | tuple[str, ...]) -> bool:
+    return out.name.removesuffix(".gz").removesuffix(".zst").endswith(suffixes)
+
+
+def _open_text(out: Opened, opened: Callable[[], BinaryIO]) -> None:
+    """Decide between JSON lines and a document by the beginning of the text; set kind, records and document."""
+    parts = streams.chunks(out.name, opened)
+    peek = b""
+    whole = True
+    for part in parts:
+        peek += part
+        if len(peek) >= PEEK:
+            whole = False
+            break
+    parts.close()
+    _refuse_other_kinds(out.name, peek[:PEEK])
+    text = peek.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+    if not text.strip():
+        if not whole:
+            raise DumpError(f"{out.name}: the first {PEEK:,} bytes are white space; expected JSON lines or JSON")
         raise DumpError(
-            f"{name}: the file is empty (0 bytes); the run that wrote it produced nothing, or the copy failed: "
-            "leave it out or write it again"
+            f"{out.name}: the file holds only white space; the run that wrote it produced nothing: leave it out or "
+            "write it again"
         )
-    try:
-        if raw[:2] == b"\x1f\x8b":
-            return gzip.decompress(raw)
-        if raw[:4] == b"\x28\xb5\x2f\xfd":
-            return _unzstd(raw)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as e:
-        raise DumpError(f"{name}: the compressed data is damaged or cut short ({e}); copy the file again") from None
-    return raw
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not whole and len(lines) > 1:
+        lines.pop()  # cut by the peek
+    first = text.lstrip()[0]
+    if first == "{" and len(lines) > 1 and not (_named(out, ".json") and lines[0].strip() == "{"):
+        heads = sum(line.lstrip()[:1] == "{" and line.rstrip()[-1:] == "}" for line in lines)
+        is_lines = _is_json(lines[0]) or heads > len(lines) / 2
+    else:
+        is_lines = len(lines) == 1 and first == "{" and not _named(out, ".json")
+    if is_lines or first not in "[{":
+        if first not in "[{" and not any(line.lstrip()[:1] == "{" for line in lines[:50]):
+            kind = "an HTML page" if text.lstrip()[:20].lower().startswith(("<!doctype", "<html")) else "no JSON"
+            raise DumpError(
+                f"{out.name}:1: this is {kind} (it starts with {show(text.lstrip()[:30])}); expected JSON lines or "
+                "one JSON document"
+            )
+        out.records = lambda: parse.json_lines(out.name, opened)
+        return
+    value = parse.document(out.name, opened)
+    out.kind = "json"
+    if isinstance(value, dict):
+        out.document = value
+        out.records = lambda: iter([(1, value)])
+    else:
+        if not value:
+            raise DumpError(
+                f"{out.name}: the JSON list is empty; the run that wrote it produced nothing: leave it out or write "
+                "it again"
+            )
+        out.records = lambda: iter(enumerate(value, 1))
 
 
-def _unzstd(raw: bytes) -> bytes:
-    """All frames; a frame without its end is an error (a stream reader would return what there is in silence)."""
-    out = []
-    while raw:
-        reader = zstandard.ZstdDecompressor().decompressobj()
-        out.append(reader.decompress(raw))
-        if not reader.eof:
-            raise EOFError("the last frame has no end")
-        raw = reader.unused_data
-    return b"".join(out)
-
-
-def _decode(name: str, raw: bytes) -> str:
+def _refuse_other_kinds(name: str, raw: bytes) -> None:
     base = Path(name).name
     if raw.startswith(b"version https://git-lfs"):
         raise DumpError(
             f"{name}:1: this is a Git-LFS pointer ({len(raw)} bytes), not the data; run `git lfs pull` in its "
             "repository, then try again"
         )
-    if raw[:4] == b"PAR1":
-        raise DumpError(f"{name}: {PARQUET.format(name=base, stem=Path(base).stem)}")
-    if raw[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        hint = (
-            "`inspect log dump FILE` prints an .eval log as JSON; write one row per sample from it (question, "
-            "response, correct)"
-            if base.endswith(".eval")
-            else "unpack it and name the .jsonl or .json files inside"
-        )
-        raise DumpError(f"{name}: zip archives (.zip, .eval) are not read by this version; {hint}")
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in raw[:64]:
         kind = (
             "UTF-16 text"
@@ -202,105 +261,14 @@ def _decode(name: str, raw: bytes) -> str:
         way = (
             f"convert: iconv -f UTF-16 -t UTF-8 {base} > utf8-{base}"
             if kind == "UTF-16 text"
-            else "expected JSON lines or JSON in UTF-8"
+            else "expected JSON lines or JSON in UTF-8, Parquet, or an Inspect log"
         )
         raise DumpError(f"{name}:1: this is {kind}, not UTF-8 text (it starts with bytes {raw[:4].hex(' ')}); {way}")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = raw.count(b"\n", 0, e.start) + 1
-        raise DumpError(
-            f"{name}:{line}: not UTF-8 text (byte 0x{raw[e.start]:02x} at offset {e.start}); "
-            f"if it is Latin-1, convert: iconv -f LATIN1 -t UTF-8 {base} > utf8-{base}"
-        ) from None
-    if not text.strip():
-        raise DumpError(
-            f"{name}: the file holds only white space; the run that wrote it produced nothing: leave it out or "
-            "write it again"
-        )
-    return text
-
-
-def loads(text: str) -> Any:
-    """orjson; what it refuses and Python's json writes (NaN, huge integers) is read by json, so that the row can be
-    judged
-    by its values. Raises json.JSONDecodeError."""
-    try:
-        return orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
-        try:
-            return json.loads(text)
-        except RecursionError:
-            raise json.JSONDecodeError("nested too deeply", text[:80], 0) from None
-        except ValueError as e:
-            raise e if isinstance(e, json.JSONDecodeError) else json.JSONDecodeError(str(e), text[:80], 0) from None
-
-
-def _parse(out: Opened, text: str) -> None:
-    lines = [line for line in text.split("\n") if line.strip()]
-    first = text.lstrip()[0]
-    if (
-        first == "{"
-        and len(lines) > 1
-        and not (out.name.removesuffix(".gz").removesuffix(".zst").endswith(".json") and lines[0].strip() == "{")
-    ):
-        heads = sum(line.lstrip()[:1] == "{" and line.rstrip()[-1:] == "}" for line in lines)
-        is_lines = _is_json(lines[0]) or heads > len(lines) / 2
-    else:
-        is_lines = len(lines) == 1 and first == "{" and not _json_suffix(out.name)
-    if is_lines or first not in "[{":
-        if first not in "[{" and not any(line.lstrip()[:1] == "{" for line in lines[:50]):
-            kind = "an HTML page" if text.lstrip()[:20].lower().startswith(("<!doctype", "<html")) else "no JSON"
-            raise DumpError(
-                f"{out.name}:1: this is {kind} (it starts with {show(text.lstrip()[:30])}); expected JSON lines or "
-                "one JSON document"
-            )
-        out.records = _lines(text)
-        is_rows = out.name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson"))
-        if len(out.records) == 1 and isinstance(out.records[0][1], dict) and not is_rows:
-            out.document = out.records[0][1]  # a nested document on one line, or a single row: the dialect decides
-        return
-    try:
-        value = loads(text)
-    except json.JSONDecodeError as e:
-        raise DumpError(
-            f"{out.name}:{e.lineno}: broken JSON ({e.msg} at column {e.colno}; the file may be cut short); "
-            "write it again, or convert it to JSON lines, where one bad line can be counted and left out"
-        ) from None
-    out.kind = "json"
-    if isinstance(value, dict):
-        out.document = value
-        out.records = [(1, value)]
-    else:
-        out.records = list(enumerate(value, 1))
-        if not out.records:
-            raise DumpError(
-                f"{out.name}: the JSON list is empty; the run that wrote it produced nothing: leave it out or write "
-                "it again"
-            )
-
-
-def _json_suffix(name: str) -> bool:
-    return name.removesuffix(".gz").removesuffix(".zst").endswith(".json")
 
 
 def _is_json(line: str) -> bool:
     try:
-        loads(line)
-    except json.JSONDecodeError:
+        parse.loads(line.encode())
+    except ValueError:
         return False
     return True
-
-
-def _lines(text: str) -> list[tuple[int, Any]]:
-    records: list[tuple[int, Any]] = []
-    numbered = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    reader = jsonlines.Reader([line for _, line in numbered], loads=loads)
-    for n, line in numbered:
-        try:
-            records.append((n, reader.read()))
-        except jsonlines.InvalidLineError as e:
-            cause = e.__cause__
-            where = f" at column {cause.colno}" if isinstance(cause, json.JSONDecodeError) else ""
-            records.append((n, Fault("broken JSON", f"{getattr(cause, 'msg', e)}{where} in {show(line)}")))
-    return records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from analyzer.formats.paths import get
@@ -17,20 +18,44 @@ def refuse(records: list[Any]) -> str | None:
             "choices), not sampled "
             "responses; run the task with output_type generate_until and --log_samples"
         )
-    filters = sorted({str(r["filter"]) for r in rows if "filter" in r})
-    if len(filters) > 1:
-        return (
-            f"the file holds {len(filters)} filters ({', '.join(filters)}) of the same responses, which would count "
-            f"each one {len(filters)} times; "
-            f"keep one: jq -c 'select(.filter==\"{filters[0]}\")' FILE > one.jsonl"
-        )
     return None
 
 
-def prepare(record: dict[str, Any]) -> dict[str, Any]:
+def label(record: dict[str, Any]) -> Any:
+    """The metric that says right or wrong: exact_match or acc, else the one metric there is."""
+    named = record.get("metrics")
+    named = named if isinstance(named, list) and len(named) == 1 else []
+    return next((record[k] for k in ("exact_match", "acc", *map(str, named)) if k in record), None)
+
+
+def survey(records: Iterable[tuple[int, Any]]) -> dict[str, Any]:
+    """What all rows say together: a row is written per filter of the same response, so a response is taken with its
+    first filter, and the other filters' rows only add their labels. {"labels": {doc_id: {filter: label}}, "note"}."""
+    labels: dict[Any, dict[str, Any]] = {}
+    for _, record in records:
+        if isinstance(record, dict) and isinstance(record.get("doc_id"), (int, str)):
+            labels.setdefault(record["doc_id"], {}).setdefault(str(record.get("filter")), label(record))
+    names = list(dict.fromkeys(f for held in labels.values() for f in held))
+    if len(names) < 2:
+        return {}
+    unlike = sum(len({str(v) for v in held.values()}) > 1 for held in labels.values())
+    return {
+        "labels": labels,
+        "note": f"{len(names)} filters ({', '.join(names)}) of the same responses, each response counts once; labels "
+        f"are those of {names[0]}, which {unlike:,} of {len(labels):,} documents have another label for; choose "
+        f"another with --map correct=@filters.{names[1]}.",
+    }
+
+
+def prepare(record: dict[str, Any], survey: dict[str, Any] | None = None) -> dict[str, Any]:
     """Add "@responses", "@prompt", "@temperature", "@correct": the samples of the first request with its arguments
     (both
     layouts, object and list). The metric is per document, so it labels a sample only where there is one sample."""
+    held = (survey or {}).get("labels", {})
+    doc_id = record.get("doc_id")
+    filters = held.get(doc_id, {}) if isinstance(doc_id, (int, str)) else {}
+    if filters and next(iter(filters)) != str(record.get("filter")):
+        return {**record, "@skip": True}
     responses = get(record, "resps.0")
     arguments = record.get("arguments")
     request = (
@@ -49,5 +74,6 @@ def prepare(record: dict[str, Any]) -> dict[str, Any]:
         out["@top_p"] = settings.get("top_p") if sampled else None
         out["@max_tokens"] = settings.get("max_gen_toks")
     if isinstance(responses, list) and len(responses) == 1:
-        out["@correct"] = next((record[k] for k in ("exact_match", "acc") if k in record), None)
+        out["@correct"] = label(record)
+        out["@filters"] = filters or None
     return out

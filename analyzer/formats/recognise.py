@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,136 +15,178 @@ from analyzer.formats import automatic, dialects, files, shapes
 from analyzer.formats.fields import CANONICAL
 from analyzer.formats.paths import Fault, has, known_paths, show
 
+PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
+STRUCTURE = re.compile(
+    r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
+)  # folders that producers make inside a run's folder
+SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one folder per seed of the same model
+
 
 @dataclass
 class Plan:
-    """A file with the decision how to read it."""
+    """A file with the decision how to read it. `walk()` yields its records anew, ready for the reader of its shape."""
 
     file: files.Opened
     format: str
     dialect: dict[str, Any]
     fields: shapes.Fields
-    records: list[tuple[int, Any]]
+    raw: Callable[[], Iterator[tuple[int, Any]]]
     derived: str = ""
+    survey: Any = None
+    notes: list[str] = field(default_factory=list)
+    join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+    def walk(self) -> Iterator[tuple[int, Any]]:
+        prepare, join = self.dialect.get("prepare"), self.join
+        if prepare is None and join is None:
+            yield from self.raw()
+            return
+        for line, record in self.raw():
+            if isinstance(record, dict):
+                try:
+                    record = join(record) if join else record
+                    record = prepare(record, self.survey) if prepare else record
+                except Fault as fault:
+                    record = fault
+                except RecursionError:
+                    record = Fault("nested too deeply")
+            yield line, record
 
 
 def checked_map(field_map: dict[str, str]) -> dict[str, str]:
     for name, path in field_map.items():
-        if name not in CANONICAL and name != "rows" and not (name.startswith("meta.") and len(name) > 5):
+        if name not in CANONICAL and name not in PSEUDO and not (name.startswith("meta.") and len(name) > 5):
             raise UsageError(
-                f"--map {name}={path}: {name!r} is no canonical field{nearest(name, [*CANONICAL, 'rows'])}"
+                f"--map {name}={path}: {name!r} is no canonical field{nearest(name, [*CANONICAL, *PSEUDO])}"
             )
         if not isinstance(path, str) or not path:
             raise UsageError(f"--map {name}={path}: expected a path in the row, for example {name}=output.text")
+    if field_map.get("format", "canonical") not in dialects.DIALECTS:
+        raise UsageError(
+            f"--map format={field_map['format']}: no such format{nearest(field_map['format'], dialects.DIALECTS)}"
+        )
     return dict(field_map)
 
 
 def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
-    given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k != "rows"}
-    records, found = file.records, []
-    if "rows" in field_map:
-        if (
-            file.document is None
-            or "[]" not in field_map["rows"]
-            or not has(file.document, field_map["rows"].split("[]")[0] + "[]")
-        ):
-            options = [p for p in known_paths(file.document or {}) if p.endswith("[]")]
-            raise UsageError(
-                f"--map rows={field_map['rows']}: {file.name} has no list there; "
-                + (
-                    f"it has {', '.join(options[:8])}"
-                    if options
-                    else "it is no JSON document with lists inside, leave `rows` out"
-                )
-            )
-        records = list(shapes.nested(file.document, field_map["rows"]))
-    elif file.document is not None:
-        found = dialects.sniff_document(file.document)
-        if not found and not dialects.sniff_records([file.document]):
-            records = _loose_document(file, given)
+    """Decide how a file is read. Raises DumpError where that can't be told, UsageError where `--map` does not fit."""
+    given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k not in PSEUDO}
+    raw, found = file.records, []
+    document = file.document
+    if "format" in field_map:
+        found = [field_map["format"]]
+    elif "rows" in field_map:
+        raw = _rows_at(file, field_map["rows"])
+    elif document is not None:
+        found = dialects.sniff_document(document)
+        if not found and not dialects.sniff_records([document]):
+            raw = _loose_document(file)
+    elif file.kind == "eval":
+        found = ["inspect"]
+    head = file.head if raw is file.records else [x for x, _ in zip(raw(), range(files.HEAD))]
     if not found:
-        found = dialects.sniff_records([r for _, r in records])
+        found = dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
         raise DumpError(
-            f"{file.name}: looks like {' and like '.join(found)}; say which fields to read: --map response=FIELD "
-            "--map question=FIELD"
+            f"{file.name}: looks like {' and like '.join(found)} ({automatic.keys_of([r for _, r in head])}); say "
+            f"which: --map format={found[0]}"
         )
     if found:
-        dialect = dialects.DIALECTS[found[0]]
-        if dialect["shape"] == "nested":
-            records = list(shapes.nested(file.document or {}, dialect["rows"]))
-        elif dialect["shape"] == "dict":
-            records = list(shapes.dict_by_id(file.document or {}))
-        if why := dialect.get("refuse", lambda _: None)([r for _, r in records]):
-            raise DumpError(f"{file.name}: {why}")
-        if "prepare" in dialect:
-            records = [(n, dialect["prepare"](r) if isinstance(r, dict) else r) for n, r in records]
-        return Plan(file, found[0], dialect, {**dialects.paths(dialect), **given}, records)
-    if not records:
+        return _known(file, found[0], raw, given)
+    if not head:
         raise DumpError(
             f"{file.name}: no rows in it; the run that wrote it produced nothing: leave it out or write it again"
         )
-    if not any(isinstance(r, dict) for _, r in records):
-        first = records[0][1]
+    if not any(isinstance(r, dict) for _, r in head):
+        line, first = head[0]
         why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
-        raise DumpError(
-            f"{file.at(records[0][0])}: {why}; none of {len(records)} rows can be used: expected one JSON object "
-            "per row"
-        )
-    if "inspect_ai" in str(_packages(file.document)):
-        raise DumpError(
-            f"{file.name}: Inspect logs are not read by this version; write one row per sample from it (question, "
-            "response, correct)"
-        )
-    fields = {**automatic.mapping(file.name, [r for _, r in records], field_map), **given}
+        rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
+        raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
+    fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
     shape = "wide" if fields["response"][0].startswith("*.") else "list" if "[]" in fields["response"][0] else "row"
-    return Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, records)
+    return Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, raw)
 
 
-def _packages(document: dict[str, Any] | None) -> Any:
-    part = (document or {}).get("eval")
-    return part.get("packages") if isinstance(part, dict) else None
+def _known(file: files.Opened, name: str, raw: Callable[[], Iterator[tuple[int, Any]]], given: shapes.Fields) -> Plan:
+    dialect = dialects.DIALECTS[name]
+    document = file.document or {}
+    if dialect["shape"] == "nested" and file.kind != "eval":
+        raw = lambda: shapes.nested(document, dialect["rows"])  # noqa: E731
+    elif dialect["shape"] == "dict":
+        raw = lambda: shapes.dict_by_id(document)  # noqa: E731
+    plan = Plan(file, name, dialect, {**dialects.paths(dialect), **given}, raw)
+    head = [r for (_, r), _ in zip(raw(), range(files.HEAD))]
+    if why := dialect.get("refuse", lambda _: None)(head):
+        raise DumpError(f"{file.name}: {why}")
+    if "survey" in dialect:
+        plan.survey = dialect["survey"](raw())
+        plan.notes += [plan.survey["note"]] if plan.survey.get("note") else []
+    if "adapt" in dialect:
+        plan.fields, note = dialect["adapt"](head, plan.fields)
+        plan.notes += [note] if note else []
+    plan.notes += [dialect["note"]] if "note" in dialect else []
+    return plan
 
 
-def _loose_document(file: files.Opened, given: shapes.Fields) -> list[tuple[int, Any]]:
+def _rows_at(file: files.Opened, rows: str) -> Callable[[], Iterator[tuple[int, Any]]]:
+    document = file.document
+    if document is None or "[]" not in rows or not has(document, rows.split("[]")[0] + "[]"):
+        options = [p for p in known_paths(document or {}) if p.endswith("[]")]
+        raise UsageError(
+            f"--map rows={rows}: {file.name} has no list there; "
+            + (
+                f"it has {', '.join(options[:8])}"
+                if options
+                else "it is no JSON document with lists inside, leave `rows` out"
+            )
+        )
+    return lambda: shapes.nested(document, rows)
+
+
+def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]]]:
     """Records of a JSON object of no known dialect: the object itself if it is one row, its values (dict by id), or the
     one list of objects in it."""
     document = file.document or {}
-    if "inspect_ai" in str(_packages(document)):
-        return file.records
     lists = [k for k, v in document.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v[:50])]
     values = list(document.values())
     if len(lists) == 1 and not any(k in document for k in automatic.RESPONSE):
-        return list(shapes.nested(document, f"{lists[0]}[]"))
+        return lambda: shapes.nested(document, f"{lists[0]}[]")
     if (
         values
         and all(isinstance(v, dict) for v in values)
         and len({frozenset(v) for v in values}) <= max(1, len(values) // 2)
     ):
-        return list(shapes.dict_by_id(document))
+        return lambda: shapes.dict_by_id(document)
     return file.records
 
 
 def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
+    """Raise UsageError for a path of `--map` that no row of any file has."""
+    plans = [p for p in plans if p.dialect["shape"] != "side"]
     for name, path in field_map.items():
-        if name != "rows" and not any(has(r, path) for plan in plans for _, r in plan.records if isinstance(r, dict)):
-            known = {p for plan in plans for _, r in plan.records[:50] for p in known_paths(r)}
-            raise UsageError(
-                f"--map {name}={path}: no row of {plans[0].file.name}{' or the others' if len(plans) > 1 else ''} "
-                f"has {path!r}{nearest(path, known)}"
-            )
+        if name in PSEUDO or any(has(r, path) for plan in plans for _, r in plan.walk() if isinstance(r, dict)):
+            continue
+        known = {p for plan in plans for (_, r), _ in zip(plan.walk(), range(50)) for p in known_paths(r)}
+        raise UsageError(
+            f"--map {name}={path}: no row of {plans[0].file.name}{' or the others' if len(plans) > 1 else ''} "
+            f"has {path!r}{nearest(path, known)}"
+        )
 
 
 def stem_of(path: PurePath) -> str:
-    return re.sub(r"\.(jsonl|ndjson|json)$", "", path.name.removesuffix(".gz").removesuffix(".zst"), flags=re.I)
+    return re.sub(
+        r"\.(jsonl|ndjson|json|parquet|eval)$", "", path.name.removesuffix(".gz").removesuffix(".zst"), flags=re.I
+    )
 
 
 def derive_labels(plans: list[Plan]) -> None:
-    """Name each file's source from its path: the stem, or the folder; two folders of one name are an error."""
+    """Name each file's source from its path: the stem, or the folder; two folders of one name are an error. Folders
+    that differ only in the seed of the run are one source: its seeds are pooled."""
 
     def absolute(plan: Plan) -> Path | None:
         return None if plan.file.path is None else plan.file.path.absolute()
 
+    plans = [p for p in plans if p.dialect["shape"] != "side"]
     stems = Counter(stem_of(p) for plan in plans if plan.file.label is None and (p := absolute(plan)))
     homes: dict[str, Path] = {}
     for plan in plans:
@@ -159,9 +202,7 @@ def derive_labels(plans: list[Plan]) -> None:
         if rule == "stem" or not path.parent.name:
             plan.derived = label_of(stem)
             continue
-        folder = path.parent if rule == "parent" else path.parent.parent
-        if folder.name == "math_eval":
-            folder = folder.parent
+        folder = _run_folder(path, rule)
         plan.derived = label_of(folder.name or stem)
         if plan.file.label is None and homes.setdefault(plan.derived, folder) != folder:
             raise DumpError(
@@ -169,6 +210,20 @@ def derive_labels(plans: list[Plan]) -> None:
                 "another folder; "
                 f"name the sources: A={plan.file.name}"
             )
+
+
+def _run_folder(path: Path, rule: str) -> Path:
+    """The folder of the run that wrote a file, without the folders that the producer makes inside it, and without the
+    benchmark, temperature and seed that limit-of-RLVR writes into its name."""
+    folder = path.parent if rule == "parent" else path.parent.parent
+    if STRUCTURE.fullmatch(folder.parent.name) and not STRUCTURE.fullmatch(folder.name) and rule == "parent":
+        folder = folder.parent
+    while STRUCTURE.fullmatch(folder.name) and folder.parent.name:
+        folder = folder.parent
+    name = SEED.sub("", folder.name)
+    if name != folder.name:
+        name = name.removesuffix(f"_{path.parent.name}")
+    return folder.with_name(name) if name and folder.name else folder
 
 
 def label_of(name: str) -> str:

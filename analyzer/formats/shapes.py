@@ -1,12 +1,15 @@
 """The five shapes of dumps: a row per sample, a list per problem, a dict by id, nested, wide.
 
-`records_of` walks a document into records (dict by id, nested); `drafts_of` takes one record apart into drafts, one per
-sample (row, list, wide). A draft maps canonical fields to raw values; a field that a record lacks is absent from it.
+`nested` and `dict_by_id` walk a document into records; `reader` makes the function that takes one record apart into
+drafts, one per sample (row, list, wide). A draft maps canonical fields to raw values; a field that a record lacks is
+absent from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from analyzer.formats.paths import MISSING, Fault, get, has, show, split_each
@@ -15,15 +18,19 @@ Fields = dict[str, tuple[str, ...]]  # canonical field -> paths, the first that 
 
 
 def nested(document: dict[str, Any], rows: str) -> Iterator[tuple[int, Any]]:
-    """Records at `rows` ("a[].b[].c[]"), each with the objects around it as "@0" (the document), "@1", ...
-    A part that is not as the path says becomes a Fault in place of its records."""
-    levels = [part.strip(".") for part in rows.split("[]") if part.strip(".")]
+    """Records at `rows` ("a[].b{}.c[]": the elements of a list, the values of an object), each with the objects around
+    it as "@0" (the document), "@1", ...; a part that is not as the path says is a Fault in place of its records."""
+    levels = [(part.strip("."), mark) for part, mark in re.findall(r"([^\[{]*)(\[\]|\{\})", rows)]
 
     def walk(node: Any, depth: int, around: dict[str, Any]) -> Iterator[Any]:
-        values = get(node, levels[depth])
-        if not isinstance(values, list):
+        path, mark = levels[depth]
+        values = get(node, path) if path else node
+        if isinstance(values, dict) and mark == "{}":
+            values = list(values.values())
+        elif not isinstance(values, list) or mark == "{}":
             found = "nothing" if values is MISSING else type(values).__name__
-            yield Fault("broken nesting", f"expected a list at {levels[depth]!r} of {rows!r}, found {found}")
+            kind = "a list" if mark == "[]" else "an object"
+            yield Fault("broken nesting", f"expected {kind} at {path!r} of {rows!r}, found {found}")
             return
         around = {**around, f"@{depth}": node}
         for value in values:
@@ -53,9 +60,20 @@ def pick(record: Any, paths: tuple[str, ...]) -> Any:
     return found
 
 
-def row_per_sample(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
-    """One record, one draft."""
-    return [{name: value for name, paths in fields.items() if (value := pick(record, paths)) is not MISSING}]
+def row_per_sample(fields: Fields) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+    """A reader of records that are one sample each."""
+    plain = [(name, paths[0]) for name, paths in fields.items() if len(paths) == 1 and "." not in paths[0]]
+    others = [(name, paths) for name, paths in fields.items() if len(paths) > 1 or "." in paths[0]]
+
+    def read(record: dict[str, Any]) -> list[dict[str, Any]]:
+        draft = {name: record[path] for name, path in plain if path in record}
+        for name, paths in others:
+            value = pick(record, paths)
+            if value is not MISSING:
+                draft[name] = value
+        return [draft]
+
+    return read
 
 
 def list_per_problem(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
@@ -117,13 +135,22 @@ def wide(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
     return out
 
 
-def drafts_of(record: Any, fields: Fields) -> list[dict[str, Any]]:
-    """The drafts of one record; which reader applies is written in the path of the response. Raises Fault."""
-    if isinstance(record, Fault):
-        raise record
-    if not isinstance(record, dict):
-        raise Fault("not an object", f"the row is {show(record)}; expected a JSON object")
+def reader(fields: Fields) -> Callable[[Any], list[dict[str, Any]]]:
+    """A function from a record to its drafts; which shape applies is written in the path of the response. It raises
+    Fault."""
     path = fields["response"][0]
     if path.startswith("*."):
-        return wide(record, fields)
-    return list_per_problem(record, fields) if "[]" in path else row_per_sample(record, fields)
+        read = partial(wide, fields=fields)
+    elif "[]" in path:
+        read = partial(list_per_problem, fields=fields)
+    else:
+        read = row_per_sample(fields)
+
+    def drafts(record: Any) -> list[dict[str, Any]]:
+        if isinstance(record, dict):
+            return read(record)
+        if isinstance(record, Fault):
+            raise record
+        raise Fault("not an object", f"the row is {show(record)}; expected a JSON object")
+
+    return drafts

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from statistics import median
 from typing import Any
 
@@ -21,8 +22,17 @@ def normal_gold(value: Any) -> str:
     """A reference answer in one spelling: lists of one opened, numbers without a trailing .0, white space folded."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    text = " ".join(str(value).split())
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+    return _one_spelling(str(value))
+
+
+@lru_cache(1 << 16)  # a reference is asked for with every sample of its problem
+def _one_spelling(text: str) -> str:
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(text.split()))
+
+
+def listed(names: Sequence[str]) -> str:
+    """One name, or the first and how many more."""
+    return names[0] + (f" and {len(names) - 1:,} other files" if len(names) > 1 else "")
 
 
 def find(traces: Sequence[Trace], accounts: Sequence[dict[str, Any]], threshold: float) -> list[str]:
@@ -41,7 +51,9 @@ def find(traces: Sequence[Trace], accounts: Sequence[dict[str, Any]], threshold:
         _gold,
         _hidden,
         _prompts,
+        _made,
         _ids,
+        _copies,
         _lengths,
         _samplers,
     ):
@@ -117,9 +129,9 @@ def _duplicate_problems(traces: Sequence[Trace], by_source: Any, accounts: Any, 
 
 def _duplicate_responses(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
     for source, own in by_source.items():
-        texts: dict[tuple[str, int | None], Counter[str]] = defaultdict(Counter)
+        texts: dict[tuple[str, int | None], Counter[Any]] = defaultdict(Counter)
         for t in own:
-            texts[t.problem, t.step][t.response] += 1
+            texts[t.problem, t.step][t.response_ids if t.meta.get("ids_only") else t.response] += 1
         repeats = sum(sum(c.values()) - len(c) for c in texts.values())
         hit = sum(sum(c.values()) > len(c) for c in texts.values())
         if repeats:
@@ -128,7 +140,7 @@ def _duplicate_responses(traces: Sequence[Trace], by_source: Any, accounts: Any,
                 f"word ({_of(hit, len(texts))} problems); "
                 "they count for pass@k, and as one in clusters."
             )
-        empty = [t for t in own if not t.response]
+        empty = [t for t in own if not t.response and not t.meta.get("ids_only")]
         if empty:
             yield f"{source}: {_of(len(empty), len(own))} responses are empty ({empty[0].origin})."
 
@@ -205,6 +217,8 @@ def _hidden(
     sizes: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     bare: Counter[tuple[str, str | None]] = Counter()
     for t in traces:
+        if t.meta.get("ids_only"):
+            continue
         sizes[t.source, t.group].append(len(t.response))
         bare[t.source, t.group] += bool(ANSWER_ONLY.match(t.response))
     for (source, group), own in sizes.items():
@@ -262,6 +276,23 @@ def _prompts(
             yield f"{labels[0]} and {label} share no problem: nothing can be compared between them."
 
 
+def _made(traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float) -> Iterable[str]:
+    for source, own in by_source.items():
+        bare = sum(bool(t.meta.get("ids_only")) for t in own)
+        if bare:
+            yield (
+                f"{source}: {_of(bare, len(own))} responses are token ids without text: they can be scored, but "
+                "nothing that reads the text (steps, answers, grading) sees them."
+            )
+        joined = [t for t in own if t.meta.get("joined_reasoning")]
+        if joined:
+            yield (
+                f"{source}: {_of(len(joined), len(own))} responses were kept as reasoning and answer apart and are "
+                f"joined as <think> reasoning </think> answer ({joined[0].origin}): the tokens at the seams are "
+                "assumed."
+            )
+
+
 def _ids(traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float) -> Iterable[str]:
     for source, own in by_source.items():
         have = sum(t.response_ids is not None for t in own)
@@ -273,6 +304,31 @@ def _ids(traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: A
                 f"{source}: {_of(undeclared, len(own))} rows have log-probabilities without the temperature they "
                 "were taken at; they are not used."
             )
+
+
+def _copies(
+    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float
+) -> Iterable[str]:
+    """Sources that are largely one another, whatever their files look like. Short answers agree by themselves."""
+    if len(by_source) < 2:
+        return
+    said = {
+        s: {(t.problem, hash(t.response_ids if t.meta.get("ids_only") else t.response)) for t in own if _is_long(t)}
+        for s, own in by_source.items()
+    }
+    labels = list(by_source)
+    for i, a in enumerate(labels):
+        for b in labels[i + 1 :]:
+            both = len(said[a] & said[b])
+            if both and both >= 0.5 * min(len(said[a]), len(said[b])):
+                yield (
+                    f"{a} and {b}: {_of(both, min(len(said[a]), len(said[b])))} long responses are the same word for "
+                    "word on the same problems: one seems to be a copy of the other."
+                )
+
+
+def _is_long(t: Trace) -> bool:
+    return len(t.response_ids or ()) > SHORT if t.meta.get("ids_only") else len(t.response) > SHORT
 
 
 def _lengths(
@@ -325,9 +381,11 @@ def _samplers(
                 f"{source}: decoded greedily (temperature 0), which has no sampling distribution; membership and "
                 "reach can't be asked."
             )
-    for a in accounts:
-        if a["mapping"].get("temperature") == "file name":
-            yield (
-                f"{a['path']}: the temperature comes from the file name, which does not tell top-p: give "
-                "--sampler LABEL=T,top_p if it was not 1."
-            )
+    named = [
+        a["path"] for a in accounts if a["mapping"].get("temperature") == "file name" and "top_p" not in a["mapping"]
+    ]
+    if named:
+        yield (
+            f"{listed(named)}: the temperature comes from the file name, which does not tell top-p: give "
+            "--sampler LABEL=T,top_p if it was not 1."
+        )

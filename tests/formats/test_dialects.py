@@ -10,70 +10,92 @@ from analyzer.formats import dialects, files
 from analyzer.formats.fields import CANONICAL
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
-EXPECTED = {  # file -> format, traces, sources, pass@1
+EXPECTED = {  # file, or folder of files that belong together -> format, traces, sources, pass@1
     "canonical.jsonl": ("canonical", 12, {"base", "rlvr"}, 0.75),
+    "codet": ("codet", 4, {"Tiny_code16_temp0.8_topp0.95_num2_max300_code_solution"}, None),
+    "evalplus": ("evalplus-results", 4, {"tiny_vllm_temp_0.8_eval_results"}, 0.5),
+    "evalplus-samples": ("evalplus", 2, {"tiny_vllm_temp_0.8"}, None),
     "generic-list.jsonl": ("generic-list", 6, {"generic-list"}, 0.5),
     "generic-row.jsonl": ("generic-row", 6, {"generic-row"}, 0.5),
-    "lm-eval/tiny-base/samples_arithmetic_2025-05-31T14-30-51.983293.jsonl": ("lm-eval", 3, {"tiny-base"}, 2 / 3),
+    "humaneval": ("humaneval", 4, {"tiny.jsonl_results"}, 0.5),
+    "inspect": ("inspect", 6, {"reasoner"}, 0.5),
+    "lighteval": ("lighteval", 3, {"tiny-base"}, 2 / 3),
+    "limit-of-rlvr": ("qwen-math", 12, {"tiny-base"}, 0.5),
+    "lm-eval/tiny-base": ("lm-eval", 3, {"tiny-base"}, 2 / 3),
+    "lm-eval/tiny-filters": ("lm-eval", 3, {"tiny-filters"}, 1 / 3),
+    "lm-eval/tiny-old": ("lm-eval", 3, {"tiny-old"}, 2 / 3),
     "long-traces.jsonl": ("long-traces", 3, {"long-traces"}, 1 / 3),
+    "nemo-skills": ("nemo-skills", 6, {"tiny-nemo"}, 0.5),
+    "open-instruct": ("open-instruct", 6, {"tiny-grpo__1__1700000000"}, 0.5),
+    "openai-batch": ("openai-batch", 6, {"tiny-chat-2025"}, None),
     "openai-gsm8k.jsonl": ("openai-gsm8k", 6, {"6b_finetuning", "175b_verification"}, 2 / 3),
-    "polaris/tiny-base/arithmetic.jsonl": ("polaris", 3, {"tiny-base"}, None),
-    "polaris/tiny-sft/arithmetic.jsonl": ("polaris", 3, {"tiny-sft"}, None),
-    "qwen-math/tiny-base/arithmetic/test_qwen25-math-cot_-1_seed0_t0.7_s0_e-1.jsonl": (
-        "qwen-math",
-        6,
-        {"tiny-base"},
-        0.5,
-    ),
-    "reasoning-gym-task/tiny-teacher/basic_arithmetic.json": ("reasoning-gym-task", 9, {"tiny-teacher"}, 5 / 9),
+    "openr1-math.parquet": ("openr1-math", 6, {"openr1-math"}, 0.5),
+    "openrlhf.jsonl": ("openrlhf", 6, {"openrlhf"}, None),
+    "polaris": ("polaris", 6, {"tiny-base", "tiny-sft"}, None),
+    "prm800k.jsonl": ("prm800k", 3, {"prm800k"}, None),
+    "qwen-math": ("qwen-math", 6, {"tiny-base"}, 0.5),
+    "reasoning-gym-task": ("reasoning-gym-task", 9, {"tiny-teacher"}, 5 / 9),
     "reasoning-gym.json": ("reasoning-gym", 9, {"tiny-base"}, 5 / 9),
+    "rllm/tiny-agent": ("rllm", 2, {"tiny-agent"}, 0.5),
+    "rllm/tiny-solver-judge.json": ("rllm", 2, {"rllm"}, 0.5),
     "skythought.json": ("skythought", 6, {"skythought"}, 0.5),
-    "tot/game24_gpt-4_0.7_naive_cot_sample_2_start900_end902.json": (
-        "tot",
-        4,
-        {"game24_gpt-4_0.7_naive_cot_sample_2_start900_end902"},
-        0.5,
-    ),
-    "tot/game24_gpt-4_0.7_naive_standard_sample_2_start900_end902.json": (
-        "tot",
-        4,
-        {"game24_gpt-4_0.7_naive_standard_sample_2_start900_end902"},
-        0.25,
-    ),
-    "verl/tiny-grpo/20.jsonl": ("verl", 6, {"tiny-grpo"}, 0.5),
+    "tot": ("tot", 8, {f"game24_gpt-4_0.7_naive_{k}_sample_2_start900_end902" for k in ("cot", "standard")}, 3 / 8),
+    "trl": ("trl", 12, {"tiny-grpo"}, 0.5),
+    "understand-r1-zero.json": ("understand-r1-zero", 6, {"understand-r1-zero"}, 0.5),
+    "verl-generation.parquet": ("verl-generation", 6, {"verl-generation"}, None),
+    "verl/tiny-grpo": ("verl", 6, {"tiny-grpo"}, 0.5),
+    "verl/tiny-validation": ("verl", 6, {"tiny-validation"}, 0.5),
+    "vllm-batch": ("openai-batch", 3, {"reasoner"}, None),
 }
+SIDES = {"open-instruct-metadata", "openai-batch-requests", "humaneval-problems", "rllm-metadata"}
+FILES = sorted(str(p.relative_to(SAMPLES)) for p in SAMPLES.rglob("*") if p.is_file())
 
 
 def test_every_sample_is_expected_and_every_dialect_has_one():
-    assert {str(p.relative_to(SAMPLES)) for p in SAMPLES.rglob("*") if p.is_file()} == set(EXPECTED)
-    assert set(dialects.DIALECTS) <= {v[0] for v in EXPECTED.values()}
+    assert [f for f in FILES if not any(f == e or f.startswith(f"{e}/") for e in EXPECTED)] == []
+    found = {
+        d
+        for f in FILES
+        for opened in [files.open_dump(f, SAMPLES / f, None)]
+        for d in dialects.sniff_records([r for _, r in opened.head]) + dialects.sniff_document(opened.document or {})
+    }
+    assert set(dialects.DIALECTS) <= found | {"inspect", "lighteval-flat", "rllm-metadata", "canonical-parquet"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_sample(name):
     kind, count, sources, accuracy = EXPECTED[name]
     traces, ledger = dumps.read_dumps([str(SAMPLES / name)])
-    assert ledger.files[0]["format"] == kind
+    assert {f["format"] for f in ledger.files} - SIDES == {kind}
     assert len(traces) == ledger.traces == count and {t.source for t in traces} == sources
     labels = [t.correct for t in traces if t.correct is not None]
     assert (sum(labels) / len(labels) if labels else None) == (None if accuracy is None else pytest.approx(accuracy))
     assert len({t.key for t in traces}) == count
     assert all(t.origin.startswith(str(SAMPLES / name)) and isinstance(t.meta["row"], int) for t in traces)
+    assert all(t.response or t.response_ids for t in traces)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", FILES)
 def test_sniffing_names_one_dialect(name):
-    file = files.open_dump(str(SAMPLES / name), SAMPLES / name, None)
-    records = [r for _, r in file.records]
+    file = files.open_dump(name, SAMPLES / name, None)
+    if file.kind == "eval":
+        return
     found = dialects.sniff_document(file.document) if file.document is not None else []
-    found = found or dialects.sniff_records(records)
-    assert found == ([] if EXPECTED[name][0].startswith("generic") else [EXPECTED[name][0]])
+    found = found or dialects.sniff_records([r for _, r in file.head])
+    assert len(found) == (0 if name.startswith("generic") else 1)
 
 
 @pytest.mark.parametrize("name", dialects.DIALECTS)
 def test_the_table_uses_only_known_words(name):
     entry = dialects.DIALECTS[name]
     words = {
+        "survey",
+        "absent_nulls",
+        "adapt",
+        "join",
+        "key",
+        "only",
+        "folder",
         "shape",
         "needs",
         "any",
@@ -87,7 +109,10 @@ def test_the_table_uses_only_known_words(name):
         "note",
         "requires",
     }
-    assert set(entry) <= words and entry["shape"] in ("row", "list", "dict", "nested", "wide")
+    assert set(entry) <= words and entry["shape"] in ("row", "list", "dict", "nested", "wide", "side")
+    assert ("fields" in entry) != (entry["shape"] == "side")
+    if entry["shape"] == "side":
+        return
     assert all(f in CANONICAL or f.startswith("meta.") for f in entry["fields"])
     assert "response" in entry["fields"]
 

@@ -1,0 +1,135 @@
+"""Any dump as the package's own rows: JSON lines or Parquet that reads back to the same traces."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import jsonlines
+import orjson
+import zstandard
+
+from analyzer.dumps import Ledger, read_dumps
+from analyzer.errors import ResourceError, UsageError
+from analyzer.records import Sampler, Trace
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+OWN = ("gold", "seed", "max_tokens")  # kept in meta by a Trace, fields of their own in a row
+BATCH = 4096  # rows of a Parquet row group
+
+
+def convert(
+    specs: Sequence[str],
+    out: str | Path,
+    *,
+    field_map: dict[str, str] | None = None,
+    threshold: float = 1.0,
+    samplers: dict[str, Sampler] | None = None,
+    max_bad: float = 0.01,
+) -> Ledger:
+    """Read dumps (arguments as `dumps.read_dumps`) and write all their traces to one file; its ending says how.
+
+    What is not kept: the place of a trace in its file (origin, meta.row), which is its place in the new file then.
+    Raises DumpError, UsageError (ending, or a file that is there already), ResourceError (disk).
+    """
+    target = Path(out)
+    if not target.name.endswith(ENDINGS):
+        raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
+    if target.exists():
+        raise UsageError(f"{out} is there already and is not written over; remove it, or choose another name")
+    traces, ledger = read_dumps(specs, field_map=field_map, threshold=threshold, samplers=samplers, max_bad=max_bad)
+    write(traces, target)
+    return ledger
+
+
+def write(traces: Iterable[Trace], target: Path) -> None:
+    """Write traces as canonical rows; the file appears under its name only when it is whole."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        if target.suffix == ".parquet":
+            _write_parquet(traces, part)
+        else:
+            with _opened(part, target.suffix) as stream:
+                jsonlines.Writer(stream, dumps=orjson.dumps).write_all(map(row, traces))
+        os.replace(part, target)
+    except OSError as e:
+        raise ResourceError(f"{target}: can't be written ({e.strerror or e}); check the disk and the folder") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def row(trace: Trace) -> dict[str, Any]:
+    """The canonical row of a trace, as docs/formats.md shows it; what is not known is left out."""
+    own = {k: trace.meta[k] for k in OWN if k in trace.meta}
+    meta = {k: v for k, v in trace.meta.items() if k not in (*OWN, "row", "finish_raw")}
+    values = {
+        "source": trace.source,
+        "problem": trace.problem,
+        "sample": trace.sample,
+        "step": trace.step,
+        "question": trace.question,
+        "prompt": trace.prompt,
+        "response": trace.response,
+        "prompt_ids": trace.prompt_ids,
+        "response_ids": trace.response_ids,
+        "response_logprobs": trace.response_logprobs,
+        "logprobs_temperature": trace.logprobs_temperature,
+        "sampler": asdict(trace.sampler) if trace.sampler else None,
+        "finish": trace.finish or trace.meta.get("finish_raw"),
+        "correct": trace.correct,
+        "score": trace.score,
+        "answer": trace.answer,
+        "group": trace.group,
+        **own,
+        "meta": meta or None,
+    }
+    return {k: v for k, v in values.items() if v is not None}
+
+
+@contextmanager
+def _opened(path: Path, suffix: str) -> Iterator[IO[bytes]]:
+    with path.open("wb") as raw:
+        if suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as stream:
+                yield stream
+        elif suffix == ".zst":
+            with zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as stream:
+                yield stream
+        else:
+            yield raw
+
+
+def _write_parquet(traces: Iterable[Trace], path: Path) -> None:
+    """One column per field; chat messages, the sampler, the reference answer and meta as JSON text, since their shape
+    may change from row to row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, integer, real = pa.string(), pa.int64(), pa.float64()
+    schema = pa.schema(
+        {name: text for name in ("source", "problem", "question", "prompt", "response", "finish", "answer", "group")}
+        | {name: integer for name in ("sample", "step", "seed", "max_tokens")}
+        | {name: real for name in ("score", "logprobs_temperature")}
+        | {"correct": pa.bool_(), "prompt_ids": pa.list_(pa.int32()), "response_ids": pa.list_(pa.int32())}
+        | {"response_logprobs": pa.list_(real)}
+        | {name: text for name in ("messages_json", "sampler_json", "gold_json", "meta_json")}
+    )
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        batch: list[dict[str, Any]] = []
+        for trace in traces:
+            values = row(trace)
+            if isinstance(values.get("prompt"), list):
+                values["messages"] = values.pop("prompt")
+            for name in ("messages", "sampler", "gold", "meta"):
+                if name in values:
+                    values[f"{name}_json"] = orjson.dumps(values.pop(name)).decode()
+            batch.append(values)
+            if len(batch) == BATCH:
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+                batch = []
+        writer.write_table(pa.Table.from_pylist(batch, schema))

@@ -1,0 +1,91 @@
+"""Whatever comes in, its canonical rows read back to the same traces."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer import convert, dumps
+from analyzer.errors import ResourceError, UsageError
+from analyzer.records import Sampler, Trace
+
+SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
+NAMES = sorted(p.name for p in SAMPLES.iterdir())
+
+
+def bare(trace):
+    """A trace without the place it was read from."""
+    return replace(trace, origin="", meta={k: v for k, v in trace.meta.items() if k != "row"})
+
+
+def again(traces, path):
+    convert.write(traces, path)
+    back, ledger = dumps.read_dumps([str(path)])
+    assert ledger.files[0]["format"] == ("canonical-parquet" if path.suffix == ".parquet" else "canonical")
+    return back
+
+
+@pytest.mark.parametrize("ending", convert.ENDINGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sample_comes_back(name, ending, tmp_path):
+    specs = [f"{name}-{p.name}={p}" for p in (SAMPLES / name).iterdir()] if name in ("lm-eval", "verl") else None
+    specs = specs or [str(SAMPLES / name)]
+    before, ledger = dumps.read_dumps(specs)
+    again_ledger = convert.convert(specs, tmp_path / f"out{ending}")
+    assert again_ledger.as_json() == ledger.as_json()
+    after, _ = dumps.read_dumps([str(tmp_path / f"out{ending}")])
+    assert list(map(bare, after)) == list(map(bare, before))
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+word = text.filter(lambda s: s.strip())
+messages = st.lists(st.fixed_dictionaries({"role": word, "content": text}), min_size=1, max_size=3)
+maybe = st.none()
+traces = st.lists(
+    st.builds(
+        Trace,
+        source=st.sampled_from(["base", "grpo-300"]),
+        problem=word,
+        sample=st.integers(0, 2**60),
+        response=text,
+        prompt=maybe | text | messages,
+        question=maybe | word,
+        step=maybe | st.integers(0, 10**9),
+        prompt_ids=maybe | st.lists(st.integers(0, 2**31 - 1)).map(tuple),
+        response_ids=maybe | st.lists(st.integers(0, 2**31 - 1), min_size=1).map(tuple),
+        correct=maybe | st.booleans(),
+        finish=st.sampled_from([None, "stop", "length"]),
+        answer=maybe | text,
+        group=maybe | word,
+        sampler=st.sampled_from([None, Sampler(), Sampler(0.6, 0.95, 20, 0.1)]),
+        meta=st.dictionaries(
+            word, maybe | text | st.integers(-(2**53), 2**53) | st.lists(text, max_size=2), max_size=2
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda t: (t.source, t.problem, t.step, t.sample),
+)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(traces)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_any_traces_come_back(tmp_path_factory, ending, given_traces):
+    path = tmp_path_factory.mktemp("c") / f"out{ending}"
+    for before, after in zip(given_traces, again(given_traces, path), strict=True):
+        assert bare(after) == bare(before)
+
+
+def test_nothing_is_written_over_and_the_ending_decides(tmp_path):
+    spec = [str(SAMPLES / "canonical.jsonl")]
+    (tmp_path / "a.jsonl").write_text("mine")
+    with pytest.raises(UsageError, match="is there already and is not written over"):
+        convert.convert(spec, tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match="expected one of .jsonl, .jsonl.gz, .jsonl.zst, .parquet"):
+        convert.convert(spec, tmp_path / "a.csv")
+    with pytest.raises(ResourceError, match="can't be written"):
+        convert.convert(spec, tmp_path / "no/such/folder.jsonl")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
