@@ -11,6 +11,7 @@ Every token of a pack sees the segments above its own, and its own up to itself.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -20,8 +21,8 @@ import numpy as np
 
 from analyzer.records import Trace
 
-SHARE_STEP = 4  # response prefixes are shared in whole steps of so many tokens: each segment costs a call per layer
-TRIE_BELOW = 0.85  # a group's response prefixes are shared where that leaves at most this part of its tokens
+SHARE_STEP = 2  # response prefixes are shared in whole steps of at least so many tokens
+TRIE_SAVES = 0.03  # ... where a group has at least this part of its tokens less to compute, the price of segments paid
 
 
 class Segment(NamedTuple):
@@ -75,12 +76,13 @@ def choose(traces: Sequence[Trace], at_most: int | None) -> tuple[list[Trace], l
 
 
 def packs(
-    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], token_budget: int, *, share: bool = True
+    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], token_budget: int, *, segment_cost: float = 0.0
 ) -> Iterator[Pack]:
     """Packs of at most `token_budget` tokens that hold every (prompt ids, response ids) pair once.
 
-    Independent of the order of the pairs, but for the numbers in `Piece.trace`. share: also share prefixes of
-    responses, in groups where that pays (TRIE_BELOW). Pairs must not be empty on either side.
+    Independent of the order of the pairs, but for the numbers in `Piece.trace`. segment_cost: what one more segment
+    costs, in tokens; beginnings that responses share are computed once in groups where that pays (inf: never). Pairs
+    must not be empty on either side.
     """
     order = sorted(range(len(pairs)), key=lambda i: pairs[i])
     small: list[tuple] = []  # whole groups that fill one pack together
@@ -88,18 +90,18 @@ def packs(
     for prompt, members in groupby(order, key=lambda i: pairs[i][0]):
         group = list(members)
         responses = [pairs[i][1] for i in group]
-        shared = _shared(responses) if share else None
+        shared = _shared(responses, segment_cost)
         size = len(prompt) + sum(len(r) - s for r, s in zip(responses, shared or [0] * len(group), strict=True))
         if size > token_budget:
             yield from _stream(prompt, group, responses, shared, token_budget)
             continue
         if filled + size > token_budget:
-            yield _pack(small)
+            yield _pack(small, segment_cost)
             small, filled = [], 0
         small.append((prompt, group, responses, shared))
         filled += size
     if small:
-        yield _pack(small)
+        yield _pack(small, segment_cost)
 
 
 def units(pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, tokens: int, traces: int) -> list[list[int]]:
@@ -136,17 +138,20 @@ def shared_tokens(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return min(len(a), len(b))
 
 
-def _shared(responses: list[tuple[int, ...]]) -> list[int] | None:
+def _shared(responses: list[tuple[int, ...]], segment_cost: float) -> list[int] | None:
     """How many tokens each of the sorted responses takes over from the one before it; None where sharing doesn't pay.
 
-    Whole steps only: a segment costs a call per layer. The responses differ, so that each has tokens of its own or is
-    the beginning of the next.
+    Whole steps only: a segment costs calls in every layer. The responses differ, so that each has tokens of its own or
+    is the beginning of the next.
     """
+    if segment_cost == math.inf:
+        return None
+    step = max(SHARE_STEP, math.ceil(segment_cost))
     out = [0]
     for a, b in zip(responses, responses[1:]):
-        out.append(shared_tokens(a, b) // SHARE_STEP * SHARE_STEP)
-    tokens = sum(map(len, responses))
-    return out if tokens - sum(out) <= TRIE_BELOW * tokens else None
+        out.append(shared_tokens(a, b) // step * step)
+    saved = sum(n - segment_cost for n in out if n)
+    return out if saved >= TRIE_SAVES * sum(map(len, responses)) else None
 
 
 class _Layout:
@@ -159,54 +164,49 @@ class _Layout:
         self.segments: list[list[int]] = []
         self.pieces: list[Piece] = []
 
-    def add(self, ids: Sequence[int], position: int, before: int, parent: int) -> int:
-        """Append a segment; `before` predicts its first token (see Pack), -2: nothing in it is scored."""
+    def add(self, ids: Sequence[int], position: int, before: int, parent: int, *, scored: int = 0) -> int:
+        """Append a segment; `before` predicts its first token (see Pack), tokens before number `scored` are not."""
         start = len(self.ids)
         self.ids += ids
         self.positions.append(np.arange(position, position + len(ids)))
-        first = np.arange(start - 1, start + len(ids) - 1) if before != -2 else np.full(len(ids), -2)
-        if len(ids):
-            first[0] = before
-        self.before.append(first)
+        by = np.arange(start - 1, start + len(ids) - 1)
+        by[0] = before
+        by[:scored] = -2
+        self.before.append(by)
         self.segments.append([start, len(self.ids), len(self.ids), parent])
         while parent >= 0:
             self.segments[parent][2] = len(self.ids)
             parent = self.segments[parent][3]
         return len(self.segments) - 1
 
-    def responses(
-        self,
-        members: list[int],
-        responses: list[tuple[int, ...]],
-        shared: list[int] | None,
-        position: int,
-        before: int,
-        parent: int,
-    ) -> None:
-        """Add responses below `parent` (-1: below what was kept), with shared prefixes as segments of their own."""
-        cuts = [0] * (len(members) + 1) if shared is None else [0, *shared[1:], 0]
-        path: list[tuple[int, int, int]] = []  # (segment, tokens of the response up to its end, its first token)
-        for n, (trace, ids) in enumerate(zip(members, responses, strict=True)):
+    def tree(self, members: list[int], sequences: list[Sequence[int]], prompts: list[int], cuts: list[int], at: int):
+        """Add sorted sequences, each from where it leaves the one before it (`cuts`), as segments below each other.
+
+        The first `prompts` tokens of a sequence are its prompt; what is kept, if anything, ends at position `at`.
+        """
+        cuts = [*cuts, 0]
+        path: list[tuple[int, int]] = []  # (segment, tokens of the sequence up to its end)
+        for n, (trace, ids, prompt) in enumerate(zip(members, sequences, prompts, strict=True)):
             while path and path[-1][1] > cuts[n]:
                 path.pop()
-            # later responses of the run leave this one at every minimum of the cuts that follow
-            leave, ends = cuts[n + 1], []
-            at = n + 1
-            while leave > cuts[n]:
-                ends.append(leave)
-                at += 1
-                while at < len(cuts) and cuts[at] >= leave:
-                    at += 1
-                leave = cuts[at] if at < len(cuts) else 0
-            for end in [*sorted(ends), len(ids)]:
-                done = path[-1][1] if path else 0
-                if end == done:
-                    continue
-                above, last = (path[-1][0], self.segments[path[-1][0]][1] - 1) if path else (parent, before)
-                segment = self.add(ids[done:end], position + done, last, above)
-                path.append((segment, end, self.segments[segment][0]))
-            ranges = tuple((first, self.segments[segment][1]) for segment, _, first in path)
-            self.pieces.append(Piece(trace, ranges, True))
+            # later sequences leave this one at every minimum of the cuts that follow
+            ends, leave = [len(ids)], n + 1
+            while cuts[leave] > cuts[n]:
+                ends.append(cuts[leave])
+                leave = next(i for i in range(leave, len(cuts)) if cuts[i] < ends[-1])
+            for end in reversed(ends):
+                above, done = path[-1] if path else (-1, 0)
+                if end > done:
+                    last = self.segments[above][1] - 1 if path else -1
+                    scored = min(max(prompt - done, 0), end - done)
+                    path.append((self.add(ids[done:end], at + done, last, above, scored=scored), end))
+            ranges = []
+            for segment, end in path:
+                start, stop, _, _ = self.segments[segment]
+                first = max(start, stop - (end - prompt))
+                if first < stop:
+                    ranges.append((first, stop))
+            self.pieces.append(Piece(trace, tuple(ranges), True))
 
     def pack(self, depth: int, keep: bool) -> Pack:
         return Pack(
@@ -220,23 +220,38 @@ class _Layout:
         )
 
 
-def _pack(groups: list[tuple[tuple[int, ...], list[int], list[tuple[int, ...]], list[int] | None]]) -> Pack:
-    """Whole groups (prompt, traces, responses, shared tokens), one after another."""
+def _pack(
+    groups: list[tuple[tuple[int, ...], list[int], list[tuple[int, ...]], list[int] | None]], segment_cost: float
+) -> Pack:
+    """Whole groups (prompt, traces, responses, shared tokens), one after another; their prompts may begin alike."""
+    members, sequences, prompts, cuts, before = [], [], [], [], ()
+    for prompt, group, responses, shared in groups:
+        alike = shared_tokens(before, prompt)
+        members += group
+        sequences += [prompt + r for r in responses]
+        prompts += [len(prompt)] * len(group)
+        # as much as segments cost must be saved; a prompt that begins with the whole one before shares all of it
+        cuts += [alike if alike > max(SHARE_STEP, segment_cost) else 0]
+        cuts += [len(prompt) + n for n in (shared or [0] * len(group))[1:]]
+        before = prompt
     layout = _Layout()
-    for prompt, members, responses, shared in groups:
-        root = layout.add(prompt, 0, -2, -1)
-        layout.responses(members, responses, shared, len(prompt), layout.segments[root][1] - 1, root)
+    layout.tree(members, sequences, prompts, cuts, 0)
     return layout.pack(0, False)
 
 
 def _stream(
-    prompt: tuple[int, ...], members: list[int], responses: list[tuple[int, ...]], shared: list[int] | None, budget: int
+    prompt: tuple[int, ...],
+    members: list[int],
+    responses: list[tuple[int, ...]],
+    shared: list[int] | None,
+    budget: int,
 ) -> Iterator[Pack]:
     """One group over several packs: the prompt is kept, then responses in runs, over-long ones in kept chunks."""
     depth = 0
     for at in range(0, len(prompt), budget):
         layout = _Layout()
-        layout.add(prompt[at : at + budget], at, -2, -1)
+        chunk = prompt[at : at + budget]
+        layout.add(chunk, at, -2, -1, scored=len(chunk))
         yield layout.pack(depth, True)
         depth += 1
     at = 0
@@ -245,16 +260,16 @@ def _stream(
             yield from _chunks(members[at], responses[at], len(prompt), depth, budget)
             at += 1
             continue
-        end, size = at, 0
+        # the first of a run shares nothing: what stood before it is in another pack
+        end, size, cuts = at, 0, []
         while end < len(members) and len(responses[end]) <= budget:
-            # the first of a run shares nothing: what stood before it is in another pack
-            more = len(responses[end]) - (shared[end] if shared and end > at else 0)
-            if size + more > budget:
+            cut = shared[end] if shared and cuts else 0
+            if size + len(responses[end]) - cut > budget:
                 break
-            end, size = end + 1, size + more
+            end, size = end + 1, size + len(responses[end]) - cut
+            cuts.append(cut)
         layout = _Layout()
-        run = None if shared is None else [0, *shared[at + 1 : end]]
-        layout.responses(members[at:end], responses[at:end], run, len(prompt), -1, -1)
+        layout.tree(members[at:end], responses[at:end], [0] * (end - at), cuts, len(prompt))
         yield layout.pack(depth, False)
         at = end
 

@@ -87,6 +87,7 @@ def score(
             "path": path,
             "path_reason": why,
             "dtype": loaded.dtype,
+            "dtype_error": scorers.local.half_precision_error(loaded.model, path),
             "device": loaded.device,
             "context": loaded.context,
             "vocabulary": loaded.vocab_size,

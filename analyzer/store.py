@@ -228,7 +228,7 @@ class Run:
                 values["top_logprob"] = [list(lp) for _, _, lp in scored.top]
             for name in columns:
                 columns[name].append(values.get(name))
-        table = pa.Table.from_arrays([pa.array(columns[f.name], type=f.type) for f in SCORES], schema=SCORES)
+        table = pa.Table.from_arrays([_column(columns[f.name], f.type) for f in SCORES], schema=SCORES)
         self._write_part(
             f"scores/{scorer}",
             "part",
@@ -305,6 +305,19 @@ class Run:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", **options)
         write_atomically(self.path / folder / f"{stem}-{name}.parquet", sink.getvalue())
+
+
+def _column(values: list, kind: pa.DataType) -> pa.Array:
+    """One column; numpy arrays become lists without a Python object per number."""
+    if not pa.types.is_list(kind) or not any(isinstance(v, np.ndarray) for v in values):
+        return pa.array(values, type=kind)
+    missing = np.array([v is None for v in values])
+    arrays = [np.zeros(0) if v is None else v for v in values]
+    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    flat = np.concatenate(arrays).astype(kind.value_type.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(flat, type=kind.value_type), type=kind, mask=pa.array(missing)
+    )
 
 
 def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:

@@ -97,7 +97,7 @@ def test_score_analyze_show_compare_and_report(dump, tmp_path, stories):
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["ledger"]["traces_scored"] == 24
     assert (
-        "base: path local (agrees with plain on the loaded model), float32; prompt: text, with BOS (24);"
+        "base: path shared (agrees with plain on the loaded model), float32; prompt: text, with BOS (24);"
         in scored.stderr
     )
     analysed = run("analyze", out, "perplexity", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -13,11 +14,12 @@ from analyzer.records import Trace
 
 # few ids, so that responses begin alike and some are the beginning of others
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=14).map(tuple)
-PAIRS = st.lists(st.tuples(st.sampled_from([(7,), (7, 8), (9, 9, 9, 9, 9)]), IDS), unique=True, min_size=1, max_size=25)
+PROMPTS = st.sampled_from([(7,), (7, 8), (9, 9, 9, 9, 9), (9, 9, 9, 9, 5, 5), (9, 9, 9, 9)])
+PAIRS = st.lists(st.tuples(PROMPTS, IDS), unique=True, min_size=1, max_size=25)
 
 
 def pasts(pairs, budget, **options):
-    """Pair -> (ids that each of its response tokens sees including itself, position, what predicts it), from the packs."""
+    """Pair -> for each response token (the ids and positions that it sees, itself included; what predicts it)."""
     kept: list[list[tuple[int, int]]] = []
     found = {n: [] for n in range(len(pairs))}
     for pack in packs(pairs, budget, **options):
@@ -47,9 +49,9 @@ def pasts(pairs, budget, **options):
     return found
 
 
-@given(PAIRS, st.integers(1, 40), st.booleans())
-def test_every_token_sees_its_prompt_and_its_own_past(pairs, budget, share):
-    for n, tokens in pasts(pairs, budget, share=share).items():
+@given(PAIRS, st.integers(1, 40), st.sampled_from([0.0, 2.5, math.inf]))
+def test_every_token_sees_its_prompt_and_its_own_past(pairs, budget, cost):
+    for n, tokens in pasts(pairs, budget, segment_cost=cost).items():
         prompt, response = pairs[n]
         whole = list(zip(prompt + response, range(len(prompt + response))))
         assert len(tokens) == len(response)
@@ -80,6 +82,10 @@ def test_prompts_are_computed_once_and_like_beginnings_where_that_pays():
     alike = [(prompt, tuple(range(16)) + tuple(rng.integers(0, 1000, 8).tolist())) for _ in range(8)]
     [pack] = packs(alike, 10_000)
     assert len(pack.ids_N) == 50 + 16 + 8 * 8
+    fewshot = [(tuple(range(40)) + (n,), (1, 2, 3)) for n in range(5)]
+    assert sum(len(p.ids_N) for p in packs(fewshot, 10_000)) == 40 + 5 * 4
+    # what is saved must pay for the calls of its segments
+    assert sum(len(p.ids_N) for p in packs(alike, 10_000, segment_cost=16.0)) == 50 + 8 * 24
     # a budget below the prompt keeps it, and streams the responses
     streamed = list(packs(apart, 45))
     assert sum(len(p.ids_N) for p in streamed) == 50 + 8 * 20 and [p.keep for p in streamed[:3]] == [True, True, False]

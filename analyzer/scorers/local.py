@@ -10,6 +10,7 @@ RoPE that depends on length) leave the shared path one by one.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ TOKEN_BUDGET = {"cpu": 4096, "cuda": 16384}  # tokens of a forward pass
 LEAST_BUDGET = 128  # below it, running out of memory is final
 PROBE_TOLERANCE = 1e-4  # nats, in float32
 HALF_TOLERANCE = 0.25  # in lower precision two orders of summation differ more; catches wrong heads, caches and masks
+COPIED_PARAMETERS = 2_000_000_000  # a model up to this size is copied to float32 to measure what lower precision costs
 PROBE_BUDGETS = (12, 4096)  # a small one streams the made-up group over kept packs, as long traces are
 
 
@@ -48,16 +50,7 @@ def probe(model: Any, sampler: Sampler | None, path: str) -> str | None:
 
     if path == "shared" and (problem := shared.refusal(model)):
         return problem
-    rng = np.random.default_rng(0)
-    vocab = min(model.config.get_text_config().vocab_size, 50_000)
-    first = rng.integers(0, vocab, 16).tolist()
-    items = []
-    for n, (p, r) in enumerate([(5, 1), (5, 9), (5, 13), (5, 12), (3, 7)]):
-        ids = rng.integers(0, vocab, p + r).tolist()
-        ids[:p] = first[:p]
-        if n in (2, 3):
-            ids[p : p + 8] = first[8:]
-        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), np.full(r, -1, np.int32)))
+    items = _made_up(model)
     want = list(plain.score(items, model, sampler))
     worst = 0.0
     for budget in PROBE_BUDGETS:
@@ -70,6 +63,43 @@ def probe(model: Any, sampler: Sampler | None, path: str) -> str | None:
             worst = max(worst, float(off) if np.isfinite(off) else np.inf)
     tolerance = PROBE_TOLERANCE if next(model.parameters()).dtype == torch.float32 else HALF_TOLERANCE
     return None if worst <= tolerance else f"off by {worst:.2g} nats on this architecture"
+
+
+def half_precision_error(model: Any, path: str) -> str | None:
+    """What lower precision costs on a made-up group against a float32 copy of the model; None in float32."""
+    import torch
+
+    kind = next(model.parameters()).dtype
+    if kind not in (torch.bfloat16, torch.float16):
+        return None
+    name = str(kind).removeprefix("torch.")
+    if sum(p.numel() for p in model.parameters()) > COPIED_PARAMETERS:
+        return f"{name}: error not measured, a float32 copy of the model would be too large"
+    items, exact = _made_up(model), copy.deepcopy(model).float()
+    got = {s.key: s for s in RUN[path](items, model, None, token_budget=PROBE_BUDGETS[-1])}
+    want = {s.key: s for s in plain.score(items, exact, None)}
+    off, moved = (
+        np.concatenate([np.abs(got[k].columns[c] - want[k].columns[c]) for k in want]) for c in ("logprob", "rank")
+    )
+    return (
+        f"{name} against float32 on {len(off)} made-up tokens: log-prob off by {np.sqrt((off**2).mean()):.2g} nats "
+        f"(root mean square; largest {off.max():.2g}), {(moved > 0).mean():.0%} of the ranks changed"
+    )
+
+
+def _made_up(model: Any) -> list[Encoded]:
+    """Two prompts with responses of several lengths, two of which begin alike."""
+    rng = np.random.default_rng(0)
+    vocab = min(model.config.get_text_config().vocab_size, 50_000)
+    first = rng.integers(0, vocab, 16).tolist()
+    items = []
+    for n, (p, r) in enumerate([(5, 1), (5, 9), (5, 13), (5, 12), (3, 7)]):
+        ids = rng.integers(0, vocab, p + r).tolist()
+        ids[:p] = first[:p]
+        if n in (2, 3):
+            ids[p : p + 8] = first[8:]
+        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), np.full(r, -1, np.int32)))
+    return items
 
 
 def score(

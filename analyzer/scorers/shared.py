@@ -18,7 +18,7 @@ from analyzer.records import Sampler, Scored
 from analyzer.scorers import attention, head, plain, trunk
 from analyzer.scorers.encode import Encoded
 
-TOKEN_BUDGET = 4096  # tokens of a pack; larger ones leave the caches of a CPU core and were slower there
+SEGMENT_FLOPS = 4e6  # work that would take as long as a segment's calls in one layer (measured: about 100 us of a core)
 FULL = {"full_attention", "sliding_attention"}  # layer types that know the past by attention alone
 REFUSED = ("attention_chunk_size", "attn_logit_softcapping", "alibi", "position_embedding_type")
 
@@ -38,7 +38,7 @@ def refusal(model: Any) -> str | None:
 
 
 def score(
-    items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int = TOKEN_BUDGET
+    items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int
 ) -> Iterator[Scored]:
     """Score traces with distinct ids; yields each when its last token is done, group by group.
 
@@ -50,7 +50,8 @@ def score(
     kept: list[dict] = []  # keys and values of kept packs, one entry per depth
     last: list[Any] = []  # the hidden state of each kept pack's last token
     waiting: dict[int, list[tuple]] = {}  # trace -> what its earlier packs gave
-    for pack in packs([(i.prompt_ids, i.response_ids) for i in items], token_budget):
+    pairs = [(i.prompt_ids, i.response_ids) for i in items]
+    for pack in packs(pairs, token_budget, segment_cost=_segment_cost(model)):
         del kept[pack.depth :], last[pack.depth :]
         with torch.inference_mode(), _replaced_attention(model):
             now = attention.flight(pack, kept, model.device)
@@ -65,6 +66,12 @@ def score(
             waiting.setdefault(piece.trace, []).append(_part(piece, found, middle_NH))
             if piece.last:
                 yield _joined(items[piece.trace], waiting.pop(piece.trace))
+
+
+def _segment_cost(model: Any) -> float:
+    """What a segment's calls of attention cost, in tokens of this model: much for a tiny one, nothing for a large."""
+    layers = model.config.get_text_config().num_hidden_layers
+    return layers * SEGMENT_FLOPS / (2 * sum(p.numel() for p in model.parameters()))
 
 
 @contextmanager

@@ -256,6 +256,18 @@ def test_a_broken_head_or_attention_makes_the_probe_step_down(loaded, monkeypatc
     assert path == "plain" and "not shared: off by" in why and "not cached: off by" in why
 
 
+def test_lower_precision_says_what_it_costs(stories, loaded):
+    half = scorers.load(str(stories), dtype="bfloat16")
+    path, _ = scorers.choose_path(half, None, "local")
+    said = local.half_precision_error(half.model, path)
+    assert path == "shared" and said.startswith("bfloat16 against float32 on 42 made-up tokens: log-prob off by 0.0")
+    assert local.half_precision_error(loaded.model, path) is None
+    items = groups(512)
+    got = {s.key: s.columns["logprob"] for s in local.score(items, half.model, None, path=path)}
+    off = np.concatenate([got[s.key] - s.columns["logprob"] for s in plain.score(items, loaded.model, None)])
+    assert 1e-4 < np.sqrt((off**2).mean()) < 0.1
+
+
 def test_running_out_of_memory_halves_the_budget_and_loses_nothing(loaded, monkeypatch):
     items, noted, real = groups(512), [], shared.score
 
