@@ -67,8 +67,8 @@ def table(title: str) -> None:
     print(f"\n## {title}\n\n| what | measured | bar | |\n|---|---|---|---|")
 
 
-def random_model(vocab: int = 32_000, width: int = 384, layers: int = 4, *, peaked: bool = True):
-    """A random Llama; peaked: its head is scaled to the median entropy of a trained model's."""
+def random_model(vocab: int = 32_000, width: int = 384, layers: int = 4):
+    """A random Llama whose head is scaled to the median entropy of a trained model's."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -83,14 +83,13 @@ def random_model(vocab: int = 32_000, width: int = 384, layers: int = 4, *, peak
         tie_word_embeddings=False,
     )
     model = LlamaForCausalLM(config).eval()
-    if peaked:
-        with torch.no_grad():
-            logits, low, high = model(torch.randint(0, vocab, (1, 32))).logits[0], 0.01, 1000.0
-            for _ in range(20):
-                middle = (low * high) ** 0.5
-                entropy = torch.distributions.Categorical(logits=logits * middle).entropy().median()
-                low, high = (middle, high) if entropy > ENTROPY else (low, middle)
-            model.lm_head.weight.mul_(low)
+    with torch.no_grad():
+        logits, low, high = model(torch.randint(0, vocab, (1, 32))).logits[0], 0.01, 1000.0
+        for _ in range(20):
+            middle = (low * high) ** 0.5
+            entropy = torch.distributions.Categorical(logits=logits * middle).entropy().median()
+            low, high = (middle, high) if entropy > ENTROPY else (low, middle)
+        model.lm_head.weight.mul_(low)
     return model
 
 
@@ -200,12 +199,12 @@ def statistic(rounds: int) -> None:
     weight *= low
     torch.mm(hidden, weight.t(), out=logits)
     targets = torch.distributions.Categorical(logits=logits).sample()
-    work = torch.empty(3, max(1, head.CACHE_CELLS // 151_936) * 151_936)
+    work = torch.empty(torch.get_num_threads(), 3, max(1, head.CACHE_CELLS // 151_936) * 151_936)
     found = interleaved(
         {
             "product": lambda: torch.mm(hidden, weight.t(), out=logits),
-            "core": lambda: head._columns_on_cpu(logits, targets, work, None),
-            "all": lambda: head._columns_on_cpu(logits, targets, work, SAMPLER),
+            "core": lambda: head._columns_by_threads(logits, targets, work, None),
+            "all": lambda: head._columns_by_threads(logits, targets, work, SAMPLER),
         },
         rounds,
     )
@@ -229,7 +228,7 @@ def memory(rounds: int) -> None:
 
 def one_trace(tokens: int) -> None:
     """Print the growth of peak memory in MB and the seconds of scoring one trace of so many tokens."""
-    model = random_model(151_936, 896, 2, peaked=False)
+    model = random_model(151_936, 896, 2)
     ids = np.random.default_rng(0).integers(0, 151_936, tokens).tolist()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()

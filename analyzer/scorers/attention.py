@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "analyzer_shared_prefix"
 PADDING = 1.25  # segments of like length are attended to together up to this much padding, inside this call only
-ALONE = 512  # segments at least this long get a call of their own: nothing is copied for them
+ALONE = 128  # segments at least this long get a call of their own: nothing is copied for them
 
 
 @dataclass

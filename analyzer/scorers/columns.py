@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 TOP_ALTERNATIVES = 5
+TOP_CELLS = 1 << 20  # logits of so many cells are copied at a time
 TOP_SURPRISAL = 2.0  # nats: alternatives are kept only for tokens at least this surprising
 
 
@@ -118,11 +119,10 @@ def top_alternatives(
 ) -> list[tuple[int, tuple[int, ...], tuple[float, ...]]]:
     """(row, ids, logprobs at T=1) of the five likeliest tokens, for the rows with -logprob >= TOP_SURPRISAL."""
     rows = (-logprob_R >= TOP_SURPRISAL).nonzero()[:, 0]
-    if not len(rows):
-        return []
     k = min(TOP_ALTERNATIVES, logits.shape[-1])
-    best = logits[rows].log_softmax(-1).topk(k, dim=-1)
-    return [
-        (int(r), tuple(ids), tuple(values))
-        for r, ids, values in zip(rows.tolist(), best.indices.tolist(), best.values.tolist())
-    ]
+    out = []
+    for some in rows.split(max(1, TOP_CELLS // logits.shape[-1])) if len(rows) else ():
+        best = logits[some].log_softmax(-1).topk(k, dim=-1)
+        found = zip(some.tolist(), best.indices.tolist(), best.values.tolist(), strict=True)
+        out += [(row, tuple(ids), tuple(values)) for row, ids, values in found]
+    return out

@@ -28,18 +28,19 @@ ROUNDING = 1e-5  # of a mass: float32 sums over a vocabulary may decide otherwis
 
 
 def columns(
-    logits: Any, targets: Any, sampler: Sampler, work: Any, top_R: Any, target_R: Any, total_R: Any, above: head.Above
+    logits: Any, targets: Any, sampler: Sampler, work: Any, top_R: Any, target_R: Any, total_R: Any, above_R: Any
 ) -> dict[str, Any]:
     """mass_above_s, logprob_s, entropy_s, varentropy_s, float32 [R].
 
     logits float32 [R, V] on CPU, raw; targets int64 [R]; top_R, target_R: the largest and the target's logit; total_R
-    = sum exp(l - max l) at T=1; above: see head; work: float32 [3, cells] to compute in.
+    = sum exp(l - max l) at T=1; above_R: sum exp((l - max l) / T) over the tokens likelier than the target, float64;
+    work: float32 [3, cells] to compute in.
     """
     import torch
 
     if sampler.top_p >= 1 and not sampler.top_k and not sampler.min_p:
         found = head.moments(logits, targets, top_R, target_R, work, sampler.temperature)
-        mass = above.mass(sampler.temperature) / found["total"]
+        mass = above_R / found["total"]
         out = dict(zip(NAMES, [mass.float(), *(found[n] for n in ("logprob", "entropy", "varentropy"))], strict=True))
         todo = sum(out.values()).isnan().nonzero()[:, 0]
     else:
@@ -47,11 +48,10 @@ def columns(
         # half of the mass on one token also means that no other ties with it
         peaked = (target_R == top_R) & (1 / total_R > max(sampler.top_p, 0.5) + ROUNDING)
         todo = torch.arange(len(logits)) if sampler.temperature > 1 else (~peaked).nonzero()[:, 0]
-        mass_R = above.mass(sampler.temperature).numpy()
         for reach in (NEAR, FAR):
             if len(todo):
                 near = _near_the_top(logits, todo, sampler, work, top_R, reach)
-                found, settled = _kept(near, sampler, top_R[todo], target_R[todo], mass_R[todo])
+                found, settled = _kept(near, sampler, top_R[todo], target_R[todo], above_R[todo].numpy())
                 for name in NAMES:
                     out[name][todo] = torch.from_numpy(found[name].astype(np.float32))
                 todo = todo[torch.from_numpy(~settled)]

@@ -37,9 +37,7 @@ def refusal(model: Any) -> str | None:
     return None
 
 
-def score(
-    items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int
-) -> Iterator[Scored]:
+def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int) -> Iterator[Scored]:
     """Score traces with distinct ids; yields each when its last token is done, group by group.
 
     Raises trunk.Unsupported where the model asks for more than a flat pack can give.
