@@ -240,11 +240,7 @@ def _pack(
 
 
 def _stream(
-    prompt: tuple[int, ...],
-    members: list[int],
-    responses: list[tuple[int, ...]],
-    shared: list[int] | None,
-    budget: int,
+    prompt: tuple[int, ...], members: list[int], responses: list[tuple[int, ...]], shared: list[int] | None, budget: int
 ) -> Iterator[Pack]:
     """One group over several packs: the prompt is kept, then responses in runs, over-long ones in kept chunks."""
     depth = 0

@@ -142,7 +142,6 @@ def _columns_by_threads(logits: Any, targets: Any, work: Any, sampler: Sampler |
 
 def _columns_on_cpu(logits: Any, targets: Any, work: Any, sampler: Sampler | None) -> dict[str, Any]:
     """`columns.all_columns`, with every pass but the first over few rows at a time that stay in cache."""
-
     top_R = logits.amax(-1)
     target_R = logits.gather(1, targets[:, None])[:, 0]
     count_R, mass_R, mass_s_R = _above(logits, target_R, top_R, 1.0 if sampler is None else sampler.temperature)
