@@ -10,10 +10,14 @@ problems as well: the slope of log seconds on log problems (1: linear; fixed cos
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import resource
 import time
 from collections.abc import Iterator
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both as the command line does
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
