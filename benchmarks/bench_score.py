@@ -128,7 +128,7 @@ def ours(model, items: list[Encoded], sampler: Sampler | None) -> None:
 def floor(model, items: list[Encoded]) -> None:
     """Layers over the unique tokens, responses as rows of one mean length, and the bare head product."""
     weight = model.lm_head.weight.t()
-    buffer = torch.empty(head.ROW_BLOCK, weight.shape[1])
+    buffer = torch.empty(head.ROW_BLOCK["cpu"], weight.shape[1])
     with torch.inference_mode():
         for prompt in {i.prompt_ids for i in items}:
             model.base_model(torch.tensor([prompt]), use_cache=False)
@@ -137,7 +137,7 @@ def floor(model, items: list[Encoded]) -> None:
         whole = flat[: len(flat) // length * length].view(-1, length)
         for batch in whole.split(max(1, local.TOKEN_BUDGET["cpu"] // length)):
             hidden = model.base_model(batch, use_cache=False).last_hidden_state.flatten(0, 1)
-            for rows in hidden.split(head.ROW_BLOCK):
+            for rows in hidden.split(head.ROW_BLOCK["cpu"]):
                 torch.mm(rows, weight, out=buffer[: len(rows)])
 
 

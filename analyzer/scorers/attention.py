@@ -104,7 +104,7 @@ def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, *
         part, weight = _attention(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], scale, causal=True)
         out[a:b], lse[a:b] = part[0].transpose(0, 1), weight[0].transpose(0, 1)
     for cell_BL, inside in now.buckets:
-        flat = cell_BL.flatten()
+        flat, inside = cell_BL.flatten().to(query.device), inside.to(query.device)  # layers may lie on several devices
         q, k, v = (x[flat].view(*cell_BL.shape, *x.shape[1:]).transpose(1, 2) for x in (q_NHD, k_NGD, v_NGD))
         part, weight = _attention(q, k, v, scale, causal=True)
         where = flat[inside]

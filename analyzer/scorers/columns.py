@@ -104,14 +104,13 @@ def all_columns(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | 
     if sampler is None:
         return columns
     if sampler.is_plain:
-        copies = {
-            "mass_above_s": "mass_above",
-            "logprob_s": "logprob",
-            "entropy_s": "entropy",
-            "varentropy_s": "varentropy",
-        }
-        return columns | {name: columns[core] for name, core in copies.items()}
+        return columns | plain_sampler(columns)
     return columns | sampler_columns(logits, targets, sampler)
+
+
+def plain_sampler(columns: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The sampler columns of T=1 without truncation: the core columns themselves."""
+    return {f"{name}_s": columns[name] for name in ("mass_above", "logprob", "entropy", "varentropy")}
 
 
 def top_alternatives(

@@ -17,20 +17,23 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from analyzer.records import Sampler
 from analyzer.scorers import nucleus
-from analyzer.scorers.columns import all_columns, core_columns, top_alternatives
+from analyzer.scorers.columns import all_columns, core_columns, plain_sampler, sampler_columns, top_alternatives
 
-ROW_BLOCK = 512  # rows of one head product: fewer read the head's weights too often (64: 1.4 times slower)
-LOGIT_CELLS = 1 << 24  # at most this many float32 logits at once (64 MiB)
+# rows of one head product: fewer read the head's weights too often (CPU: 64 are 1.4 times slower)
+ROW_BLOCK = {"cpu": 512, "cuda": 4096}
+LOGIT_CELLS = {"cpu": 1 << 24, "cuda": 1 << 28}  # at most this many float32 logits at once (64 MiB, 1 GiB)
+EAGER_CELLS = 1 << 26  # where a device has no kernel, the definition runs over so many logits at a time
 CACHE_CELLS = 1 << 18  # statistics run over so many logits at a time (1 MiB)
 GATHER_CELLS = 1 << 20  # rows that are looked at once more are copied so many logits at a time
 LEAST = -80.0  # (l - max l) / T is cut here: e^-80 adds nothing, while numbers below float32's normal range are slow
-CANCELLED = 256.0  # E[d^2] over its variance beyond which the variance is computed around the mean
+CANCELLED = 32.0  # E[d^2] over its variance beyond which the variance is computed around the mean (256: off by 3e-5)
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,17 @@ def prepare(model: Any) -> Head:
         weight = weight.float()
         bias = None if bias is None else bias.detach().float()
     vocab = weight.shape[0]
-    rows = max(1, min(ROW_BLOCK, LOGIT_CELLS // vocab))
-    stretch = max(1, CACHE_CELLS // vocab) * vocab
+    threads, stretch = torch.get_num_threads(), max(1, CACHE_CELLS // vocab)
     device = weight.device
+    rows, cells = (limit.get(device.type, limit["cpu"]) for limit in (ROW_BLOCK, LOGIT_CELLS))
+    rows = max(1, min(max(rows, threads * stretch), cells // vocab))  # a tiny vocabulary: one block a pack
     return Head(
         weight.t(),
         bias,
         factor,
         getattr(config, "final_logit_softcapping", None),
         torch.empty((rows, vocab), dtype=torch.float32, device=device),
-        torch.empty((torch.get_num_threads(), 3, stretch), dtype=torch.float32, device=device),
+        torch.empty((threads, 3, stretch * vocab), dtype=torch.float32, device=device),
     )
 
 
@@ -77,7 +81,8 @@ def columns(
     """All columns of M scored tokens as numpy arrays [M], and row -> (ids, log-probs) of kept alternatives."""
     import torch
 
-    rows = len(head.logits)
+    rows, device = len(head.logits), head.logits.device
+    hidden_MH, targets_M = hidden_MH.to(device), targets_M.to(device)  # the last layer may lie on another one
     parts, tops = [], {}
     for at in range(0, len(targets_M), rows):
         targets = targets_M[at : at + rows]
@@ -85,7 +90,7 @@ def columns(
         if logits.device.type == "cpu":
             found = _columns_by_threads(logits, targets, head.work, sampler)
         else:
-            found = all_columns(logits, targets, sampler)
+            found = _columns_on_device(logits, targets, sampler)
         parts.append(found)
         tops |= {at + r: (ids, values) for r, ids, values in top_alternatives(logits, found["logprob"])}
     kinds = {name: np.int32 if name == "rank" else np.float32 for name in parts[0]}
@@ -148,17 +153,42 @@ def _columns_on_cpu(logits: Any, targets: Any, work: Any, sampler: Sampler | Non
     out = moments(logits, targets, top_R, target_R, work)
     total_R = out.pop("total")
     out |= {"rank": 1 + count_R, "mass_above": (mass_R / total_R).float()}
+    _take_definition(out, logits, targets)
+    if sampler is None:
+        return out
+    if sampler.is_plain:
+        return out | plain_sampler(out)
+    return out | nucleus.columns(logits, targets, sampler, work, top_R, target_R, total_R, mass_s_R)
+
+
+def _columns_on_device(logits: Any, targets: Any, sampler: Sampler | None) -> dict[str, Any]:
+    """`columns.all_columns` by the one-pass kernel; by the definition, some rows at a time, where Triton is missing."""
+    import torch
+
+    step = max(1, EAGER_CELLS // logits.shape[1])
+    if find_spec("triton") is None:
+        parts = [all_columns(*some, sampler) for some in zip(logits.split(step), targets.split(step), strict=True)]
+        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    from analyzer.scorers import kernel
+
+    others_R, roots_R, first_R, second_R, above_R, mass_R, top_R, target_R = kernel.sums(logits, targets)
+    out = _finished(others_R, roots_R, first_R, second_R, top_R, target_R)
+    out |= {"rank": 1 + above_R.int(), "mass_above": (mass_R / out.pop("total")).float()}
+    _take_definition(out, logits, targets)
+    if sampler is None:
+        return out
+    if sampler.is_plain:
+        return out | plain_sampler(out)
+    parts = [sampler_columns(*some, sampler) for some in zip(logits.split(step), targets.split(step), strict=True)]
+    return out | {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+
+
+def _take_definition(out: dict[str, Any], logits: Any, targets: Any) -> None:
+    """The core columns anew, in place, for rows where the one-pass form has no value."""
     again = (out["varentropy"] + out["entropy"] + out["logprob"]).isnan().nonzero()[:, 0]
     if len(again):
         for name, values in core_columns(logits[again], targets[again]).items():
             out[name][again] = values
-    if sampler is None:
-        return out
-    if sampler.is_plain:
-        names = {"mass_above": "mass_above_s", "logprob": "logprob_s"}
-        names |= {"entropy": "entropy_s", "varentropy": "varentropy_s"}
-        return out | {new: out[name] for name, new in names.items()}
-    return out | nucleus.columns(logits, targets, sampler, work, top_R, target_R, total_R, mass_s_R)
 
 
 def _above(logits: Any, target_R: Any, top_R: Any, temperature: float) -> tuple[Any, Any, Any]:
@@ -209,7 +239,17 @@ def moments(
         torch.sum(torch.mul(h, h, out=e), -1, out=others)
         torch.sum(torch.mul(x, h, out=e), -1, out=first)
         torch.sum(x.mul_(x), -1, out=second)
-    others, roots, first, second = sums_4R.double()
+    return _finished(*sums_4R, top_R, target_R, temperature)
+
+
+def _finished(
+    others: Any, roots: Any, first: Any, second: Any, top_R: Any, target_R: Any, temperature: float = 1.0
+) -> dict[str, Any]:
+    """The sums S0, R, S1, S2 over all tokens but the target, float32 [R], and the target's share -> see `moments`."""
+    import torch
+
+    half = 0.5 / temperature
+    others, roots, first, second = others.double(), roots.double(), first.double(), second.double()
     is_top = target_R == top_R
     x_t = torch.where(is_top, 0.0, (target_R.double() - top_R.double()) * half)
     e_t = (2 * x_t).exp()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -27,6 +28,7 @@ PROBE_TOLERANCE = 1e-4  # nats, in float32
 HALF_TOLERANCE = 0.25  # in lower precision two orders of summation differ more; catches wrong heads, caches and masks
 COPIED_PARAMETERS = 2_000_000_000  # a model up to this size is copied to float32 to measure what lower precision costs
 PROBE_BUDGETS = (12, 4096)  # a small one streams the made-up group over kept packs, as long traces are
+_BEYOND_WINDOW: WeakKeyDictionary = WeakKeyDictionary()  # model -> path of traces beyond its window, probed once
 
 
 def choose(model: Any, sampler: Sampler | None, wanted: str = "shared") -> tuple[str, str]:
@@ -150,7 +152,9 @@ def _routes(items: list[Encoded], model: Any, path: str) -> list[tuple[str, list
         ways["plain" if alone else "window" if wide else path].append(item)
     wide = ways.pop("window")
     if wide:
-        ways.setdefault("cached" if probe(model, None, "cached") is None else "plain", []).extend(wide)
+        if model not in _BEYOND_WINDOW:
+            _BEYOND_WINDOW[model] = "cached" if probe(model, None, "cached") is None else "plain"
+        ways.setdefault(_BEYOND_WINDOW[model], []).extend(wide)
     return [(way, some) for way, some in ways.items() if some]
 
 

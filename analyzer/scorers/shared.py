@@ -45,13 +45,14 @@ def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, toke
     import torch
 
     work = head.prepare(model)
+    configs = list({id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values())
     kept: list[dict] = []  # keys and values of kept packs, one entry per depth
     last: list[Any] = []  # the hidden state of each kept pack's last token
     waiting: dict[int, list[tuple]] = {}  # trace -> what its earlier packs gave
     pairs = [(i.prompt_ids, i.response_ids) for i in items]
     for pack in packs(pairs, token_budget, segment_cost=_segment_cost(model)):
         del kept[pack.depth :], last[pack.depth :]
-        with torch.inference_mode(), _replaced_attention(model):
+        with torch.inference_mode(), _replaced_attention(configs):
             now = attention.flight(pack, kept, model.device)
             hidden_NH, middle_NH = _forward(model, pack, now)
             if pack.keep:
@@ -60,8 +61,9 @@ def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, toke
             if not pack.pieces:  # part of a prompt: nothing in it is scored
                 continue
             found = _statistics(pack, hidden_NH, last[pack.depth - 1] if pack.depth else None, work, sampler)
-        for piece in pack.pieces:
-            waiting.setdefault(piece.trace, []).append(_part(piece, found, middle_NH))
+            total_PH = _sums(pack, middle_NH)
+        for piece, total_H in zip(pack.pieces, total_PH, strict=True):
+            waiting.setdefault(piece.trace, []).append((*_part(piece, found), total_H))
             if piece.last:
                 yield _joined(items[piece.trace], waiting.pop(piece.trace))
 
@@ -73,12 +75,11 @@ def _segment_cost(model: Any) -> float:
 
 
 @contextmanager
-def _replaced_attention(model: Any) -> Iterator[None]:
-    """The model calls `attention.attend` instead of its own; undone on leaving."""
+def _replaced_attention(configs: list[Any]) -> Iterator[None]:
+    """The model of these configs calls `attention.attend` instead of its own; undone on leaving."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(attention.NAME, attention.attend)
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values()
     before = [c._attn_implementation for c in configs]
     try:
         for c in configs:
@@ -121,8 +122,21 @@ def _statistics(pack: Pack, hidden_NH: Any, last_1H: Any, work: head.Head, sampl
     return number_N, columns, tops
 
 
-def _part(piece: Any, found: tuple, middle_NH: Any) -> tuple:
-    """(columns, alternatives as (position, ids, log-probs), sum of the middle states float32 [H], tokens)."""
+def _sums(pack: Pack, middle_NH: Any) -> np.ndarray:
+    """Sums of the middle states over each piece's tokens, float64 [pieces, H]."""
+    import torch
+
+    start_R, stop_R = np.array([r for p in pack.pieces for r in p.ranges]).T
+    upto_NH = middle_NH.double().cumsum_(0)  # in double: a short range's sum is the difference of two long ones
+    sum_RH = upto_NH[torch.from_numpy(stop_R - 1)]
+    after = torch.from_numpy(np.flatnonzero(start_R))
+    sum_RH[after] -= upto_NH[torch.from_numpy(start_R[start_R > 0] - 1)]
+    first_P = np.cumsum([0, *(len(p.ranges) for p in pack.pieces[:-1])])
+    return np.add.reduceat(sum_RH.cpu().numpy(), first_P, axis=0)
+
+
+def _part(piece: Any, found: tuple) -> tuple:
+    """(columns, alternatives as (position, ids, log-probs), tokens) of a piece."""
     number_N, columns, tops = found
     parts = [slice(number_N[a], number_N[b - 1] + 1) for a, b in piece.ranges]
     if len(parts) == 1:
@@ -133,16 +147,15 @@ def _part(piece: Any, found: tuple, middle_NH: Any) -> tuple:
     for p in parts:
         top += [(at + n - p.start, *tops[n]) for n in range(p.start, p.stop) if n in tops]
         at += p.stop - p.start
-    total_H = sum(middle_NH[a:b].float().sum(0) for a, b in piece.ranges)
-    return mine, top, total_H, at
+    return mine, top, at
 
 
 def _joined(item: Encoded, parts: list[tuple]) -> Scored:
-    """The whole response from the parts of its packs."""
-    columns = {name: np.concatenate([p[0][name] for p in parts]) for name in parts[0][0]}
-    top, at = [], 0
-    for _, more, _, tokens in parts:
-        top += [(at + position, ids, values) for position, ids, values in more]
-        at += tokens
-    embedding_H = (sum(p[2] for p in parts) / at).cpu().numpy()
-    return plain.scored(item, columns, embedding_H, top)
+    """The whole response from the parts of its packs: (columns, alternatives, tokens, sum of middle states [H])."""
+    columns, top, at, total_H = parts[0]
+    if len(parts) > 1:
+        columns = {name: np.concatenate([p[0][name] for p in parts]) for name in columns}
+        for _, more, tokens, sum_H in parts[1:]:
+            top = top + [(at + position, ids, values) for position, ids, values in more]
+            at, total_H = at + tokens, total_H + sum_H
+    return plain.scored(item, columns, total_H / at, top)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import traceback
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from analyzer.validate import (
     strategies,
     verdicts,
 )
-from analyzer.validate.checks import Gate
+from analyzer.validate.checks import Gate, number
 
 
 class Task(NamedTuple):
@@ -94,7 +96,12 @@ def run_task(
     since = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numpy in settings made to be extreme; a wrong number fails its band
-        gate = task.function(rng, task.fast if fast else task.full, **options)
+        try:
+            gate = task.function(rng, task.fast if fast else task.full, **options)
+        except Exception as error:  # a fault in one task must not take the others' minutes with it
+            traceback.print_exc()
+            what = f"{name} broke off ({type(error).__name__}: {error})"
+            gate = Gate([number(task.serves[0], what, math.nan, 0.0, 1.0, 0)], {})
     return name, gate, time.process_time() - since
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +34,17 @@ def fast(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None, c
     return head._columns_on_cpu(logits, targets, work, sampler)
 
 
+def kernel(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None) -> dict:
+    """The same by the Triton kernel: on a GPU, or by Triton's interpreter (TRITON_INTERPRET=1)."""
+    if find_spec("triton") is None:
+        pytest.skip("Triton is not installed: its kernel was not run")
+    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("no GPU, and TRITON_INTERPRET=1 is not set: the Triton kernel was not run")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = head._columns_on_device(logits.to(device), targets.to(device), sampler)
+    return {name: values.cpu() for name, values in found.items()}
+
+
 def rows(kind: str, count: int = 96, vocab: int = 997, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
     scale = {"uniform": 0.0, "nearly uniform": 0.01, "flat": 1.0, "usual": 4.0, "peaked": 15.0, "huge": 120.0}.get(
@@ -51,9 +65,10 @@ def rows(kind: str, count: int = 96, vocab: int = 997, seed: int = 0) -> tuple[t
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_core_statistics_are_the_float64_definitions(kind):
-    logits, targets = rows(kind)
-    got = {name: values.numpy() for name, values in fast(logits, targets, None).items()}
+@pytest.mark.parametrize("how", [fast, kernel])
+def test_core_statistics_are_the_float64_definitions(kind, how):
+    logits, targets = rows(kind, vocab=9001)  # three steps of the kernel
+    got = {name: values.numpy() for name, values in how(logits, targets, None).items()}
     l_RV, t_R = logits.numpy().astype(np.float64), targets.numpy()
     logp = l_RV - logsumexp(l_RV, axis=1, keepdims=True)
     p = np.exp(logp)
@@ -63,7 +78,8 @@ def test_core_statistics_are_the_float64_definitions(kind):
     scale = np.abs(np.where(np.isfinite(l_RV), l_RV, 0)).max()
     near = 1e-5 + 2e-7 * scale  # float32 logits of that size
     # next to p = 1 the log-prob must keep its relative precision: sum the others, not one minus
-    others = np.where(np.arange(l_RV.shape[1]) == t_R[:, None], 0.0, np.exp(l_RV - target)).sum(1)
+    with np.errstate(over="ignore"):  # where the target is not the arg-max the sum is not used
+        others = np.where(np.arange(l_RV.shape[1]) == t_R[:, None], 0.0, np.exp(l_RV - target)).sum(1)
     is_top = (l_RV > target).sum(1) == 0
     exact = np.where(is_top, -np.log1p(np.where(is_top, others, 0)), logp[np.arange(len(t_R)), t_R])
     assert np.abs(got["logprob"] - exact).max() < near
@@ -79,10 +95,11 @@ def test_core_statistics_are_the_float64_definitions(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-def test_sampler_statistics_are_what_generation_applies(kind, sampler):
+@pytest.mark.parametrize("how", [fast, kernel])
+def test_sampler_statistics_are_what_generation_applies(kind, sampler, how):
     """Who is kept by transformers' own processors on the same float32 logits; the numbers in float64."""
     logits, targets = rows(kind, count=48, seed=1)
-    got = {name: values.double().numpy() for name, values in fast(logits, targets, sampler).items()}
+    got = {name: values.double().numpy() for name, values in how(logits, targets, sampler).items()}
     kept = logits / sampler.temperature
     for warper in truncations(sampler):
         kept = warper(None, kept)
@@ -103,6 +120,30 @@ def test_sampler_statistics_are_what_generation_applies(kind, sampler):
     whole = np.exp(tempered - logsumexp(tempered, axis=1, keepdims=True))
     target = tempered[np.arange(len(tempered)), targets.numpy()][:, None]
     assert np.abs(got["mass_above_s"] - (whole * (tempered > target)).sum(1)).max() < 10 * near
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel was not compiled")
+def test_the_kernel_compiles_for_gpus_that_are_not_here():
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from analyzer.scorers import kernel
+
+    kinds = {"logits": "*fp32", "targets": "*i64", "out": "*fp32", "vocab": "i32", "row_stride": "i64"}
+    fixed = {"BLOCK": kernel.BLOCK, "LEAST": kernel.LEAST}
+    source = ASTSource(kernel._sums, kinds | dict.fromkeys(fixed, "constexpr"), fixed)
+    assert "ex2.approx" in compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+
+
+def test_a_device_without_a_kernel_takes_the_definition_in_slices(monkeypatch):
+    logits, targets = rows("usual")
+    monkeypatch.setattr(head, "find_spec", lambda name: None)
+    monkeypatch.setattr(head, "EAGER_CELLS", 5 * 997)
+    for sampler in (None, Sampler(), Sampler(0.6, 0.95)):
+        got, want = head._columns_on_device(logits, targets, sampler), all_columns(logits, targets, sampler)
+        assert got.keys() == want.keys()
+        for name in want:
+            assert torch.allclose(got[name], want[name], atol=1e-6), name
 
 
 @pytest.mark.parametrize("cells", [1, 997, 5 * 997, 1 << 20])

@@ -101,7 +101,9 @@ def test_company_changes_nothing(loaded, path):
 def test_row_blocks_do_not_change_anything(loaded, monkeypatch):
     items = groups(512)
     want = {s.key: s for s in local.score(items, loaded.model, None)}
-    monkeypatch.setattr(head, "ROW_BLOCK", 7)
+    monkeypatch.setattr(head, "ROW_BLOCK", {"cpu": 7})
+    monkeypatch.setattr(head, "CACHE_CELLS", 1)
+    assert len(head.prepare(loaded.model).logits) == 7
     for got in local.score(items, loaded.model, None):
         assert_same(got, want[got.key])
 
@@ -240,6 +242,15 @@ def test_traces_beyond_a_window_or_a_rope_limit_leave_the_shared_path():
     assert [w for w, _ in local._routes(items, tiny("llama"), "shared")] == ["shared"]
 
 
+def test_the_path_beyond_a_window_is_probed_once_for_a_model(monkeypatch):
+    """Every unit of work asks for it."""
+    probed, model, items = [], tiny("mistral"), groups(97, seed=3)
+    monkeypatch.setattr(local, "probe", lambda model, sampler, path: probed.append(path))
+    for _ in range(3):
+        local._routes(items, model, "shared")
+    assert probed == ["cached"]
+
+
 def test_a_broken_head_or_attention_makes_the_probe_step_down(loaded, monkeypatch):
     assert scorers.choose_path(loaded, None, "local") == ("shared", "agrees with plain on the loaded model")
     real_kernel = attention._kernel
@@ -324,6 +335,33 @@ def test_equal_ids_are_scored_once_and_given_to_every_trace(loaded, monkeypatch)
     assert seen == ["s/p/0", "s/p/2"] and set(got) == {"s/p/0", "s/p/1", "s/p/2"}
     assert np.array_equal(got["s/p/1"].columns["logprob"], got["s/p/0"].columns["logprob"])
     assert list(got["s/p/1"].columns["offset"]) == list(range(9))
+
+
+@pytest.mark.parametrize(("away", "path"), [("model.layers.1", "shared"), ("lm_head", "plain")])
+def test_a_model_in_several_places_is_scored_by_a_path_that_is_right(tmp_path, away, path):
+    """As `--device map` does where a model does not fit: a part lies on disk and is fetched when it is called."""
+    from transformers import AutoModelForCausalLM
+
+    whole = tiny("qwen2")
+    whole.save_pretrained(tmp_path / "model")
+    names = ["model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head", "model.layers.0", "model.layers.1"]
+    places = dict.fromkeys(names, "cpu") | {away: "disk"}
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "away", use_safetensors=True
+    ).eval()
+    assert any(p.device.type == "meta" for p in model.parameters())
+    chosen, why = local.choose(model, None)
+    assert chosen == path, why
+    items = groups(97)[:6]
+    want = {s.key: s for s in plain.score(items, whole, None)}
+    for got in local.score(items, model, None, path=chosen):
+        assert_same(got, want[got.key])
+
+
+def test_device_map_loads_the_same_model(stories, loaded):
+    spread = scorers.load(str(stories), device="map")
+    assert (spread.fingerprint, spread.dtype) == (loaded.fingerprint, "float32")
+    assert scorers.choose_path(spread, None, "local")[0] == "shared"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the CUDA kernels were not run")

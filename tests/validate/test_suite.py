@@ -174,3 +174,16 @@ def test_command_returns_the_outcome(tmp_path, capsys):
     assert out.count("pass V0") == 11 and "all passed: 11 checks" in out
     assert (tmp_path / "validation.md").exists()
     assert command.main(["--gates", "V99"]) == 2
+
+
+def test_a_task_that_breaks_off_fails_and_stops_no_other(monkeypatch, capsys):
+    def broken(rng, runs):
+        raise KeyError("sample")
+
+    first, second = list(suite.TASKS)[-2:]
+    monkeypatch.setitem(suite.TASKS, first, suite.TASKS[first]._replace(function=broken))
+    done = {name: gate for name, gate, _ in suite.run_all([first, second], 0, fast=True, workers=1)}
+    [check] = done[first].checks
+    assert not check.passed and check.name == suite.TASKS[first].serves[0] and "KeyError: 'sample'" in check.what
+    assert not checks.passed(list(done.values())) and done[second].checks
+    assert "KeyError" in capsys.readouterr().err
