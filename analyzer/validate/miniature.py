@@ -159,9 +159,9 @@ def gate_formats(rng: np.random.Generator, runs: int, *, run: Path, folder: Path
         found["rand"].append(adjusted_rand_score(true, label))
         length = part.scores[part.scores["model"] == part.base].set_index("key").loc[keys, "n_tokens"]
         found["length"].append(adjusted_rand_score(true, _three(length.to_numpy(float)[:, None], i)))
-        pure = []
+        pure, style_of = [], dict(zip(own["key"], true, strict=True))
         for p in grouping.cluster_all(own, np.asarray(vectors), i):
-            mine = [style[row] for row in zip(p.frame["problem"], p.frame["sample"], strict=True)]
+            mine = [style_of[key] for key in p.frame["key"]]
             pure.append(homogeneity_score(mine, p.cluster))
         found["pure"].append(float(np.mean(pure)))
         mass = clusters.run(part, seed=i, draws=500).tables["novel_mass"]
