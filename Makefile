@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= reports/demo
 
-.PHONY: demo test lint bench validate fuzz clean install test-install
+.PHONY: demo test lint bench validate fuzz clean install test-install test-kill test-ray test-server
 
 install: $(VENV)/.installed
 test-install: $(VENV)/.installed-test
@@ -41,6 +41,20 @@ validate: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed-test
 	FUZZ=10000 $(BIN)/python -m pytest tests/formats/test_fuzz.py
+
+# kill -9 at random moments of score, and at every write
+test-kill: $(VENV)/.installed-test
+	KILLS=50 $(BIN)/python -m pytest tests/test_kill.py
+
+# a local Ray cluster of two workers, one of which is killed
+test-ray: $(VENV)/.installed-test
+	$(BIN)/pip install -q -c constraints.txt -e '.[ray]'
+	RAY=1 $(BIN)/python -m pytest tests/scorers/test_cluster.py
+
+# a real completions server, llama-cpp-python's (pip builds it, some minutes)
+test-server: $(VENV)/.installed-test
+	$(BIN)/pip install -q -c constraints.txt -e '.[server-test]'
+	$(BIN)/python -m pytest -s tests/server/llama_cpp_server.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info reports/demo

@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "-o", "--out", default="reports/demo", metavar="DIR", help="where the report goes (default %(default)s)"
     )
+    _add_robustness_flag(demo)
     _add_analysis_flags(demo)
 
     check = commands.add_parser("check", help="parse, map, count, find traps; no model", allow_abbrev=False)
@@ -66,8 +67,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dump_flags(score)
     _add_score_flags(score, base_required=True)
     score.add_argument("-o", "--out", required=True, metavar="RUN", help="run folder")
-    score.add_argument("--dry-run", action="store_true", help="count tokens, memory and disk; score nothing")
+    score.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="score share I of N (0/N ... N-1/N) into RUN/shard-I-of-N, for job arrays; then: analyzer merge",
+    )
+    _add_dry_run(score)
     score.add_argument("--json", action="store_true", help="print one JSON object")
+
+    merge = commands.add_parser("merge", help="join the runs of the shards of one score", allow_abbrev=False)
+    merge.add_argument("runs", nargs="+", metavar="RUN", help="runs that `score --shard` made")
+    merge.add_argument("-o", "--out", required=True, metavar="RUN", help="run folder that holds them all")
+    merge.add_argument("--json", action="store_true", help="print one JSON object")
 
     analyze = commands.add_parser(
         "analyze", help="run analyses on a run and print their headline numbers", allow_abbrev=False
@@ -79,11 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_analysis_flags(analyze)
 
     report = commands.add_parser("report", help="everything that is still missing, then the report", allow_abbrev=False)
-    _add_dump_flags(report, what="RUN|DUMP")
+    _add_dump_flags(report, what="RUN|DUMP", least="*")
     _add_score_flags(report, base_required=False)
+    report.add_argument("-o", "--out", metavar="DIR", help="report folder; a run made from dumps is kept in DIR/run")
     report.add_argument(
-        "-o", "--out", required=True, metavar="DIR", help="report folder; a run made from dumps is kept in DIR/run"
+        "--again", metavar="RUN", help="make a run and its report again from its run.json; changed inputs are refused"
     )
+    _add_dry_run(report)
     report.add_argument(
         "--fail-on",
         choices=["outside", "sharpened", "undetermined"],
@@ -99,7 +113,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="traces beyond so many megabytes lie in files beside index.html (default %(default)s)",
     )
+    _add_robustness_flag(report)
     _add_analysis_flags(report)
+
+    _add_sample(commands.add_parser("sample", help="draw responses from a model: a dump", allow_abbrev=False))
 
     show = commands.add_parser(
         "show", help="one trace in the terminal, tokens coloured by surprisal", allow_abbrev=False
@@ -107,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("run", metavar="RUN")
     show.add_argument("key", metavar="KEY", help="source/problem/sample[@step]")
     show.add_argument("--model", default="base", metavar="LABEL", help="scorer label (default %(default)s)")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
 
     compare = commands.add_parser("compare", help="two sources, paired by problem", allow_abbrev=False)
     compare.add_argument("run", metavar="RUN")
@@ -117,10 +135,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_dump_flags(parser: argparse.ArgumentParser, what: str = "DUMP") -> None:
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="exact tokens, peak memory, disk, time from a sample; writes nothing"
+    )
+
+
+def _add_dump_flags(parser: argparse.ArgumentParser, what: str = "DUMP", least: str = "+") -> None:
     parser.add_argument(
         "dumps",
-        nargs="+",
+        nargs=least,
         metavar=what,
         help="path, glob, folder, - (stdin), or LABEL=PATH where the label names the source",
     )
@@ -140,6 +164,9 @@ def _add_dump_flags(parser: argparse.ArgumentParser, what: str = "DUMP") -> None
         default=[],
         metavar="LABEL=T[,top_p[,top_k[,min_p]]]",
         help="how a source was sampled",
+    )
+    parser.add_argument(
+        "--grade", action="store_true", help="fill missing labels from reference answers (extra: math-verify)"
     )
     bad = parser.add_mutually_exclusive_group()
     bad.add_argument(
@@ -162,6 +189,12 @@ def _add_score_flags(parser: argparse.ArgumentParser, *, base_required: bool) ->
     )
     parser.add_argument("--reference", metavar="LABEL", help="the reference source (default: base)")
     parser.add_argument(
+        "--limit",
+        type=_at_least(1),
+        metavar="N",
+        help="a quick look: only the reference's first N problems, all their samples",
+    )
+    parser.add_argument(
         "--template",
         action="append",
         default=[],
@@ -181,19 +214,56 @@ def _add_score_flags(parser: argparse.ArgumentParser, *, base_required: bool) ->
         "--scorer",
         default="local",
         metavar="NAME",
-        help="local (the fastest exact path), cached or plain (default %(default)s)",
+        help="local (the fastest exact path), cached, plain or server (default %(default)s)",
+    )
+    parser.add_argument(
+        "--server",
+        action="append",
+        default=[],
+        metavar="[LABEL=]URL[#NAME]",
+        help="score by a completions server (vLLM, SGLang, llama-cpp-python) that has the model; key in "
+        "ANALYZER_API_KEY; --base then gives tokenizer and config",
+    )
+    parser.add_argument(
+        "--concurrent", type=_at_least(1), default=16, metavar="N", help="requests at a time (default %(default)s)"
     )
     parser.add_argument(
         "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16 (default %(default)s)"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 ... (default %(default)s)"
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 ..., map: spread over all (default %(default)s)",
     )
     parser.add_argument(
         "--score-at-most",
         type=int,
         metavar="N",
         help="score the first N samples per source and problem; pass@k uses all",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="score by the workers of a Ray cluster: its address, or auto for the one here (extra `ray`)",
+    )
+    parser.add_argument(
+        "--workers", type=_at_least(1), metavar="N", help="of the cluster (default: one per GPU, else per CPU core)"
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code that a model brings; read it before"
+    )
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="load weights that are not safetensors, which can run code"
+    )
+
+
+def _add_robustness_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-robustness",
+        dest="robustness",
+        action="store_false",
+        help="do not decide the verdicts again under variations (about as much work as the analyses)",
     )
 
 
@@ -218,6 +288,8 @@ def ingest_arguments(a: argparse.Namespace) -> dict[str, Any]:
         "threshold": a.threshold,
         "samplers": samplers(a.sampler),
         "max_bad": 0.0 if a.strict else a.max_bad,
+        "grade": a.grade,
+        "limit": a.limit,
     }
 
 
@@ -239,7 +311,31 @@ def score_arguments(a: argparse.Namespace) -> dict[str, Any]:
         "dtype": a.dtype,
         "device": a.device,
         "at_most": a.score_at_most,
+        "servers": servers(a.server),
+        "concurrent": a.concurrent,
     }
+
+
+def report_arguments(a: argparse.Namespace) -> dict[str, Any]:
+    return {"budget": a.budget, "seed": a.seed, "vary": a.robustness}
+
+
+def place_arguments(a: argparse.Namespace) -> dict[str, Any]:
+    """Where scoring is done, and what a model may bring: changes no value of a score."""
+    if a.workers and not a.cluster:
+        raise UsageError("--workers N: only with --cluster")
+    if a.cluster and (a.server or a.scorer == "server"):
+        raise UsageError("--cluster and --server: a server scores by itself; leave one of them out")
+    places = ("cluster", "workers", "trust_remote_code", "allow_pickle")
+    return {"shard": getattr(a, "shard", None)} | {name: getattr(a, name) for name in places}
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """An argparse type: (i, n) of "i/n", 0 <= i < n."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, counted from 0: 0/8, 1/8 ... 7/8")
+    return int(number), int(of)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -258,7 +354,16 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 # flags by what they act on, with their defaults: a flag that can't act is refused, not ignored
-READING = {"map": [], "sampler": [], "threshold": 1.0, "max_bad": 0.01, "strict": False, "reference": None}
+READING = {
+    "map": [],
+    "sampler": [],
+    "threshold": 1.0,
+    "max_bad": 0.01,
+    "strict": False,
+    "reference": None,
+    "grade": False,
+    "limit": None,
+}
 SCORING = {
     "policy": [],
     "cross": [],
@@ -269,7 +374,16 @@ SCORING = {
     "dtype": "auto",
     "device": "auto",
     "score_at_most": None,
+    "server": [],
+    "concurrent": 16,
+    "cluster": None,
+    "workers": None,
+    "trust_remote_code": False,
+    "allow_pickle": False,
 }
+
+
+ANALYSING = {"budget": 64, "seed": 0, "style": "icml", "html_max_mb": 25.0, "robustness": True}
 
 
 def refuse(a: argparse.Namespace, flags: dict[str, Any], why: str) -> None:
@@ -277,6 +391,56 @@ def refuse(a: argparse.Namespace, flags: dict[str, Any], why: str) -> None:
     given = [f"--{name.replace('_', '-')}" for name, default in flags.items() if getattr(a, name) != default]
     if given:
         raise UsageError(f"{', '.join(given)}: {why}")
+
+
+def _add_sample(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("problems", nargs="+", metavar="PROBLEMS", help="a dump, or a file of questions or prompts")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="folder or hub name")
+    parser.add_argument("-n", type=_at_least(1), default=64, metavar="N", help="of each problem (default %(default)s)")
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help=".jsonl, .jsonl.gz or .jsonl.zst")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="(default %(default)s)")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="(default %(default)s: off)")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="(default %(default)s: off)")
+    parser.add_argument("--min-p", type=float, default=0.0, metavar="P", help="(default %(default)s: off)")
+    parser.add_argument(
+        "--max-tokens", type=_at_least(1), default=1024, metavar="N", help="of a response (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="of all draws (default %(default)s)")
+    parser.add_argument(
+        "--template", metavar="FILE|NAME", help="renders bare questions: none, chat, qwen-boxed, question-answer, FILE"
+    )
+    parser.add_argument("--label", metavar="LABEL", help="source of the rows (default: the model's name)")
+    parser.add_argument("--map", action="append", default=[], metavar="FIELD=PATH", help="question=problem.text")
+    parser.add_argument("--dtype", default="auto", metavar="NAME", help="as for score (default %(default)s)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="as for score (default %(default)s)")
+    parser.add_argument(
+        "--batch", type=_at_least(1), default=64, metavar="N", help="of one prompt at a time (default %(default)s)"
+    )
+    parser.add_argument("--server", metavar="URL[#NAME]", help="draw from a completions server that has the model")
+    parser.add_argument(
+        "--concurrent", type=_at_least(1), default=16, metavar="N", help="requests at a time (default %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def sample_arguments(a: argparse.Namespace) -> dict[str, Any]:
+    from analyzer.records import Sampler
+
+    names = ("model", "n", "max_tokens", "seed", "template", "label", "dtype", "device", "batch", "concurrent")
+    return {name: getattr(a, name) for name in names} | {
+        "sampler": Sampler(a.temperature, a.top_p, a.top_k, a.min_p),
+        "field_map": pairs(a.map, "--map"),
+        "server_url": a.server,
+    }
+
+
+def servers(values: list[str]) -> dict[str, str]:
+    """label, or "*" for every other model, -> URL[#NAME]."""
+    bare = [v for v in values if v.startswith(("http://", "https://"))]
+    if len(bare) > 1:
+        raise UsageError(f"--server: {len(bare)} addresses for all models; name the others by LABEL=URL")
+    named = pairs([v for v in values if v not in bare], "--server")
+    return named | ({"*": bare[0]} if bare else {})
 
 
 def pairs(values: list[str], flag: str) -> dict[str, str]:

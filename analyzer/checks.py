@@ -14,6 +14,7 @@ from analyzer.dumps import Ledger
 from analyzer.formats.traps import problem_rows
 from analyzer.records import Trace
 
+NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -216,6 +217,9 @@ def _next(by_source: dict[str, list[Trace]]) -> list[str]:
             f"pass@k: not for {listed(without)}, no sample has a label or score (map one: --map correct=FIELD or "
             "--map score=FIELD)."
         )
+    gold = [s for s in without if any(t.meta.get("gold") is not None for t in by_source[s])]
+    if gold:
+        out.append(f"Labels: {listed(gold)} have reference answers in the dump; --grade compares with them.")
     bare = [s for s, own in by_source.items() if any(t.prompt is None and t.prompt_ids is None for t in own)]
     ready = [s for s in by_source if s not in bare]
     if ready:
@@ -236,6 +240,20 @@ def _next(by_source: dict[str, list[Trace]]) -> list[str]:
             f"Tokens: {listed(text)} hold text, not ids; it is tokenised again, which need not give the tokens that "
             "were sampled."
         )
+    out += _reference_lines(by_source)
+    engine = [
+        s for s, own in by_source.items() if any(t.response_logprobs and t.logprobs_temperature == 1 for t in own)
+    ]
+    if engine:
+        out.append(f"Engine floor: can be measured for {listed(engine)}, whose dumps have log-probs at T=1.")
+    if blind := [s for s in by_source if s not in engine]:
+        out.append(
+            f"Engine floor (how far two engines' rounding alone moves a ratio): not known for {listed(blind)}, no "
+            "log-probs of generation at T=1."
+        )
+    cut = [s for s, own in by_source.items() if all(t.finish is None for t in own)]
+    if cut:
+        out.append(f"Truncation: not known for {listed(cut)}, the dump does not say why a response ended.")
     unknown = [s for s, own in by_source.items() if any(t.sampler is None for t in own)]
     if unknown:
         out.append(
@@ -248,6 +266,35 @@ def _next(by_source: dict[str, list[Trace]]) -> list[str]:
     )
     if len(by_source) < 2:
         out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")
+    return out
+
+
+def _reference_lines(by_source: dict[str, list[Trace]]) -> list[str]:
+    """What the comparison with the reference rests on: shared problems, samples of each, problems for a wider claim."""
+    if len(by_source) < 2:
+        return []
+    reference = "base" if "base" in by_source else None
+    if reference is None:
+        return [f"Reference: none is called base; say which source it is: --reference {'|'.join(by_source)}."]
+    own = {t.problem for t in by_source[reference]}
+    out = []
+    for s, traces in by_source.items():
+        shared = len(own & {t.problem for t in traces})
+        if s != reference and shared < len(own):
+            out.append(
+                f"Joined with {reference}: {s} shares {shared:,} of its {len(own):,} problems; only these compare."
+            )
+    few = [s for s, traces in by_source.items() if max(map(len, _by_problem(traces).values())) < 2]
+    if few:
+        out.append(
+            f"Strategies and the check of {reference} against itself: need two samples of a problem; {', '.join(few)} "
+            "have one."
+        )
+    if len(own) < NEW_PROBLEMS:
+        out.append(
+            f"`inside` without any departure holds for these {len(own):,} problems; for others like them it takes "
+            f"{NEW_PROBLEMS} (docs/method.md)."
+        )
     return out
 
 

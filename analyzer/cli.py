@@ -11,21 +11,21 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from analyzer.arguments import (
-    READING,
-    SCORING,
     build_parser,
     ingest_arguments,
     pairs,
-    refuse,
+    place_arguments,
+    report_arguments,
+    sample_arguments,
     samplers,
     score_arguments,
 )
 from analyzer.errors import AnalyzerError, GateError, UsageError
+from analyzer.progress import Progress, counted_warnings, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,126 +37,64 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = build_parser().parse_args(argv)
     arguments.line = ["analyzer", *(sys.argv[1:] if argv is None else argv)]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without UTF-8, or half a character in a dump, stops nothing
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return COMMANDS[arguments.command](arguments)
+        with counted_warnings():
+            return COMMANDS[arguments.command](arguments)
     except AnalyzerError as error:
-        print(f"analyzer: {error}", file=sys.stderr)
-        return error.exit_code
+        return _refused(error)
     except KeyboardInterrupt:
-        print(
-            "\nanalyzer: interrupted; what was finished is saved. Continue with the same line:\n  "
-            + " ".join(arguments.line),
-            file=sys.stderr,
-        )
+        say(f"\nanalyzer: interrupted; what was finished is saved. Continue with the same line:\n  {_line(arguments)}")
         return 130
     except BrokenPipeError:
         # the reader of stdout left (| head): not an error of ours, and Python must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, RuntimeError) as error:
+        from analyzer.making import out_of_memory
+
+        known = out_of_memory(error)
+        if known is None:
+            raise
+        return _refused(known)
+
+
+def _refused(error: AnalyzerError) -> int:
+    say(f"analyzer: {error}")
+    return error.exit_code
+
+
+def _line(a: argparse.Namespace) -> str:
+    import shlex
+
+    return shlex.join(a.line)
 
 
 def _demo(a: argparse.Namespace) -> int:
-    from analyzer import pipeline
+    from analyzer import demo, making
 
     out = Path(a.out).resolve()
     command = ["analyzer", "demo", "-o", a.out] if a.out != "reports/demo" else ["analyzer", "demo"]
     # Relative names of the embedded data, wherever it is installed, keep the report the same on every machine.
-    with contextlib.chdir(_data_folder()):
-        return _whole_way(a, pipeline, out, shown=a.out, command=command, **demo_settings())
+    with contextlib.chdir(demo.data_folder()), Progress() as show:
+        done = making.make(out, show, report_arguments(a), command=command, **demo.settings())
+    return _finished(a, done, a.out)
 
 
-def demo_settings() -> dict[str, Any]:
-    """The inputs of the demo, relative to the data folder."""
-    from analyzer.records import Sampler
+def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
+    """Print what a report found; raises GateError when --fail-on asks for it."""
+    from analyzer.making import gated
+    from analyzer.report.terminal import left_out, summary
 
-    plain, cool = Sampler(), Sampler(0.6, 0.95)
-    models = Path("miniature/models")
-    return {
-        "specs": [
-            f"{s}=miniature/dumps/{s}.jsonl.gz" for s in ("base", "base-again", "cool", "rlvr", "distill", "teacher")
-        ],
-        "ingest": {
-            "reference": "base",
-            "samplers": {"base": plain, "base-again": plain, "cool": cool, "rlvr": plain, "distill": plain},
-        },
-        "score": {
-            "base": str(models / "base"),
-            "at_most": 64,
-            "policies": {
-                "base-again": str(models / "base"),
-                "cool": str(models / "base"),
-                "rlvr": str(models / "rlvr"),
-                "distill": str(models / "distill"),
-            },
-        },
-        "page": {"folder_mb": 1.0},  # traces to look at, of 24,576: the committed report stays small
-    }
-
-
-def _data_folder() -> Path:
-    """data/: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    folder = package / "data" if (package / "data").is_dir() else package.parent / "data"
-    if not (folder / "miniature" / "dumps").is_dir():
-        raise UsageError(
-            f"the miniature's data is not at {folder}; reinstall, or rebuild it: python -m analyzer.lab build"
-        )
-    return folder
-
-
-def _whole_way(
-    a: argparse.Namespace,
-    pipeline: Any,
-    out: Path,
-    *,
-    shown: str,
-    command: list[str],
-    specs: list[str],
-    ingest: dict[str, Any],
-    score: dict[str, Any] | None,
-    page: dict[str, Any] | None = None,
-) -> int:
-    """dumps -> run -> report, and the terminal summary."""
-    from analyzer.store import Run
-
-    show = Progress()
-    run = Run.create(out / "run")
-    pipeline.ingest(run, specs, **ingest)
-    if score:
-        pipeline.score(run, progress=show, **score)
-        _print_decisions(run)
-    return _write_report(a, pipeline, run, out, shown, command, show, page or {})
-
-
-def _write_report(
-    a: argparse.Namespace,
-    pipeline: Any,
-    run: Any,
-    out: Path,
-    shown: str,
-    command: list[str],
-    show: Progress,
-    page: dict[str, Any],
-) -> int:
-    from analyzer.report.terminal import summary
-
-    done = pipeline.report(run, out, budget=a.budget, seed=a.seed, command=command, progress=show, **page)
-    show.close()
     text = Path(done.paths["results.json"]).read_text(encoding="utf-8")
     print(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()))
-    gate = getattr(a, "fail_on", None)
-    fired = [v.source for v in done.verdicts if v.headline and v.word == gate]
-    if fired:
-        raise GateError(f"--fail-on {gate}: {', '.join(fired)}")
+    for line in left_out(done.left_out):
+        say(line)
+    if fired := gated(a, done):
+        raise GateError(f"--fail-on {a.fail_on}: {', '.join(fired)}")
     return 0
-
-
-def _print_decisions(run: Any) -> None:
-    """How prompts and responses became ids, and by which path they were scored: once per model, on stderr."""
-    for label, record in run.manifest["scorers"].items():
-        counts = "; ".join(f"{what} ({n:,})" for what, n in record["decisions"].items())
-        kind = record.get("dtype_error") or record["dtype"]
-        print(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}", file=sys.stderr)
 
 
 def _check(a: argparse.Namespace) -> int:
@@ -169,6 +107,7 @@ def _check(a: argparse.Namespace) -> int:
         threshold=a.threshold,
         samplers=samplers(a.sampler) or None,
         max_bad=0.0 if a.strict else a.max_bad,
+        grade=a.grade,
     )
     description = describe(traces, ledger)
     print(json.dumps(description, indent=2, default=str) if a.json else render(description))
@@ -176,22 +115,47 @@ def _check(a: argparse.Namespace) -> int:
 
 
 def _score(a: argparse.Namespace) -> int:
-    from analyzer import pipeline
-    from analyzer.store import Run
+    from analyzer import making, pipeline, studies
 
-    run = Run.create(a.out)
-    pipeline.ingest(run, a.dumps, **ingest_arguments(a))
+    studies.refuse_missing_models(a)
+    studies.refuse_other_folders(a.dumps, runs=False)
+    folder = a.out if a.shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*a.shard))
     if a.dry_run:
-        plan = pipeline.dry_run(run, **score_arguments(a))
-        print(json.dumps(plan) if a.json else "\n".join(f"{k.replace('_', ' ')}: {v}" for k, v in plan.items()))
-        return 0
-    show = Progress()
-    pipeline.score(run, progress=show, **score_arguments(a))
-    show.close()
-    _print_decisions(run)
+        return _planned(a, {folder: (folder, a.dumps)})
+    with Progress() as show, studies.begun(folder) as run:
+        making.read(run, show, [{"specs": a.dumps, **ingest_arguments(a)}])
+        making.scored(run, show, score_arguments(a) | place_arguments(a))
     ledger = pipeline.ledger(run)
-    done = f"{ledger['traces_scored']} of {ledger['traces']} traces scored in {a.out}"
-    text = json.dumps({"run": a.out, "ledger": ledger})
+    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {folder}"
+    after = f"analyzer report {folder} -o DIR" if a.shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
+    print(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
+    return 0
+
+
+def _planned(a: argparse.Namespace, asked: dict[str, tuple[str, list[str]]]) -> int:
+    """Print what scoring would cost; asked: see `making.plans`."""
+    from analyzer.estimate import render
+    from analyzer.making import plans
+
+    found = plans(a, asked)
+    several = len(found) > 1
+    if a.json:
+        print(json.dumps(found if several else next(iter(found.values()))))
+    else:
+        print("\n\n".join(f"{name}: {render(plan)}" if several else render(plan) for name, plan in found.items()))
+    return 0
+
+
+def _merge(a: argparse.Namespace) -> int:
+    from analyzer import pipeline
+    from analyzer.merge import merge
+
+    run, missing = merge(a.runs, a.out)
+    ledger = pipeline.ledger(run)
+    for what in missing:
+        say(f"missing: {what}; score it, then merge again")
+    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {a.out}"
+    text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
     print(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
     return 0
 
@@ -206,35 +170,51 @@ def _convert(a: argparse.Namespace) -> int:
         threshold=a.threshold,
         samplers=samplers(a.sampler) or None,
         max_bad=0.0 if a.strict else a.max_bad,
+        grade=a.grade,
     )
     done = f"{ledger.traces:,} traces of {ledger.rows_used:,} rows in {a.out}; {ledger.rows_rejected:,} rows rejected"
     print(json.dumps(ledger.as_json()) if a.json else done)
     return 0
 
 
-def _report(a: argparse.Namespace) -> int:
-    from analyzer import pipeline
-    from analyzer.store import Run
+def _sample(a: argparse.Namespace) -> int:
+    from analyzer.sampling import sample
 
-    out = Path(a.out)
-    page = {"style": a.style, "file_mb": a.html_max_mb}
-    score = score_arguments(a) if a.base else None
-    if not a.base:
-        refuse(a, SCORING, "nothing is scored without --base MODEL")
-    if len(a.dumps) == 1 and (Path(a.dumps[0]) / "run.json").is_file():
-        refuse(
-            a,
-            READING,
-            f"{a.dumps[0]} is a run, its dumps have been read already; use another -o folder to read them anew",
-        )
-        run, show = Run.open(a.dumps[0]), Progress()
-        if score:
-            pipeline.score(run, progress=show, **score)
-            _print_decisions(run)
-        return _write_report(a, pipeline, run, out, a.out, a.line, show, page)
-    return _whole_way(
-        a, pipeline, out, shown=a.out, command=a.line, specs=a.dumps, ingest=ingest_arguments(a), score=score, page=page
-    )
+    with Progress() as show:
+        done = sample(a.problems, a.out, progress=show, **sample_arguments(a))
+    there = f", {done['continued']:,} of them were there" if done["continued"] else ""
+    text = f"{done['samples']:,} responses to {done['problems']:,} problems{there} in {a.out}"
+    print(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
+    return 0
+
+
+def _report(a: argparse.Namespace) -> int:
+    from analyzer import making, studies
+    from analyzer.figures import check_style
+    from analyzer.report import index
+
+    if a.again:
+        return _finished(a, *making.again(a))
+    if not a.dumps or not a.out:
+        raise UsageError(f"report needs {'-o DIR' if a.dumps else 'RUN or DUMP...'}; see analyzer report --help")
+    check_style(a.style)
+    studies.refuse_missing_models(a)
+    found, out = studies.find(a.dumps), Path(a.out)
+    if not found:
+        studies.refuse_other_folders(a.dumps, runs=True)
+    if a.dry_run and not a.base:
+        raise UsageError("--dry-run: nothing is scored without --base MODEL")
+    if a.dry_run and found:
+        return _planned(a, {name: making.place(a, out / name, [folder]) for name, folder in found.items()})
+    if a.dry_run:
+        return _planned(a, {a.out: making.place(a, out, a.dumps)})
+    if found:
+        content, code = making.many(a, found)
+        print(json.dumps(content) if a.json else index.text(content, directory=a.out))
+        return code
+    with Progress() as show:
+        done = making.one(a, out, a.dumps, show)
+    return _finished(a, done, a.out)
 
 
 def _analyze(a: argparse.Namespace) -> int:
@@ -242,9 +222,9 @@ def _analyze(a: argparse.Namespace) -> int:
     from analyzer.report.terminal import tables
     from analyzer.store import Run
 
-    show = Progress()
-    results, left_out = pipeline.analyze(Run.open(a.run), a.names or None, budget=a.budget, seed=a.seed, progress=show)
-    show.close()
+    run = Run.open(a.run)
+    with Progress() as show:
+        results, left_out = pipeline.analyze(run, a.names or None, budget=a.budget, seed=a.seed, progress=show)
     if a.json:
         print(
             json.dumps(
@@ -268,10 +248,11 @@ def _compare(a: argparse.Namespace) -> int:
 
 def _show(a: argparse.Namespace) -> int:
     from analyzer import pipeline
-    from analyzer.report.terminal import trace
+    from analyzer.report.terminal import trace, trace_json
     from analyzer.store import Run
 
-    print(trace(*pipeline.one_trace(Run.open(a.run), a.key, a.model), colour=_colour()))
+    item, row = pipeline.one_trace(Run.open(a.run), a.key, a.model)
+    print(json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour()))
     return 0
 
 
@@ -279,37 +260,13 @@ def _colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-class Progress:
-    """Progress on stderr: one line rewritten on a terminal, a plain line every ten seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self.tty = sys.stderr.isatty()
-        self.what, self.since, self.first, self.last = "", 0.0, 0, 0.0
-
-    def __call__(self, what: str, done: int, total: int, tokens: int) -> None:
-        now = time.monotonic()
-        if what != self.what:
-            self.what, self.since, self.first, self.last = what, now, done, 0.0
-        if now - self.last < (0.1 if self.tty else 10) and done != total:
-            return
-        self.last = now
-        speed = tokens / (now - self.since) if now > self.since else 0
-        done_here = done - self.first
-        left = f", {(total - done) * (now - self.since) / done_here:,.0f} s left" if done_here > 0 and tokens else ""
-        line = f"{what}: {done:,}/{total:,}" + (f" traces, {speed:,.0f} tokens/s{left}" if tokens else "")
-        print(f"\r\x1b[K{line}" if self.tty else line, end="" if self.tty else "\n", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """End the rewritten line."""
-        if self.tty and self.what:
-            print(file=sys.stderr)
-
-
 COMMANDS = {
     "demo": _demo,
     "check": _check,
     "convert": _convert,
+    "sample": _sample,
     "score": _score,
+    "merge": _merge,
     "analyze": _analyze,
     "report": _report,
     "show": _show,

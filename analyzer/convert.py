@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ import jsonlines
 import orjson
 import zstandard
 
-from analyzer.dumps import Ledger, read_dumps
+from analyzer.dumps import Ledger, batches
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Sampler, Trace
 
@@ -31,6 +32,7 @@ def convert(
     threshold: float = 1.0,
     samplers: dict[str, Sampler] | None = None,
     max_bad: float = 0.01,
+    grade: bool = False,
 ) -> Ledger:
     """Read dumps (arguments as `dumps.read_dumps`) and write all their traces to one file; its ending says how.
 
@@ -42,8 +44,9 @@ def convert(
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
     if target.exists():
         raise UsageError(f"{out} is there already and is not written over; remove it, or choose another name")
-    traces, ledger = read_dumps(specs, field_map=field_map, threshold=threshold, samplers=samplers, max_bad=max_bad)
-    write(traces, target)
+    ledger = Ledger()
+    how = {"field_map": field_map, "threshold": threshold, "samplers": samplers, "max_bad": max_bad, "grade": grade}
+    write(chain.from_iterable(batches(specs, ledger, **how)), target)
     return ledger
 
 

@@ -129,7 +129,7 @@ def draw(spec: Figure, result: Result, style: str = STYLE) -> matplotlib.figure.
     finally:
         np.random.set_state(state)
     for ax in figure.axes:
-        _plain_log_ticks(ax)
+        plain_log_ticks(ax)
         clouds = [(artist, len(artist.get_offsets())) for artist in ax.collections if hasattr(artist, "get_offsets")]
         bare = [line for line in ax.lines if line.get_linestyle() in ("None", "none", " ", "")]
         clouds += [(line, len(line.get_xdata())) for line in bare]
@@ -207,7 +207,12 @@ def safe_name(text: str) -> str:
     )
 
 
-def _plain_log_ticks(ax: Any) -> None:
+def curve_id(column: str, label: str) -> str:
+    """The id in an svg of the curve of `label` that shows `column` of the figure's table over its column k."""
+    return f"curve.{column}.{safe_name(label)}"
+
+
+def plain_log_ticks(ax: Any) -> None:
     """Logarithmic axes label 0.001 ... 1000 as numbers and the rest as 10 with a superscript, without math text."""
     from matplotlib.ticker import Formatter, LogFormatter
 

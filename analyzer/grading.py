@@ -13,7 +13,7 @@ import select
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,8 @@ LABELS: dict[str, bool | None] = {
     "crashed": None,
     "timed out": None,
 }
+WHY_NOT = {"has a label": "with a label", "no reference": "without a reference answer", "no text": "without text"}
+REMEMBERED = 4096  # answers to equal responses
 SECONDS = 5.0
 START_SECONDS = 120.0  # loading sympy on a busy machine
 MEMORY = 4 << 30  # bytes of address space of the process
@@ -36,36 +38,49 @@ COMMAND = (sys.executable, "-m", "analyzer.grading")
 
 
 def grade(
-    traces: Sequence[Trace], *, seconds: float = SECONDS, command: Sequence[str] = COMMAND
-) -> tuple[list[Trace], dict[str, int]]:
+    traces: Iterable[Trace], counts: Counter[str], *, seconds: float = SECONDS, command: Sequence[str] = COMMAND
+) -> Iterator[Trace]:
     """Fill `correct` where it is None and there is a reference answer (meta.gold) and a text.
 
-    Returns the traces (those graded carry meta.graded, the reason) and the number of traces by reason: those of LABELS,
-    and "has a label", "no reference", "no text". seconds: the limit per response. command: what to start as the
-    judging process. Raises ResourceError where math-verify is not installed or the process can't be started.
+    Yields all traces; those graded carry meta.graded, the reason. counts: filled with the number of traces by reason:
+    those of LABELS, and "has a label", "no reference", "no text". seconds: the limit per response. command: what to
+    start as the judging process. Raises ResourceError where math-verify is not installed or the process can't be
+    started.
     """
     if command == COMMAND and importlib.util.find_spec("math_verify") is None:
-        raise ResourceError("grading needs math-verify; install it: pip install 'reasoning-path-analyzer[math-verify]'")
-    counts: Counter[str] = Counter()
+        raise ResourceError("--grade needs math-verify; install it: pip install 'reasoning-path-analyzer[math-verify]'")
     known: dict[tuple[str, str], str] = {}
     judge = Judge(command, seconds)
-    out = []
     try:
         for t in traces:
             gold = t.meta.get("gold")
             if t.correct is not None or gold is None or not t.response.strip():
                 counts["has a label" if t.correct is not None else "no reference" if gold is None else "no text"] += 1
-                out.append(t)
+                yield t
                 continue
             pair = (gold if isinstance(gold, str) else json.dumps(gold), t.response)
             if pair not in known:
+                if len(known) >= REMEMBERED:
+                    known.clear()
                 known[pair] = judge(gold, t.response)
             reason = known[pair]
             counts[reason] += 1
-            out.append(replace(t, correct=LABELS[reason], meta={**t.meta, "graded": reason}))
+            yield replace(t, correct=LABELS[reason], meta={**t.meta, "graded": reason})
     finally:
         judge.stop()
-    return out, dict(counts)
+
+
+def said(counts: Mapping[str, int]) -> str:
+    """One sentence about what grading found."""
+    graded = {reason: counts[reason] for reason in LABELS if counts.get(reason)}
+    rest = {reason: n for reason, n in counts.items() if reason not in LABELS}
+    left = ", ".join(f"{n:,} {WHY_NOT[reason]}" for reason, n in rest.items())
+    if not graded:
+        return f"Grading found nothing to do: {left}."
+    return (
+        f"Graded with math-verify: {', '.join(f'{n:,} {reason}' for reason, n in graded.items())}; equal counts as "
+        "correct, different as wrong, anything else has no label" + (f" ({left}, left as they are)." if left else ".")
+    )
 
 
 class Judge:

@@ -5,23 +5,31 @@ One function per step; the command line and notebooks call these. Nothing prints
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from functools import wraps
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analyzer import __version__
-from analyzer.dumps import read_dumps
-from analyzer.errors import UsageError, nearest
+from analyzer import __version__, repeat, scoring
+from analyzer.dumps import Ledger, batches, stream
+from analyzer.errors import DumpError, ResourceError, UsageError, nearest
+from analyzer.estimate import dry_run
+from analyzer.formats.files import expand
 from analyzer.records import Result, Sampler, Tables, Trace, Verdict
-from analyzer.scoring import Progress, dry_run, quiet, score
+from analyzer.scoring import Progress, quiet
 from analyzer.store import Run
 
 __all__ = ["analyze", "compare", "dry_run", "ingest", "ledger", "one_trace", "report", "score", "sources"]
 
 BUDGET = 64
+LOOK = "A LOOK ONLY"  # how the note of --limit begins
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow")
 
 
@@ -34,59 +42,158 @@ def ingest(
     threshold: float = 1.0,
     samplers: Mapping[str, Sampler] | None = None,
     max_bad: float = 0.01,
+    grade: bool = False,
+    limit: int | None = None,
 ) -> None:
     """Read dumps into the run; files and rows that are already there are recognised and not added twice.
 
-    reference: label of the reference source; by default "base" when there is one, else the only source. Raises
-    DumpError for unusable input, UsageError for unknown labels or changed settings.
+    Rows stream through and appear in the run together with its manifest, or not at all. reference: label of the
+    reference source; by default "base" when there is one, else the only source; limit: for a quick look, only the first
+    so many problems, in the reference's order, with all their samples; the others: see `dumps.read_dumps`.
+    Raises DumpError for unusable input, UsageError for unknown labels or changed settings.
     """
-    traces, ledger = read_dumps(
-        specs,
-        field_map=dict(field_map) if field_map else None,
-        threshold=threshold,
-        samplers=dict(samplers) if samplers else None,
-        max_bad=max_bad,
-    )
-    fixed = {"threshold": threshold, "field_map": dict(field_map or {})}
-    recorded = run.manifest.get("samplers", {})
-    found = {label: asdict(s) if s else None for label, s in _samplers(traces).items()}
-    labels = {*found, *recorded}
-    for label in samplers or {}:
-        if label not in labels:
-            raise UsageError(f"--sampler {label}=...: no source has that label{nearest(label, labels)}")
-    for label, value in found.items():
-        if recorded.get(label, value) != value:
-            raise UsageError(
-                f"run {run.path} has sampler {recorded[label]} for {label}, the dump or flag now says {value}; "
-                "use another -o folder"
+    ledger, samplers_of, again = Ledger(), {}, Counter()
+    how = {
+        "field_map": dict(field_map) if field_map else None,
+        "threshold": threshold,
+        "samplers": dict(samplers) if samplers else None,
+        "max_bad": max_bad,
+    }
+    traces = batches(specs, ledger, **how, grade=grade)
+    beyond: Counter[str] = Counter()
+    if limit is not None:
+        if run.manifest["inputs"]:  # a run that was made without a limit keeps all its problems
+            run.manifest["settings"].setdefault("limit", None)
+        if any(s == "-" or s.endswith("=-") for s in specs):
+            raise UsageError("--limit reads the dumps twice, which standard input can't be: give a file")
+        first = _first_problems(run, limit, reference, stream(specs, Ledger(), **how))
+        traces = _limited(traces, first, beyond)
+    with run.writing(), run.adding(_fresh(run, traces, run.contents(), samplers_of, again)):
+        recorded = run.manifest.get("samplers", {})
+        found = {label: asdict(s) if s else None for label, s in samplers_of.items()}
+        labels = {*found, *recorded}
+        for label, value in found.items():
+            if recorded.get(label, value) != value:
+                raise UsageError(
+                    f"run {run.path} has sampler {recorded[label]} for {label}, the dump or flag now says {value}; "
+                    "use another -o folder"
+                )
+        reference = choose_reference(reference or run.manifest.get("settings", {}).get("reference"), labels)
+        fixed = {"threshold": threshold, "field_map": dict(field_map or {}), "grade": grade, "reference": reference}
+        fixed["limit"] = limit
+        run.refuse_changes(**fixed)
+        run.manifest.setdefault("settings", {}).update(fixed)
+        run.manifest["samplers"] = recorded | found
+        have = {(f["sha256"], *f["sources"]) for f in run.manifest["inputs"]}
+        _refuse_lost_rows(run, ledger.as_json()["files"], again)
+        for account in ledger.as_json()["files"]:
+            if (account["sha256"], *account["sources"]) not in have:
+                more = {"already in the run": again[account["path"]], _beyond(limit): beyond[account["path"]]}
+                run.manifest["inputs"].append(_account(account, ledger.rejected, more))
+        if rows := beyond.total():
+            ledger.notes.append(
+                f"{LOOK}: --limit {limit} keeps the first problems of {reference}, {rows:,} rows of other problems are "
+                f"left out; every number is of the {limit} alone."
             )
-    fixed["reference"] = choose_reference(reference or run.manifest.get("settings", {}).get("reference"), labels)
-    run.refuse_changes(**fixed)
-    before = set(run.trace_table()["key"])
-    run.append_traces(traces)
-    run.settle(**fixed)
-    run.manifest["samplers"] = recorded | found
-    known = {(f["sha256"], *f["sources"]) for f in run.manifest["inputs"]}
-    fresh = {t.origin for t in traces if t.key not in before}
-    for account in ledger.as_json()["files"]:
-        if (account["sha256"], *account["sources"]) not in known:
-            run.manifest["inputs"].append(_account(account, ledger.rejected, traces, fresh))
-    run.manifest["input_notes"] = sorted({*run.manifest.get("input_notes", []), *ledger.notes})
-    run.reject(ledger.rejected)
-    run.save()
+        run.manifest["input_notes"] = sorted({*run.manifest.get("input_notes", []), *ledger.notes})
+        run.reject(ledger.rejected)
+        repeat.remember(run, "ingest", _call(specs, ledger, how, grade, limit))
 
 
-def _account(
-    account: dict[str, Any], rejected: Sequence[dict], traces: Sequence[Trace], fresh: set[str]
-) -> dict[str, Any]:
-    """The file's account with its reasons; a row all of whose traces the run already had (a dump that has grown, or
-    was first given in part) is one of them."""
-    reasons = Counter(r["reason"] for r in rejected if r["file"] == account["path"])
-    rows = {t.origin for t in traces if t.origin.startswith((f"{account['path']}:", f"{account['path']}#"))}
-    if again := len(rows - fresh):
-        reasons["already in the run"] += again
-    used = account["rows_used"] - again
+def _fresh(
+    run: Run,
+    traces: Iterable[list[Trace]],
+    known: Mapping[str, int],
+    samplers: dict[str, Sampler | None],
+    again: Counter[str],
+) -> Iterator[Trace]:
+    """The traces that the run does not have yet. Fills, as they pass, `samplers`: source -> its sampler, None when
+    unknown or when its traces disagree (no single distribution then); `again`: file -> rows all of whose traces it had.
+    """
+    for origin, row in groupby(chain.from_iterable(traces), key=attrgetter("origin")):
+        had = True
+        for t in row:
+            if samplers.setdefault(t.source, t.sampler) != t.sampler:
+                samplers[t.source] = None
+            if run.is_new(t, known):
+                had = False
+                yield t
+        if had:
+            again[re.sub(r"[:#]\d+$", "", origin)] += 1
+
+
+def _first_problems(run: Run, limit: int, reference: str | None, traces: Iterable[Trace]) -> set[str]:
+    """The first problems in the order of the reference, the run's before the dumps'; then those of other sources. Reads
+    on until there are enough."""
+    settings, table = run.manifest.get("settings", {}), run.trace_table()
+    wanted = reference or settings.get("reference") or "base"
+    order, others = dict.fromkeys(table["problem"][table["source"] == wanted]), dict.fromkeys(table["problem"])
+    for t in traces:
+        if len(order) >= limit:
+            break
+        (order if t.source == wanted else others).setdefault(t.problem)
+    return set(islice(order | others, limit))
+
+
+def _limited(traces: Iterable[list[Trace]], first: set[str], beyond: Counter[str]) -> Iterator[list[Trace]]:
+    """The traces of the first problems; fills `beyond`: file -> rows that hold none of them."""
+    for origin, row in groupby(chain.from_iterable(traces), key=attrgetter("origin")):
+        kept = [t for t in row if t.problem in first]
+        if kept:
+            yield kept
+        else:
+            beyond[re.sub(r"[:#]\d+$", "", origin)] += 1
+
+
+def _beyond(limit: int | None) -> str:
+    return f"of problems beyond --limit {limit}"
+
+
+def _call(specs: Sequence[str], ledger: Ledger, how: dict[str, Any], grade: bool, limit: int | None) -> dict[str, Any]:
+    """This ingest as run.json keeps it, for `report --again`."""
+    hashes = {account["path"]: account["sha256"] for account in ledger.files}
+    named = [("<stdin>" if path is None else name, label) for name, path, label in expand(specs)[0]]
+    files = [{"path": name, "label": label, "sha256": hashes[name]} for name, label in named if name in hashes]
+    samplers = {label: asdict(s) for label, s in (how["samplers"] or {}).items()}
+    return {"files": files, **how, "samplers": samplers, "grade": grade, "limit": limit}
+
+
+def _refuse_lost_rows(run: Run, files: Iterable[dict[str, Any]], again: Mapping[str, int]) -> None:
+    """Raise DumpError when a file of the run has changed and lacks rows that it had: growing is all that it may do."""
+    earlier = {f["path"]: f for f in run.manifest["inputs"]}
+    for now in files:
+        then = earlier.get(now["path"])
+        if then and then["sha256"] != now["sha256"] and again[now["path"]] < then["rows_used"]:
+            raise DumpError(
+                f"{now['path']} has changed since run {run.path} was made (sha256 {then['sha256'][:12]} then, "
+                f"{now['sha256'][:12]} now): {then['rows_used'] - again[now['path']]} of the {then['rows_used']} rows "
+                "used then are gone; restore the file or use another -o folder"
+            )
+
+
+def _account(account: dict[str, Any], rejected: Sequence[dict], more: Mapping[str, int]) -> dict[str, Any]:
+    """The file's account with its reasons; more: further reasons -> rows. A row all of whose traces the run already had
+    (a dump that has grown, or was first given in part) has one of them."""
+    reasons = Counter(r["reason"] for r in rejected if r["file"] == account["path"]) + Counter(more)
+    used = account["rows_used"] - sum(more.values())
     return account | {"rows_used": used, "rows_rejected": account["rows"] - used, "by_reason": dict(reasons)}
+
+
+@wraps(scoring.score)
+def score(run: Run, **call: Any) -> None:
+    settings = {name: value for name, value in call.items() if name != "progress"}
+    settings["template_files"] = repeat.template_files(settings.get("templates"))
+    ended: BaseException | None = None
+    try:
+        scoring.score(run, **call)
+    except KeyboardInterrupt as error:  # what was done counts; a call that was refused does not
+        ended = error
+    with run.writing():
+        repeat.remember(run, "score", settings)
+        run.manifest["versions"] = versions()
+        run.save()
+    if ended is not None:
+        raise ended
 
 
 def choose_reference(wanted: str | None, labels: set[str]) -> str:
@@ -100,14 +207,6 @@ def choose_reference(wanted: str | None, labels: set[str]) -> str:
     if len(labels) == 1:
         return next(iter(labels))
     raise UsageError(f"which source is the reference? --reference LABEL with one of: {', '.join(sorted(labels))}")
-
-
-def _samplers(traces: Sequence[Trace]) -> dict[str, Sampler | None]:
-    """Source -> its sampler, None when unknown or when its traces disagree (no single distribution then)."""
-    found: dict[str, set] = {}
-    for t in traces:
-        found.setdefault(t.source, set()).add(t.sampler)
-    return {label: next(iter(kinds)) if len(kinds) == 1 else None for label, kinds in found.items()}
 
 
 def analyze(
@@ -141,6 +240,7 @@ def analyze(
             if names:
                 raise
             left_out.append({"analysis": name, "why": str(error)})
+            progress(f"analysis {name}, left out", n + 1, len(chosen), 0)
     return results, left_out
 
 
@@ -172,15 +272,15 @@ def ledger(run: Run) -> dict[str, Any]:
     reasons: Counter = Counter()
     for f in files:
         reasons.update(f.get("by_reason", {}))
-    traces = list(run.trace_table()["key"])
-    out = {"rows": rows, "rows_used": used, "rows_rejected": rows - used, "traces": len(traces)}
+    traces = run.trace_count()
+    out = {"rows": rows, "rows_used": used, "rows_rejected": rows - used, "traces": traces}
     scored = 0
     if "base" in run.scorers():
-        status = run.done("base")
-        scored = sum(s == "ok" for s in status.values())
-        reasons.update(f"not scored: {s}" for s in status.values() if s != "ok")
+        status = run.status_counts("base")
+        scored = status["ok"]
+        reasons.update({f"not scored: {s}": n for s, n in status.items() if s != "ok"})
         at_most = run.manifest["settings"].get("at_most")
-        missing = len(traces) - len(status)
+        missing = traces - status.total()
         if missing:
             reasons[
                 f"not scored: beyond the first {at_most} samples per source and problem"
@@ -190,19 +290,19 @@ def ledger(run: Run) -> dict[str, Any]:
     # Without a model no trace was refused, none was scored either.
     return out | {
         "traces_scored": scored,
-        "traces_rejected": len(traces) - scored if run.scorers() else 0,
+        "traces_rejected": traces - scored if run.scorers() else 0,
         "by_reason": dict(sorted(reasons.items())),
     }
 
 
 def sources(run: Run) -> dict[str, dict[str, Any]]:
     """The sources of results.json: traces, problems, scored tokens and correct traces by label."""
-    frame = run.trace_table()
+    frame = run.trace_table(["source", "problem", "correct"])
     tokens: Counter = Counter()
     if "base" in run.scorers():
-        for part in run.tokens("base", ["token"]):
-            for source, ids in zip(part["source"], part["token"]):
-                tokens[source] += len(ids)
+        for batch in run.score_batches("base", ["token"]):
+            for source, n in zip(batch["source"].to_pylist(), batch["token"].value_lengths().to_pylist(), strict=True):
+                tokens[source] += n
     out = {}
     for label, group in frame.groupby("source", sort=False):
         labelled = group["correct"].notna().any()
@@ -232,11 +332,16 @@ def report(
     seed: int = 0,
     command: Sequence[str] = (),
     progress: Progress = quiet,
+    vary: bool = True,
     **page: Any,
 ) -> Written:
-    """Run every analysis that can run, decide, and write the report into `directory`; page: see `report.write`."""
+    """Run every analysis that can run, decide, and write the report into `directory`; page: see `report.write`.
+
+    vary: decide again under variations (`robustness`), about as much work as the analyses themselves.
+    """
+    from analyzer import robustness
     from analyzer import tables as tables_module
-    from analyzer.analyses import ANALYSES
+    from analyzer.analyses import ANALYSES, paired
     from analyzer.report import write
     from analyzer.verdict import decide
 
@@ -245,9 +350,22 @@ def report(
     labels = sources(run)
     reference = run.manifest["settings"]["reference"]
     verdicts = decide(results, sources=list(labels), reference=reference, budget=budget)
-    figures = {name: ANALYSES[name].FIGURES for name in results}
+    options = {"budget": budget, "seed": seed}
+    beside: dict[str, Callable[[], Result]] = {"paired": lambda: paired.run(tables, **options)}
+    if vary:
+        beside["robustness"] = lambda: robustness.run(tables, results, verdicts, progress=progress, **options)
+    else:
+        left_out.append({"analysis": "robustness", "why": "it was not asked for (--no-robustness)"})
+    for name, make in beside.items():
+        try:
+            results[name] = make()
+        except UsageError as error:
+            left_out.append({"analysis": name, "why": str(error)})
+    modules = {**ANALYSES, "paired": paired, "robustness": robustness}
+    figures = {name: modules[name].FIGURES for name in results}
     progress("report", 0, 1, 0)
     keep = ("settings", "samplers", "scorers", "policies", "inputs")
+    limit = run.manifest["settings"].get("limit")
     meta = {
         "version": __version__,
         "command": list(command),
@@ -256,6 +374,7 @@ def report(
         "seed": seed,
         **{name: run.manifest.get(name, {}) for name in keep},
         "notes": run.manifest.get("input_notes", []),
+        **({"title": f"A look at the first {limit} problems only"} if limit else {}),
         "versions": versions(),
         "left_out": left_out,
     }
@@ -270,6 +389,10 @@ def report(
         traces=tables,
         **page,
     )
+    with suppress(ResourceError), run.writing():  # a run that can't be written can be reported on
+        repeat.remember(run, "report", {"budget": budget, "seed": seed, "vary": vary, **page})
+        run.manifest["command"] = list(command)
+        run.save()
     return Written(verdicts, results, left_out, paths)
 
 

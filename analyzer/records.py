@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from analyzer import display
 from analyzer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -201,6 +202,9 @@ class Result:
             },
         }
 
+    def _repr_html_(self) -> str:
+        return display.result(self)
+
     @classmethod
     def from_json(cls, name: str, data: dict[str, Any]) -> Result:
         """The inverse of `as_json` (null numbers come back as NaN)."""
@@ -252,6 +256,9 @@ class Verdict:
     def __post_init__(self) -> None:
         if self.word not in WORDS or self.level not in LEVELS:
             raise ValueError(f"verdict {self.word!r} at level {self.level!r}; allowed: {WORDS}, {LEVELS}")
+
+    def _repr_html_(self) -> str:
+        return display.verdicts([self])
 
     def as_json(self) -> dict[str, Any]:
         """The dict of results.json."""

@@ -5,9 +5,10 @@ Resumable: what is on disk is not done again. Nothing prints: progress goes to a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.plan import choose, units
 from analyzer.records import Sampler, Scored, Trace
-from analyzer.store import SCHEMA, Run, prompt_hash
+from analyzer.rows import prompt_hash
+from analyzer.store import SCHEMA, Run
 
 UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
 UNIT_TOKENS = 2_000_000  # this many tokens,
+SERVER_TOKENS = 200_000  # (on a server)
 UNIT_FLOPS = {"cpu": 1e13, "cuda": 1e16}  # and about this much work (minutes): what a killed run loses
 
 Progress = Callable[[str, int, int, int], None]  # what, traces done, traces in all, tokens done
@@ -41,15 +44,25 @@ def score(
     dtype: str = "auto",
     device: str = "auto",
     at_most: int | None = None,
+    servers: Mapping[str, str] | None = None,
+    concurrent: int = 16,
+    shard: tuple[int, int] | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
     progress: Progress = quiet,
 ) -> None:
     """Score everything in the run that is not scored yet: all sources under the base and the cross models, each
     source with a policy also under that, and the reference's traces under it (what training lost).
 
     A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
-    (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. Raises
-    DumpError (over-long traces, missing prompts), ResourceError (model, memory), UsageError (unknown labels, changed
-    settings). Settings become fixed for the run once its traces could be encoded with them.
+    (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. servers:
+    label (or "*") -> URL[#NAME] of the server that has its model (`scorers.server`), asked `concurrent` requests at a
+    time. shard (i, n): only the units whose number leaves i when divided by n. cluster: address of a Ray cluster, or
+    "auto" (`scorers.cluster`), with so many workers. Raises DumpError (over-long traces, missing prompts),
+    ResourceError (model, memory, disk, another writer), UsageError (unknown labels, changed settings). Settings become
+    fixed for the run once its traces could be encoded with them.
     """
     from analyzer import scorers
     from analyzer.scorers.encode import load_template
@@ -57,7 +70,7 @@ def score(
     if scorer not in scorers.SCORERS:
         raise UsageError(f"--scorer {scorer!r} is unknown{nearest(scorer, scorers.SCORERS)}")
     texts = {label: load_template(name) for label, name in (templates or {}).items()}
-    jobs, produced = _jobs(run, base, dict(policies or {}), dict(cross or {}), set(texts))
+    base, policies, cross = _on_servers(base, policies or {}, cross or {}, scorer, servers or {})
     settings = {
         "templates": dict(templates or {}),
         "eos": eos,
@@ -65,39 +78,94 @@ def score(
         "at_most": at_most,
         "dtype": dtype,
     }
-    run.refuse_changes(**settings)
-    traces, _ = choose(list(run.traces()), at_most)
-    _refuse_other_models(run, jobs, produced)
-    loaded = None
-    for label, (model, sampler, sources) in jobs.items():
-        wanted = [t for t in traces if t.source in sources]
-        if not _todo(run, label, wanted) and label in run.manifest["scorers"]:
-            continue
-        if loaded is None or loaded.name != model:
-            loaded = scorers.load(model, dtype=dtype, device=device)
-        if eos is not None and not 0 <= eos < loaded.vocab_size:
-            raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
-        path, why = scorers.choose_path(loaded, sampler, scorer)
-        encoded = _encode(run, label, wanted, loaded, texts, eos, on_overlong)
-        run.settle(**settings)
-        run.manifest["scorers"][label] = {
-            "model": model,
-            "fingerprint": loaded.fingerprint,
-            "sampler": asdict(sampler) if sampler else None,
-            "path": path,
-            "path_reason": why,
-            "dtype": loaded.dtype,
-            "dtype_error": scorers.local.half_precision_error(loaded.model, path),
-            "device": loaded.device,
-            "context": loaded.context,
-            "vocabulary": loaded.vocab_size,
-            "eos": eos,
-            "decisions": run.manifest["scorers"].get(label, {}).get("decisions", {}),
-        }
+    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    part = {"shard": f"{shard[0]}/{shard[1]}"} if shard else {}
+    with run.writing(), _loader(cluster, workers, concurrent, options) as load:
+        jobs, produced = _jobs(run, base, policies, cross, set(texts))
+        run.refuse_changes(**{"shard": None} | settings | part)
+        run.settle(**part)
+        traces, _ = choose(list(run.traces()), at_most)
+        _refuse_other_models(run, jobs, produced)
+        loaded = None
+        for label, (model, sampler, sources) in jobs.items():
+            wanted = [t for t in traces if t.source in sources]
+            if _is_finished(run, label, wanted):
+                continue
+            if loaded is None or loaded.name != model:
+                loaded = load(model)
+            if eos is not None and not 0 <= eos < loaded.vocab_size:
+                raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
+            path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
+            encoded = _encode(run, label, wanted, loaded, texts, eos, on_overlong, shard)
+            run.settle(**settings)
+            run.manifest["scorers"][label] = run.manifest["scorers"].get(label, {}) | {
+                "model": model,
+                "fingerprint": loaded.fingerprint,
+                "sampler": asdict(sampler) if sampler else None,
+                "path": path,
+                "path_reason": why,
+                "dtype": loaded.dtype,
+                "dtype_error": dtype_error,
+                "device": loaded.device,
+                "context": loaded.context,
+                "vocabulary": loaded.vocab_size,
+                "eos": eos,
+                "decisions": {},
+            }
+            run.manifest.setdefault("finished", {})[label] = []
+            _record_policies(run, produced)
+            limit = loaded.context if on_overlong == "window" else None
+            _score_all(run, label, encoded, loaded, path, sampler, limit, shard, progress)
+            run.manifest["finished"][label] = [len(wanted), len(run.done(label))]
+            run.save()
         _record_policies(run, produced)
-        limit = loaded.context if on_overlong == "window" else None
-        _score_all(run, label, encoded, loaded, path, sampler, limit, len(wanted), progress)
-    _record_policies(run, produced)
+
+
+@contextlib.contextmanager
+def _loader(
+    cluster: str | None, workers: int | None, concurrent: int, options: dict[str, Any]
+) -> Iterator[Callable[[str], Any]]:
+    """The function that loads a model: here, by a process per device, or by the workers of a Ray cluster."""
+    from analyzer import scorers
+    from analyzer.scorers import cluster as actors
+    from analyzer.scorers import processes
+
+    if cluster is not None:
+        with actors.crew(cluster, workers, options) as load:
+            yield load
+    elif "," in options["device"]:
+        with processes.crew(options["device"], options) as load:
+            yield load
+    else:
+        yield lambda model: scorers.load(model, concurrent=concurrent, **options)
+
+
+def _is_finished(run: Run, label: str, wanted: list[Trace]) -> bool:
+    """Whether everything is on disk and counted: recorded by the call that did it (in runs made before there was such
+    a record: everything is on disk)."""
+    done = run.done(label)
+    recorded = run.manifest.get("finished", {}).get(label)
+    if recorded is None:
+        return label in run.manifest["scorers"] and all(t.key in done for t in wanted)
+    return recorded == [len(wanted), len(done)]
+
+
+def _on_servers(
+    base: str, policies: Mapping[str, str], cross: Mapping[str, str], scorer: str, servers: Mapping[str, str]
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Base, policies and cross models, as "MODEL@URL" where a server has them. Raises UsageError."""
+    from analyzer.scorers import server
+
+    if not servers and scorer != "server":
+        return base, dict(policies), dict(cross)
+    if scorer not in ("local", "server"):
+        raise UsageError(f"--scorer {scorer}: what --server names is scored there; leave one of the two out")
+    labels = {"base", "*", *policies, *cross}
+    for label in servers:
+        if label not in labels:
+            raise UsageError(f"--server {label}=...: no model has that label{nearest(label, labels - {'*'})}")
+    named = ({label: server.spec(m, label, dict(servers)) for label, m in group.items()} for group in (policies, cross))
+    return server.spec(base, "base", dict(servers)), *named
 
 
 def _refuse_other_models(
@@ -158,9 +226,17 @@ def _todo(run: Run, label: str, traces: list[Trace]) -> list[Trace]:
 
 
 def _encode(
-    run: Run, label: str, wanted: list[Trace], loaded: Any, templates: dict[str, str], eos: int | None, on_overlong: str
+    run: Run,
+    label: str,
+    wanted: list[Trace],
+    loaded: Any,
+    templates: dict[str, str],
+    eos: int | None,
+    on_overlong: str,
+    shard: tuple[int, int] | None,
 ) -> list:
-    """All traces that can be scored, as ids; those that can't are recorded with the reason."""
+    """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard)."""
+    from analyzer.scorers import server
     from analyzer.scorers.encode import encode
 
     encoded, unscored = [], []
@@ -184,7 +260,13 @@ def _encode(
         unscored += [(e.trace, e.prompt_ids, why) for e in overlong]
         encoded = [e for e in encoded if len(e) <= limit]
     done = run.done(label)
-    run.append_scores(label, [row for row in unscored if row[0].key not in done])
+    if isinstance(loaded.model, server.Server):
+        refused = server.refusals(loaded.model, (e for e in encoded if e.trace.key not in done), limit)
+        refused |= {key: status for key, status in done.items() if status != "ok"}
+        unscored += [(e.trace, e.prompt_ids, refused[e.trace.key]) for e in encoded if e.trace.key in refused]
+        encoded = [e for e in encoded if e.trace.key not in refused]
+    if shard is None or shard[0] == 0:
+        run.append_scores(label, [row for row in unscored if row[0].key not in done])
     return encoded
 
 
@@ -196,59 +278,77 @@ def _score_all(
     path: str,
     sampler: Sampler | None,
     limit: int | None,
-    total: int,
+    shard: tuple[int, int] | None,
     progress: Progress,
 ) -> None:
     """Score unit by unit, each written as one part by a thread of its own while the next is scored.
 
-    Units are cut from all traces that the run wants under this model; what is on disk is left out of them. An
-    interrupted unit is written as far as it is done. Progress counts what was done in earlier, interrupted calls too.
+    Units are cut from all traces that the run wants under this model, whatever is on disk and whichever share of them
+    this process does: who scores what changes no value. An interrupted unit is written as far as it is done. Progress
+    and decisions count what was done in earlier, interrupted calls too.
     """
     from analyzer import scorers
 
     record = run.manifest["scorers"][label]
     done = run.done(label)
-    tokens = sum(len(e.response_ids) for e in encoded if e.trace.key in done)
-    finished = total - sum(e.trace.key not in done for e in encoded)
-    since = tokens
+    earlier = [e for e in encoded if e.trace.key in done]
+    decisions = Counter(d for e in earlier for d in e.decisions)
+    since = tokens = sum(len(e.response_ids) for e in earlier)
+    cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=_unit_tokens(loaded), traces=UNIT_TRACES)
+    first, step = shard or (0, 1)
+    todo = {
+        number: {encoded[i].trace.key: encoded[i] for i in cut[number] if encoded[i].trace.key not in done}
+        for number in range(first, len(cut), step)
+    }
+    finished, total = len(done), len(done) + sum(map(len, todo.values()))
 
     def note(name: str, value: Any) -> None:
         record[name] = value
 
-    def save(number: int, items: dict, rows: list[Scored]) -> None:
-        """The part first, then the count of the decisions behind it: what is counted was scored."""
-        if rows:
-            rows = sorted(rows, key=lambda scored: scored.key)
-            found = [(items[s.key].trace, items[s.key].prompt_ids, s) for s in rows]
-            run.append_scores(label, found, part=f"{number:05d}-{_unit_id(found, record)}")
-            counts = Counter(record["decisions"])
-            counts.update(d for s in rows for d in items[s.key].decisions)
-            record["decisions"] = dict(sorted(counts.items()))
-            run.save()
+    def save(number: int, rows: list[Scored]) -> None:
+        """What was noted first (nobody notes it again once the last part is on disk), then the part, then the count of
+        the decisions behind it: what is counted was scored."""
+        run.save()
+        rows = sorted(rows, key=lambda scored: scored.key)
+        items = [todo[number][s.key] for s in rows]
+        found = [(item.trace, item.prompt_ids, s) for item, s in zip(items, rows, strict=True)]
+        run.append_scores(label, found, part=f"{number:05d}-{_unit_id(found, record)}")
+        decisions.update(d for item in items for d in item.decisions)
+        record["decisions"] = dict(sorted(decisions.items()))
+        run.save()
 
-    cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=_unit_tokens(loaded), traces=UNIT_TRACES)
     with ThreadPoolExecutor(1) as writer:
         writing = None
-        for number, members in enumerate(cut):
-            items = {encoded[i].trace.key: encoded[i] for i in members if encoded[i].trace.key not in done}
-            rows: list[Scored] = []
-            try:
-                for scored in scorers.score(items.values(), loaded, path=path, sampler=sampler, limit=limit, note=note):
-                    rows.append(scored)
-                    finished, tokens = finished + 1, tokens + len(scored)
-                    progress(label, finished, total, tokens - since)
-            finally:
-                if writing is not None:
-                    writing.result()  # at most one part waits: memory stays bounded, and its error ends the run
-                writing = writer.submit(save, number, items, rows)
-        if writing is not None:
-            writing.result()
+
+        def hand_over(number: int, rows: list[Scored]) -> None:
+            nonlocal writing
+            if writing is not None:
+                writing.result()  # at most one part waits: memory stays bounded, and its error ends the run
+            writing = writer.submit(save, number, rows)
+
+        parts: dict[int, list[Scored]] = {}  # by unit, as far as they are done
+        work = [(number, list(items.values())) for number, items in todo.items() if items]
+        try:
+            for number, scored in scorers.score_units(work, loaded, path=path, sampler=sampler, limit=limit, note=note):
+                parts.setdefault(number, []).append(scored)
+                finished, tokens = finished + 1, tokens + len(scored)
+                progress(label, finished, total, tokens - since)
+                if len(parts[number]) == len(todo[number]):
+                    hand_over(number, parts.pop(number))
+        finally:
+            for number, rows in parts.items():
+                hand_over(number, rows)
+            if writing is not None:
+                writing.result()
+    record["decisions"] = dict(sorted(decisions.items()))
 
 
 def _unit_tokens(loaded: Any) -> int:
     """Tokens of a unit, by the work that a token costs on this device."""
-    each = 2 * sum(p.numel() for p in loaded.model.parameters())
-    return int(min(UNIT_TOKENS, max(4096, UNIT_FLOPS.get(loaded.model.device.type, 1e13) / each)))
+    if not loaded.parameters:  # a server: what it costs there is not known
+        return SERVER_TOKENS
+    work = UNIT_FLOPS.get(loaded.device.partition(":")[0], 1e13) / (2 * loaded.parameters)
+    return int(min(UNIT_TOKENS, max(4096, work)))
 
 
 def _unit_id(rows: list[tuple[Trace, tuple[int, ...], Scored]], record: Mapping[str, Any]) -> str:
@@ -257,48 +357,3 @@ def _unit_id(rows: list[tuple[Trace, tuple[int, ...], Scored]], record: Mapping[
     for trace, prompt_ids, scored in rows:
         digest.update(f"{trace.key} {prompt_hash(prompt_ids)} ".encode() + scored.columns["token"].tobytes())
     return digest.hexdigest()[:8]
-
-
-def dry_run(
-    run: Run,
-    *,
-    base: str,
-    templates: Mapping[str, str] | None = None,
-    eos: int | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-    at_most: int | None = None,
-    policies: Mapping[str, str] | None = None,
-    cross: Mapping[str, str] | None = None,
-    on_overlong: str = "error",
-    scorer: str = "local",
-) -> dict[str, Any]:
-    """What scoring would cost under the base model: exact tokens, weights in memory, disk. Scores nothing.
-
-    Takes the arguments of `score`; further models see at most the same tokens each.
-    """
-    from analyzer import scorers
-    from analyzer.scorers.encode import encode, load_template
-
-    texts = {label: load_template(name) for label, name in (templates or {}).items()}
-    jobs, _ = _jobs(run, base, dict(policies or {}), dict(cross or {}), set(texts))
-    traces, over = choose(list(run.traces()), at_most)
-    loaded = scorers.load(base, dtype=dtype, device=device)
-    encoded = [
-        encode(t, loaded.tokenizer, vocab_size=loaded.vocab_size, template=texts.get(t.source, texts.get("*")), eos=eos)
-        for t in _todo(run, "base", traces)
-        if t.response_ids or t.response
-    ]
-    response = sum(len(e.response_ids) for e in encoded)
-    weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    return {
-        "traces_to_score": len(encoded),
-        "traces_over_the_limit": len(over),
-        "models": len(jobs),
-        "prompt_tokens": sum(len(e.prompt_ids) for e in encoded),
-        "response_tokens": response,
-        "longest_trace_tokens": max(map(len, encoded), default=0),
-        "context_tokens": loaded.context,
-        "weights_bytes": weights,
-        "disk_bytes_about": 30 * response,
-    }

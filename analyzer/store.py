@@ -1,17 +1,16 @@
 """A run on disk: Parquet parts and a manifest, written so that a killed run loses at most the part in progress.
 
-Layout and column names are a contract (DESIGN section 5). A part is written under a temporary name, flushed to disk
-and renamed; what is on disk under its final name is complete. This module knows nothing of models or analyses.
+Layout and column names are a contract (DESIGN section 5). What is on disk under its final name is complete (`disk`).
+This module knows nothing of models or analyses.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +18,44 @@ import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analyzer import display
+from analyzer.disk import part_batches, read_part, sole_writer, unwritable, write_atomically
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
-from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored, Trace
+from analyzer.records import Scored, Trace, trace_key
+from analyzer.rows import (
+    BATCH,
+    IDENTITY,
+    PROMPTS,
+    SCORES,
+    SPLIT,
+    TABLE,
+    TRACES,
+    score_table,
+    trace_of,
+    trace_row,
+    write_traces,
+)
 
 SCHEMA = 1
-TRACES = pa.schema(
-    [
-        ("key", pa.string()),
-        ("source", pa.string()),
-        ("problem", pa.string()),
-        ("step", pa.int64()),
-        ("sample", pa.int64()),
-        ("prompt", pa.string()),
-        ("messages", pa.string()),
-        ("question", pa.string()),
-        ("response", pa.string()),
-        ("prompt_ids", pa.list_(pa.int32())),
-        ("response_ids", pa.list_(pa.int32())),
-        ("response_logprobs", pa.list_(pa.float32())),
-        ("logprobs_temperature", pa.float64()),
-        ("correct", pa.bool_()),
-        ("score", pa.float64()),
-        ("finish", pa.string()),
-        ("answer", pa.string()),
-        ("group", pa.string()),
-        ("sampler", pa.string()),
-        ("meta", pa.string()),
-        ("origin", pa.string()),
-    ]
-)
-LISTS = {
-    **{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items()},
-    "offset": pa.list_(pa.int32()),
-}
-SCORES = pa.schema(
-    [
-        ("source", pa.string()),
-        ("problem", pa.string()),
-        ("sample", pa.int64()),
-        ("step", pa.int64()),
-        ("prompt", pa.string()),
-        ("status", pa.string()),
-        *LISTS.items(),
-        ("embedding", pa.list_(pa.float16())),
-        ("top_position", pa.list_(pa.int32())),
-        ("top_token", pa.list_(pa.list_(pa.int32()))),
-        ("top_logprob", pa.list_(pa.list_(pa.float32()))),
-    ]
-)
-PROMPTS = pa.schema([("prompt", pa.string()), ("prompt_ids", pa.list_(pa.int32()))])
-# Floats whose bytes vary slowly compress best split by byte; ids and ranks by dictionary.
-SPLIT = [f"{name}.list.element" for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items() if kind == "float32"]
+REPAIR = "restore run.json from a copy, or make the run anew in another -o folder; the Parquet parts are untouched"
+# what a trace is: a dump that says otherwise under the same key is another dump
+COMPARED = [
+    "key",
+    "prompt",
+    "messages",
+    "question",
+    "response",
+    "prompt_ids",
+    "response_ids",
+    "correct",
+    "score",
+    "finish",
+    "answer",
+    "group",
+]
 
 
 class Run:
@@ -80,6 +64,12 @@ class Run:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        return display.run(self.path, self.manifest)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -91,12 +81,18 @@ class Run:
                 f"{path} is not a run: it has no run.json; make one with: analyzer score DUMP... --base MODEL -o {path}"
             )
         try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
+            manifest = orjson.loads(file.read_bytes())
         except ValueError as error:
-            raise DumpError(f"{file}: not valid JSON ({error})") from None
-        if manifest.get("schema") != SCHEMA:
-            raise DumpError(f"{file}: schema {manifest.get('schema')!r}, this version reads {SCHEMA}")
-        return cls(path, manifest)
+            raise DumpError(f"{file}: not valid JSON ({error}); {REPAIR}") from None
+        if not isinstance(manifest, dict) or "schema" not in manifest:
+            raise DumpError(f"{file}: not the manifest of a run; {REPAIR}")
+        if manifest["schema"] != SCHEMA:
+            raise DumpError(f"{file}: schema {manifest['schema']!r}, this version reads {SCHEMA}")
+        for name, kind in {"inputs": list, "scorers": dict, "settings": dict, "samplers": dict}.items():
+            if not isinstance(({"settings": {}, "samplers": {}} | manifest).get(name), kind):
+                raise DumpError(f"{file}: {name!r} is missing or damaged; {REPAIR}")
+        cut = manifest.pop("adding", None)  # killed in `adding`: with the part in place all is there, else nothing
+        return cls(path, cut["manifest"] if cut and (path / "traces" / cut["part"]).exists() else manifest)
 
     @classmethod
     def create(cls, path: str | Path) -> Run:
@@ -104,17 +100,30 @@ class Run:
         path = Path(path)
         if (path / "run.json").exists():
             return cls.open(path)
+        if part := next((p for folder in ("traces", "scores/*") for p in path.glob(f"{folder}/part-*")), None):
+            raise DumpError(f"{path} has parts ({part}) but no run.json; {REPAIR}")
         try:
             (path / "traces").mkdir(parents=True, exist_ok=True)
-            run = cls(path, {"schema": SCHEMA, "inputs": [], "scorers": {}})
-            run.save()
         except OSError as error:
-            raise ResourceError(f"run folder {path} can't be written: {error}") from error
-        return run
+            raise ResourceError(f"run folder {path} can't be written: {error.strerror or error}") from error
+        with sole_writer(path):
+            if not (path / "run.json").exists():  # else another process was faster
+                cls(path, {"schema": SCHEMA, "inputs": [], "scorers": {}}).save()
+        return cls.open(path)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only process that writes into this run (see `disk.sole_writer`), knowing what others wrote before."""
+        with sole_writer(self.path):
+            self.manifest = Run.open(self.path).manifest
+            yield
 
     def save(self) -> None:
         """Write run.json atomically."""
-        write_atomically(self.path / "run.json", orjson.dumps(self.manifest, option=orjson.OPT_INDENT_2))
+        self._write_manifest(self.manifest)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_atomically(self.path / "run.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
     def refuse_changes(self, **settings: Any) -> None:
         """Raise UsageError when a setting differs from the one that the run was made with."""
@@ -132,65 +141,116 @@ class Run:
         self.manifest.setdefault("settings", {}).update(settings)
         self.save()
 
-    def append_traces(self, traces: Sequence[Trace]) -> int:
+    def append_traces(self, traces: Iterable[Trace]) -> int:
         """Add traces that are not in the run yet; returns how many. A known key with other content raises DumpError."""
-        known = {}
-        for part in self._parts("traces"):
-            table = pq.read_table(part, columns=["key", "response", "correct"])
-            known |= dict(
-                zip(table["key"].to_pylist(), zip(table["response"].to_pylist(), table["correct"].to_pylist()))
+        known = self.contents()
+        with self.adding(t for t in traces if self.is_new(t, known)) as added:
+            return added
+
+    def contents(self) -> dict[str, int]:
+        """Trace key -> hash (of this process) of what the trace is: its COMPARED columns."""
+        known: dict[str, int] = {}
+        for batch in self.trace_batches(COMPARED):
+            rows = zip(*(batch[name].to_pylist() for name in COMPARED), strict=True)
+            known |= {row[0]: hash(repr(row)) for row in rows}
+        return known
+
+    def is_new(self, t: Trace, known: Mapping[str, int]) -> bool:
+        """Whether `known` (`contents`) lacks the trace. Raises DumpError where it has the key with other content."""
+        if not known or t.key not in known:
+            return True
+        row = trace_row(t)
+        row |= {n: list(row[n]) for n in ("prompt_ids", "response_ids") if row[n] is not None}
+        if known[t.key] != hash(repr(tuple(row[name] for name in COMPARED))):
+            rows = (r for b in self.trace_batches([*COMPARED, "origin"]) for r in b.to_pylist())
+            old = next(r for r in rows if r["key"] == t.key)
+            different = ", ".join(name for name in COMPARED if row[name] != old[name])
+            if not different:  # 1 and 1.0
+                return False
+            same_file = re.sub(r"[:#]\d+$", "", t.origin) == re.sub(r"[:#]\d+$", "", old["origin"])
+            hint = "restore the file" if same_file else "give the new dump another label (LABEL=PATH)"
+            raise DumpError(
+                f"{t.origin}: trace {t.key} is already in run {self.path}, from {old['origin']}, with other content "
+                f"({different}){': the file has changed since' if same_file else ''}; {hint} or use another -o folder"
             )
-        fresh = []
-        for t in traces:
-            if t.key not in known:
-                fresh.append(t)
-            elif known[t.key] != (t.response, t.correct):
-                raise DumpError(
-                    f"{t.origin}: trace {t.key} is already in run {self.path} with other content; "
-                    "give the new dump another label (LABEL=PATH) or use another -o folder"
-                )
-        if fresh:
-            rows = [_trace_row(t) for t in fresh]
-            self._write_part("traces", "part", pa.Table.from_pylist(rows, schema=TRACES), use_dictionary=True)
-        return len(fresh)
+        return False
+
+    def origins(self) -> dict[str, str]:
+        """Trace key -> where the trace was read (file:line)."""
+        out: dict[str, str] = {}
+        for batch in self.trace_batches(["key", "origin"]):
+            out |= zip(batch["key"].to_pylist(), batch["origin"].to_pylist(), strict=True)
+        return out
+
+    @contextlib.contextmanager
+    def adding(self, traces: Iterable[Trace]) -> Iterator[int]:
+        """Write traces batch by batch; the block gets their number. When it ends, they and the manifest as it then is
+        appear at once; where it (or `traces`) raises, nothing does. Raises ResourceError when the disk refuses."""
+        final = self.path / "traces" / f"part-{self._next('traces')}.parquet"
+        temporary = final.with_name(f".{final.name}.tmp")
+        try:
+            added = write_traces(temporary, traces)
+            yield added
+            if added:  # from here on, `open` finishes what a kill cuts short
+                said = Run.open(self.path).manifest
+                self._write_manifest(said | {"adding": {"part": final.name, "manifest": self.manifest}})
+                temporary.replace(final)
+            self.save()
+        except OSError as error:
+            raise unwritable(final, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def traces(self) -> Iterator[Trace]:
         """All traces, in the order they were added."""
-        for part in self._parts("traces"):
-            for row in pq.read_table(part).to_pylist():
-                yield _trace_of(row)
+        for batch in self.trace_batches():
+            yield from map(trace_of, batch.to_pylist())
 
-    def trace_table(self) -> pd.DataFrame:
+    def trace_batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Columns of the traces (all by default) in the order they were added, by batches."""
+        for part in self._parts("traces"):
+            yield from part_batches(part, TRACES, columns, BATCH)
+
+    def score_batches(self, scorer: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Identity, prompt hash and named columns of the scored traces (status ok), by batches."""
+        for part in self._parts(f"scores/{scorer}"):
+            for batch in part_batches(part, SCORES, [*IDENTITY, "prompt", "status", *columns], BATCH // 4):
+                scored = batch.filter(pc.equal(batch["status"], "ok"))
+                if len(scored):
+                    yield scored
+
+    def trace_table(self, columns: Sequence[str] = TABLE) -> pd.DataFrame:
         """One row per trace, as records.Tables wants it (ids and log-probs are left on disk)."""
-        columns = [
-            "key",
-            "source",
-            "problem",
-            "step",
-            "sample",
-            "correct",
-            "score",
-            "finish",
-            "answer",
-            "group",
-            "response",
-            "prompt",
-            "origin",
-        ]
-        parts = [pq.read_table(p, columns=columns) for p in self._parts("traces")]
-        if not parts:
-            return pd.DataFrame(columns=columns)
-        frame = pa.concat_tables(parts).to_pandas()
-        return frame.astype({"step": "Int64", "correct": "boolean"})
+        if not self._parts("traces"):
+            return pd.DataFrame(columns=list(columns))
+        # pandas holds text as large strings: cast batch by batch, or all text would be in memory twice
+        kinds = ((n, TRACES.field(n).type) for n in columns)
+        schema = pa.schema([(n, pa.large_string() if k == pa.string() else k) for n, k in kinds])
+        table = pa.Table.from_batches((b.cast(schema) for b in self.trace_batches(list(columns))), schema)
+        if "question" in columns:  # as categories: all samples of a problem have the same
+            at = table.column_names.index("question")
+            table = table.set_column(at, "question", table["question"].dictionary_encode())
+        frame = table.to_pandas()
+        return frame.astype({n: k for n, k in (("step", "Int64"), ("correct", "boolean")) if n in columns})
+
+    def trace_count(self) -> int:
+        """How many traces there are."""
+        return sum(pq.read_metadata(p).num_rows for p in self._parts("traces"))
+
+    def status_counts(self, scorer: str) -> Counter[str]:
+        """Status ("ok" or the reason for not scoring) -> traces recorded under a scorer."""
+        counts: Counter[str] = Counter()
+        for part in self._parts(f"scores/{scorer}"):
+            counts.update(read_part(part, SCORES, ["status"])["status"].to_pylist())
+        return counts
 
     def done(self, scorer: str) -> dict[str, str]:
         """Trace key -> status ("ok" or the reason for not scoring) of everything recorded under a scorer."""
-        from analyzer.records import trace_key
-
         out = {}
         for part in self._parts(f"scores/{scorer}"):
-            rows = pq.read_table(part, columns=["source", "problem", "sample", "step", "status"]).to_pylist()
-            out |= {trace_key(r["source"], r["problem"], r["sample"], r["step"]): r["status"] for r in rows}
+            table = read_part(part, SCORES, [*IDENTITY, "status"])
+            out |= zip(map(trace_key, *(table[n].to_pylist() for n in IDENTITY)), table["status"].to_pylist())
         return out
 
     def append_scores(
@@ -202,33 +262,10 @@ class Run:
         """
         if not rows:
             return
-        prompts = {prompt_hash(ids): list(ids) for _, ids, _ in rows if ids}
-        prompts = {h: ids for h, ids in prompts.items() if h not in self._known_prompts(scorer)}
-        if prompts:
-            table = pa.Table.from_pydict(
-                {"prompt": list(prompts), "prompt_ids": list(prompts.values())}, schema=PROMPTS
-            )
-            self._write_part(f"scores/{scorer}", "prompts", table, use_dictionary=True)
-        columns: dict[str, list] = {name: [] for name in SCORES.names}
-        for trace, prompt_ids, result in rows:
-            scored = result if isinstance(result, Scored) else None
-            values = {
-                "source": trace.source,
-                "problem": trace.problem,
-                "sample": trace.sample,
-                "step": trace.step,
-                "prompt": prompt_hash(prompt_ids) if prompt_ids else None,
-                "status": "ok" if scored else result,
-            }
-            if scored is not None:
-                values |= scored.columns
-                values["embedding"] = scored.embedding
-                values["top_position"] = [p for p, _, _ in scored.top]
-                values["top_token"] = [list(ids) for _, ids, _ in scored.top]
-                values["top_logprob"] = [list(lp) for _, _, lp in scored.top]
-            for name in columns:
-                columns[name].append(values.get(name))
-        table = pa.Table.from_arrays([_column(columns[f.name], f.type) for f in SCORES], schema=SCORES)
+        part = part or self._next(f"scores/{scorer}")
+        table, prompts = score_table(rows)
+        if len(prompts):  # a prompt may stand in several parts: what a part needs must not depend on what else is done
+            self._write_part(f"scores/{scorer}", "prompts", prompts, use_dictionary=True, name=part)
         self._write_part(
             f"scores/{scorer}",
             "part",
@@ -248,8 +285,6 @@ class Run:
 
         Raises UsageError for an unknown column or scorer.
         """
-        from analyzer.records import trace_key
-
         if scorer not in self.scorers():
             if not self.scorers():
                 raise UsageError(f"nothing in run {self.path} is scored; score it with --base MODEL")
@@ -257,9 +292,9 @@ class Run:
         for name in columns:
             if name not in SCORES.names:
                 raise UsageError(f"scores have no column {name!r}{nearest(name, SCORES.names)}")
-        identity = ["source", "problem", "sample", "step", "prompt"]
         for part in self._parts(f"scores/{scorer}"):
-            frame = pq.read_table(part, columns=[*identity, *columns], filters=[("status", "=", "ok")]).to_pandas()
+            table = read_part(part, SCORES, [*IDENTITY, "prompt", *columns], filters=[("status", "=", "ok")])
+            frame = table.to_pandas()
             if frame.empty:
                 continue
             frame["step"] = frame["step"].astype("Int64")
@@ -271,7 +306,7 @@ class Run:
         """Prompt hash -> prompt ids int32, of one scorer."""
         out = {}
         for part in self._parts(f"scores/{scorer}", "prompts"):
-            table = pq.read_table(part)
+            table = read_part(part, PROMPTS)
             out |= dict(
                 zip(table["prompt"].to_pylist(), (np.array(i, np.int32) for i in table["prompt_ids"].to_pylist()))
             )
@@ -280,81 +315,21 @@ class Run:
     def reject(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append rejected rows to rejected.jsonl: file, line, reason, row; a row already there is not repeated."""
         file = self.path / "rejected.jsonl"
-        have = set(file.read_bytes().splitlines()) if file.exists() else set()
+        have = dict.fromkeys(file.read_bytes().splitlines()) if file.exists() else {}
         lines = [orjson.dumps(r, default=str) for r in rows]
         fresh = [line for line in lines if line not in have]
-        if fresh:
-            with file.open("ab") as f:
-                f.write(b"\n".join(fresh) + b"\n")
-
-    def _known_prompts(self, scorer: str) -> set[str]:
-        return {
-            h
-            for part in self._parts(f"scores/{scorer}", "prompts")
-            for h in pq.read_table(part, columns=["prompt"])["prompt"].to_pylist()
-        }
+        if fresh:  # the whole file anew: an appended line could be cut in two
+            write_atomically(file, b"\n".join([*have, *fresh, b""]))
 
     def _parts(self, folder: str, stem: str = "part") -> list[Path]:
         return sorted((self.path / folder).glob(f"{stem}-*.parquet"))
 
-    def _write_part(self, folder: str, stem: str, table: pa.Table, *, name: str | None = None, **options: Any) -> None:
+    def _next(self, folder: str) -> str:
+        """The number of a new part."""
+        return f"{1 + max((int(p.stem.split('-')[1]) for p in self._parts(folder)), default=-1):05d}"
+
+    def _write_part(self, folder: str, stem: str, table: pa.Table, *, name: str, **options: Any) -> None:
         (self.path / folder).mkdir(parents=True, exist_ok=True)
-        if name is None:
-            number = 1 + max((int(p.stem.split("-")[1]) for p in self._parts(folder, stem)), default=-1)
-            name = f"{number:05d}"
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", **options)
         write_atomically(self.path / folder / f"{stem}-{name}.parquet", sink.getvalue())
-
-
-def _column(values: list, kind: pa.DataType) -> pa.Array:
-    """One column; numpy arrays become lists without a Python object per number."""
-    if not pa.types.is_list(kind) or not any(isinstance(v, np.ndarray) for v in values):
-        return pa.array(values, type=kind)
-    missing = np.array([v is None for v in values])
-    arrays = [np.zeros(0) if v is None else v for v in values]
-    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
-    flat = np.concatenate(arrays).astype(kind.value_type.to_pandas_dtype(), copy=False)
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(flat, type=kind.value_type), type=kind, mask=pa.array(missing)
-    )
-
-
-def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
-    """Write to a temporary name, flush to disk, rename. Raises ResourceError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise ResourceError(f"{path} can't be written: {error}") from error
-
-
-def prompt_hash(ids: Sequence[int]) -> str:
-    """16 hex digits of the prompt's ids."""
-    return hashlib.sha256(np.asarray(ids, np.int32).tobytes()).hexdigest()[:16]
-
-
-def _trace_row(t: Trace) -> dict[str, Any]:
-    row = {name: getattr(t, name, None) for name in TRACES.names}
-    is_messages = isinstance(t.prompt, list)
-    row["prompt"], row["messages"] = (None, json.dumps(t.prompt)) if is_messages else (t.prompt, None)
-    row["sampler"] = None if t.sampler is None else json.dumps(asdict(t.sampler))
-    row["meta"] = orjson.dumps(t.meta, default=str).decode()
-    return row
-
-
-def _trace_of(row: dict[str, Any]) -> Trace:
-    row = {k: v for k, v in row.items() if k != "key"}
-    messages = row.pop("messages")
-    row["prompt"] = json.loads(messages) if messages else row["prompt"]
-    row["sampler"] = Sampler(**json.loads(row["sampler"])) if row["sampler"] else None
-    row["meta"] = json.loads(row["meta"])
-    for name in ("prompt_ids", "response_ids", "response_logprobs"):
-        row[name] = None if row[name] is None else tuple(row[name])
-    return Trace(**row)

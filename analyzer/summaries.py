@@ -191,7 +191,7 @@ def _of_ranks(columns: Mapping[str, np.ndarray]) -> dict[str, float | int]:
 def _of_sampler(columns: Mapping[str, np.ndarray], sampler: Sampler | None) -> dict[str, float | int]:
     plain = sampler is not None and sampler.is_plain
     logprob_T = _floats(columns, "logprob_s")
-    if logprob_T is None and plain:
+    if plain and (logprob_T is None or np.isnan(logprob_T).all()):
         logprob_T = _floats(columns, "logprob")
     out: dict[str, float | int] = {}
     if logprob_T is not None:

@@ -6,24 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
-from analyzer.records import Sampler, Tables
+from analyzer.ragged import summarise_many
+from analyzer.records import Sampler, Tables, trace_key
+from analyzer.rows import IDENTITY
 from analyzer.store import Run
-from analyzer.summaries import SUMMARY_COLUMNS, summarise
+from analyzer.summaries import SUMMARY_COLUMNS
 
-IDENTITY = ["key", "source", "problem", "step", "sample"]
-TOKEN_COLUMNS = [
-    "token",
-    "logprob",
-    "rank",
-    "mass_above",
-    "entropy",
-    "varentropy",
-    "renyi_half",
-    "mass_above_s",
-    "logprob_s",
-]
+ORDER = ["source", "problem", "step", "sample"]
+TOKEN_COLUMNS = ["token", "logprob", "rank", "entropy", "varentropy", "renyi_half", "mass_above_s", "logprob_s"]
 
 
 def build(run: Run) -> Tables:
@@ -31,12 +23,13 @@ def build(run: Run) -> Tables:
 
     Without scores, `scores` is an empty frame with the right columns and `base` is None.
     """
-    traces = run.trace_table().merge(_generated(run), on="key", how="left", validate="one_to_one")
+    traces = run.trace_table()
+    traces[["logprob_generated", "n_generated"]] = _generated(run)  # both in the order of the parts
     settings = run.manifest.get("settings", {})
     labels = run.scorers()
     frames = [_summaries(run, label) for label in labels]
     frames = [f for f in frames if not f.empty]
-    columns = ["model", *IDENTITY, "prompt_hash", *SUMMARY_COLUMNS]
+    columns = ["model", "key", *ORDER, "prompt_hash", *SUMMARY_COLUMNS]
     scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
     scores = scores.merge(traces[["key", "correct", "finish", "group"]], on="key", how="left", validate="many_to_one")
     samplers = {label: Sampler(**values) for label, values in run.manifest.get("samplers", {}).items() if values}
@@ -57,49 +50,56 @@ def build(run: Run) -> Tables:
 
 
 def _generated(run: Run) -> pd.DataFrame:
-    """key, logprob_generated (nats), n_generated: what the dump says that its engine gave the tokens, summed.
+    """logprob_generated (nats), n_generated in the order of the traces: what the dump says that its engine gave the
+    tokens, summed.
 
     Only log-probs that are declared to be at temperature 1 can be compared with scores; else NaN and 0 tokens.
     """
-    frames = []
-    for part in sorted((run.path / "traces").glob("part-*.parquet")):
-        table = pq.read_table(part, columns=["key", "response_logprobs", "logprobs_temperature"])
-        lists = table["response_logprobs"].combine_chunks()
+    totals, lengths = [np.empty(0)], [np.empty(0, np.int64)]
+    for batch in run.trace_batches(["response_logprobs", "logprobs_temperature"]):
+        lists = batch["response_logprobs"]
         length = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        values = lists.flatten().to_numpy(zero_copy_only=False).astype(float)
-        total, known = np.full(len(length), np.nan), (table["logprobs_temperature"].to_numpy() == 1) & (length > 0)
+        values = lists.flatten().to_numpy(zero_copy_only=False)
+        temperature = batch["logprobs_temperature"].to_numpy(zero_copy_only=False)
+        total, known = np.full(len(length), np.nan), (temperature == 1) & (length > 0)
         if len(values):  # by segment: one infinite value must not reach the other traces
-            total[length > 0] = np.add.reduceat(values, (length.cumsum() - length)[length > 0])
-        frames.append(
-            pd.DataFrame(
-                {
-                    "key": table["key"].to_pylist(),
-                    "logprob_generated": np.where(known, total, np.nan),
-                    "n_generated": np.where(known, length, 0),
-                }
-            )
-        )
-    columns = {"key": object, "logprob_generated": float, "n_generated": int}
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns)).astype(columns)
+            total[length > 0] = np.add.reduceat(values, (length.cumsum() - length)[length > 0], dtype=float)
+        totals.append(np.where(known, total, np.nan))
+        lengths.append(np.where(known, length, 0))
+    return pd.DataFrame({"logprob_generated": np.concatenate(totals), "n_generated": np.concatenate(lengths)})
 
 
 def _summaries(run: Run, label: str) -> pd.DataFrame:
     sampler = run.manifest["scorers"].get(label, {}).get("sampler")
     sampler = Sampler(**sampler) if sampler else None
-    prompts = run.prompts(label)
+    prompts, none = run.prompts(label), np.empty(0, np.int32)
     frames = []
-    for part in run.tokens(label, TOKEN_COLUMNS):
-        rows = []
-        for record in part[["prompt", *TOKEN_COLUMNS]].to_dict("records"):
-            columns = {name: record[name] for name in TOKEN_COLUMNS if record[name] is not None}
-            rows.append(
-                summarise(columns, prompt_ids=prompts.get(record["prompt"], np.empty(0, np.int32)), sampler=sampler)
-            )
-        head = part[[*IDENTITY, "prompt"]].reset_index(drop=True).rename(columns={"prompt": "prompt_hash"})
-        frames.append(pd.concat([head, pd.DataFrame(rows)], axis=1))
+    for batch in run.score_batches(label, TOKEN_COLUMNS):
+        lengths_N = batch["token"].value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        columns = {name: values for name in TOKEN_COLUMNS if (values := _flat(batch[name], lengths_N)) is not None}
+        identity = {name: batch[name].to_pylist() for name in (*IDENTITY, "prompt")}
+        numbers = summarise_many(
+            lengths_N, columns, prompts=[prompts.get(h, none) for h in identity["prompt"]], sampler=sampler
+        )
+        keys = list(map(trace_key, *(identity[name] for name in IDENTITY)))
+        steps = pd.array(identity["step"], dtype="Int64")
+        head = {"model": label, "key": keys, **identity, "step": steps}
+        head["prompt_hash"] = head.pop("prompt")
+        frames.append(pd.DataFrame(head | numbers))
     if not frames:
         return pd.DataFrame()
-    frame = pd.concat(frames, ignore_index=True)
-    frame.insert(0, "model", label)
+    frame = pd.concat(frames, ignore_index=True)[["model", "key", *ORDER, "prompt_hash", *SUMMARY_COLUMNS]]
     # parts are written in the scorer's order; the identity's order makes results independent of it
     return frame.sort_values(["source", "problem", "step", "sample"], kind="stable", ignore_index=True)
+
+
+def _flat(lists: pa.ListArray, lengths_N: np.ndarray) -> np.ndarray | None:
+    """The lists end to end, NaN (of integers 0) for a missing one; None where all are missing."""
+    if lists.null_count == len(lists):
+        return None
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    if lists.null_count == 0:
+        return values
+    out = np.full(lengths_N.sum(), 0 if values.dtype.kind == "i" else np.nan, values.dtype)
+    out[np.repeat(lists.is_valid().to_numpy(zero_copy_only=False), lengths_N)] = values
+    return out

@@ -28,6 +28,7 @@ from analyzer.analyses.primary import ALPHA, CERTIFY, TAU, Endpoint, number, row
 from analyzer.records import LEVELS, Estimate, Result, Verdict
 from analyzer.stats.bootstrap import share_upper
 
+UNTESTED = "novelty was not tested: the base's scorer (a server?) knows log-probs, no entropies"
 Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
 
 
@@ -174,8 +175,9 @@ def _reasons(reach: Estimate | None, novel: dict[int, Estimate], row: dict[str, 
     why = []
     if reach is not None and math.isfinite(reach.value):
         why.append(f"E_{budget} = {reach.value:.3f} [{reach.low:.3f}, {reach.high:.3f}] over {reach.n:,} traces")
+    n = next(iter(novel.values())).n
     flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in novel.items()]
-    why.append(f"flagged as novel: {', '.join(flagged)} (n = {next(iter(novel.values())).n:,})")
+    why.append(f"flagged as novel: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED)
     if math.isfinite(number(row.get("z_median"))):
         z0 = number(row.get("z_reference_median"))
         reference = f", reference {z0:.2f}" if math.isfinite(z0) else ""
@@ -236,6 +238,8 @@ def _between(plain: Estimate, side: str, vetoed: bool, tau: float) -> str:
     """What would decide between sharpened and outside, once the traces are beyond reach."""
     if vetoed:
         return "the two novelty tests disagree: look at the flagged traces; more traces for the e-value"
+    if not plain.n:
+        return "scores under the base by --scorer local"
     if plain.high > tau and not plain.low > tau / 2:
         return _more(plain, tau, "novel@1")
     return f"surprisal is on the {side} side without certified novelty: more traces, or a longer look at the highest z"

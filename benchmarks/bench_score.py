@@ -34,7 +34,7 @@ import torch
 from analyzer import dumps, scorers
 from analyzer.plan import packs, shared_tokens
 from analyzer.records import Sampler, Trace
-from analyzer.scorers import head, local
+from analyzer.scorers import head, local, shared
 from analyzer.scorers.encode import Encoded, encode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,9 +179,49 @@ def shapes(rounds: int) -> None:
                 continue
             core, both = found[name] / found["core"], found[name] / found["all"]
             least = SLOWER[name][number]
-            value = f"{core:.1f} x core, {both:.1f} x all ({found[name]:.2f} s)"
+            bare = found[name] / found["floor"]
+            value = f"{core:.1f} x core, {both:.1f} x all ({found[name]:.2f} s; {bare:.1f} x the bare floor)"
             bar = f">= {least[0]} x" + (f", >= {least[1]} x" if least[1] else "")
             row(f"{name}: slower by", value, bar, core >= least[0] and both >= least[1])
+        where_time_goes(model, items, rounds, found["floor"])
+
+
+def where_time_goes(model, items: list[Encoded], rounds: int, whole: float) -> None:
+    """Print the median seconds of the scorer's steps (core columns), as shares of the bare floor's."""
+    steps = {
+        "layers": (shared, "_forward"),
+        "head product": (head, "_logits"),
+        "statistics": (head, "_columns_by_threads"),
+        "alternatives": (head, "top_alternatives"),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in (*steps, "all")}
+    real = {name: getattr(*where) for name, where in steps.items()}
+
+    def timed(name: str) -> Callable:
+        def call(*given, **more):
+            start = time.perf_counter()
+            try:
+                return real[name](*given, **more)
+            finally:
+                spent[name][-1] += time.perf_counter() - start
+
+        return call
+
+    try:
+        for name, where in steps.items():
+            setattr(*where, timed(name))
+        for _ in range(rounds):
+            for values in spent.values():
+                values.append(0.0)
+            start = time.perf_counter()
+            ours(model, items, None)
+            spent["all"][-1] = time.perf_counter() - start
+    finally:
+        for name, where in steps.items():
+            setattr(*where, real[name])
+    found = {name: statistics.median(values) / whole for name, values in spent.items()}
+    found["planning and records"] = found.pop("all") - sum(found.values())
+    print("\nOf the floor's time: " + ", ".join(f"{name} {share:.0%}" for name, share in found.items()))
 
 
 def statistic(rounds: int) -> None:

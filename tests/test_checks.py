@@ -106,3 +106,37 @@ def test_wide_gsm8k(shared):
     assert {n: round(s["pass@1"], 3) for n, s in d["sources"].items()} == {
         "6b_finetuning": 0.217, "6b_verification": 0.390, "175b_finetuning": 0.347, "175b_verification": 0.563,
     }  # fmt: skip
+
+
+def test_what_the_comparison_rests_on_is_said(tmp_path):
+    """Shared problems, samples of each, problems for a claim about others; engine floor and truncation."""
+
+    def write(name, problems, samples=1, **more):
+        row = {"source": name, "prompt": "x", "response": "y z", "correct": True}
+        rows = [row | {"problem": p, "sample": s, **more} for p in problems for s in range(samples)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        return tmp_path / f"{name}.jsonl"
+
+    ids = {"response_ids": [1, 2], "response_logprobs": [-0.1, -0.2], "logprobs_temperature": 1.0, "finish": "stop"}
+    base, rl = write("base", ["a", "b", "c"], 2, **ids), write("rl", ["a", "x"])
+    text = " ".join(check(base, rl)["next"])
+    for part in (
+        "rl shares 1 of its 3 problems",
+        "need two samples of a problem; rl have one",
+        "holds for these 3 problems; for others like them it takes 149",
+        "Engine floor: can be measured for base",
+        "not known for rl, no log-probs of generation at T=1",
+        "Truncation: not known for rl,",
+    ):
+        assert part in text, part
+    assert "takes 149" not in " ".join(check(write("base", [f"p{n}" for n in range(149)]), rl)["next"])
+    assert "--reference A|B" in " ".join(check(write("A", ["a"]), write("B", ["a"]))["next"])
+    assert 1 - 0.05 ** (1 / checks.NEW_PROBLEMS) <= 0.02 < 1 - 0.05 ** (1 / (checks.NEW_PROBLEMS - 1))
+
+
+def test_reference_answers_lead_to_grade(tmp_path):
+    row = {"source": "base", "problem": "a", "sample": 0, "prompt": "x", "response": "y"}
+    for more, said in (({}, False), ({"gold": "4"}, True), ({"gold": "4", "correct": True}, False)):
+        file = tmp_path / "base.jsonl"
+        file.write_text(json.dumps(row | more) + "\n")
+        assert any("--grade compares with them" in n for n in check(file)["next"]) == said, more

@@ -1,11 +1,12 @@
-"""The command line as scripts see it: exit codes, streams, full error texts, JSON."""
+"""The command line as scripts see it: exit codes, streams, full error texts, JSON, nothing left behind."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,19 @@ from analyzer import cli
 from analyzer.records import problem_id
 
 
-def run(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "analyzer", *map(str, arguments)], capture_output=True, text=True, **options
-    )
+@pytest.fixture()
+def run(capsys, monkeypatch):
+    """run(*arguments) -> (exit code, stdout, stderr) of one command, in this process."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def command(*arguments):
+        try:
+            code = cli.main([str(a) for a in arguments])
+        except SystemExit as exit:  # argparse
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return command
 
 
 @pytest.fixture()
@@ -48,85 +58,175 @@ def dump(tmp_path):
             "analyzer: sampler temperature 0.0 must be > 0 (greedy decoding has no sampling distribution)\n",
         ),
         (["report", "x", "--policy", "a=b", "-o", "y"], "analyzer: --policy: nothing is scored without --base MODEL\n"),
+        (["report", "x"], "analyzer: report needs -o DIR; see analyzer report --help\n"),
+        (["report", "-o", "y"], "analyzer: report needs RUN or DUMP...; see analyzer report --help\n"),
+        (["report", "x", "-o", "y", "--dry-run"], "analyzer: --dry-run: nothing is scored without --base MODEL\n"),
+        (
+            ["report", "--again", "x", "--base", "m"],
+            "analyzer: --again takes dumps, models and settings from the run: give only -o, --json and --fail-on\n",
+        ),
+        (["report", "--again", "x", "--budget", "8"], "analyzer: --budget: --again takes this from the run\n"),
+        (
+            ["report", "x", "-o", "y", "--style", "nips"],
+            "analyzer: figure style 'nips' is unknown; did you mean 'neurips'?; allowed: icml, acl, neurips\n",
+        ),
     ],
 )
-def test_usage_errors_name_what_is_allowed(arguments, message, capsys):
-    with pytest.raises(SystemExit) as exit:
-        raise SystemExit(cli.main(arguments))
-    assert exit.value.code == 2
-    assert capsys.readouterr().err == message
+def test_usage_errors_name_what_is_allowed(run, arguments, message):
+    assert run(*arguments) == (2, "", message)
 
 
 @pytest.mark.parametrize("flags", [["--budget", "0"], ["--seed", "-1"], ["--budget", "many"]])
-def test_impossible_numbers_are_usage_errors(flags, capsys):
-    with pytest.raises(SystemExit) as exit:
-        cli.main(["analyze", "run", *flags])
-    assert exit.value.code == 2 and "is not a whole number of at least" in capsys.readouterr().err
+def test_impossible_numbers_are_usage_errors(run, flags):
+    code, _, err = run("analyze", "run", *flags)
+    assert code == 2 and "is not a whole number of at least" in err
 
 
-def test_a_device_that_is_not_there_is_a_resource_error(dump, tmp_path, stories):
-    done = run("score", dump, "--base", stories, "--device", "cuda:7", "-o", tmp_path / "o")
-    assert done.returncode == 4 and "Traceback" not in done.stderr
-
-
-def test_broken_input_exits_3_with_its_place(tmp_path):
+def test_the_module_is_the_command(tmp_path):
+    """Through a process: the exit code, stdout without a word, an error of at most three lines after the progress."""
     file = tmp_path / "bad.jsonl"
     file.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "respo\n')
-    for command in (["check", file], ["report", file, "-o", tmp_path / "out"]):
-        done = run(*command)
-        assert done.returncode == 3 and done.stdout == ""
-        assert f"{file}:2" in done.stderr and "--max-bad" in done.stderr and len(done.stderr.splitlines()) <= 3
+    done = subprocess.run([sys.executable, "-m", "analyzer", "check", file], capture_output=True, text=True)
+    assert done.returncode == 3 and done.stdout == ""
+    assert f"{file}:2" in done.stderr and "--max-bad" in done.stderr and len(done.stderr.splitlines()) <= 3
 
 
-def test_check_prints_json_on_stdout(dump):
-    done = run("check", dump, "--json")
-    assert done.returncode == 0, done.stderr
-    assert "base" in json.dumps(json.loads(done.stdout))
+def test_a_refused_command_leaves_nothing_behind(run, tmp_path, dump, stories):
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "respo\n')
+    out = tmp_path / "some" / "where"
+    refused = [
+        (3, ["report", file, "-o", out]),
+        (3, ["score", file, "--base", stories, "-o", out / "run"]),
+        (2, ["score", dump, "--base", stories, "--policy", "rl=x", "-o", out / "run"]),
+        (4, ["score", dump, "--base", stories, "--device", "cuda:7", "-o", out / "run"]),
+        (4, ["report", dump, "--base", tmp_path / "no-model", "-o", out]),
+    ]
+    for code, arguments in refused:
+        found, stdout, err = run(*arguments)
+        assert (found, stdout) == (code, "") and "Traceback" not in err, (arguments, err)
+        assert not out.parent.exists(), arguments
+    out.mkdir(parents=True)
+    (out / "notes.txt").write_text("mine")
+    assert run("score", file, "--base", stories, "-o", out)[0] == 3
+    assert [p.name for p in out.iterdir()] == ["notes.txt"]
 
 
-def test_score_analyze_show_compare_and_report(dump, tmp_path, stories):
+def test_a_mistyped_model_folder_is_not_looked_up_on_the_hub(run, tmp_path, dump, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    for name, hint in (
+        ("./modle", "did you mean 'models'?"),
+        ("models/bse", "did you mean 'models/base'?"),
+        ("models/zzz", "a hub name is ORG/NAME"),
+        ("base.jsonl", "is a file"),
+    ):
+        for flag in ("--base", "--policy", "--cross"):
+            models = ["--base", name] if flag == "--base" else ["--base", tmp_path, flag, f"base={name}"]
+            code, _, err = run("score", dump, *models, "-o", "out")
+            assert code == 4 and flag in err and hint in err, (name, flag, err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_prints_json_on_stdout(run, dump):
+    code, out, err = run("check", dump, "--json")
+    assert code == 0 and "base" in json.loads(out)["sources"], err
+
+
+def test_score_analyze_show_and_compare(run, dump, tmp_path, stories):
     other = tmp_path / "rl.jsonl"
     other.write_text(dump.read_text().replace(" a time", " a day"))
     out = tmp_path / "run"
     line = ["score", f"base={dump}", f"rl={other}", "--base", stories, "-o", out]
-    dry = run(*line, "--dry-run", "--json")
-    assert dry.returncode == 0, dry.stderr
-    plan = json.loads(dry.stdout)
-    assert plan["traces_to_score"] == 24 and not (out / "scores").exists()
-    scored = run(*line, "--json")
-    assert scored.returncode == 0, scored.stderr
-    assert json.loads(scored.stdout)["ledger"]["traces_scored"] == 24
-    assert (
-        "base: path shared (agrees with plain on the loaded model), float32; prompt: text, with BOS (24);"
-        in scored.stderr
-    )
-    analysed = run("analyze", out, "perplexity", "--json")
-    assert "base.ppl.median" in json.loads(analysed.stdout)["analyses"]["perplexity"]["estimates"], analysed.stderr
+    code, plan, err = run(*line, "--dry-run", "--json")
+    assert code == 0 and json.loads(plan)["traces_to_score"] == 24 and not out.exists(), err
+    code, text, err = run(*line, "--json")
+    assert code == 0 and json.loads(text)["ledger"]["traces_scored"] == 24, err
+    assert "base: path shared (agrees with plain on the loaded model), float32; prompt: text, with BOS (24);" in err
+    assert err.splitlines()[0] == "reading: 0/2" and err.splitlines()[-1].startswith("done in ")
+    _, text, err = run("analyze", out, "perplexity", "--json")
+    assert "base.ppl.median" in json.loads(text)["analyses"]["perplexity"]["estimates"], err
     key = "rl/{}/0".format(problem_id("p0"))  # a field named problem is the question's text
-    shown = run("show", out, key, env=os.environ | {"NO_COLOR": "1"})
-    assert shown.returncode == 0 and "\x1b" not in shown.stdout and "Most surprising" in shown.stdout
-    assert f"did you mean {key!r}" in run("show", out, key + "0").stderr
-    compared = run("compare", out, "rl", "base", "--json")
-    assert json.loads(compared.stdout)["estimates"]["rl-base.nll_mean"]["n"] == 3, compared.stderr
-    report = run("report", out, "-o", tmp_path / "report", "--json")
-    assert report.returncode == 0, report.stderr
-    assert json.loads(report.stdout)["verdicts"]
-    idle = run("report", out, "--threshold", "0.5", "-o", tmp_path / "report")
-    assert idle.returncode == 2 and "--threshold: " in idle.stderr and "is a run" in idle.stderr
-    gated = run("report", out, "-o", tmp_path / "report", "--fail-on", "undetermined")
-    assert gated.returncode == 5 and gated.stderr.rstrip().endswith("--fail-on undetermined: rl")
+    code, text, _ = run("show", out, key)
+    assert code == 0 and "\x1b" not in text and "⟦ ⟧: from 3 nats" in text.splitlines()[1]
+    code, text, _ = run("show", out, key, "--json")
+    found = json.loads(text)
+    assert "".join(found["tokens"]["text"]) == found["response"] == " a day 0"
+    assert len({len(column) for column in found["tokens"].values()}) == 1 and max(found["tokens"]["logprob"]) <= 0
+    assert f"did you mean {key!r}" in run("show", out, key + "0")[2]
+    code, text, err = run("compare", out, "rl", "base", "--json")
+    assert code == 0 and json.loads(text)["estimates"]["rl-base.nll_mean"]["n"] == 3, err
+    for flags, said in (
+        (["--threshold", "0.5"], "--threshold: {out} is a run, its dumps have been read already"),
+        (["--policy", "rl=x"], "--policy: nothing is scored without --base MODEL; {out} was scored under {stories}"),
+    ):
+        code, _, err = run("report", out, *flags, "-o", tmp_path / "report")
+        assert code == 2 and said.format(out=out, stories=stories) in err
+    code, _, err = run("score", out, "--base", stories, "-o", tmp_path / "other")
+    assert code == 2 and f"{out} is a run" in err and not (tmp_path / "other").exists()
 
 
-def test_missing_things_have_their_own_exit_codes(dump, tmp_path):
-    assert run("report", dump, "--base", tmp_path / "no-model", "-o", tmp_path / "o").returncode == 4
-    done = run("analyze", tmp_path / "no-run")
-    assert done.returncode == 3 and "is not a run" in done.stderr
+def test_missing_things_have_their_own_exit_codes(run, tmp_path):
+    code, _, err = run("analyze", tmp_path / "no-run")
+    assert code == 3 and "is not a run" in err
 
 
-def test_interrupt_saves_and_says_how_to_continue(monkeypatch, capsys):
+def test_interrupt_saves_and_says_how_to_continue(run, monkeypatch):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(cli.COMMANDS, "check", interrupted)
-    assert cli.main(["check", "x.jsonl"]) == 130
-    assert "Continue with the same line:\n  analyzer check x.jsonl" in capsys.readouterr().err
+    code, _, err = run("check", "my dump.jsonl")
+    assert code == 130 and "Continue with the same line:\n  analyzer check 'my dump.jsonl'" in err
+
+
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate 9 GiB"), RuntimeError("CUDA out of memory.")])
+def test_out_of_memory_names_the_next_flag(run, monkeypatch, error):
+    def starved(arguments):
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "analyze", starved)
+    code, _, err = run("analyze", "run")
+    assert code == 4 and str(error) in err and "--score-at-most" in err and "--limit" in err
+
+
+def test_other_runtime_errors_stay_internal(monkeypatch):
+    def broken(arguments):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setitem(cli.COMMANDS, "analyze", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["analyze", "run"])
+
+
+def test_warnings_are_counted_not_repeated(run, monkeypatch):
+    def noisy(arguments):
+        for row in range(1000):
+            warnings.warn(f"row {row} is odd", RuntimeWarning, stacklevel=1)
+        warnings.warn("once", UserWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setitem(cli.COMMANDS, "check", noisy)
+    assert run("check", "x") == (
+        0,
+        "",
+        "warning: RuntimeWarning: row 0 is odd (1,000 times)\nwarning: UserWarning: once\n",
+    )
+
+
+def test_text_that_a_terminal_cannot_show_stops_nothing(tmp_path, dump, stories):
+    """Half a character in a dump, and a stdout of ASCII."""
+    code = (
+        "import sys; sys.stdout.reconfigure(encoding='ascii'); from analyzer import cli\n"
+        "cli.COMMANDS['check'] = lambda a: print('\\ud83d \\u27e6') or 0\n"
+        "sys.exit(cli.main(['check', 'x']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\\ud83d \\u27e6\n"), done.stderr
+
+
+def test_every_command_has_a_parser_and_help():
+    parser = cli.build_parser()
+    [commands] = [a for a in parser._actions if hasattr(a, "choices") and isinstance(a.choices, dict)]
+    assert set(commands.choices) == set(cli.COMMANDS)
+    assert Path(cli.__file__).read_text().count("\n") < 400

@@ -85,7 +85,21 @@ def test_nothing_is_left_out_of_the_ledger(results):
         "boundary",
         "clusters",
         "tokens",
+        "paired",
+        "robustness",
     }
+
+
+def test_words_stand_under_variations(results):
+    table = results["analyses"]["robustness"]["tables"]["levels"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    word = {(r["variation"], r["source"], r["level"]): r["word"] for r in rows}
+    assert not any(r["differs"] for r in rows if r["variation"] == "as run")
+    for (variation, source, level), got in word.items():
+        if source in ("base-again", "cool"):
+            assert got == "inside", (variation, source, level)
+    for variation in ("longest tenth dropped", "shortest tenth dropped", "another seed"):
+        assert word[variation, "distill", "sequence"] == "outside"
 
 
 def test_the_terminal_names_verdicts_and_the_report(demo):

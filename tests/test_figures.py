@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import xml.etree.ElementTree as ET
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import figures
+from analyzer.analyses import ANALYSES
 from analyzer.errors import AnalyzerError, UsageError
 from analyzer.records import Figure, Result
 
@@ -151,3 +153,39 @@ def test_file_names_are_safe_and_distinct(a, b):
 def test_plain_names_are_kept():
     assert figures.safe_name("boundary-pass_at_k") == "boundary-pass_at_k"
     assert re.fullmatch(r"a-b-c-[0-9a-f]{6}", figures.safe_name("a/b c"))
+
+
+# what an axis without a bracketed unit may count in
+UNITLESS = r"\b(share|pass@k|k|perplexity|problems|traces|tokens|clusters|step|z|p)\b"
+
+
+@pytest.fixture(scope="module")
+def miniature(root) -> dict[str, Result]:
+    """The analyses of the committed report, with a training curve, which its sources do not have."""
+    data = json.loads((root / "reports/miniature/results.json").read_bytes())["analyses"]
+    found = {name: Result.from_json(name, analysis) for name, analysis in data.items()}
+    steps = [
+        {"source": "rlvr", "step": s, "ppl": 2.0, "low": 1.9, "high": 2.2, "problems": 64, "n": 256} for s in (1, 2)
+    ]
+    found["perplexity"].tables["steps"] = pd.DataFrame(steps)
+    return found
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_figure_has_units_on_its_axes_and_n_in_its_caption(miniature, name):
+    if name not in miniature:
+        pytest.skip("the committed report is older than this analysis")
+    for title, spec in ANALYSES[name].FIGURES.items():
+        assert spec.table in miniature[name].tables and re.search(r"\bn = .{0,40}\d", spec.caption(miniature[name])), (
+            title
+        )
+        drawn = figures.draw(spec, miniature[name])
+        for ax in drawn.axes:
+            for axis in (ax.xaxis, ax.yaxis):
+                numbers = [t.get_text() for t in axis.get_ticklabels() if re.fullmatch(r"[\d.\u2212-]+", t.get_text())]
+                label = axis.label.get_text()
+                assert not numbers or re.search(rf"\(.+\)|{UNITLESS}", label), (title, label, numbers)
+
+
+def test_the_committed_report_has_most_analyses(miniature):
+    assert len(miniature) >= 7

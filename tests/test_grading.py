@@ -1,13 +1,16 @@
 """Grading: a wrong answer, no answer, a crash and a time-out are four different things."""
 
+import importlib.util
+import json
 import sys
-from importlib.util import find_spec
+from collections import Counter
 
 import pytest
 
-from analyzer import dumps, grading
-from analyzer.errors import ResourceError
+from analyzer import cli, dumps, grading, pipeline
+from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Trace
+from analyzer.store import Run
 
 FAKE = """
 import json, os, sys, time
@@ -30,11 +33,16 @@ def traces(*responses, **changes):
     return [Trace("s", "p", i, r, meta={"gold": "1"}, **changes) for i, r in enumerate(responses)]
 
 
+def graded(given, **how):
+    counts = Counter()
+    return list(grading.grade(given, counts, **how)), dict(counts)
+
+
 def test_each_reason_has_its_label_and_the_process_survives_the_worst():
     said = ["equal", "different", "crash", "equal", "hang", "half", "nothing found", "reference not read", "different"]
-    graded, counts = grading.grade(traces(*said), seconds=1.0, command=COMMAND)
-    assert [t.correct for t in graded] == [True, False, None, True, None, None, None, None, False]
-    assert graded[2].meta["graded"] == graded[5].meta["graded"] == "crashed" and graded[4].meta["graded"] == "timed out"
+    found, counts = graded(traces(*said), seconds=1.0, command=COMMAND)
+    assert [t.correct for t in found] == [True, False, None, True, None, None, None, None, False]
+    assert found[2].meta["graded"] == found[5].meta["graded"] == "crashed" and found[4].meta["graded"] == "timed out"
     assert counts == {
         "equal": 2, "different": 2, "crashed": 2, "timed out": 1, "nothing found": 1, "reference not read": 1,
     }  # fmt: skip
@@ -47,20 +55,23 @@ def test_labels_of_the_dump_stay_and_what_can_not_be_graded_is_counted():
         Trace("s", "q", 0, "equal"),
         Trace("s", "r", 0, "", meta={"gold": "1", "ids_only": True}),
     ]
-    graded, counts = grading.grade(given, command=("no-such-program",))
-    assert graded == given and counts == {"has a label": 1, "no reference": 1, "no text": 1}
+    found, counts = graded(given, command=("no-such-program",))
+    assert found == given and counts == {"has a label": 1, "no reference": 1, "no text": 1}
 
 
 def test_a_process_that_does_not_start_is_an_error():
     for command in (("no-such-program",), (sys.executable, "-c", "")):
         with pytest.raises(ResourceError, match="the grading process does not start"):
-            grading.grade(traces("equal"), command=command)
+            graded(traces("equal"), command=command)
 
 
-@pytest.mark.skipif(find_spec("math_verify") is not None, reason="math-verify is installed")
-def test_the_missing_extra_is_named():
-    with pytest.raises(ResourceError, match=r"pip install 'reasoning-path-analyzer\[math-verify\]'"):
-        grading.grade(traces("x"))
+def test_the_missing_extra_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    file = tmp_path / "base.jsonl"
+    file.write_text('{"question": "q", "response": "r", "gold": "1"}\n')
+    assert cli.main(["convert", str(file), "--grade", "-o", str(tmp_path / "out.jsonl")]) == 4
+    assert "pip install 'reasoning-path-analyzer[math-verify]'" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["base.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -81,15 +92,59 @@ def test_math_verify_itself():
     pytest.importorskip("math_verify")
     said = ["so \\boxed{\\frac{2}{4}}", "it is 3", "no idea", "\\boxed{9999999^{9999999^{99999}}}"]
     given = [Trace("s", "p", i, r, meta={"gold": "0.5"}) for i, r in enumerate(said)]
-    graded, counts = grading.grade(given, seconds=10.0)
-    assert [t.correct for t in graded] == [True, False, None, None]
-    assert [t.meta["graded"] for t in graded] == ["equal", "different", "nothing found", "timed out"]
+    found, counts = graded(given, seconds=10.0)
+    assert [t.correct for t in found] == [True, False, None, None]
+    assert [t.meta["graded"] for t in found] == ["equal", "different", "nothing found", "timed out"]
 
 
-def test_a_dump_with_gold_answers_can_be_graded(root):
-    found, _ = dumps.read_dumps([str(root / "data/samples/polaris")])
-    script = "import json,sys\nprint(0,flush=True)\nfor l in sys.stdin:\n"
-    script += " t=json.loads(l); ok=t['gold'] in t['response']\n"
-    script += " print(json.dumps({'reason':'equal' if ok else 'different'}),flush=True)"
-    graded, counts = grading.grade(found, command=(sys.executable, "-c", script))
-    assert sum(counts.values()) == len(found) == 6 and all(t.correct is not None for t in graded)
+JUDGE = """
+import json, sys
+print(0, flush=True)
+for line in sys.stdin:
+    task = json.loads(line)
+    if "stall" in task["response"]:
+        sys.exit(1)
+    print(json.dumps({"reason": "equal" if task["gold"] in task["response"] else "nothing found"}), flush=True)
+"""
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """The command line's own way to the judging process, with another judge in it."""
+    real = grading.grade
+    monkeypatch.setattr(grading, "grade", lambda *a: real(*a, command=(sys.executable, "-c", JUDGE)))
+
+
+def test_a_dump_with_gold_answers_is_graded_while_it_is_read(root, judge):
+    found, ledger = dumps.read_dumps([str(root / "data/samples/polaris")], grade=True)
+    right = sum(t.correct is True for t in found)
+    assert len(found) == 6 and all(t.correct or t.meta["graded"] == "nothing found" for t in found) and right
+    assert f"Graded with math-verify: {right:,} equal" in "\n".join(ledger.notes)
+
+
+def test_the_flag_reaches_the_run_and_the_new_file(tmp_path, judge, capsys):
+    rows = [
+        {"question": "q", "response": r, "gold": "7", "prompt": "q"} for r in ("it is 7", "it is 8", "stall", "7 again")
+    ]
+    file = tmp_path / "base.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    said = (
+        "Graded with math-verify: 2 equal, 1 nothing found, 1 crashed; equal counts as correct, different as wrong, "
+        "anything else has no label."
+    )
+    assert cli.main(["check", str(file), "--grade"]) == 0 and said in capsys.readouterr().out
+    assert cli.main(["convert", str(file), "--grade", "-o", str(tmp_path / "out.jsonl")]) == 0
+    back, _ = dumps.read_dumps([str(tmp_path / "out.jsonl")])
+    assert [t.correct for t in back] == [True, None, None, True] and back[2].meta["graded"] == "crashed"
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, [str(file)], grade=True)
+    assert [t.correct for t in run.traces()] == [True, None, None, True] and said in run.manifest["input_notes"]
+    with pytest.raises(UsageError, match="was made with grade=true, now grade=false"):
+        pipeline.ingest(Run.open(tmp_path / "run"), [str(file.rename(tmp_path / "again.jsonl"))])
+
+
+def test_with_nothing_to_grade_it_says_so(tmp_path, judge):
+    file = tmp_path / "base.jsonl"
+    file.write_text('{"question": "q", "response": "r", "correct": true}\n{"question": "p", "response": "s"}\n')
+    _, ledger = dumps.read_dumps([str(file)], grade=True)
+    assert "Grading found nothing to do: 1 with a label, 1 without a reference answer." in ledger.notes

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from analyzer import scorers
+from analyzer.disk import write_atomically
 from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Trace
+from analyzer.rows import prompt_hash
 from analyzer.scorers import plain
 from analyzer.scorers.encode import encode
-from analyzer.store import Run, prompt_hash, write_atomically
+from analyzer.store import Run
 
 
 def traces(n=4):
@@ -61,6 +63,25 @@ def test_appending_twice_adds_nothing_and_other_content_is_refused(tmp_path):
     assert run.append_traces(list(traces(6))) == 2
     with pytest.raises(DumpError, match=r"d:1: trace base/p1/0 is already in run .* with other content"):
         run.append_traces([Trace("base", "p1", 0, "changed", origin="d:1")])
+
+
+def test_a_number_is_the_same_trace_however_it_is_written(tmp_path):
+    run = Run.create(tmp_path)
+    run.append_traces([Trace("base", "p1", 0, "x", score=1)])
+    assert run.append_traces([Trace("base", "p1", 0, "x", score=1.0)]) == 0
+    assert run.append_traces([Trace("base", "p1", 0, "x", score=1)]) == 0
+
+
+@pytest.mark.parametrize("change", [{"prompt": "b"}, {"correct": False}, {"response_ids": (1,)}, {"answer": "7"}])
+def test_whatever_else_a_trace_says_is_compared_too(tmp_path, change):
+    run = Run.create(tmp_path)
+    before = {"prompt": "a", "correct": True, "response_ids": (1, 2)}
+    run.append_traces([Trace("base", "p1", 0, "x", **before, origin="d:1")])
+    with pytest.raises(
+        DumpError, match=rf"from d:1, with other content \({next(iter(change))}\): the file has changed"
+    ):
+        run.append_traces([Trace("base", "p1", 0, "x", **before | change, origin="d:2")])
+    assert run.append_traces([Trace("base", "p1", 0, "x", **before, origin="other:1", meta={"new": 1})]) == 0
 
 
 def test_scores_survive_the_disk(tmp_path, stories):

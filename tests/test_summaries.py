@@ -202,3 +202,11 @@ def test_among_is_membership():
     keys = pd.Series(["a", "b", None, "b"])
     assert among(keys, {"b", "c"}).tolist() == [False, True, False, True]
     assert among(keys[:0], {"b"}).dtype == bool
+
+
+def test_a_plain_sampler_is_the_model_itself_where_its_column_is_unknown():
+    columns = {"token": np.array([1, 2]), "logprob": np.array([-1.0, -2.0]), "logprob_s": np.full(2, np.nan)}
+    assert summarise(columns, sampler=Sampler())["logprob_s"] == -3
+    assert math.isnan(summarise(columns, sampler=Sampler(0.5))["logprob_s"])
+    half = columns | {"logprob_s": np.array([-1.0, np.nan])}
+    assert math.isnan(summarise(half, sampler=Sampler())["logprob_s"])

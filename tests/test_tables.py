@@ -9,7 +9,8 @@ import pytest
 
 from analyzer import tables
 from analyzer.records import Scored, Trace
-from analyzer.store import Run, prompt_hash
+from analyzer.rows import prompt_hash
+from analyzer.store import Run
 
 
 @pytest.fixture

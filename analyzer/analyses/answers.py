@@ -101,6 +101,9 @@ def luck(
     its most frequent wrong answer, beside pass@k of the same problems; and pass@k without the guessable problems
     (0 < reference accuracy < 5 %, after Yue et al., arXiv 2504.13837, who took its answers without reasoning).
 
+    `lucky_permuted` takes for g the share of the reference's draws that give the right answer of another problem (the
+    mean over the others; `guessing.permuted`): what answering without the question would solve.
+
     traces: the reference's (a sharpened source repeats its favourite error, which is no guess); here: counts n, c by
     problem (index) of the source, reference: of the reference. A problem without a wrong answer of the reference has
     no g and is left out of `lucky` and `pass`.
@@ -112,7 +115,7 @@ def luck(
     kinds = wrong.groupby(["problem", "answer"]).size()
     names = kinds.index.get_level_values(0).to_numpy() if len(kinds) else np.zeros(0, dtype=object)
     g_names, g_P = guessing.rate(kinds.to_numpy(), reference["n"].reindex(names).to_numpy(), names)
-    lucky_PK = guessing.lucky(g_P, k_K)
+    lucky_PK, permuted_PK = (guessing.lucky(g, k_K) for g in (g_P, _permuted(traces, right, here.index)))
     own = here.loc[g_names]
     own_PK = passk.pass_at_k(own["n"], own["c"], k_K)
     rate = (reference["c"] / reference["n"]).reindex(here.index)
@@ -126,8 +129,24 @@ def luck(
         low, high = bootstrap.quantiles(ends[:, j])
         row = {"k": int(k), "pass": _mean(own_PK[:, j]), "lucky": _mean(lucky_PK[:, j]), "problems": len(own)}
         row |= {"pass_filtered": _mean(kept_PK[:, j]), "low": low, "high": high}
-        out.append(row | {"problems_filtered": len(kept), "guessable": int(guessable.sum())})
+        row |= {"problems_filtered": len(kept), "guessable": int(guessable.sum())}
+        out.append(row | {"lucky_permuted": _mean(permuted_PK[:, j]), "problems_permuted": len(permuted_PK)})
     return out
+
+
+def _permuted(traces: pd.DataFrame, right: pd.Series, problems: pd.Index) -> np.ndarray:
+    """Guess rate by permuted gold of the problems where it is known, float [P]; gold: the most frequent right answer
+    of a problem (of equally frequent ones the first in order of the text)."""
+    every, hits = known(traces), known(traces[right.eq(True).fillna(False).to_numpy(dtype=bool)])
+    every, hits = (frame[frame["problem"].isin(problems)] for frame in (every, hits))
+    counts = hits[hits["answer"] != NONE].groupby(["problem", "answer"]).size()
+    gold = {problem: part.idxmax()[1] for problem, part in counts.groupby(level=0)} if len(counts) else {}
+    kinds = every.groupby(["problem", "answer"]).size()
+    if not len(kinds):
+        return np.zeros(0)
+    names = [kinds.index.get_level_values(i).to_numpy(dtype=object) for i in (1, 0)]
+    g_P = guessing.permuted(kinds.to_numpy(), *names, gold)[1]
+    return g_P[~np.isnan(g_P)]
 
 
 def cover(here: pd.DataFrame, *, draws: int, seed: int) -> list[dict[str, Any]]:

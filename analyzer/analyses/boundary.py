@@ -195,7 +195,7 @@ def draw_curves(result: Result, ax: Any) -> Any:
     styles = look(result.tables["accuracy"]["source"])
     for source, part in _final(result.tables["curves"]).groupby("source", sort=False):
         band(ax, part, "pass", styles[source], source)
-    ax.set(xlabel="k", ylabel="pass@k", ylim=(-0.02, 1.02))
+    ax.set(xlabel="k (draws)", ylabel="pass@k", ylim=(-0.02, 1.02))
     return ax
 
 

@@ -39,7 +39,7 @@ def draw_map(result: Result, ax: Any) -> Any:
         )
         ax.scatter([], [], s=14, marker=style["marker"], color=style["color"], label=source)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    ax.set(xlabel="first principal component", ylabel="second principal component")
+    ax.set(xlabel="first principal component (a.u.)", ylabel="second principal component (a.u.)")
     return ax
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer import features
+from analyzer.analyses import cluster_map
 from analyzer.analyses.cluster_figures import FIGURES, draw_map
 from analyzer.analyses.grouping import LIMIT, MOST, Problem, chosen, cluster_all
 from analyzer.records import Estimate, Result, Tables
@@ -25,7 +26,8 @@ from analyzer.stats.bootstrap import DRAWS
 QUESTION = "Which kinds of trace does each source write, and how much of it lies where the reference wrote nothing?"
 SMALLEST = 3  # traces of a source that make a novel cluster
 SPLITS = 10  # of the reference in halves
-POINTS = 4000  # on the map
+POINTS = 4000  # on the map as a figure
+MEMBERS = 20_000  # on the map of the page
 SHOWN = 20  # novel clusters per source in the table
 EXCERPT = 200  # characters
 HIDDEN, TEXT = "hidden states", "TF-IDF"
@@ -39,7 +41,8 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     Estimates: `<s>.novel_cluster_mass`, the share of a source's traces in clusters of their problem without any trace
     of the reference, over the problems that both have, interval by resampling problems; of the reference: A/A.
     From hidden states where the base scored the traces, else from TF-IDF.
-    Tables: novel_mass and novel (both representations), clusters, sources, occupancy, map.
+    Tables: novel_mass and novel (both representations), clusters, sources, occupancy, members (which trace is in which
+    cluster, and where on the map: at most MEMBERS), map (those of them that the figure shows).
     """
     traces, cut = chosen(tables)
     sources = tables.sources
@@ -66,7 +69,11 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     frames["novel"] = pd.DataFrame(
         [row for name, found in by_representation.items() for row in _novel(found, name, tables.reference, sources)]
     )
-    frames["map"] = _map(problems, dict(zip(keys, vectors, strict=True)) if first == HIDDEN else None, seed)
+    members = cluster_map.members(
+        problems, dict(zip(keys, vectors, strict=True)) if first == HIDDEN else None, POINTS, MEMBERS, seed
+    )
+    frames["members"] = members[["key", "cluster", "x", "y"]] if len(members) else members
+    frames["map"] = members[members["drawn"]].drop(columns="drawn").reset_index(drop=True) if len(members) else members
     estimates = {f"{s}.novel_cluster_mass": _estimate(s, tables.reference, first, masses) for s in sources}
     params = {
         "draws": draws,
@@ -77,6 +84,8 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         "smallest": SMALLEST,
         "splits": SPLITS,
         "map_points": POINTS,
+        "members": MEMBERS,
+        "clustered": sum(len(p.frame) for p in problems),
     }
     return Result(
         "clusters", QUESTION, estimates, frames, tuple(_notes(tables, traces, cut, first, frames)), params, seed
@@ -286,26 +295,6 @@ def _novel(problems: list[Problem], representation: str, reference: str, sources
         seen[row["source"]] = seen.get(row["source"], 0) + 1
         row |= {"rank": seen[row["source"]]}
     return [row | {"of": seen[row["source"]]} for row in rows if row["rank"] <= SHOWN]
-
-
-def _map(problems: list[Problem], vectors: dict[str, np.ndarray] | None, seed: int) -> pd.DataFrame:
-    """Two principal components after taking each problem's mean away; at most POINTS traces, as many per source."""
-    if not problems:
-        return pd.DataFrame()
-    rows = pd.concat([p.frame.assign(cluster=p.cluster) for p in problems]).sort_values("key", ignore_index=True)
-    order = rows.iloc[np.random.default_rng(seed).permutation(len(rows))]
-    quota = max(1, POINTS // rows["source"].nunique())
-    rows = order[order.groupby("source").cumcount() < quota].sort_values("key", ignore_index=True)
-    if vectors is not None:
-        matrix = np.stack([vectors[k] for k in rows["key"]]).astype(np.float64)
-        spread = matrix.std(0)
-        matrix = matrix / np.where(spread > 1e-12, spread, np.inf)
-    else:
-        matrix = features.components(features.tfidf(rows["response"].tolist()), seed=seed)
-    means = pd.DataFrame(matrix).groupby(rows["problem"].to_numpy()).transform("mean").to_numpy()
-    flat = features.components(matrix - means, at_most=2, seed=seed)
-    flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
-    return rows[["key", "source", "problem", "correct", "cluster"]].assign(x=flat[:, 0].round(4), y=flat[:, 1].round(4))
 
 
 def _notes(

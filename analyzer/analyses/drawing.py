@@ -16,11 +16,17 @@ def look(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def band(ax: Any, part: pd.DataFrame, y: str, style: dict[str, Any], label: str) -> None:
-    """One curve over column k with markers, and its interval (columns low, high) as a band; k on a log 2 axis."""
+    """One curve over column k with markers, and its interval (columns low, high) as a band; k on a log 2 axis.
+
+    The line's id in the svg names the column and the source: the page reads its points out.
+    """
     import seaborn as sns
+
+    from analyzer.figures import curve_id
 
     k, low, high = (part[name].astype(float) for name in ("k", "low", "high"))
     sns.lineplot(x=k, y=part[y].astype(float), label=label, errorbar=None, ax=ax, **style)
+    ax.lines[-1].set_gid(curve_id(y, label))
     ax.fill_between(k, low, high, color=style["color"], alpha=0.15, linewidth=0)
     ax.set_xscale("log", base=2)
 

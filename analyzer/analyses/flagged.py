@@ -19,7 +19,6 @@ from analyzer.summaries import WINDOW, among
 
 KINDS = ("number", "sign", "word", "special")
 TOKENS = 12  # single tokens per source in the table
-WINDOWS = 10  # windows per source in the table
 CONTEXT = 40  # characters of the response before a window
 COLUMNS = ["source", "by", "kind", "text", "n", "n_reference", "excess", "share", "share_reference", "traces"]
 ARRAYS = ("token", "logprob", "renyi_half", "offset")
@@ -41,8 +40,9 @@ def tables_of(
 
     flagged_tokens: rows by = "kind" and by = "token" (the TOKENS that carry most); `excess` is the log e (nats per
     flagged trace) beyond the reference's mean trace of the same problem, `share` its part of the whole excess; n and
-    n_reference count tokens; `share_reference` is the part in all tokens of the reference there. flagged_windows: the
-    WINDOWS stretches of 8 tokens with the largest log e, one per trace, texts not repeated.
+    n_reference count tokens; `share_reference` is the part in all tokens of the reference there. flagged_windows: every
+    flagged trace, with its stretch of 8 tokens of the largest log e; the largest first, one trace for each text of a
+    stretch, then the traces that repeat one, then those without token scores; sources take turns.
     One pass over the base scorer's tokens.
     """
     owner = {key: source for source, keys in flagged.items() for key in keys}
@@ -76,11 +76,16 @@ def tables_of(
                 windows.append(_window(source, row, d_T, offset_T, text))
         if found:
             sums.append(_added(found))
+    unseen = set(owner) - {row["key"] for row in windows}
+    blank = {"position": None, "log_e": np.nan, "text": "", "before": ""}
+    windows += [
+        {"source": owner[key], "key": key, "problem": traces.at[key, "problem"], **blank} for key in sorted(unseen)
+    ]
     if not sums:
-        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=WINDOW_COLUMNS)
+        return pd.DataFrame(columns=COLUMNS), _ranked(windows, flagged, traces["correct"])
     whole = pd.concat(sums).groupby(["source", "problem", "token"], as_index=False).sum()
     rows = [row for source in flagged for row in _carriers(source, whole, count, names)]
-    return pd.DataFrame(rows, columns=COLUMNS), _top_windows(windows, tables)
+    return pd.DataFrame(rows, columns=COLUMNS), _ranked(windows, flagged, traces["correct"])
 
 
 def _added(found: list[tuple[str, str, np.ndarray, np.ndarray, np.ndarray]]) -> pd.DataFrame:
@@ -154,13 +159,14 @@ def _window(source: str, row: Any, d_T: np.ndarray, offset_T: np.ndarray, text: 
     return out | {"text": text[begin:end].strip(), "before": text[max(0, begin - CONTEXT) : begin]}
 
 
-def _top_windows(windows: list[dict[str, Any]], tables: Tables) -> pd.DataFrame:
-    if not windows:
-        return pd.DataFrame(columns=WINDOW_COLUMNS)
+def _ranked(windows: list[dict[str, Any]], sources: Collection[str], correct: pd.Series) -> pd.DataFrame:
+    """flagged_windows in its order; sources take turns."""
     frame = pd.DataFrame(windows).sort_values(["log_e", "key"], ascending=[False, True], kind="stable")
-    frame = frame[~frame.duplicated(["source", "text"])].groupby("source", sort=False).head(WINDOWS)
-    right = tables.traces.set_index("key")["correct"]
-    return frame.assign(correct=frame["key"].map(right)).reset_index(drop=True)[WINDOW_COLUMNS]
+    again = frame.duplicated(["source", "text"]) | frame["log_e"].isna()
+    frame = frame.assign(again=again, correct=frame["key"].map(correct)).sort_values("again", kind="stable")
+    turn, place = frame.groupby("source").cumcount(), frame["source"].map({s: i for i, s in enumerate(sources)})
+    frame = frame.iloc[np.lexsort((place, turn))].astype({"position": "Int64"})
+    return frame.reset_index(drop=True)[WINDOW_COLUMNS]
 
 
 def carried(table: pd.DataFrame, source: str) -> tuple[str, str]:

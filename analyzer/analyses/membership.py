@@ -34,6 +34,8 @@ def inside(
     numbers = ("inside", "low", "high", "exits_per_1000", "first_exit_median", "near_boundary_per_1000")
     if here is None or there is None or frame["logprob_s"].isna().all():
         note = unknown(source if here is None else tables.reference)
+        if here is not None and there is not None:
+            note = "the base's scorer (a server?) does not know which tokens the sampler cuts off"
         return row | dict.fromkeys(numbers, math.nan) | {"note": note}, Estimate(math.nan, note=note)
     share = rate((frame["exits"] == 0).to_numpy(dtype=float), frame["unit"].to_numpy(), draws=draws, seed=seed)
     note = ""

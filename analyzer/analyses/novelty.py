@@ -59,9 +59,11 @@ def shares(
             hits = np.where(known, conformal.discoveries(p_N, q=FDR), np.nan)
             share = rate(hits, problem, draws=draws, seed=seed)
             note = f"{name}, Benjamini-Hochberg q = {FDR}: {int(np.nansum(hits))} of {share.n} traces flagged"
-            if name == "conformal":
+            if not known.any():
+                note = f"{name}: not known of any trace"
+            elif name == "conformal":
                 note += f", {int((~np.isnan(calibration)).sum())} calibration traces"
-            above = p_above(hits, problem, least, draws=draws, seed=seed)
+            above = p_above(hits, problem, least, draws=draws, seed=seed) if known.any() else math.nan
             flagged = {"flagged": int(np.nansum(hits)), "p_above": above, "note": note}
             out.append({"test": name, "k": k, **columns(share), **flagged})
     return out

@@ -61,7 +61,7 @@ def draw_percentiles(result: Result, ax: Any) -> Any:
             sns.ecdfplot(x=100 * values, color=style["color"], linestyle=style["linestyle"], label=source, ax=ax)
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
-    ax.set(xlabel="percentile among the reference's traces", ylabel="share of problems", xlim=(-2, 102))
+    ax.set(xlabel="percentile among the reference's traces (%)", ylabel="share of problems", xlim=(-2, 102))
     return ax
 
 
@@ -132,7 +132,7 @@ def caption_boxes(result: Result) -> str:
 def caption_percentiles(result: Result) -> str:
     rows = result.tables["sources"].to_dict("records")
     parts = [
-        f"{r['source']} {100 * r['percentile_mean']:.0f}"
+        f"{r['source']} {100 * r['percentile_mean']:.0f} (n = {r['n']:,} traces)"
         for r in rows
         if r["percentile_mean"] is not None and math.isfinite(r["percentile_mean"])
     ]
@@ -158,7 +158,7 @@ def caption_steps(result: Result) -> str:
         first, last = part.iloc[0], part.iloc[-1]
         parts.append(
             f"{source} {first['ppl']:.3g} at step {first['step']}, {last['ppl']:.3g} at step {last['step']} "
-            f"(n = {last['problems']} problems)"
+            f"(n = {last['n']:,} traces, {last['problems']} problems)"
         )
     return (
         "Perplexity under the base over training: mean over problems of the problem's median, bands 95 % by problem. "

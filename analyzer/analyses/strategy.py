@@ -73,7 +73,7 @@ def run(
     for source in sources:
         mass = None
         for rows, matrices in spaces:
-            for name, found in _reach(rows, matrices, source, tables.reference, budgets, seed, permutations).items():
+            for name, found in reach(rows, matrices, source, tables.reference, budgets, seed, permutations).items():
                 tested += found["tests"]
                 groups += [g for g in found["groups"] if g["k"] == budget]
                 if name == SKELETON:
@@ -167,7 +167,7 @@ class Counts(NamedTuple):
     n_p: np.ndarray
 
 
-def _reach(
+def reach(
     rows: pd.DataFrame,
     matrices: dict[str, Any],
     source: str,

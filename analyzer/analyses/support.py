@@ -226,15 +226,18 @@ def _sampler_gap(tables: Tables, own: pd.DataFrame) -> str:
 
 
 def _regions(frame: pd.DataFrame, edge: float, budget: int) -> dict[str, Any]:
-    """Counts in the plane (z, l): beyond the budget or not, above the reference's 95 % point of z or not."""
-    known = frame["log_ratio"].notna()
+    """Counts in the plane (z, l): beyond the budget or not, above the reference's 95 % point of z or not. A trace with
+    an unknown z (a scorer without entropies) is in no region."""
+    z_known = frame["excess_z"].notna() & math.isfinite(edge)
+    known = frame["log_ratio"].notna() & z_known
     beyond, high = frame["log_ratio"] > math.log(budget), frame["excess_z"] > edge
     parts = {
         "sharpened": known & beyond & ~high,
         "novel_side": known & beyond & high,
         "within_reach": known & ~beyond & ~high,
         "base_tail": known & ~beyond & high,
-        "log_ratio_unknown": ~known,
+        "log_ratio_unknown": frame["log_ratio"].isna(),
+        "z_unknown": ~z_known,
         "high_z": high,
         "flagged": frame["flagged"],
     }
@@ -245,8 +248,12 @@ def _notes(tables: Tables, base: pd.DataFrame, edge: float, budget: int, own: pd
     notes = [
         "novel@k is the e-value test alone; the conformal test stands beside it and the two are not united.",
         f"Regions of the plane: log-ratio beyond log {budget} = {math.log(budget):.2f} nats; surprisal high above the "
-        f"reference's 95 % point of z, {edge:.2f}.",
+        f"reference's 95 % point of z, {edge:.2f}."
+        if math.isfinite(edge)
+        else "No regions of the plane: the reference's excess surprisal z is not known.",
     ]
+    if len(base) and base["log_e"].isna().all():
+        notes.append("No e-value, so no novel@k and no z: the base's scorer (a server?) knows log-probs, no entropies.")
     if own.empty:
         notes.append(
             f"{tables.reference} has no scored traces: no A/A row, no conformal test, surprisal compared with 0."

@@ -93,18 +93,29 @@ def _add(sums: Sums, frame: pd.DataFrame, threshold: float, response: pd.Series)
     for i, weight in enumerate((np.ones(len(s)), s, off, fork, fork * s, np.where(fork, off, 0.0))):
         sums.forks_P6[:, i] += np.bincount(problem, weights=weight, minlength=len(sums.problems))
     cell = 10 * problem + position * 10 // np.repeat(lengths_N, lengths_N)
-    start = np.searchsorted(STARTS, position, side="right") - 1
+    start = (np.searchsorted(STARTS, np.arange(lengths_N.max()), side="right") - 1)[position]
     for i, weight in enumerate((np.ones(len(s)), s, entropy)):
         cells = np.bincount(cell, weights=weight, minlength=10 * len(sums.problems))
         sums.deciles_P10x3[:, :, i] += cells.reshape(-1, 10)
         sums.starts[:, i] += np.bincount(start, weights=weight, minlength=len(STARTS))
-    bins = np.minimum(np.searchsorted(GRID, s, side="right") - 1, len(GRID) - 2)  # an infinite surprisal is in the last
+    bins = grid_bins(s)
     size = max(len(sums.ids), int(token.max()) + 1)
     sums.ids = np.vstack([sums.ids, np.zeros((size - len(sums.ids), 2))])
     for i, weight in enumerate((np.ones(len(s)), s)):
         sums.spikes[:, i] += np.bincount(bins, weights=weight, minlength=len(GRID) - 1)
         sums.ids[:, i] += np.bincount(token, weights=weight, minlength=size)
     _learn_texts(sums, frame, token, lengths_N, position, response)
+
+
+@np.errstate(divide="ignore")  # 0 is in the first bin
+def grid_bins(nats: np.ndarray) -> np.ndarray:
+    """The bin of GRID that each number >= 0 lies in, infinity in the last: a search by arithmetic, six times faster
+    than np.searchsorted among 24,000 edges."""
+    last = len(GRID) - 2
+    guess = np.clip((np.log10(nats) + 9) * 2000 + 1, 0, last).astype(np.int32)
+    guess -= nats < GRID[guess]  # logarithms round: off by one at an edge
+    guess += nats >= GRID[guess + 1]
+    return np.minimum(guess, last)
 
 
 def _joined(column: pd.Series, lengths_N: np.ndarray) -> np.ndarray:
@@ -117,12 +128,14 @@ def _joined(column: pd.Series, lengths_N: np.ndarray) -> np.ndarray:
 def _learn_texts(
     sums: Sums, frame: pd.DataFrame, token: np.ndarray, lengths_N: np.ndarray, position: np.ndarray, response: pd.Series
 ) -> None:
-    ids, first = np.unique(token, return_index=True)
-    rows = np.repeat(np.arange(len(frame)), lengths_N)
-    for i, at in zip(ids.tolist(), first.tolist(), strict=True):
+    first = np.full(int(token.max()) + 1, -1)
+    first[token[::-1]] = np.arange(len(token))[::-1]  # of several places the first is written last
+    keys, offsets, ends = frame["key"].tolist(), frame["offset"].tolist(), lengths_N.cumsum()
+    for i in np.flatnonzero(first >= 0).tolist():
         if i not in sums.texts:
-            row = frame.iloc[rows[at]]
-            text = token_text(response.get(row["key"]), row["offset"], int(position[at]), 1)
+            at = first[i]
+            row = int(np.searchsorted(ends, at, side="right"))
+            text = token_text(response.get(keys[row]), offsets[row], int(position[at]), 1)
             if text:
                 sums.texts[i] = text
 

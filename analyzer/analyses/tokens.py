@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses.token_sums import DELTA_TOKENS, GRID, STARTS, TOP, Deltas, Sums, policy_logprobs, stream
+from analyzer.analyses.token_sums import (
+    DELTA_TOKENS,
+    GRID,
+    STARTS,
+    TOP,
+    Deltas,
+    Sums,
+    grid_bins,
+    policy_logprobs,
+    stream,
+)
 from analyzer.errors import UsageError
 from analyzer.records import Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
@@ -107,7 +117,7 @@ def _threshold(tables: Tables, wanted: set[str]) -> float:
         arrays = [a for a in part.loc[among(part["key"], wanted), "entropy"] if a is not None]
         if arrays:
             entropy = np.concatenate(arrays)
-            count += np.histogram(np.clip(entropy[~np.isnan(entropy)], 0, None), GRID)[0]
+            count += np.bincount(grid_bins(np.clip(entropy[~np.isnan(entropy)], 0, None)), minlength=len(count))
     if count.sum() == 0:
         return math.nan
     return float(GRID[1:][np.searchsorted(count.cumsum(), FORK * count.sum())])

@@ -10,7 +10,6 @@ import difflib
 import glob
 import hashlib
 import io
-import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +45,17 @@ class Opened:
     def at(self, line: int) -> str:
         """file:line of JSONL, file#record of a JSON document."""
         return f"{self.name}:{line}" if self.kind == "jsonl" else f"{self.name}#{line}"
+
+
+def first(records: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """The records that decide what a file is: HEAD of them, fewer where they are huge."""
+    out, text = [], 0
+    for line, record in records:
+        out.append((line, record))
+        text += sum(len(v) for v in record.values() if isinstance(v, str)) if isinstance(record, dict) else 0
+        if len(out) == HEAD or text > PEEK * HEAD:
+            break
+    return out
 
 
 def _is_dump_name(path: Path) -> bool:
@@ -180,7 +190,7 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
     else:
         _open_text(out, opened)
     if not out.head:
-        out.head = list(itertools.islice(out.records(), HEAD))
+        out.head = first(out.records())
     if out.kind == "jsonl" and len(out.head) == 1 and isinstance(out.head[0][1], dict) and not _named(out, ROWS):
         out.document = out.head[0][1]  # a nested document on one line, or a single row: the dialect decides
     return out

@@ -140,12 +140,16 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "max_tokens": "doc.generation_size",
         },
         "prepare": small.lighteval,
+        "adapt": small.lighteval_metrics,
+        "note": "LightEval's details do not tell how responses were drawn, nor why they ended: the temperature is in "
+        "results_*.json, at generation_parameters (0 means greedy); --sampler LABEL=T,top_p hands it on.",
     },
     "lighteval-flat": {
         "shape": "list",
         "needs": ("full_prompt", "predictions", "metrics"),
         "fields": {"prompt": "full_prompt", "response": "predictions[]", "score": "@score", "gold": "gold"},
         "prepare": small.lighteval,
+        "adapt": small.lighteval_metrics,
     },
     "inspect": {
         "shape": "nested",

@@ -22,7 +22,7 @@ from analyzer.formats.paths import Fault, show
 Records = Iterator[tuple[int, Any]]
 MAX_MEMBER = 1 << 30  # bytes of one sample of an Inspect log, unpacked
 MAX_GROUP = 1 << 33  # bytes of one Parquet row group, unpacked
-BATCH = 256  # Parquet rows that are turned into Python at a time
+BATCH, BATCH_BYTES = 256, 1 << 28  # Parquet rows that are turned into Python at a time, and bytes that they may have
 
 
 class DuplicateKeyError(ValueError):
@@ -141,7 +141,9 @@ def parquet(name: str, opened: Callable[[], BinaryIO]) -> Records:
             sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
             if max(sizes, default=0) > MAX_GROUP:
                 raise DumpError(f"{name}: a row group of {max(sizes):,} bytes; write it with smaller row groups")
-            for batch in file.iter_batches(batch_size=BATCH):
+            # a dictionary holds a value once for all rows that have it: a row may be as large as its group
+            size = max(1, min(BATCH, BATCH_BYTES // max([1, *sizes])))
+            for batch in file.iter_batches(batch_size=size):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

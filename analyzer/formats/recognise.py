@@ -83,7 +83,7 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
             raw = _loose_document(file)
     elif file.kind == "eval":
         found = ["inspect"]
-    head = file.head if raw is file.records else [x for x, _ in zip(raw(), range(files.HEAD))]
+    head = file.head if raw is file.records else files.first(raw())
     if not found:
         found = dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
@@ -115,7 +115,7 @@ def _known(file: files.Opened, name: str, raw: Callable[[], Iterator[tuple[int, 
     elif dialect["shape"] == "dict":
         raw = lambda: shapes.dict_by_id(document)  # noqa: E731
     plan = Plan(file, name, dialect, {**dialects.paths(dialect), **given}, raw)
-    head = [r for (_, r), _ in zip(raw(), range(files.HEAD))]
+    head = [r for _, r in files.first(raw())]
     if why := dialect.get("refuse", lambda _: None)(head):
         raise DumpError(f"{file.name}: {why}")
     if "survey" in dialect:

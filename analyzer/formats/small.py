@@ -40,6 +40,35 @@ def lighteval(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     return out
 
 
+def lighteval_metrics(
+    head: list[Any], fields: dict[str, tuple[str, ...]]
+) -> tuple[dict[str, tuple[str, ...]], str | None]:
+    """A note where no sample gets a label: several metrics, or several samples under one metric."""
+    rows = [r for r in head if isinstance(r, dict)]
+    key = "metrics" if any(isinstance(r.get("metrics"), dict) for r in rows) else "metric"
+    held = [r[key] for r in rows if isinstance(r.get(key), dict)]
+    names = list(dict.fromkeys(k for m in held for k, v in m.items() if isinstance(v, (int, float))))
+    texts = [
+        t
+        for r in rows
+        if isinstance(t := get(r, "model_response.text"), list) or isinstance(t := r.get("predictions"), list)
+    ]
+    most = max(map(len, texts), default=0)
+    if fields.get("score") != ("@score",) or not names:
+        return fields, None
+    if most > 1:
+        return fields, (
+            f"up to {most} samples of a document and one {key} for all of them, so that no sample has a label of its "
+            "own: --grade gives labels by the reference answers."
+        )
+    if len(names) > 1:
+        return fields, (
+            f"{len(names)} metrics ({', '.join(names)}), none taken as the label: choose with "
+            f"--map score={key}.{names[0]}."
+        )
+    return fields, None
+
+
 def skythought(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """Old files keep the responses by temperature: {"0.7": {content, correctness}} or {"0.7": [...]}."""
     held = record.get("responses")

@@ -13,6 +13,7 @@ from analyzer.errors import DumpError
 
 CHUNK = 1 << 17  # small enough for the processor's cache: 15 % faster than 1 MB
 PACKED_CHUNK = 1 << 12  # of packed bytes at a time: a bomb unpacks to at most some 100 MB before anyone looks
+BOMB = 1 << 28, 500  # unpacked bytes from which on more than 500 for each packed one are no data
 MAX_LINE = 1 << 28  # bytes; a longer line is no row of a dump
 MAX_DOCUMENT = 1 << 32  # bytes of one JSON document, unpacked
 
@@ -32,8 +33,9 @@ def chunks(name: str, opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
                 yield chunk
             return
         try:
-            packed, data = make(), head
+            packed, data, given = make(), head, 0
             while data or (data := stream.read(PACKED_CHUNK)):
+                taken = stream.tell()
                 if packed.eof:  # a further member or frame follows
                     if not data.strip(b"\0"):
                         data = b""
@@ -41,6 +43,12 @@ def chunks(name: str, opened: Callable[[], BinaryIO]) -> Iterator[bytes]:
                     packed = make()
                 out = packed.decompress(data)
                 data = packed.unused_data
+                given += len(out)
+                if given > max(BOMB[0], BOMB[1] * taken):
+                    raise DumpError(
+                        f"{name}: unpacks to more than {BOMB[1]} times its size ({given:,} bytes from {taken:,} so "
+                        "far), as no dump does; if you trust it, unpack it and give the unpacked file"
+                    )
                 if out:
                     yield out
             if not packed.eof:
@@ -56,7 +64,7 @@ def blocks(name: str, parts: Iterator[bytes]) -> Iterator[bytes]:
     for part in parts:
         end = part.rfind(b"\n") + 1
         if end:
-            block = b"".join([*rest, part[:end]])
+            block = b"".join([*rest, memoryview(part)[:end]])
             number += block.count(b"\n")
             rest, size = [], 0
             yield block

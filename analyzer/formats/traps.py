@@ -1,33 +1,23 @@
 """Findings in traces that a reader should know before believing a number: each one sentence, with counts and an origin.
 
-Pure: traces in, sentences out; nothing is changed or dropped here.
+Pure: a survey of the traces in, sentences out; nothing is changed or dropped here.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from statistics import median
 from typing import Any
 
+import numpy as np
+
+from analyzer.formats.survey import Source, Survey
 from analyzer.records import Trace
 
 SHORT = 80  # characters: a response that holds an answer and no reasoning
-ANSWER_ONLY = re.compile(r"\s*(<answer>.*?</answer>|\\boxed\{[^{}]*\}|[-+]?[\d.,/]+)\s*\Z", re.S)
-
-
-def normal_gold(value: Any) -> str:
-    """A reference answer in one spelling: lists of one opened, numbers without a trailing .0, white space folded."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return _one_spelling(str(value))
-
-
-@lru_cache(1 << 16)  # a reference is asked for with every sample of its problem
-def _one_spelling(text: str) -> str:
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(text.split()))
+MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: spreads small numbers over 64 bits
+Columns = dict[str, np.ndarray]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -35,69 +25,26 @@ def listed(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1:,} other files" if len(names) > 1 else "")
 
 
-def find(traces: Sequence[Trace], accounts: Sequence[dict[str, Any]], threshold: float) -> list[str]:
+def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     """All findings, in a fixed order."""
-    by_source: dict[str, list[Trace]] = defaultdict(list)
-    for t in traces:
-        by_source[t.source].append(t)
-    notes: list[str] = []
-    for check in (
-        _scores,
-        _labels,
-        _duplicate_problems,
-        _duplicate_responses,
-        _renumbered,
-        _null_answers,
-        _gold,
-        _hidden,
-        _prompts,
-        _made,
-        _ids,
-        _copies,
-        _lengths,
-        _samplers,
-    ):
-        notes += check(traces, by_source, accounts, threshold)
+    if not survey.sources:
+        return []
+    columns, notes = survey.arrays(), []
+    for check in (_scores, _labels):
+        notes += check(survey)
+    notes += _duplicate_problems(survey, columns)
+    notes += _duplicate_responses(survey, columns)
+    notes += _renumbered(accounts)
+    notes += _null_answers(survey)
+    notes += _gold(survey, columns)
+    notes += _hidden(survey, columns)
+    notes += _prompts(survey, columns)
+    for check in (_made, _ids):
+        notes += check(survey)
+    notes += _copies(survey, columns)
+    notes += _lengths(survey)
+    notes += _samplers(survey, accounts)
     return notes
-
-
-def _of(n: int, total: int) -> str:
-    return f"{n:,} of {total:,}"
-
-
-def _scores(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
-    scored = [t for t in traces if t.score is not None]
-    if not scored:
-        return
-    between = [t for t in scored if t.score not in (0.0, 1.0)]
-    values = [f"{v:g}" for v, _ in Counter(t.score for t in between).most_common(5)]
-    fractional = (
-        f"; {_of(len(between), len(scored))} scores are neither 0 nor 1 (such as {', '.join(values)}, "
-        f"{between[0].origin})"
-        if between
-        else ""
-    )
-    yield f"Correct means score >= {threshold:g} where a dump has scores ({len(scored):,} traces){fractional}."
-    against = [t for t in scored if t.correct is not None and t.correct != (t.score >= threshold)]
-    if against:
-        yield (
-            f"{_of(len(against), len(scored))} traces have a label of their own that differs from score >= "
-            f"{threshold:g} (the label counts; {against[0].origin})."
-        )
-
-
-def _labels(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
-    flips = [t for t in traces if isinstance(t.meta.get("old_correct"), bool) and t.meta["old_correct"] != t.correct]
-    versions = sum("old_correct" in t.meta for t in traces)
-    if flips:
-        yield (
-            f"Labels were changed by re-grading in {_of(len(flips), versions)} traces (the newer label counts; "
-            f"{flips[0].origin})."
-        )
-    for source, own in by_source.items():
-        none = sum(t.correct is None for t in own)
-        if 0 < none < len(own):
-            yield f"{source}: {_of(none, len(own))} traces have no label; they count neither as correct nor as wrong."
 
 
 def problem_rows(traces: Sequence[Trace]) -> dict[tuple[str, str, int], list[Trace]]:
@@ -109,45 +56,106 @@ def problem_rows(traces: Sequence[Trace]) -> dict[tuple[str, str, int], list[Tra
     return rows
 
 
-def _duplicate_problems(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
-    rows: dict[tuple[str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    origin: dict[tuple[str, str, str], str] = {}
-    for (source, file, row), own in problem_rows(traces).items():
-        for t in own:
-            rows[source, file][t.problem].add(row)
-            origin[source, file, t.problem] = t.origin
-    for (source, file), problems in rows.items():
-        total, distinct = sum(map(len, problems.values())), len(problems)
-        if total > distinct:
-            example = next(p for p, r in problems.items() if len(r) > 1)
-            yield (
-                f"{file}, {source}: {distinct:,} distinct questions in {total:,} problem rows; the samples of a "
-                "repeated question are pooled under one "
-                f"problem (such as {origin[source, file, example]}), so joined numbers differ from row-level ones."
-            )
+def _of(n: int, total: int) -> str:
+    return f"{n:,} of {total:,}"
 
 
-def _duplicate_responses(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
-    for source, own in by_source.items():
-        texts: dict[tuple[str, int | None], Counter[Any]] = defaultdict(Counter)
-        for t in own:
-            texts[t.problem, t.step][t.response_ids if t.meta.get("ids_only") else t.response] += 1
-        repeats = sum(sum(c.values()) - len(c) for c in texts.values())
-        hit = sum(sum(c.values()) > len(c) for c in texts.values())
+def _having(survey: Survey, name: str) -> Iterable[tuple[str, Source, int, str]]:
+    """The sources with traces of a property: label, account, how many, where the first stands."""
+    for label, own in survey.sources.items():
+        if own.counts[name]:
+            yield label, own, own.counts[name], own.first[name]
+
+
+def _groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Group traces by keys [N]: the order that brings a group together (each in the order of the traces), and where in
+    that order groups begin."""
+    order = np.lexsort(keys[::-1])
+    new = np.zeros(len(order), bool)
+    new[:1] = True
+    for key in keys:
+        new[1:] |= np.diff(key[order]) != 0
+    return order, np.flatnonzero(new)
+
+
+def _scores(survey: Survey) -> Iterable[str]:
+    n, between, against = (survey.all.counts[name] for name in ("scored", "fractional", "against"))
+    if not n:
+        return
+    values = [f"{v:g}" for v, _ in survey.scores.most_common(5)]
+    fractional = (
+        f"; {_of(between, n)} scores are neither 0 nor 1 (such as {', '.join(values)}, "
+        f"{survey.all.first['fractional']})"
+        if between
+        else ""
+    )
+    yield f"Correct means score >= {survey.threshold:g} where a dump has scores ({n:,} traces){fractional}."
+    if against:
+        yield (
+            f"{_of(against, n)} traces have a label of their own that differs from score >= "
+            f"{survey.threshold:g} (the label counts; {survey.all.first['against']})."
+        )
+
+
+def _labels(survey: Survey) -> Iterable[str]:
+    flips, versions = survey.all.counts["flipped"], survey.all.counts["regraded"]
+    if flips:
+        yield (
+            f"Labels were changed by re-grading in {_of(flips, versions)} traces (the newer label counts; "
+            f"{survey.all.first['flipped']})."
+        )
+    for source, own, none, _ in _having(survey, "unlabelled"):
+        if none < own.traces:
+            yield f"{source}: {_of(none, own.traces)} traces have no label; they count neither as correct nor as wrong."
+
+
+def _duplicate_problems(survey: Survey, c: Columns) -> Iterable[str]:
+    order, starts = _groups(c["source"], c["file"], c["problem"], c["row"])
+    at = order[starts]  # the first trace of each problem row
+    place = np.stack([c["source"][at], c["file"][at]])
+    problem, changed = c["problem"][at], np.any(np.diff(place) != 0, axis=0)
+    bounds = np.r_[0, 1 + np.flatnonzero(changed), len(at)]
+    found = []
+    for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        distinct, rows = np.unique(problem[low:high], return_counts=True)
+        if len(distinct) == high - low:
+            continue
+        repeated = low + np.flatnonzero(np.isin(problem[low:high], distinct[rows > 1]))
+        example = problem[repeated[at[repeated].argmin()]]  # the one that appears first
+        latest = repeated[problem[repeated] == example]
+        latest = latest[at[latest].argmax()]  # its row that appears last
+        stop = starts[latest + 1] if latest + 1 < len(starts) else len(order)
+        found.append((int(at[low:high].min()), high - low, len(distinct), int(order[stop - 1])))
+    sources, files = list(survey.sources), list(survey.numbers["file"])
+    for i, total, distinct, example in sorted(found):
+        yield (
+            f"{files[c['file'][i]][:-1]}, {sources[c['source'][i]]}: {distinct:,} distinct questions in {total:,} "
+            "problem rows; the samples of a repeated question are pooled under one "
+            f"problem (such as {survey.origin(example)}), so joined numbers differ from row-level ones."
+        )
+
+
+def _duplicate_responses(survey: Survey, c: Columns) -> Iterable[str]:
+    for number, (source, own) in enumerate(survey.sources.items()):
+        here = np.flatnonzero(c["source"] == number)
+        problem, step, said = (c[name][here] for name in ("problem", "step", "said"))
+        order, texts = _groups(problem, step, said)
+        new = (np.diff(problem[order[texts]]) != 0) | (np.diff(step[order[texts]]) != 0)
+        pairs = np.r_[0, 1 + np.flatnonzero(new)]  # problem and step
+        traces = np.add.reduceat(np.diff(np.r_[texts, len(order)]), pairs)
+        distinct = np.diff(np.r_[pairs, len(texts)])
+        repeats, hit = len(order) - len(texts), int(np.count_nonzero(traces > distinct))
         if repeats:
             yield (
-                f"{source}: {_of(repeats, len(own))} responses repeat an earlier one of the same problem word for "
-                f"word ({_of(hit, len(texts))} problems); "
+                f"{source}: {_of(repeats, own.traces)} responses repeat an earlier one of the same problem word for "
+                f"word ({_of(hit, len(pairs))} problems); "
                 "they count for pass@k, and as one in clusters."
             )
-        empty = [t for t in own if not t.response and not t.meta.get("ids_only")]
-        if empty:
-            yield f"{source}: {_of(len(empty), len(own))} responses are empty ({empty[0].origin})."
+        if own.counts["empty"]:
+            yield f"{source}: {_of(own.counts['empty'], own.traces)} responses are empty ({own.first['empty']})."
 
 
-def _renumbered(
-    traces: Sequence[Trace], by_source: Any, accounts: Sequence[dict[str, Any]], threshold: float
-) -> Iterable[str]:
+def _renumbered(accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
     for a in accounts:
         n = a["counts"].get("renumbered", 0)
         if n:
@@ -163,223 +171,199 @@ def _renumbered(
             )
 
 
-def _null_answers(
-    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float
-) -> Iterable[str]:
-    for source, own in by_source.items():
-        null = [t for t in own if t.meta.get("null_answer")]
-        if null:
-            yield (
-                f"{source}: no answer could be extracted from {_of(len(null), len(own))} responses (null in the "
-                f"dump, {null[0].origin}): "
-                "a failure of format counts as wrong and looks like inability."
-            )
+def _null_answers(survey: Survey) -> Iterable[str]:
+    for source, own, n, where in _having(survey, "null_answer"):
+        yield (
+            f"{source}: no answer could be extracted from {_of(n, own.traces)} responses (null in the "
+            f"dump, {where}): "
+            "a failure of format counts as wrong and looks like inability."
+        )
 
 
-def _gold(traces: Sequence[Trace], by_source: Any, accounts: Any, threshold: float) -> Iterable[str]:
-    kinds = Counter(type(t.meta["gold"]).__name__ for t in traces if t.meta.get("gold") is not None)
+def _gold(survey: Survey, c: Columns) -> Iterable[str]:
+    kinds = survey.gold_kinds
     if len(kinds) > 1:
         yield (
             f"Reference answers come in {len(kinds)} types "
             f"({', '.join(f'{n:,} {k}' for k, n in kinds.most_common())}); compare them as numbers or text, not "
             "as JSON."
         )
-    golds: dict[str, dict[str, str]] = defaultdict(dict)
-    for t in traces:
-        if t.meta.get("gold") is not None:
-            golds[t.problem].setdefault(normal_gold(t.meta["gold"]), t.origin)
-    unlike = [g for g in golds.values() if len(g) > 1]
-    if unlike:
-        (a, where), (b, _) = list(unlike[0].items())[:2]
+    have = np.flatnonzero(c["gold"])
+    problem, gold = c["problem"][have], c["gold"][have]
+    order, starts = _groups(problem, gold)
+    at = have[order[starts]]  # where each reference of a problem stands first
+    distinct, count = np.unique(c["problem"][at], return_counts=True)
+    unlike = distinct[count > 1]
+    if len(unlike):
+        among = np.isin(c["problem"][at], unlike)
+        first = c["problem"][have[np.isin(problem, unlike)][0]]
+        a, b = sorted(at[among & (c["problem"][at] == first)].tolist())[:2]
+        said = [survey.golds[int(c["gold"][i])] for i in (a, b)]
         yield (
-            f"{_of(len(unlike), len(golds))} problems have different reference answers in different rows "
-            f"({a[:40]!r} and {b[:40]!r}, {where})."
+            f"{_of(len(unlike), len(distinct))} problems have different reference answers in different rows "
+            f"({said[0]!r} and {said[1]!r}, {survey.origin(a)})."
         )
-    drift = [
-        t
-        for t in traces
-        if isinstance(t.answer, str)
-        and isinstance(t.meta.get("gold"), (str, int, float))
-        and t.answer != str(t.meta["gold"])
-        and normal_gold(t.answer) == normal_gold(t.meta["gold"])
-    ]
-    if drift:
+    if n := survey.all.counts["drift"]:
+        answer, reference = survey.drift
         yield (
-            f"{len(drift):,} answers equal the reference only after normalising ({drift[0].answer!r} and "
-            f"{drift[0].meta['gold']!r}, {drift[0].origin}); "
+            f"{n:,} answers equal the reference only after normalising ({answer!r} and "
+            f"{reference!r}, {survey.all.first['drift']}); "
             "labels are taken as the dump has them."
         )
 
 
-def _hidden(
-    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float
-) -> Iterable[str]:
-    sizes: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-    bare: Counter[tuple[str, str | None]] = Counter()
-    for t in traces:
-        if t.meta.get("ids_only"):
-            continue
-        sizes[t.source, t.group].append(len(t.response))
-        bare[t.source, t.group] += bool(ANSWER_ONLY.match(t.response))
-    for (source, group), own in sizes.items():
-        short = sum(n <= SHORT for n in own)
-        if short < len(own) / 2:
+def _hidden(survey: Survey, c: Columns) -> Iterable[str]:
+    have = np.flatnonzero(c["bare"] >= 0)
+    order, starts = _groups(c["source"][have], c["group"][have])
+    parts = sorted((have[part] for part in np.split(order, starts[1:]) if len(part)), key=lambda part: part[0])
+    sources, groups = list(survey.sources), list(survey.numbers["group"])
+    medians = [float(np.median(c["size"][part])) for part in parts]
+    for part, middle in zip(parts, medians, strict=True):
+        source, group = sources[c["source"][part[0]]], groups[c["group"][part[0]]]
+        short, bare = int(np.count_nonzero(c["size"][part] <= SHORT)), int(np.count_nonzero(c["bare"][part]))
+        if short < len(part) / 2:
             continue
         others = {
-            s: median(n)
-            for (s, g), n in sizes.items()
-            if g == group and s != source and median(n) >= max(150, 4 * median(own))
+            sources[c["source"][p[0]]]: m
+            for p, m in zip(parts, medians, strict=True)
+            if c["group"][p[0]] == c["group"][part[0]] and p is not part and m >= max(150, 4 * middle)
         }
         where = f" on {group}" if group else ""
         if others:
             other = max(others, key=lambda s: others[s])
             yield (
-                f"{source}{where}: {_of(short, len(own))} responses have at most {SHORT} characters where {other} "
+                f"{source}{where}: {_of(short, len(part))} responses have at most {SHORT} characters where {other} "
                 f"writes {others[other]:,.0f} (median): the reasoning "
                 "is hidden or was never written, and a perplexity of the rest says nothing about the reasoning path."
             )
-        elif bare[source, group] >= len(own) / 2:
+        elif bare >= len(part) / 2:
             yield (
-                f"{source}{where}: {_of(bare[source, group], len(own))} responses hold an answer and nothing "
+                f"{source}{where}: {_of(bare, len(part))} responses hold an answer and nothing "
                 "else: their perplexity says nothing about a reasoning path."
             )
 
 
-def _prompts(
-    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float
-) -> Iterable[str]:
-    for source, own in by_source.items():
-        without = sum(t.prompt is None and t.prompt_ids is None for t in own)
-        if without:
-            yield (
-                f"{source}: the prompt that the model saw is not in {_of(without, len(own))} rows (at most the "
-                "bare question): scoring needs --template."
-            )
-    prompts: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for t in traces:
-        if t.prompt is not None:
-            prompts[t.problem][t.source].add(str(t.prompt))
-    shared = {p: s for p, s in prompts.items() if len(s) > 1}
-    unlike = [p for p, s in shared.items() if len({frozenset(x) for x in s.values()}) > 1]
-    if unlike:
+def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
+    for source, own, without, _ in _having(survey, "no prompt"):
         yield (
-            f"Prompts differ between sources in {_of(len(unlike), len(shared))} shared problems: each source is "
-            "scored after its own prompt."
+            f"{source}: the prompt that the model saw is not in {_of(without, own.traces)} rows (at most the "
+            "bare question): scoring needs --template."
         )
-    several = sum(len(x) > 1 for s in prompts.values() for x in s.values())
-    if several:
-        yield f"{several:,} problems have more than one prompt within a source."
-    problems = {s: {t.problem for t in own} for s, own in by_source.items()}
-    labels = list(problems)
-    for label in labels[1:]:
-        if not problems[label] & problems[labels[0]]:
+    have = np.flatnonzero(c["prompt"])
+    order, starts = _groups(c["problem"][have], c["source"][have], c["prompt"][have])
+    at = have[order[starts]]  # one trace per problem, source and prompt
+    if len(at):
+        new = (np.diff(c["problem"][at]) != 0) | (np.diff(c["source"][at]) != 0)
+        pairs = np.r_[0, 1 + np.flatnonzero(new)]  # problem and source
+        mixed = c["prompt"][at].view(np.uint64) * MIX
+        prompts_of = np.add.reduceat(mixed ^ (mixed >> np.uint64(29)), pairs)  # of a set, in whatever order
+        owner = c["problem"][at][pairs]
+        problems = np.r_[0, 1 + np.flatnonzero(np.diff(owner))]
+        shared = np.diff(np.r_[problems, len(pairs)]) > 1
+        unlike = np.minimum.reduceat(prompts_of, problems) != np.maximum.reduceat(prompts_of, problems)
+        if (n := int(np.count_nonzero(unlike))) > 0:
+            yield (
+                f"Prompts differ between sources in {_of(n, int(np.count_nonzero(shared)))} shared problems: each "
+                "source is scored after its own prompt."
+            )
+        several = int(np.count_nonzero(np.diff(np.r_[pairs, len(at)]) > 1))
+        if several:
+            yield f"{several:,} problems have more than one prompt within a source."
+    labels = list(survey.sources)
+    own = [np.unique(c["problem"][c["source"] == i]) for i in range(len(labels))]
+    for label, problems in zip(labels[1:], own[1:], strict=True):
+        if not len(np.intersect1d(problems, own[0], assume_unique=True)):
             yield f"{labels[0]} and {label} share no problem: nothing can be compared between them."
 
 
-def _made(traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float) -> Iterable[str]:
-    for source, own in by_source.items():
-        bare = sum(bool(t.meta.get("ids_only")) for t in own)
-        if bare:
+def _made(survey: Survey) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        if n := own.counts["ids only"]:
             yield (
-                f"{source}: {_of(bare, len(own))} responses are token ids without text: they can be scored, but "
+                f"{source}: {_of(n, own.traces)} responses are token ids without text: they can be scored, but "
                 "nothing that reads the text (steps, answers, grading) sees them."
             )
-        joined = [t for t in own if t.meta.get("joined_reasoning")]
-        if joined:
+        if n := own.counts["joined_reasoning"]:
             yield (
-                f"{source}: {_of(len(joined), len(own))} responses were kept as reasoning and answer apart and are "
-                f"joined as <think> reasoning </think> answer ({joined[0].origin}): the tokens at the seams are "
-                "assumed."
+                f"{source}: {_of(n, own.traces)} responses were kept as reasoning and answer apart and are "
+                f"joined as <think> reasoning </think> answer ({own.first['joined_reasoning']}): the tokens at the "
+                "seams are assumed."
             )
 
 
-def _ids(traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float) -> Iterable[str]:
-    for source, own in by_source.items():
-        have = sum(t.response_ids is not None for t in own)
-        if 0 < have < len(own):
-            yield f"{source}: {_of(have, len(own))} rows have token ids; the others will be re-tokenised from text."
-        undeclared = sum(t.response_logprobs is not None and t.logprobs_temperature is None for t in own)
-        if undeclared:
+def _ids(survey: Survey) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        if 0 < (have := own.counts["ids"]) < own.traces:
+            yield f"{source}: {_of(have, own.traces)} rows have token ids; the others will be re-tokenised from text."
+        if n := own.counts["undeclared"]:
             yield (
-                f"{source}: {_of(undeclared, len(own))} rows have log-probabilities without the temperature they "
+                f"{source}: {_of(n, own.traces)} rows have log-probabilities without the temperature they "
                 "were taken at; they are not used."
             )
 
 
-def _copies(
-    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float
-) -> Iterable[str]:
+def _copies(survey: Survey, c: Columns) -> Iterable[str]:
     """Sources that are largely one another, whatever their files look like. Short answers agree by themselves."""
-    if len(by_source) < 2:
+    labels = list(survey.sources)
+    if len(labels) < 2:
         return
-    said = {
-        s: {(t.problem, hash(t.response_ids if t.meta.get("ids_only") else t.response)) for t in own if _is_long(t)}
-        for s, own in by_source.items()
-    }
-    labels = list(by_source)
+    long = c["size"] > SHORT
+    pair = c["said"].view(np.uint64) ^ (c["problem"].astype(np.uint64) * MIX)
+    said = [np.unique(pair[long & (c["source"] == i)]) for i in range(len(labels))]
     for i, a in enumerate(labels):
-        for b in labels[i + 1 :]:
-            both = len(said[a] & said[b])
-            if both and both >= 0.5 * min(len(said[a]), len(said[b])):
+        for j, b in enumerate(labels[i + 1 :], i + 1):
+            both, least = len(np.intersect1d(said[i], said[j], assume_unique=True)), min(len(said[i]), len(said[j]))
+            if both and both >= 0.5 * least:
                 yield (
-                    f"{a} and {b}: {_of(both, min(len(said[a]), len(said[b])))} long responses are the same word for "
+                    f"{a} and {b}: {_of(both, least)} long responses are the same word for "
                     "word on the same problems: one seems to be a copy of the other."
                 )
 
 
-def _is_long(t: Trace) -> bool:
-    return len(t.response_ids or ()) > SHORT if t.meta.get("ids_only") else len(t.response) > SHORT
-
-
-def _lengths(
-    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Any, threshold: float
-) -> Iterable[str]:
-    budgets = {s: sorted({t.meta["max_tokens"] for t in own if "max_tokens" in t.meta}) for s, own in by_source.items()}
-    known = {s: b for s, b in budgets.items() if b}
+def _lengths(survey: Survey) -> Iterable[str]:
+    known = {s: sorted(own.budgets) for s, own in survey.sources.items() if own.budgets}
     if len({tuple(b) for b in known.values()}) > 1:
         yield (
             "Token budgets differ: "
             + ", ".join(f"{s} {'/'.join(map(str, b))}" for s, b in known.items())
             + "; pass@k and lengths are not comparable as they stand."
         )
-    unknown = [s for s, own in by_source.items() if all(t.finish is None for t in own)]
+    unknown = [s for s, own in survey.sources.items() if own.counts["no finish"] == own.traces]
     if unknown:
         yield (
             f"Finish reasons are not recorded for {', '.join(unknown)}: a cut response can't be told from a "
             "finished one."
         )
-    for source, own in by_source.items():
-        cut = sum(t.finish == "length" for t in own)
-        if cut:
-            yield f"{source}: {_of(cut, len(own))} responses ended at the token budget."
-        open_ = [t for t in own if "<think>" in t.response and "</think>" not in t.response]
-        if open_:
+    for source, own in survey.sources.items():
+        if n := own.counts["cut"]:
+            yield f"{source}: {_of(n, own.traces)} responses ended at the token budget."
+        if n := own.counts["open"]:
             yield (
-                f"{source}: {_of(len(open_), len(own))} responses open <think> and never close it "
-                f"({open_[0].origin}): probably cut at the token budget."
+                f"{source}: {_of(n, own.traces)} responses open <think> and never close it "
+                f"({own.first['open']}): probably cut at the token budget."
             )
-        other = Counter(t.meta["finish_raw"] for t in own if "finish_raw" in t.meta)
-        if other:
+        if own.other_ends:
             yield (
                 f"{source}: finish reasons other than stop and length: "
-                f"{', '.join(f'{k} ({n:,})' for k, n in other.most_common(4))}; kept in meta, counted as unknown."
+                f"{', '.join(f'{k} ({n:,})' for k, n in own.other_ends.most_common(4))}; kept in meta, counted as "
+                "unknown."
             )
 
 
-def _samplers(
-    traces: Sequence[Trace], by_source: dict[str, list[Trace]], accounts: Sequence[dict[str, Any]], threshold: float
-) -> Iterable[str]:
-    for source, own in by_source.items():
-        kinds = {t.sampler for t in own}
-        if len(kinds) > 1:
+def _samplers(survey: Survey, accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        if len(own.samplers) > 1:
             yield (
-                f"{source}: {len(kinds)} different samplers are recorded (or some rows have none); name one with "
-                f"--sampler {source}=T,top_p."
+                f"{source}: {len(own.samplers)} different samplers are recorded (or some rows have none); name one "
+                f"with --sampler {source}=T,top_p."
             )
-        if any(t.meta.get("greedy") for t in own):
+        if own.counts["greedy"]:
             yield (
-                f"{source}: decoded greedily (temperature 0), which has no sampling distribution; membership and "
-                "reach can't be asked."
+                f"{source}: {_of(own.counts['greedy'], own.traces)} responses were decoded greedily (temperature 0, as "
+                "lm-eval does unless told otherwise). A mode is no sample: its perplexity lies below that of samples, "
+                "one response per problem is all there is (pass@1 alone), and membership, reach and the verdict can't "
+                "be asked. Draw anew with a temperature: lm-eval --gen_kwargs do_sample=true,temperature=1, `repeats` "
+                "in the task's file; or analyzer sample."
             )
     named = [
         a["path"] for a in accounts if a["mapping"].get("temperature") == "file name" and "top_p" not in a["mapping"]

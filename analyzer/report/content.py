@@ -42,6 +42,7 @@ HEADINGS = {
     "tokens": "Support: tokens",
     "boundary": "pass@k and coverage",
     "clusters": "Clusters",
+    "paired": "Two sources, problem by problem",
 }  # of the sections; an analysis that is not here has its name
 SHORT = {
     "Key numbers": "Key",
@@ -150,6 +151,67 @@ def overturn(v: Mapping[str, Any]) -> str:
         (v["needs"] or OVERTURN[v["verdict"]].format(source=v["source"], reference=v["reference"])).strip().rstrip(".")
     )
     return f"What would {'decide' if v['verdict'] == 'undetermined' else 'overturn'} it: {needs}."
+
+
+def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[str, Any]]:
+    """The flagged traces of a source to look at first: rows of support's flagged_windows; `of` counts them all."""
+    rows = [r for r in records(data, "support", "flagged_windows") if r["source"] == source]
+    return [{**row, "of": len(rows)} for row in rows[:at_most]]
+
+
+def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices."""
+    ledger, out = data["ledger"], []
+    said = [
+        f"{count(n)} of {count(of)} {what}"
+        for n, of, what in (
+            (ledger["rows_rejected"], ledger["rows"], "rows rejected"),
+            (ledger["traces_rejected"], ledger["traces"], "traces not scored"),
+        )
+        if n
+    ]
+    out.append(("ledger", bool(said), ", ".join(said) or "every row used"))
+    checks = records(data, "preflight", "checks")
+    failed = list(dict.fromkeys(c["check"] for c in checks if c["passed"] is False))
+    if checks:
+        unknown = sum(c["passed"] is None for c in checks)
+        passed = f"{sum(c['passed'] is True for c in checks)} of {len(checks)} checks passed"
+        passed += f", {unknown} not possible" if unknown else ""
+        out.append(("a-preflight", bool(failed), passed + (f", failed: {', '.join(failed)}" if failed else "")))
+    kept = {
+        key.removesuffix(".words_kept"): (round(e["value"] * e["n"]), e["n"])
+        for key, e in data["analyses"].get("robustness", {}).get("estimates", {}).items()
+        if key.endswith(".words_kept") and e["value"] is not None
+    }
+    moved = [f"{source} keeps its word under {k} of {n}" for source, (k, n) in kept.items() if k < n]
+    if kept:
+        n = max(n for _, n in kept.values())
+        out.append(
+            (
+                "robustness",
+                bool(moved),
+                ", ".join(moved) + " variations" if moved else f"every word stands under {n} variations",
+            )
+        )
+    return out
+
+
+def map_note(analysis: Mapping[str, Any]) -> str:
+    """How many of the clustered traces are on the map of the page."""
+    shown = len(analysis["tables"].get("members", {"rows": []})["rows"])
+    of = analysis["params"].get("clustered", shown)
+    if shown >= of:
+        return f"All {count(of)} clustered traces."
+    return (
+        f"{count(shown)} of {count(of)} clustered traces, evenly over the sources; the others are not on the map, "
+        "and the viewer does not know their cluster. The numbers above rest on all of them."
+    )
+
+
+def records(data: Mapping[str, Any], analysis: str, table: str) -> list[dict[str, Any]]:
+    """The rows of a table of results.json as dicts; none where the run lacks it."""
+    found = data["analyses"].get(analysis, {}).get("tables", {}).get(table, {"columns": [], "rows": []})
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
 
 
 def budget(data: Mapping[str, Any], meta: Mapping[str, Any]) -> int:

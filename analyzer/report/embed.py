@@ -18,12 +18,15 @@ import numpy as np
 import pandas as pd
 
 from analyzer.records import Result, Tables
+from analyzer.report import vocabulary
+from analyzer.summaries import last_steps
 
 FILE_MB = 25.0  # of traces in one file; beyond it the packs become files beside the page
 FOLDER_MB = 100.0  # beyond it traces are left out, and the page says which; making them takes ten times the memory
 PACK_TOKENS, PACK_CHARACTERS = 60_000, 400_000  # decoded in some 10 ms
 TOKEN_BYTES, CHARACTER_BYTES = 3.5, 0.4  # in base64, measured; decides only how many are embedded
 COLUMNS = ("token", "offset", "logprob", "rank", "mass_above", "entropy", "top_position", "top_token", "top_logprob")
+ASKED, ASKED_CHARACTERS = 5000, 100  # problems whose question stands in the index, and how much of it
 NONE = 0xFFFFFFFF
 UNKNOWN, ENDLESS = 65534, 65535  # codes of NaN and infinity
 
@@ -74,6 +77,7 @@ def build(
     head = {
         "sources": [{"label": s, "color": look["color"], "marker": look["marker"]} for s, look in looks.items()],
         "problems": problems,
+        "asked": _asked(frame) if len(problems) <= ASKED else [],
         "reference": tables.reference,
         "base": tables.base,
         "samplers": {s: {"temperature": v.temperature, "top_p": v.top_p} for s, v in tables.samplers.items()},
@@ -107,9 +111,9 @@ def _frame(tables: Tables, results: Mapping[str, Result], sources: Sequence[str]
     scores = tables.scores[tables.scores["model"] == tables.base] if tables.base else tables.scores.iloc[:0]
     wanted = scores[["key", "n_tokens", "nll_mean", "excess_z"]]
     frame = frame.merge(wanted, on="key", how="left", validate="one_to_one")
-    points = _table(results, "clusters", "map", ("key", "cluster", "x", "y"))
+    points = _table(results, "clusters", "members", ("key", "cluster", "x", "y"))
     frame = frame.merge(points.drop_duplicates("key"), on="key", how="left")
-    yes, no = _flags(results)
+    yes, no = _flags(results, scores)
     frame["flagged"] = np.where(frame["key"].isin(yes), 1, np.where(frame["key"].isin(no), 0, 2))
     frame["pointed"] = frame["key"].isin(_pointed(results)) | (frame["flagged"] == 1)
     return frame
@@ -122,14 +126,11 @@ def _table(results: Mapping[str, Result], analysis: str, name: str, columns: Seq
     return found[list(columns)]
 
 
-def _flags(results: Mapping[str, Result]) -> tuple[set[str], set[str]]:
-    """(keys flagged as novel, keys known not to be) as far as the tables of `support` name traces."""
-    plane = _table(results, "support", "plane", ("key", "flagged"))
-    marked = plane["flagged"].astype("boolean").fillna(False).to_numpy(bool) if len(plane) else np.empty(0, bool)
-    every = _table(results, "support", "flagged", ("key",))
-    top = _table(results, "support", "top", ("key",))
-    yes = {*plane.loc[marked, "key"], *top["key"], *every["key"]}
-    return yes, set(plane["key"]) - yes
+def _flags(results: Mapping[str, Result], scores: pd.DataFrame) -> tuple[set[str], set[str]]:
+    """(keys flagged as novel by `support`, keys tested and not flagged); `scores` under the base."""
+    yes = set(_table(results, "support", "flagged_windows", ("key",))["key"])
+    tested = set(_table(results, "support", "plane_counts", ("source",))["source"])
+    return yes, set(last_steps(scores[scores["source"].isin(tested)])["key"]) - yes
 
 
 def _pointed(results: Mapping[str, Result]) -> set[str]:
@@ -137,7 +138,7 @@ def _pointed(results: Mapping[str, Result]) -> set[str]:
     keys: set[str] = set()
     for result in results.values():
         for name, table in result.tables.items():
-            if name in ("map", "plane"):  # a sample of all traces, not a selection
+            if name in ("map", "members", "plane"):  # a sample of all traces, not a selection
                 continue
             for column in ("key", "exemplar"):
                 if column in table and len(table) <= 5000:
@@ -186,6 +187,8 @@ def _tokens(tables: Tables, frame: pd.DataFrame, chosen: np.ndarray) -> dict[int
         for row in part.loc[here, ["key", *COLUMNS]].to_dict("records"):
             i = where[row["key"]]
             found[i] = _one(row, texts[i], names)
+    wanted = {t for row in found.values() for _, ids, _ in row["top"] for t in ids}
+    names |= vocabulary.texts(tables.engines.get(tables.base, {}).get("model"), wanted - set(names), names)
     for row in found.values():
         row["top"] = [[p, [names.get(t, f"#{t}") for t in ids], lp] for p, ids, lp in row["top"]]
     return found
@@ -247,8 +250,7 @@ def _packs(
     held: list[int] = []
     problems = frame["problem"].tolist()
     facts = {name: frame[name].tolist() for name in ("answer", "finish")}
-    first = frame.drop_duplicates("problem")
-    prompts = {row["problem"]: _prompt(row) for row in first.to_dict("records")}
+    prompts = _prompts(frame)
 
     def close() -> None:
         rows = [
@@ -277,6 +279,17 @@ def _packs(
     if held:
         close()
     return packs, place
+
+
+def _prompts(frame: pd.DataFrame) -> dict[str, str]:
+    """problem -> its question, else its prompt, in the order of the problems."""
+    return {row["problem"]: _prompt(row) for row in frame.drop_duplicates("problem").to_dict("records")}
+
+
+def _asked(frame: pd.DataFrame) -> list[str]:
+    """The beginning of each problem's question."""
+    lines = (" ".join(text.split()) for text in _prompts(frame).values())
+    return [t if len(t) <= ASKED_CHARACTERS else f"{t[:ASKED_CHARACTERS]}…" for t in lines]
 
 
 def _prompt(row: Mapping[str, Any]) -> str:

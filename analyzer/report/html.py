@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from analyzer.figures import safe_name
 from analyzer.report import content, methods, paper
 from analyzer.report.embed import Embedded
-from analyzer.report.parts import details, esc, grid, inline_svg, pack
+from analyzer.report.parts import details, esc, grid, inline_svg, pack, points
 
 ASSETS = ("core.js", "data.js", "plot.js", "views.js", "tree.js", "viewer.js")
 OPEN = 10  # a table of estimates with more rows is folded
+NOTES = 6  # of an analysis; further ones are folded
 MARKS = {
     "inside": "●",
     "sharpened": "▲",
@@ -43,7 +45,7 @@ def page(
     """
     budget = content.budget(data, meta)
     sections = [
-        ("verdict", "Verdict", _verdicts(data)),
+        ("verdict", "Verdict", _verdicts(data, embedded is not None)),
         ("key", "Key numbers", _key(data, budget, meta)),
         ("ledger", "Ledger", _ledger(data["ledger"], meta.get("notes") or [])),
     ]
@@ -53,7 +55,7 @@ def page(
         if name not in special:
             text = _analysis(name, analysis, content.labels(data, meta), drawn[name], tables.get(name, {}))
             if name == "clusters" and embedded:
-                text += '<h3>Map</h3><div id="map"></div>'
+                text += f'<h3>Map</h3><p class="note">{esc(content.map_note(analysis))}</p><div id="map"></div>'
             sections.append((f"a-{safe_name(name)}", content.heading(name), text))
     sections += _live(data, meta, drawn, tables, embedded)
     sections.append(("robustness", "Robustness", _robustness(data, meta, drawn, tables, budget)))
@@ -66,9 +68,11 @@ def page(
     if embedded is not None and not beside:
         packs += "\n".join(pack(f"t{i}", text) for i, text in enumerate(embedded.packs)) + "\n"
     answer = "".join(f"<span>{_chip(w)} {esc(', '.join(who))}</span>" for w, who in content.short(data))
+    doubt = " · ".join(f'<a href="#{i}">{"⚠" if bad else "✓"} {esc(text)}</a>' for i, bad, text in content.doubts(data))
     head = (
         f"<h1>{esc(content.title(data, meta))}</h1>\n"
         f'<p class="sub">{esc(content.subtitle(data, meta, budget))}</p><p class="answer">{answer}</p>'
+        f'<p class="note">Doubts: {doubt}</p>'
     )
     return _document(content.title(data, meta), head, sections, packs, beside)
 
@@ -129,13 +133,13 @@ def _plain(name: str) -> str:
     return "".join(f"{line}\n" for line in lines if line and not line.startswith(("//", "/*")))
 
 
-def _verdicts(data: Mapping[str, Any]) -> str:
+def _verdicts(data: Mapping[str, Any], linked: bool) -> str:
     heads = content.headlines(data)
     if not heads:
         return f"<p>{esc(content.no_verdict(data))}</p>"
     grid_ = content.by_level(data)
     levels = {row[0]: list(zip(grid_.columns[1:], row[1:], strict=True)) for row in grid_.rows}
-    cards = "".join(_card(data, v, levels[v["source"]]) for v in heads)
+    cards = "".join(_card(data, v, levels[v["source"]], _look(data, v) if linked else "") for v in heads)
     words = "".join(f"<dt>{_chip(w)}</dt><dd>{esc(text)}</dd>" for w, text in content.WORDS.items())
     kinds = "".join(f"<dt>{esc(k)}</dt><dd>{esc(text)}</dd>" for k, text in content.LEVELS.items())
     return (
@@ -144,20 +148,41 @@ def _verdicts(data: Mapping[str, Any]) -> str:
     )
 
 
-def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[str, str]]) -> str:
+def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[str, str]], look: str) -> str:
     word, numbers, why = v["verdict"], content.evidence(data, v), content.reasons(v)
     head = esc(content.statement(v)).replace(f" is {word.upper()}", f" is <strong>{word.upper()}</strong>", 1)
     said = f": {esc(numbers)}" if numbers and not (why and why[0].startswith("reach@")) else ""
     lead = why[0] if why else ""
     first = f" {esc(lead if lead.startswith('reach@') else lead[:1].upper() + lead[1:])}." if why else ""
     rest = "".join(f"<li>{esc(w)}.</li>" for w in why[1:])
-    folded = f"<details><summary>Why, in {len(why)} points</summary><ul>{rest}</ul></details>" if rest else ""
+    more = f"{len(why) - 1} further point{'s' if len(why) > 2 else ''}"
+    folded = f"<details><summary>Why: {more}</summary><ul>{rest}</ul></details>" if rest else ""
     steps = " · ".join(f"{esc(level)} {_word(w)}" for level, w in levels)
     return (
         f'<article class="card {word}"><h3>{_chip(word)} <span>{esc(v["source"])}</span>'
         f'<small class="levels">{steps}</small></h3>'
-        f'<p class="head">{head}{said}.{first}</p><p class="needs">{esc(content.overturn(v))}</p>{folded}</article>'
+        f'<p class="head">{head}{said}.{first}</p><p class="needs">{esc(content.overturn(v))}</p>'
+        f"{look}{folded}</article>"
     )
+
+
+def _look(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
+    """Links from a verdict to what it speaks of: the comparison with the reference, the strongest flagged traces."""
+    source, reference = v["source"], v["reference"]
+    links = [f'<a href="{_address("compare", reference, source)}">compare with {esc(reference)}</a>']
+    found = content.worst(data, source)
+    for row in found:
+        name = row["key"][len(source) + 1 :]
+        sample = name[len(row["problem"]) + 1 :]
+        said = f" <q>{esc(row['text'])}</q>" if row["text"] else ""
+        links.append(f'<a href="{_address("trace", source, row["problem"], sample)}">{esc(name)}</a>{said}')
+    if found:
+        links.append(f"{len(found)} of {content.count(found[0]['of'])} flagged traces")
+    return f'<p class="look">Look: {" · ".join(links)}</p>'
+
+
+def _address(*parts: str) -> str:
+    return "#/" + "/".join(quote(part, safe="", errors="replace") for part in parts)
 
 
 def _chip(word: str) -> str:
@@ -198,7 +223,7 @@ def _analysis(
     if figures:
         parts.append('<div class="plots">' + "".join(_figure(f, analysis) for f in figures) + "</div>")
     if analysis["notes"]:
-        parts.append('<ul class="notes">' + "".join(f"<li>{esc(n)}</li>" for n in analysis["notes"]) + "</ul>")
+        parts.append(_notes(analysis["notes"]))
     shown = {f["table"] for f in figures}
     table = content.pivot(analysis, labels)
     if table.rows:
@@ -207,15 +232,27 @@ def _analysis(
         folded = f"<details><summary>Estimates by source <small>({len(table.rows)})</small></summary>{whole}</details>"
         parts.append(whole if len(table.rows) <= OPEN else folded)
         parts.append(details("Every estimate with n, method and note", every, tables[content.ALL]))
-    rest = [t for t in analysis["tables"] if t not in shown]
+    rest = [t for t in analysis["tables"] if t not in shown and analysis["tables"][t]["rows"]]
+    empty = [t for t in analysis["tables"] if not analysis["tables"][t]["rows"]]
     parts += [details(f"Table: {t}", analysis["tables"][t], tables[t]) for t in rest]
+    if empty:
+        parts.append(f'<p class="note">Without rows in this run: {esc(", ".join(empty))}.</p>')
     return "".join(parts)
 
 
+def _notes(notes: Sequence[str]) -> str:
+    """A list; what is beyond the first few is folded."""
+    few = NOTES if len(notes) > NOTES + 1 else len(notes)
+    first, rest = ("".join(f"<li>{esc(n)}</li>" for n in part) for part in (notes[:few], notes[few:]))
+    folded = f"<details><summary>{len(notes) - few} further notes</summary><ul class=notes>{rest}</ul></details>"
+    return f"<ul class=notes>{first}</ul>" + (folded if rest else "")
+
+
 def _figure(f: Mapping[str, Any], analysis: Mapping[str, Any]) -> str:
-    svg = inline_svg(f["text"], prefix=f["svg"].rpartition("/")[2].removesuffix(".svg"), label=f["caption"])
+    table, name = analysis["tables"][f["table"]], f["svg"].rpartition("/")[2].removesuffix(".svg")
+    svg = inline_svg(f["text"], prefix=name, label=f["caption"], say=points(table))
     links = f'<span class="links"><a href="{esc(f["svg"])}">svg</a> <a href="{esc(f["pdf"])}">pdf</a></span>'
-    numbers = details("The numbers of this figure", analysis["tables"][f["table"]], f["csv"])
+    numbers = details("The numbers of this figure", table, f["csv"])
     caption = f"<figcaption>{esc(f['caption'])} {links}</figcaption>"
     return f'<figure class="w{f["width"]}">{svg}{caption}{numbers}</figure>'
 
@@ -233,8 +270,7 @@ def _live(
     need = "<noscript><p>This part needs JavaScript; the rest of the page does not.</p></noscript>"
     pairs = ""
     if "paired" in data["analyses"]:
-        labels = content.labels(data, meta)
-        pairs = _analysis("paired", data["analyses"]["paired"], labels, figures["paired"], tables.get("paired", {}))
+        pairs = _pairs(data, figures["paired"], tables.get("paired", {}))
     note = f'<p class="note">{esc(embedded.note)}</p>'
     moved = [v["source"] for v in content.headlines(data) if v["verdict"] in ("sharpened", "outside")]
     focus = esc(moved[0] if moved else "")  # the source that is compared first
@@ -256,6 +292,19 @@ def _live(
     ]
 
 
+def _pairs(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], tables: Mapping[str, str]) -> str:
+    """The pairs of `paired` in one table, with their figures and what they say."""
+    analysis, found = data["analyses"]["paired"], methods.pairs(data)
+    plots = "".join(_figure(f, analysis) for f in figures)
+    every = details("Every estimate with n, method and note", content.estimates_table(analysis), tables[content.ALL])
+    names = set(analysis["tables"]) - {f["table"] for f in figures}
+    rest = "".join(details(f"Table: {t}", analysis["tables"][t], tables[t]) for t in sorted(names))
+    return (
+        f'<p class="question">{esc(analysis["question"])}</p>{grid(found) if found.rows else ""}'
+        f'{_notes(analysis["notes"])}<div class="plots">{plots}</div>{every}{rest}'
+    )
+
+
 def _robustness(
     data: Mapping[str, Any],
     meta: Mapping[str, Any],
@@ -263,14 +312,16 @@ def _robustness(
     tables: Mapping[str, Mapping[str, str]],
     budget: int,
 ) -> str:
-    found = methods.robustness(data, budget=budget)
+    found, words = methods.robustness(data, budget=budget), methods.varied(data)
     parts = [grid(found) if found.rows else "<p>No analysis of this run tested its own verdicts.</p>"]
-    if "robustness" in data["analyses"]:
-        labels = content.labels(data, meta)
-        analysis = data["analyses"]["robustness"]
-        parts.insert(0, _analysis("robustness", analysis, labels, figures["robustness"], tables.get("robustness", {})))
-    else:
-        parts.append(f'<p class="note">{esc(methods.NOT_VARIED)}</p>')
+    if "robustness" not in data["analyses"]:
+        return parts[0] + f'<p class="note">{esc(methods.NOT_VARIED)}</p>'
+    analysis, labels = data["analyses"]["robustness"], content.labels(data, meta)
+    if words.rows:
+        said = "".join(f"<li>{esc(n)}</li>" for n in words.notes)
+        whole = f"<details><summary>What each variation is</summary><ul>{said}</ul></details>"
+        parts.insert(0, grid(words._replace(notes=[])) + whole + "<h3>What the analyses tested themselves</h3>")
+    parts.insert(0, _analysis("robustness", analysis, labels, figures["robustness"], tables.get("robustness", {})))
     return "".join(parts)
 
 

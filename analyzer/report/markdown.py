@@ -19,13 +19,16 @@ def page(
     tables: Mapping[str, Mapping[str, str]],
 ) -> str:
     """The whole file; `data` is the content of results.json, `figures` and `tables` hold paths relative to it."""
-    budget = content.budget(data, meta)
+    budget, labels = content.budget(data, meta), content.labels(data, meta)
     parts = [f"# {esc(content.title(data, meta))}", esc(content.subtitle(data, meta, budget))]
+    parts.append("Doubts: " + esc("; ".join(f"{text}" for _, _, text in content.doubts(data))) + ".")
     parts += ["## Verdict", *_verdicts(data)]
     parts += ["## Key numbers", *_grid(content.key_table(data, budget=budget, meta=meta)), esc(content.BRACKETS)]
     parts += ["## Ledger", *_ledger(data["ledger"], meta.get("notes") or [])]
+    instead = {"paired": methods.pairs(data), "robustness": methods.varied(data)}  # of estimates by source
     for name, analysis in data["analyses"].items():
-        parts += _analysis(name, analysis, content.labels(data, meta), figures.get(name, []), tables.get(name, {}))
+        grid = instead[name] if name in instead and instead[name].rows else content.pivot(analysis, labels)
+        parts += _analysis(name, analysis, grid, figures.get(name, []), tables.get(name, {}))
     parts += ["## Left out, and why"]
     parts += [_list(f"**{esc(i['analysis'])}**: {esc(i['why'])}" for i in meta["left_out"]) or "Nothing."]
     parts += ["## Methods", *_grid(methods.settings(data, meta), code=True)]
@@ -73,13 +76,12 @@ def _ledger(ledger: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
 def _analysis(
     name: str,
     analysis: Mapping[str, Any],
-    labels: Sequence[str],
+    grid: content.Grid,
     figures: Sequence[Mapping[str, Any]],
     tables: Mapping[str, str],
 ) -> list[str]:
     parts = [f"## {esc(content.heading(name))}", f"*{esc(analysis['question'])}*"]
     parts.append(_list(esc(n) for n in analysis["notes"]))
-    grid = content.pivot(analysis, labels)
     if grid.rows:
         parts += _grid(grid, whole=tables[content.ALL])
     for f in figures:

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from analyzer.report.content import Grid, cell, interval
+from analyzer.report.content import NONE, Grid, cell, interval
+from analyzer.report.content import records as _records
 
 NOT_VARIED = (
-    "Not varied in this run: BOS and EOS, the prompt template, the length cap, correct traces only, seeds of the "
-    "resampling, dtype. To see what they do, score the dumps again with another setting into another folder."
+    "Not varied in this run: correct traces only, length, halves of the samples, seed, copied tokens, the closing "
+    "token, engine floor, tolerance; a report without --no-robustness decides the verdicts again under each of them. "
+    "BOS, the prompt template and the precision need the dumps scored again into another folder."
 )
 
 
@@ -26,11 +28,13 @@ def settings(data: Mapping[str, Any], meta: Mapping[str, Any]) -> Grid:
 
 
 def _flat(key: str, value: Any) -> list[list[str]]:
-    """Rows of a nested value: one per leaf of a dict, one per entry of a list of dicts."""
+    """Rows of a nested value: one for the plain values of a dict, one per entry of a list of dicts."""
     if isinstance(value, Mapping) and value:
-        return [row for k, v in value.items() for row in _flat(f"{key}: {k}", v)]
+        plain = {k: v for k, v in value.items() if not isinstance(v, (Mapping, list)) or not v}
+        rows = [[key, ", ".join(f"{k} = {cell(v)}" for k, v in plain.items())]] if plain else []
+        return rows + [row for k, v in value.items() if k not in plain for row in _flat(f"{key}: {k}", v)]
     if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
-        return [[f"{key} {i}", cell(v)] for i, v in enumerate(value, 1)]
+        return [row for i, v in enumerate(value, 1) for row in _flat(f"{key} {i}", v)]
     return [[key, cell(value)]]
 
 
@@ -69,9 +73,35 @@ def robustness(data: Mapping[str, Any], *, budget: int) -> Grid:
     return Grid(["what was varied or tested", "result"], rows, [])
 
 
-def _records(data: Mapping[str, Any], analysis: str, table: str) -> list[dict[str, Any]]:
-    found = data["analyses"].get(analysis, {}).get("tables", {}).get(table, {"columns": [], "rows": []})
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+def varied(data: Mapping[str, Any]) -> Grid:
+    """The headline's word of every source under every variation of `robustness`; none where the run lacks it.
+
+    Notes: what the checked variations are; the notes of the analysis say what would check the others.
+    """
+    heads, cases = _records(data, "robustness", "headlines"), _records(data, "robustness", "cases")
+    words = {(h["variation"], h["source"]): h for h in heads}
+    sources = list(dict.fromkeys(h["source"] for h in heads if h["source"]))
+    rows, notes = [], []
+    for case in cases:
+        found = [words.get((case["variation"], s), {"word": "not checked", "differs": None}) for s in sources]
+        said = [f"{h['word'].upper()} (was {h['main']})" if h["differs"] else h["word"] for h in found]
+        rows.append([case["variation"], f"{case['traces']:,}" if case["checked"] else NONE, *said])
+        notes += [f"{case['variation']}: {case['note']}."] if case["note"] and case["checked"] else []
+        notes += [f"{case['variation']}, {h['source']}: {h['note']}." for h in found if h.get("note")]
+    return Grid(["variation", "traces", *sources], rows, notes)
+
+
+def pairs(data: Mapping[str, Any]) -> Grid:
+    """Mean differences of every pair of `paired`, one column per measure; none where the run lacks it."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for r in _records(data, "paired", "differences"):
+        ends = {"value": r["difference"], "low": r["low"], "high": r["high"]}
+        row = found.setdefault((r["a"], r["b"]), {"pair": f"{r['a']} minus {r['b']}", "problems": r["problems"]})
+        row |= {r["measure"]: interval(ends), "problems": max(row["problems"], r["problems"])}
+    columns = list(next(iter(found.values()), {}))
+    heads = {"pass_rate": "share correct", "n_tokens": "tokens", "nll_mean": "nats per token", "typical": "inside band"}
+    rows = [[row["pair"], f"{row['problems']:,}", *(row[c] for c in columns[2:])] for row in found.values()]
+    return Grid([heads.get(c, c) for c in columns], rows, [])
 
 
 def _as_estimate(row: Mapping[str, Any]) -> dict[str, Any]:

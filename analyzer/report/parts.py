@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from analyzer.figures import INK, PAPER, RULE
+from analyzer.figures import INK, PAPER, RULE, curve_id
 from analyzer.report import content, embed
 
 ROWS = 200  # of one table; the csv and results.json hold all of them
@@ -94,17 +94,48 @@ def number(text: str) -> str:
     )
 
 
-def inline_svg(text: str, *, prefix: str, label: str) -> str:
+def points(table: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What a reader hears at each point of a curve over k, by the curve's id; `table` as JSON.
+
+    Of a source with training steps the last is drawn, and a point without a value is not.
+    """
+    out: dict[str, list[str]] = {}
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    if not {"source", "k", "low", "high"} <= set(table["columns"]):
+        return out
+    last: dict[str, float] = {}
+    for row in rows:
+        last[row["source"]] = max(row.get("step") or 0, last.get(row["source"], 0))
+    for row in rows:
+        if (row.get("step") or 0) != last[row["source"]]:
+            continue
+        counts = [f"{content.count(row[c])} {w}" for c, w in (("n", "traces"), ("problems", "problems")) if c in row]
+        for column, value in row.items():
+            if isinstance(value, float):
+                e = {"value": value, "low": row["low"], "high": row["high"]}
+                said = ", ".join([f"{row['source']}, k = {row['k']}: {content.interval(e)}", *counts])
+                out.setdefault(curve_id(column, row["source"]), []).append(said)
+    return out
+
+
+def inline_svg(text: str, *, prefix: str, label: str, say: Mapping[str, list[str]] | None = None) -> str:
     """A matplotlib svg as an element of the page: no ids but those referred to (with `prefix`), no metadata, no style
-    element, ink and paper taken from the page's theme, `label` as its text alternative."""
+    element, ink and paper taken from the page's theme, `label` as its text alternative. `say`: by the id of a curve,
+    the text of each of its points, which the page reads out."""
     root = ET.fromstring(text)
+    told = {}
+    for group in root.iter():
+        marks = [e for e in group.iter() if e.tag.endswith("}use")]
+        texts = (say or {}).get(group.get("id", ""), [])
+        if len(texts) == len(marks):
+            told |= dict(zip(marks, texts, strict=True))
     used = {ref for e in root.iter() for v in e.attrib.values() for ref in re.findall(r"(?:url\(#|^#)([^)\s]+)", v)}
 
     def convert(e: ET.Element) -> ET.Element | None:
         tag = e.tag.rpartition("}")[2]
         if tag in ("metadata", "style", "script", "title"):
             return None
-        out = ET.Element(tag)
+        out = ET.Element(tag, {"data-say": told[e]} if e in told else {})
         for key, value in e.attrib.items():
             key = key.rpartition("}")[2]
             if key == "id":

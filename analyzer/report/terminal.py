@@ -10,12 +10,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.records import Result, Trace
+from analyzer.records import Result, Trace, json_value
 from analyzer.report import content
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
-ROWS, CHARS, WORST = 20, 60, 10
+MARKS = ((6.0, "⟦⟦", "⟧⟧"), (3.0, "⟦", "⟧"))  # the same without colour
+ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
 
 
 def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
@@ -32,8 +33,11 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
     if not heads:
         lines.append(clean(content.no_verdict(data)))
     budget = content.budget(data, {})
-    lines += ["", *_columns(_narrow(content.key_table(data, budget=budget)), chars=None), ""]
+    lines += ["", *columns(_narrow(content.key_table(data, budget=budget)), chars=None), ""]
     lines += content.ledger_lines(data["ledger"])
+    unused = [(why, n) for why, n in data["ledger"]["by_reason"].items() if not why.startswith("not scored")]
+    if unused:
+        lines.append("Rows not used: " + "; ".join(f"{n:,} {clean(why)}" for why, n in unused[:REASONS]) + ".")
     if directory:
         lines.append(f"Report: {directory.rstrip('/')}/index.html (and report.md, results.json, figures/, tables/)")
     return "\n".join(lines)
@@ -60,14 +64,14 @@ def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]])
             labels = sorted({key.partition(".")[0] for key in data["estimates"]})
             labels = _labels(data, labels)
             grid = content.pivot(data, labels)
-            parts.append("\n".join(_columns(grid)))
+            parts.append("\n".join(columns(grid)))
             if grid.notes:
                 parts.append("\n".join(clean(f"{content.NONE} {note}") for note in grid.notes[:ROWS]))
         for key, table in data["tables"].items():
             n = len(table["rows"])
             rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
             head = f"{key} ({n} {'row' if n == 1 else 'rows'}" + (f", first {ROWS} shown)" if n > ROWS else ")")
-            parts.append("\n".join([clean(head), *_columns(content.Grid(table["columns"], rows, []))]))
+            parts.append("\n".join([clean(head), *columns(content.Grid(table["columns"], rows, []))]))
         parts += [clean(note) for note in data["notes"]]
     parts += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
     return "\n\n".join(parts)
@@ -87,7 +91,7 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
     """The response with its surprising tokens set off, then the most surprising ones as a table.
 
     row: token columns under one model as arrays [T] (logprob in nats, rank from 1, entropy in nats, token, offset).
-    With colour a token's background says its surprisal; without, tokens of 3 nats or more stand in ⟦ ⟧.
+    With colour a token's background says its surprisal; without, tokens of 3 nats or more stand in ⟦ ⟧, from 6 in two.
     """
     surprisal = [-float(x) for x in row["logprob"]]
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
@@ -107,17 +111,27 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
         for i in worst
     ]
     grid = content.Grid(["position", "nats", "rank", "entropy", "token"], rows, [])
-    legend = "background: from 1, 3 and 6 nats" if colour else "⟦ ⟧: 3 nats or more"
-    return "\n".join(
-        [
-            clean(f"{item.key}: " + ", ".join(f for f in facts if f)),
-            "",
-            text,
-            "",
-            f"Most surprising ({legend}):",
-            *_columns(grid),
-        ]
-    )
+    legend = "background: from 1, 3 and 6 nats" if colour else "⟦ ⟧: from 3 nats, ⟦⟦ ⟧⟧: from 6"
+    head = clean(f"{item.key}: " + ", ".join(f for f in facts if f))
+    return "\n".join([head, f"Surprisal of a token, {legend}.", "", text, "", "Most surprising:", *columns(grid)])
+
+
+def trace_json(item: Trace, row: Mapping[str, Any], *, model: str) -> dict[str, Any]:
+    """One trace and its token columns as JSON values: text and id of each token, logprob and entropy in nats, rank from
+    1."""
+    identity = ("source", "problem", "sample", "step", "correct", "score", "finish", "answer", "group", "origin")
+    pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
+    columns = {name: json_value(row[name]) for name in ("token", "logprob", "rank", "entropy")}
+    told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
+    return {**told, "prompt": item.prompt, "response": item.response, "tokens": {"text": pieces, **columns}}
+
+
+def left_out(items: Sequence[Mapping[str, str]]) -> list[str]:
+    """What was left out, one line per reason."""
+    by_reason: dict[str, list[str]] = {}
+    for item in items:
+        by_reason.setdefault(item["why"], []).append(item["analysis"])
+    return [clean(f"left out: {', '.join(names)}: {why}") for why, names in by_reason.items()]
 
 
 def _pieces(text: str, offsets: Sequence[int], ids: Sequence[int]) -> list[str]:
@@ -133,10 +147,11 @@ def _mark(piece: str, surprisal: float, colour: bool) -> str:
     style = next((s for limit, s in STEPS if surprisal >= limit), None)
     if colour:
         return shown if style is None else f"\x1b[{style}m{shown}\x1b[0m"
-    return f"⟦{shown}⟧" if surprisal >= 3 and shown else shown
+    left, right = next(((a, b) for limit, a, b in MARKS if surprisal >= limit and shown), ("", ""))
+    return f"{left}{shown}{right}"
 
 
-def _columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
+def columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
     """Lines of aligned cells, the first column to the left, numbers to the right; `chars` cuts a long cell."""
     rows = [
         [clean(c) if chars is None or len(c) <= chars else clean(c[: chars - 1]) + "…" for c in row]

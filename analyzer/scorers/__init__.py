@@ -9,16 +9,17 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Scored
-from analyzer.scorers import local, windows
+from analyzer.scorers import cluster, local, server, windows
 from analyzer.scorers.encode import Encoded
 
 # --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
-SCORERS = {"local": "shared", "cached": "cached", "plain": "plain"}
+SCORERS = {"local": "shared", "cached": "cached", "plain": "plain", "server": "server"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -28,46 +29,74 @@ class Loaded:
 
     name: str  # as the user gave it
     fingerprint: str  # of config and weights
-    model: Any
+    model: Any  # None where it is loaded elsewhere (see `cluster`)
     tokenizer: Any  # None when the folder has none
     vocab_size: int
     context: int | None  # longest sequence the config declares
     dtype: str
     device: str
+    parameters: int = 0
 
 
-def load(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
-    """Load a transformers causal LM from a folder or by hub name.
+def load(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    concurrent: int = server.CONCURRENT,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> Loaded:
+    """Load a transformers causal LM from a folder or by hub name; "MODEL@URL[#NAME]" is on a server (see `server`),
+    which is asked `concurrent` requests at a time.
 
-    dtype auto: float32 on CPU, the checkpoint's own on CUDA. Raises ResourceError when it can't be loaded,
+    dtype auto: float32 on CPU, the checkpoint's own on CUDA. device "map" spreads the layers over all devices, and
+    over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
+    other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded,
     UsageError for an unknown dtype or device.
     """
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown{nearest(dtype, DTYPES)}")
+    if server.split(name):
+        return server.connect(name, concurrent=concurrent)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # else transformers asks a service on the hub for it
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "map":
+        try:
+            torch.device(device)
+        except RuntimeError:
+            raise UsageError(f"--device {device!r} is unknown; allowed: auto, cpu, cuda, cuda:1 ..., map") from None
+    if device == "map" and find_spec("accelerate") is None:
+        raise UsageError("--device map needs accelerate: pip install 'reasoning-path-analyzer[accelerate]'")
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
     if kind is None:
-        kind = torch.float32 if device == "cpu" else "auto"
+        on_cpu = device == "cpu" or (device == "map" and not torch.cuda.is_available())
+        kind = torch.float32 if on_cpu else "auto"
     is_folder = Path(name).is_dir()
     if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ResourceError(f"model folder {name} does not exist")
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
+    options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=kind, local_files_only=offline).to(device).eval()
-    except (OSError, ValueError, RuntimeError, KeyError, AssertionError) as error:
-        raise ResourceError(
-            f"model {name!r} can't be loaded as a causal LM: {str(error).splitlines()[0]}; "
-            "expected a folder with config.json and weights, or a hub name with network access"
-        ) from error
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=kind,
+            use_safetensors=None if allow_pickle else True,
+            device_map="auto" if device == "map" else None,
+            **options,
+        )
+        model = (model if device == "map" else model.to(device)).eval()
+    except (OSError, ValueError, RuntimeError, KeyError, AssertionError, ImportError) as error:
+        raise _refusal(name, error, trust_remote_code, allow_pickle) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=offline)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, ImportError):
         tokenizer = None  # ids-only dumps need none; `encode` refuses text without one
     config = model.config.get_text_config()
@@ -80,20 +109,42 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto") -> Loaded:
         getattr(config, "max_position_embeddings", None),
         str(model.dtype).removeprefix("torch."),
         str(model.device),
+        sum(p.numel() for p in model.parameters()),
+    )
+
+
+def _refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: bool) -> ResourceError:
+    """Why a model can't be loaded, and the flag that would allow it where there is one."""
+    said = str(error)
+    if not trust_remote_code and "trust_remote_code" in said:
+        return ResourceError(
+            f"model {name!r} brings Python code of its own, which would run here; read it, and if you trust it add "
+            "--trust-remote-code"
+        )
+    if not allow_pickle and "safetensors" in said:
+        return ResourceError(
+            f"model {name!r} has no weights as safetensors; pickled weights (.bin) can run code when they are loaded: "
+            "convert them, or if you trust them add --allow-pickle"
+        )
+    return ResourceError(
+        f"model {name!r} can't be loaded as a causal LM: {said.strip().splitlines()[0]}; "
+        "expected a folder with config.json and weights, or a hub name with network access"
     )
 
 
 def fingerprint(name: str) -> str:
-    """16 hex digits over a model folder's config and weights (name, size, both ends of each file), or the hub name.
+    """16 hex digits over a model folder's config, code and weights (name, size, both ends of each), or the hub name.
 
     Reads at most 2 MiB per file, so that it costs nothing for large models; it notices exchanged files.
     """
+    if found := server.split(name):
+        return hashlib.sha256(f"{fingerprint(found[0])}@{found[1]}".encode()).hexdigest()[:16]
     folder = Path(name)
     digest = hashlib.sha256()
     if not folder.is_dir():
         return hashlib.sha256(f"hub:{name}".encode()).hexdigest()[:16]
     for path in sorted(folder.iterdir()):
-        if path.name == "config.json" or path.suffix in (".safetensors", ".bin"):
+        if path.name == "config.json" or path.suffix in (".safetensors", ".bin", ".py"):
             digest.update(f"{path.name}:{path.stat().st_size};".encode())
             with path.open("rb") as f:
                 digest.update(f.read(1 << 20))
@@ -106,7 +157,30 @@ def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[s
     """(path, why): the wanted scorer's path, or a slower one where the probe shows that it is wrong on this model."""
     if wanted not in SCORERS:
         raise UsageError(f"--scorer {wanted!r} is unknown{nearest(wanted, SCORERS)}")
+    if isinstance(loaded.model, server.Server):
+        return "server", loaded.model.said()
     return ("plain", "chosen") if wanted == "plain" else local.choose(loaded.model, sampler, SCORERS[wanted])
+
+
+def prepare(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[str, str, str | None]:
+    """(path, why, what lower precision costs): see `choose_path` and `local.half_precision_error`."""
+    if isinstance(loaded.model, cluster.Team):
+        return loaded.model.prepare(sampler, wanted)
+    path, why = choose_path(loaded, sampler, wanted)
+    return path, why, None if path == "server" else local.half_precision_error(loaded.model, path)
+
+
+def score_units(
+    units: Iterable[tuple[int, list[Encoded]]], loaded: Loaded, **options: Any
+) -> Iterator[tuple[int, Scored]]:
+    """(number of the unit, Scored) of every trace of the units; options: see `score`. Here the units are done one after
+    another, on a cluster as its workers finish them."""
+    if isinstance(loaded.model, cluster.Team):
+        yield from loaded.model.score_units(units, **options)
+        return
+    for number, items in units:
+        for scored in score(items, loaded, **options):
+            yield number, scored
 
 
 def score(
@@ -135,8 +209,9 @@ def score(
             else:
                 yield item
 
+    ask = server.score if path == "server" else local.score
     try:
-        for result in local.score(pieces(), loaded.model, sampler, path=path, note=note):
+        for result in ask(pieces(), loaded.model, sampler, path=path, note=note):
             key, _, n = result.key.rpartition("\x00")
             if key:
                 waiting[key][int(n)] = result
@@ -151,7 +226,7 @@ def score(
             raise
         raise ResourceError(
             f"out of memory while scoring under {loaded.name}: {str(error).splitlines()[0]}; "
-            "try --scorer plain, --dtype bfloat16 or a machine with more memory"
+            "try --dtype bfloat16, --on-overlong skip or --score-at-most N; --dry-run tells the peak beforehand"
         ) from error
 
 

@@ -43,7 +43,10 @@ def join(parts: list[Scored]) -> Scored:
         return parts[0]
     columns = {name: np.concatenate([p.columns[name] for p in parts]) for name in parts[0].columns}
     lengths = [len(p) for p in parts]
-    embedding = np.average([p.embedding.astype(np.float32) for p in parts], axis=0, weights=lengths).astype(np.float16)
+    embedding = None  # a server tells none
+    if parts[0].embedding is not None:
+        vectors = [p.embedding.astype(np.float32) for p in parts]
+        embedding = np.average(vectors, axis=0, weights=lengths).astype(np.float16)
     starts = np.cumsum([0, *lengths[:-1]])
     top = tuple((int(pos + at), ids, values) for p, at in zip(parts, starts) for pos, ids, values in p.top)
     return Scored(parts[0].key, columns, embedding, top)

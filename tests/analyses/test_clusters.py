@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.analyses import clusters, grouping
+from analyzer.analyses import cluster_map, clusters, grouping
 from analyzer.records import Result
 
 PLANTED = "let us factor by induction over graphs whose vertices commute"
@@ -262,6 +262,67 @@ def test_the_map_is_bounded_and_shared_evenly(make_tables, monkeypatch):
     result = clusters.run(make_tables(planted(9, problems=3), base=None), draws=50)
     assert result.tables["map"]["source"].value_counts().to_dict() == {"base": 30, "again": 30, "distill": 30}
     assert result.params["map_points"] == 90
+
+
+def test_what_the_figure_leaves_out_lies_on_its_axes(make_tables, make_columns, monkeypatch):
+    """Members beyond the points of the figure are projected: near the place that a fit on all of them gives."""
+    rng = np.random.default_rng(12)
+    rows = [
+        {
+            "source": source,
+            "problem": f"p{p}",
+            "sample": i,
+            "response": f"{source} {p} {i}",
+            "models": {"base": make_columns([1.0])},
+            "embedding": (5 * p + rng.normal(size=6) * [6, 3, 1, 1, 1, 1]).astype(np.float16),
+        }
+        for source, n in (("base", 40), ("x", 10))
+        for p in range(2)
+        for i in range(n)
+    ]
+    whole = clusters.run(make_tables(rows), draws=50).tables
+    assert whole["map"]["key"].tolist() == whole["members"]["key"].tolist() and len(whole["members"]) == 100
+    monkeypatch.setattr(clusters, "POINTS", 60)
+    monkeypatch.setattr(clusters, "MEMBERS", 90)
+    part = clusters.run(make_tables(rows), draws=50).tables
+    members = part["members"].set_index("key")
+    assert part["map"]["source"].value_counts().to_dict() == {"base": 30, "x": 20}
+    assert members.index.str.startswith("x").sum() == 20 and len(members) == 90  # 70 of base, all of x
+    for axis in ("x", "y"):
+        assert (members.loc[part["map"]["key"], axis].to_numpy() == part["map"][axis].to_numpy()).all()
+        both = whole["members"].set_index("key").loc[members.index, axis]
+        assert abs(np.corrcoef(members[axis], both)[0, 1]) > 0.9
+    assert (members["cluster"] == whole["members"].set_index("key").loc[members.index, "cluster"]).all()
+
+
+def test_a_problem_that_the_figure_lacks_is_around_its_own_mean(make_tables, make_columns, monkeypatch):
+    monkeypatch.setattr(clusters, "POINTS", 6)
+    rng = np.random.default_rng(13)
+    rows = [
+        {
+            "source": "base",
+            "problem": f"p{p}",
+            "sample": i,
+            "response": f"{p} {i}",
+            "models": {"base": make_columns([1.0])},
+            "embedding": (20 * p + rng.normal(size=5)).astype(np.float16),
+        }
+        for p in range(9)
+        for i in range(6)
+    ]
+    found = clusters.run(make_tables(rows), draws=50).tables
+    members = found["members"].assign(problem=[key.split("/")[1] for key in found["members"]["key"]])
+    lost = members[~members["problem"].isin(found["map"]["problem"])]
+    assert len(members) == 54 and lost["problem"].nunique() >= 3
+    assert np.allclose(lost.groupby("problem")[["x", "y"]].mean(), 0, atol=1e-3)
+    assert (lost.groupby("problem")["x"].std() > 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "at_most", "quota"), [([5, 5], 20, 5), ([10, 2], 8, 6), ([4, 4], 3, 1), ([9], 4, 4)]
+)
+def test_quota(number, at_most, quota):
+    assert cluster_map.quota(np.array(number), at_most) == quota
 
 
 def test_drawings_work_from_the_stored_result(result):

@@ -63,8 +63,10 @@ def test_the_excess_divides_exactly(make_tables):
     assert (top["text"], top["n"], top["n_reference"]) == ("*", 3, 0) and top["excess"] == pytest.approx(6.0)
     carrier, said = flagged.carried(tokens, "new")
     assert carrier == "sign" and said.startswith("signs 93% (20% of tokens), numbers 7%") and "most by '*' 90%" in said
-    assert windows["text"].tolist() == ["7 *", "7 * 7 so"] and windows["position"].tolist() == [0, 0]
-    assert windows["log_e"].tolist() == pytest.approx([10.0, 6.0])
+    # every flagged trace once, new texts first
+    assert windows["key"].tolist() == ["new/alone/9", "new/p0/0", "new/p0/1", "new/p0/2"]
+    assert windows["text"].tolist() == ["7 *"] + ["7 * 7 so"] * 3 and windows["position"].tolist() == [0] * 4
+    assert windows["log_e"].tolist() == pytest.approx([10.0, 6.0, 6.0, 6.0])
     assert len(made.tokens.reads) == 1  # one pass
 
 
@@ -76,6 +78,15 @@ def test_a_window_is_the_eight_tokens_that_carry_most(make_tables):
     (found,) = windows.to_dict("records")
     assert (found["position"], found["log_e"], found["text"]) == (9, 6.0, "7 7 7 7 7 7 7 7")
     assert found["before"] == "7 " * 9
+
+
+def test_a_flagged_trace_without_token_scores_is_listed_last(make_tables):
+    rows = [row("base", 0, [0, 1], [0.0, 0.0]), row("new", 0, [0, 1], [np.nan, 1.0]), row("new", 1, [0, 1], [1.0, 1.0])]
+    rows.append(row("old", 3, [0, 1], [0.5, 0.5]))
+    flags = {"new": ["new/p0/0", "new/p0/1"], "old": ["old/p0/3"]}
+    _, windows = flagged.tables_of(make_tables(rows), flags, ["base/p0/0"])
+    assert windows["key"].tolist() == ["new/p0/1", "old/p0/3", "new/p0/0"]  # sources take turns
+    assert windows["log_e"].isna().tolist() == [False, False, True] and windows["position"].isna().iloc[2]
 
 
 def test_nothing_flagged_is_an_empty_table(make_tables):

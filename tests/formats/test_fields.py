@@ -29,6 +29,7 @@ def test_truth_refuses_the_rest(raw):
         ("response", None, "no response"),
         ("response", 3, "response is not text"),
         ("response", "\ud800", "response is not valid text"),
+        ("prompt", [{"role": "\ud800", "content": "c"}], "bad prompt"),
         ("question", ["q"], "question is not text"),
         ("question", "  ", "empty question"),
         ("sample", -1, "bad sample"),

@@ -10,6 +10,7 @@ import random
 import zipfile
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -84,6 +85,9 @@ def _read(path: Path, max_bad: float, thorough: bool) -> None:
     for t in traces:
         t.response.encode()
         json.dumps(t.meta, allow_nan=False)
+        orjson.dumps([t.meta, t.prompt, t.answer])  # as the run and `convert` write them
+    orjson.dumps(ledger.rejected)
+    orjson.dumps(ledger.as_json())
     if thorough:
         json.dumps(checks.describe(traces, ledger), allow_nan=False).encode()
         assert checks.render(checks.describe(traces, ledger)).encode()

@@ -239,6 +239,30 @@ def test_old_lighteval_columns(tmp_path):
     assert ledger.files[0]["format"] == "lighteval-flat" and trace.prompt == "p" and trace.correct
 
 
+def test_lighteval_says_why_samples_have_no_label(tmp_path):
+    def row(texts, **metric):
+        doc = {"id": "0", "query": "q", "choices": ["7"], "task_name": "t"}
+        return {"doc": doc, "metric": metric, "model_response": {"text": texts, "input": "q"}}
+
+    def said(name, row, **given):
+        traces, ledger = dumps.read_dumps([parquet(tmp_path / name, [row])], field_map=given or None)
+        return [t.correct for t in traces], "\n".join(ledger.notes)
+
+    labels, notes = said("a.parquet", row(["7"], **{"pass@1": 1.0, "em": 0.0}))
+    assert labels == [None] and "2 metrics (pass@1, em), none taken as the label" in notes
+    assert said("b.parquet", row(["7"], **{"pass@1": 1.0, "em": 0.0}), score="metric.em")[0] == [False]
+    labels, notes = said("c.parquet", row(["7", "8"], em=0.5))
+    assert labels == [None, None] and "up to 2 samples of a document and one metric for all of them" in notes
+    labels, notes = said("d.parquet", row(["7"], em=1.0))
+    assert labels == [True] and "none taken" not in notes and "--sampler LABEL=T,top_p" in notes
+
+
+def test_greedy_samples_come_with_what_follows():
+    _, ledger = read("lm-eval")
+    (note,) = [n for n in ledger.notes if "decoded greedily" in n]
+    assert note.startswith("tiny-filters: ") and "do_sample=true,temperature=1" in note
+
+
 def test_a_format_can_be_forced_and_must_exist(tmp_path):
     path = lines(tmp_path / "a.jsonl", [{"input": "q", "output": "r", "reward": 1}])
     assert read_format(path) == "openrlhf" and read_format(path, format="verl") == "verl"

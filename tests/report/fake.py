@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from analyzer.analyses.drawing import band
 from analyzer.figures import styles
 from analyzer.records import Estimate, Figure, Result, Verdict
 
@@ -20,11 +21,20 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
     ks = [2**i for i in range(9)]
     curves = pd.DataFrame(
         [
-            {"source": s, "k": k, "pass": 1 - (1 - 0.08 * (i + 1)) ** (k**0.6), "n": 64}
+            {"source": s, "k": k, "pass": 1 - (1 - 0.08 * (i + 1)) ** (k**0.6), "problems": 64}
             for i, s in enumerate(labels)
             for k in ks
         ]
     )
+    curves["low"], curves["high"] = curves["pass"] - 0.05, curves["pass"] + 0.05
+    keys = [f"{s}/p{p}/{i}" for s in labels for p in range(4) for i in range(6)]  # of the traces in conftest
+    members = pd.DataFrame({"key": keys, "cluster": np.arange(len(keys)) % 3})
+    members[["x", "y"]] = rng.normal(size=(len(keys), 2))
+    flagged = [f"{hostile}/p2/3", "distill/v1 α/p1/2", "distill/v1 α/p0/0", "distill/v1 α/p1/3", "distill/v1 α/p3/1"]
+    windows = [
+        {"source": key.rsplit("/", 2)[0], "key": key, "problem": key.split("/")[-2], "text": f"7 {hostile}"}
+        for key in flagged
+    ]
     cloud = pd.DataFrame({"x": rng.normal(size=3000), "y": rng.normal(size=3000), "source": rng.choice(labels, 3000)})
     ecdf = pd.DataFrame(
         [
@@ -43,11 +53,8 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
 
     def boundary(result, ax):
         for s, look in styles(labels).items():
-            part = result.tables["pass_at_k"].query("source == @s")
-            ax.plot(part["k"], part["pass"], label=s, **look)
-        ax.set(xscale="log", xlabel="k", ylabel="pass@k")
-        ax.set_xscale("log", base=2)
-        ax.legend()
+            band(ax, result.tables["pass_at_k"].query("source == @s"), "pass", look, s)
+        ax.set(xlabel="k", ylabel="pass@k")
         return ax
 
     def ppl(result, ax):
@@ -159,7 +166,9 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
                         "reach": np.linspace(0, 1, 300),
                         "log_ratio": [math.inf] * 300,
                     }
-                )
+                ),
+                "plane_counts": pd.DataFrame({"source": labels[1:]}),
+                "flagged_windows": pd.DataFrame(windows),
             },
             ("Likelihood under base at T=1.",),
             {"tau": 0.02},
@@ -169,7 +178,9 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
             "clusters",
             "Do traces form groups that the reference lacks?",
             {"rlvr.novel_cluster_mass": Estimate(0.02, 0, 0.05, 64, "problem bootstrap")},
-            {"map": cloud, "empty": pd.DataFrame({"a": []})},
+            {"map": cloud, "members": members, "empty": pd.DataFrame({"a": []})},
+            (),
+            {"clustered": 200},
         ),
         "perplexity": Result(
             "perplexity",

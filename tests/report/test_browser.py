@@ -5,10 +5,11 @@ The made-up study has a hostile label and a hostile response; a script that ran 
 
 from __future__ import annotations
 
+import dataclasses
 import re
-import time
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from analyzer import report
@@ -29,7 +30,14 @@ class Seen:
         self.page.on("pageerror", lambda e: self.wrong.append(str(e)))
         self.page.on("dialog", lambda d: (self.wrong.append(f"dialog {d.message}"), d.dismiss()))
         self.page.on("request", lambda r: self.asked.append(r.url))
+        self.session = self.context.new_cdp_session(self.page)
+        self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.page.goto(path.as_uri() + address)
+
+    def cpu(self) -> float:
+        """Seconds that the page's main thread has computed: a busy machine does not change them."""
+        found = self.session.send("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in found if m["name"] == "TaskDuration")
 
     def leaves(self) -> list[str]:
         return [u for u in self.asked[1:] if not u.startswith(("data:", "blob:"))]
@@ -92,6 +100,33 @@ def test_hostile_text_stays_text(open_page, fake):
     assert page.locator("#compared select").first.locator("option", has_text="<img").count() == 1
 
 
+def test_hostile_problem_question_and_answer_stay_text(browser, fake, world, tmp_path):
+    """Everything of a trace that the page shows: key, question, answer, finish; in the viewer, the tree, the tables."""
+    made, bad = world.tables(["base", "rlvr"], problems=1, samples=3), fake.HOSTILE
+
+    def renamed(frame):
+        return frame.assign(key=[key.replace("/p0/", f"/{bad}/") for key in frame["key"]])
+
+    frame = renamed(made.traces).assign(problem=bad, question=bad, answer=bad, finish=bad, prompt=bad)
+    tables = dataclasses.replace(
+        made,
+        traces=frame,
+        scores=renamed(made.scores).assign(problem=bad),
+        tokens=lambda model, columns: map(renamed, made.tokens(model, columns)),
+    )
+    paths = report.write(tmp_path, **fake.inputs() | {"figures": {}}, traces=tables)
+    seen = Seen(browser, paths["index.html"], address=f"#/trace/rlvr/{quote(bad, safe='')}/1")
+    page = seen.page
+    page.wait_for_selector(".tokens span")
+    assert key_of(page) == f"rlvr/{bad}/1" and f"answer {bad}" in page.locator(".pane .note").first.inner_text()
+    page.locator("#prefixes").scroll_into_view_if_needed()
+    page.wait_for_selector("#prefixes svg path", state="attached")
+    assert page.locator("#prefixes .prompt").inner_text() == bad
+    assert page.locator("#compared td a", has_text="onerror").count() == 1
+    assert page.locator("img, iframe, object").count() == 0 and seen.wrong == [] and seen.leaves() == []
+    seen.context.close()
+
+
 def test_odd_characters_are_cut_where_the_tokens_are(open_page):
     page = open_page(address="#/trace/rlvr/p1/1").page
     page.wait_for_selector(".tokens span")
@@ -142,7 +177,7 @@ def test_keys(open_page):
     assert len(set(modes)) == 4
     page.keyboard.press("j")
     page.wait_for_function("() => document.querySelector('.pane h4').textContent.includes('base/p0/2')")
-    page.keyboard.press("k") if page.locator(".tokens:focus").count() else page.locator(".list").press("k")
+    page.keyboard.press("k")  # the focus is on the new trace's tokens
     page.wait_for_function("() => document.querySelector('.pane h4').textContent.includes('base/p0/1')")
     page.locator(".list").press("?")
     assert page.locator(".help").is_visible()
@@ -158,6 +193,12 @@ def test_two_sources_side_by_side(open_page):
     right = page.locator('.pane[data-side="1"]')
     assert "base/p2/" in right.inner_text() and "tokens are the same" in right.inner_text()
     assert page.locator(".fork").count() >= 1
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("s")
+    page.wait_for_function("() => document.querySelectorAll('.pane').length === 1")
+    assert "Token 11 of 30" in page.locator(".readout").inner_text()  # place and focus are kept
+    page.keyboard.press("s")
+    page.wait_for_selector('.pane[data-side="1"] .tokens span')
     was = right.locator("h4").inner_text()
     page.locator(".list").press("]")
     page.wait_for_function("was => document.querySelectorAll('.pane h4')[1].innerText !== was", arg=was)
@@ -175,7 +216,7 @@ def test_filters_and_search(open_page, fake):
     assert "24 of 120 traces" in box.inner_text()
     box.get_by_label("correct", exact=True).select_option("1")
     assert "10 of 120 traces" in box.inner_text()
-    box.get_by_label("problem", exact=True).select_option("p1")
+    box.get_by_label("problem", exact=True).select_option("p1 · What is 1?")
     rows = box.locator(".row .key").all_inner_texts()
     assert rows == ["cool/p1/2", "cool/p1/4"]
     for name in ("source", "correct", "problem"):
@@ -232,6 +273,61 @@ def test_points_lead_to_traces(open_page):
     page.wait_for_selector('.pane[data-side="1"] .tokens span')
 
 
+def test_the_points_of_a_curve_are_read_out(open_page):
+    page = open_page().page
+    svg = page.locator("#a-boundary figure svg").first
+    said = page.locator("#a-boundary figure .said").first
+    svg.focus()
+    page.keyboard.press("ArrowRight")
+    assert said.inner_text() == "base, k = 1: 0.08 [0.03, 0.13], 64 problems"
+    page.keyboard.press("ArrowRight")
+    assert "k = 2: " in said.inner_text()
+    marks = page.locator("#a-boundary figure svg [data-say]")
+    assert marks.count() == 5 * 9  # sources and budgets
+    svg.scroll_into_view_if_needed()
+    box = marks.nth(44).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert said.inner_text().startswith("cool, k = 256: ")
+
+
+def test_a_verdict_leads_to_its_flagged_traces(open_page, fake):
+    page = open_page().page
+    card = page.locator(".card", has_text="distill/v1 α is OUTSIDE")
+    assert "3 of 4 flagged traces" in card.inner_text() and fake.HOSTILE in card.inner_text()
+    card.locator(".look a").nth(2).click()
+    page.wait_for_selector(".pane .tokens span")
+    assert key_of(page) == "distill/v1 α/p0/0" and "flagged as novel" in page.locator(".pane .note").first.inner_text()
+    page.locator("#traces").get_by_label("flagged", exact=True).select_option("flagged as novel")
+    assert "5 of 120 traces" in page.locator("#traces").inner_text()  # all of them, not those of a short table
+    card.locator(".look a").first.click()
+    page.wait_for_function("() => document.querySelectorAll('#compared select')[1].value === 'distill/v1 α'")
+
+
+def test_keys_in_tables_lead_to_the_viewer(open_page, fake):
+    page = open_page().page
+    page.locator("#a-support summary", has_text="flagged_windows").click()
+    links = page.locator("#a-support td a[href^='#/trace/']")
+    assert links.count() == 5 and links.first.inner_text() == f"{fake.HOSTILE}/p2/3"
+    links.first.click()
+    page.wait_for_selector(".pane .tokens span")
+    assert key_of(page) == f"{fake.HOSTILE}/p2/3"
+
+
+def test_the_map_says_what_is_not_on_it(open_page):
+    page = open_page().page
+    section = page.locator("#a-clusters")
+    assert "120 of 200 clustered traces, evenly over the sources" in section.inner_text()
+    assert "120 traces." in section.locator(".legend").inner_text()
+    canvas = section.locator("canvas[role=application]")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    said = section.locator("#map .said").inner_text()
+    assert re.search(r": .*cluster \d of its problem", said)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".tokens:focus")
+    assert key_of(page) == said.partition(": ")[0]
+
+
 def test_a_printed_page_holds_the_report_and_not_the_tools(open_page):
     page = open_page().page
     page.emulate_media(media="print")
@@ -255,13 +351,12 @@ def test_every_control_has_a_name_and_the_keyboard_gets_everywhere(open_page):
     }""")
     assert bare == []
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    reached = set()
+    page.evaluate("""() => { window.reached = new Set();
+        addEventListener("focusin", (e) => reached.add(e.target.closest("main > section")?.id)); }""")
     for _ in range(400):
         page.keyboard.press("Tab")
-        at = page.evaluate("""() => document.activeElement.closest("main > section, nav, header")?.id
-            || document.activeElement.tagName + document.activeElement.id""")
-        reached.add(at)
-    assert {"verdict", "key", "compare", "viewer", "tree", "methods"} <= reached
+    reached = set(page.evaluate("[...reached]"))
+    assert {"verdict", "key", "a-boundary", "compare", "viewer", "tree", "methods"} <= reached
 
 
 def test_a_large_report_is_a_folder_that_opens_from_disk(browser, fake, traces, tmp_path):
@@ -288,31 +383,45 @@ def test_a_trace_of_32000_tokens_stands_at_once(browser, fake, world, tmp_path):
     seen = Seen(browser, paths["index.html"], address="#/trace/base/p0/1")
     page = seen.page
     page.wait_for_selector(".tokens span")
-    took = page.evaluate("""async () => {
-        const start = performance.now();
+    before = seen.cpu()
+    page.evaluate("""async () => {
         location.hash = "#/trace/base/p0/0";
         while (document.querySelectorAll(".tokens span").length < 500) await new Promise(requestAnimationFrame);
-        return performance.now() - start;
     }""")
+    took = seen.cpu() - before
     page.wait_for_function("() => document.querySelectorAll('.tokens span').length === 32000")
     page.locator(".tokens").first.press("End")
     assert "Token 32,000 of 32,000" in page.locator(".readout").inner_text()
     assert page.locator(".tokens").evaluate("e => e.scrollTop") > 1000
-    assert took < 1000, took  # measured 60 to 90 ms; the bound allows for a busy machine
+    assert took < 0.5, took  # measured 0.09 s
     assert seen.wrong == []
     seen.context.close()
 
 
 def test_100_000_traces_open_quickly(browser, fake, world, tmp_path):
-    """The index is read, no trace is decoded; the list holds only the rows in sight."""
+    """The index is read, no trace is decoded; the list holds only the rows in sight; a map of 20,000 points moves."""
     labels = ["base", "rlvr", "distill/v1 α", fake.HOSTILE, "cool"]
-    paths = report.write(tmp_path, **fake.inputs() | {"figures": {}}, traces=world.many(labels, 100_000))
+    tables, inputs = world.many(labels, 100_000), fake.inputs() | {"figures": {}}
+    members = tables.traces[["key"]].iloc[::5].assign(cluster=0, x=np.arange(20_000) % 141, y=np.arange(20_000) / 141)
+    inputs["results"]["clusters"].tables["members"] = members
+    paths = report.write(tmp_path, **inputs, traces=tables)
     assert paths["index.html"].stat().st_size < 25e6
-    start = time.perf_counter()
     seen = Seen(browser, paths["index.html"])
     seen.page.wait_for_selector("#traces .row", state="attached")
-    took = time.perf_counter() - start
+    took = seen.cpu()
     assert "100,000 of 100,000 traces" in seen.page.locator("#traces").inner_text()
     assert seen.page.locator("#traces .row").count() < 60
-    assert took < 6, took  # measured 1 s; the bound allows for a busy machine
+    assert took < 2, took  # measured 0.46 s
+    canvas = seen.page.locator("#map canvas[role=application]")
+    canvas.focus()
+    seen.page.wait_for_timeout(500)
+    before = seen.cpu()
+    seen.page.evaluate(
+        """n => { const c = document.querySelector("#map canvas[role=application]");
+        for (let i = 0; i < n; i++) c.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"})); }""",
+        20,
+    )
+    took = (seen.cpu() - before) / 20
+    assert took < 0.05, took  # seconds for a step of the cursor, measured 0.0005
+    assert "20,000 traces." in seen.page.locator("#map .legend").inner_text()
     seen.context.close()

@@ -67,7 +67,8 @@ def test_every_token_is_found_again(unpack, traces):
 def test_a_large_run_keeps_what_analyses_point_at_and_says_so(unpack, traces):
     pointed = ["cool/p3/5", "rlvr/p2/4"]
     frame = pd.DataFrame({"source": ["cool", "rlvr"], "key": pointed})
-    results = {"support": Result("support", "?", {}, {"top": frame})}
+    tested = pd.DataFrame({"source": ["cool", "rlvr"]})
+    results = {"support": Result("support", "?", {}, {"flagged_windows": frame, "plane_counts": tested})}
     built = embed.build(traces, results, styles(traces.sources), megabytes=0.01)
     index = unpack(built.index)
     kept = np.flatnonzero(index["pack"] != embed.NONE)
@@ -77,7 +78,25 @@ def test_a_large_run_keeps_what_analyses_point_at_and_says_so(unpack, traces):
     assert built.note.startswith(f"{len(kept)} of 120 traces are in the viewer, as many as 0.01 MB hold: 2 of 2 that")
     assert sum(map(len, built.packs)) < 0.03e6
     flags = {keys[i]: int(index["flagged"][i]) for i in range(120)}
-    assert {k for k, v in flags.items() if v == 1} == set(pointed) and set(flags.values()) == {1, 2}
+    assert {k for k, v in flags.items() if v == 1} == set(pointed)
+    assert {k for k, v in flags.items() if v == 0} == {k for k in keys if k.startswith(("cool", "rlvr"))} - set(pointed)
+
+
+def test_the_index_holds_questions_and_clusters(unpack, traces, written):
+    index = unpack(written.html.split('id="pack-index">')[1].split("<")[0])
+    assert index["problems"] == ["p0", "p1", "p2", "p3"] and index["asked"][2] == "What is 2?"
+    members = written.data["analyses"]["clusters"]["tables"]["members"]["rows"]
+    assert index["cluster"].tolist().count(0) == sum(row[1] == 0 for row in members) == 40
+    assert np.isfinite(index["x"]).all() and index["flagged"].tolist().count(1) == 5
+    assert index["flagged"].tolist().count(2) == 24  # the reference is not tested
+
+
+def test_a_long_question_is_cut_in_the_index_and_whole_in_the_pack(unpack, world):
+    tables = world.tables(["a"], problems=1, samples=2)
+    long = "Let  x\nbe " + "7" * 200
+    built = embed.build(dataclasses.replace(tables, traces=tables.traces.assign(question=long)), {}, styles(["a"]))
+    assert unpack(built.index)["asked"] == ["Let x be " + "7" * (embed.ASKED_CHARACTERS - 9) + "…"]
+    assert unpack(built.packs[0])["prompts"] == {"0": long}
 
 
 def test_numbers_that_are_not_finite_have_codes():

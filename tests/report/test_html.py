@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
 from analyzer import report
+from analyzer.figures import curve_id
 from analyzer.records import Estimate, Result
-from analyzer.report import content, html, parts
+from analyzer.report import content, html, methods, parts
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -95,12 +98,18 @@ def test_nothing_leaves_the_page(page, written):
         assert word not in html.script()
 
 
-def test_ids_are_unique_and_references_resolve(page, written):
+def test_ids_are_unique_and_references_resolve(page, traces):
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     used = {u for _, a in page.tags for v in a.values() for u in re.findall(r"url\(#([^)]+)\)", v or "")}
     used |= {a["href"][1:] for _, a in page.tags if (a.get("href") or "").startswith("#")}
-    assert used and used <= set(ids)
+    routes = {u for u in used if u.startswith("/")}
+    assert used - routes and used - routes <= set(ids)
+    keys, labels = set(traces.traces["key"]), set(traces.sources)
+    for route in routes:
+        kind, *words = map(unquote, route[1:].split("/"))
+        assert kind == "trace" and "/".join(words) in keys or kind == "compare" and set(words) <= labels, route
+    assert {r.split("/")[1] for r in routes} == {"trace", "compare"}
     assert any(i.startswith("perplexity-ecdf-") for i in used) and any(i.startswith("perplexity-again-") for i in used)
 
 
@@ -197,7 +206,7 @@ def test_control_characters_are_shown_as_replacement():
 
 
 def test_assets_are_small_and_without_constructs_newer_than_es2020():
-    assert len((html.script() + html._plain("report.css")).encode()) <= 60_000
+    assert sum(len(html.asset(name).encode()) for name in (*html.ASSETS, "report.css")) <= 60_000
     for name in html.ASSETS:  # lines are joined without their indents: no literal may run over two
         assert all(line.count("`") % 2 == 0 for line in html.asset(name).splitlines()), name
     assert not re.search(
@@ -222,3 +231,59 @@ def test_without_traces_there_is_no_viewer(fake, tmp_path):
     inputs = fake.inputs(hostile="teacher") | {"figures": {}}
     text = report.write(tmp_path, **inputs)["index.html"].read_text(encoding="utf-8")
     assert 'id="viewer"' not in text and 'id="compare"' not in text and 'id="pack-index"' not in text
+
+
+def test_doubts_stand_on_the_first_screen_and_lead_to_their_sections(written, page):
+    """Rows, checks and other choices, each as a warning or not; only what the run has."""
+    data = copy.deepcopy(written.data)
+    assert content.doubts(data) == [("ledger", True, "10 of 1,010 rows rejected, 10 of 2,000 traces not scored")]
+    data["ledger"] |= {"rows_rejected": 0, "traces_rejected": 0}
+    columns = ["check", "source", "passed"]
+    checks = {"columns": columns, "rows": [["base", "", True], ["policy", "x", None], ["sampler", "x", False]]}
+    data["analyses"]["preflight"] = {"tables": {"checks": checks}}
+    kept = {"x.words_kept": {"value": 12 / 13, "n": 13}, "y.words_kept": {"value": 1.0, "n": 13}}
+    data["analyses"]["robustness"] = {"estimates": kept}
+    assert content.doubts(data) == [
+        ("ledger", False, "every row used"),
+        ("a-preflight", True, "1 of 3 checks passed, 1 not possible, failed: sampler"),
+        ("robustness", True, "x keeps its word under 12 of 13 variations"),
+    ]
+    kept["x.words_kept"]["value"] = 1.0
+    assert content.doubts(data)[2] == ("robustness", False, "every word stands under 13 variations")
+    head = written.html[: written.html.index("<nav")]
+    assert '<a href="#ledger">⚠ 10 of 1,010 rows rejected' in head
+
+
+def test_long_notes_are_folded_and_empty_tables_named(written):
+    assert html._notes(["a"] * 7).count("<li>") == 7 and "<details>" not in html._notes(["a"] * 7)
+    folded = html._notes([f"n{i}" for i in range(9)])
+    assert "<summary>3 further notes</summary>" in folded and folded.index("n5") < folded.index(
+        "<details>"
+    ) < folded.index("n6")
+    assert "Without rows in this run: empty." in written.html and "Table: empty" not in written.html
+
+
+def test_points_of_a_curve_are_those_of_its_last_step():
+    columns = ["source", "step", "k", "pass", "low", "high", "problems"]
+    rows = [["a/b", step, k, value, 0.0, 1.0, 9] for step in (1, 2) for k, value in ((1, 0.1 * step), (2, None))]
+    said = parts.points({"columns": columns, "rows": rows})
+    assert said[curve_id("pass", "a/b")] == ["a/b, k = 1: 0.2 [0.0, 1.0], 9 problems"]
+    assert parts.points({"columns": ["x"], "rows": [[1.0]]}) == {}
+
+
+def test_a_curve_whose_marks_do_not_match_its_table_says_nothing():
+    use = '<use x="1" y="2"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><g id="curve.pass.a">{use * 2}</g></svg>'
+    two, one = (parts.inline_svg(svg, prefix="p", label="l", say={"curve.pass.a": ["x"] * n}) for n in (2, 1))
+    assert two.count('data-say="x"') == 2 and "data-say" not in one
+
+
+def test_settings_have_a_row_for_the_plain_values_of_a_dict(written):
+    meta = {"samplers": {"a": {"t": 1, "p": 0.5}, "b": None}, "inputs": [{"path": "x", "mapping": {"q": "r"}}]}
+    rows = [row for row in methods.settings({**written.data, "analyses": {}}, meta).rows[2:]]
+    assert rows == [
+        ["inputs 1", "path = x"],
+        ["inputs 1: mapping", "q = r"],
+        ["samplers", "b = –"],
+        ["samplers: a", "t = 1, p = 0.5"],
+    ]

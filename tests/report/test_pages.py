@@ -202,8 +202,8 @@ def columns(**more) -> dict:
 def test_a_trace_in_the_terminal():
     item = Trace("rlvr", "p", 0, "Hello there\n world \x1b[31m", correct=True, finish="stop")
     text = terminal.trace(item, columns())
-    assert text.startswith("rlvr/p/0: 4 tokens, 13.1 nats, 3.275 nats per token, correct, finish stop\n\n")
-    assert "\n\nHello⟦ there⟧⟦\n world⟧ \ufffd[31m\n\n" in text
+    assert text.startswith("rlvr/p/0: 4 tokens, 13.1 nats, 3.275 nats per token, correct, finish stop\n")
+    assert "\n\nHello⟦ there⟧⟦⟦\n world⟧⟧ \ufffd[31m\n\n" in text
     assert "\x1b" not in text and re.search(r"^2 +7.00 +100 +3.00 +'\\n world'$", text, re.M)
     coloured = terminal.trace(item, columns(), colour=True)
     assert (
@@ -215,4 +215,4 @@ def test_a_trace_in_the_terminal():
 
 def test_a_trace_without_offsets_shows_ids():
     text = terminal.trace(Trace("a", "p", 1, "xyz"), columns(offset=np.array([0, -1, -1, -1])))
-    assert "<11>⟦<12>⟧⟦<13>⟧<14>" in text and "correctness unknown" in text
+    assert "<11>⟦<12>⟧⟦⟦<13>⟧⟧<14>" in text and "correctness unknown" in text

@@ -1,0 +1,118 @@
+"""Files that survive a crash: written whole or not at all, refused by name when damaged, one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analyzer.errors import DumpError, ResourceError
+
+
+def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
+    """Write to a temporary name, flush to disk, rename. Raises ResourceError when the disk refuses."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> ResourceError:
+    """What to say when the disk refuses a file."""
+    return ResourceError(
+        f"{path} can't be written: {error.strerror or error}; what was finished before is intact: make room or "
+        "give write access, then run the same line again"
+    )
+
+
+def read_part(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    """Columns of one Parquet part (all of `schema` by default).
+
+    Raises DumpError, naming the file, when it is cut off or damaged, or when its columns are not those of `schema`.
+    """
+    with _damage_named(path):
+        _refuse_other_columns(path, schema, names := list(columns or schema.names))
+        return pq.read_table(path, columns=names, filters=filters)
+
+
+def part_batches(
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, size: int = 4096
+) -> Iterator[pa.RecordBatch]:
+    """The rows of `read_part` by batches of at most `size`, for parts that memory can't hold."""
+    with _damage_named(path):
+        _refuse_other_columns(path, schema, names := list(columns or schema.names))
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=size, columns=names)
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DumpError(f"{path} is damaged ({str(error).splitlines()[0]}); {_remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    it = f"it and {path.name.replace('prompts', 'part', 1)}" if path.name.startswith("prompts") else "it"
+    return f"all else is intact: move {it} away and run the same line again, which does only those traces anew"
+
+
+def _refuse_other_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -> None:
+    found = pq.read_schema(path)
+    have = {
+        n: str(found.field(n).type) if n in found.names else "missing"
+        for n in names
+        if n not in found.names or not found.field(n).type.equals(schema.field(n).type)
+    }
+    if have:
+        raise DumpError(
+            f"{path} was not written by this version: "
+            + ", ".join(f"column {n} is {kind}, expected {schema.field(n).type}" for n, kind in have.items())
+            + f"; {_remedy(path)}"
+        )
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder; the system frees the lock when its holder dies, however it does.
+
+    Raises ResourceError, naming the holder, when another process writes, or when the folder can't be written. File
+    systems without locks go unguarded.
+    """
+    try:
+        file = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"run folder {folder} can't be written: {error.strerror or error}") from error
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ResourceError(
+                f"run {folder} is being written by {holder}; wait for it or stop it, use another -o folder, or divide "
+                "the work with --shard i/n"
+            ) from None
+        except (ImportError, OSError):  # Windows; network file systems mounted without locks
+            pass
+        with contextlib.suppress(OSError):  # who holds it is only for the message
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        yield

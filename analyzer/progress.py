@@ -1,0 +1,120 @@
+"""What a command says on stderr while it works: progress, warnings counted, how long each step took."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+EVERY = {True: 0.1, False: 10.0}  # seconds between lines, on a terminal and elsewhere
+WARNINGS = 5  # kinds of warnings that are shown; the others are counted
+
+
+def say(text: str, end: str = "\n") -> None:
+    """A line on stderr, at once."""
+    sys.stderr.write(text + end)
+    sys.stderr.flush()
+
+
+class Progress:
+    """Progress on stderr: one line rewritten on a terminal, a plain line every ten seconds elsewhere.
+
+    Called with what is done, how many of how many, and tokens so far (0 where none are counted). As a context manager
+    it says at the end how long each step took; after an error it only clears its line. `within` stands before each
+    line: the study, where there are several.
+    """
+
+    def __init__(self) -> None:
+        self.tty, self.within, self.told = sys.stderr.isatty(), "", ""
+        self.begin = self.changed = self.since = time.monotonic()
+        self.what, self.step, self.first, self.last = "", "", (0, 0), 0.0
+        self.spent: Counter[str] = Counter()
+
+    def __call__(self, what: str, done: int, total: int, tokens: int) -> None:
+        now, step = time.monotonic(), "analyses" if what.startswith("analysis ") else what
+        if step != self.step or self.within != self.told:
+            self._book(now, step)
+            self.last, self.told = 0.0, self.within
+        if what != self.what:
+            self.what, self.since, self.first = what, now, (done, tokens)
+        if now - self.last < EVERY[self.tty] and (done < total or not tokens):
+            return
+        self.last = now
+        text = f"{self.within}{what}: {done:,}/{total:,}"
+        if tokens:
+            # traces come in bursts, one per pass: over the first second a rate says nothing
+            spent, here, more = now - self.since, done - self.first[0], tokens - self.first[1]
+            text += f" traces, {more / spent:,.0f} tokens/s" if spent > 1 else " traces"
+            text += f", {span((total - done) * spent / here)} left" if spent > 1 and here and done < total else ""
+        if self.tty:
+            say(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="")
+        else:
+            say(text)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        self.clear()
+        if kind is None:
+            self._book(time.monotonic(), "")
+            steps = ", ".join(f"{step} {span(t)}" for step, t in self.spent.items() if t >= 0.1)
+            say(f"done in {span(self.changed - self.begin)}" + (f" ({steps})" if steps else ""))
+
+    def clear(self) -> None:
+        """Take the rewritten line away, so that something else can be printed."""
+        if self.tty and self.what:
+            say("\r\x1b[K", end="")
+
+    def _book(self, now: float, step: str) -> None:
+        """The step that ends gets the time since the one before it ended."""
+        if self.step:
+            self.spent[self.step] += now - self.changed
+        self.step, self.changed = step, now
+
+
+@contextlib.contextmanager
+def counted_warnings() -> Iterator[None]:
+    """Python's warnings inside are counted by their place in the code and summed up on stderr, never one per row."""
+    counts: Counter[tuple[str, int]] = Counter()
+    texts: dict[tuple[str, int], str] = {}
+
+    def count(message: Any, category: type, filename: str, lineno: int, *more: Any, **others: Any) -> None:
+        counts[filename, lineno] += 1
+        texts.setdefault((filename, lineno), f"{category.__name__}: {str(message).strip().partition(chr(10))[0]}")
+
+    with warnings.catch_warnings():
+        for kind in (RuntimeWarning, UserWarning):
+            warnings.simplefilter("always", kind)
+        warnings.showwarning = count
+        try:
+            yield
+        finally:
+            for place, n in counts.most_common(WARNINGS):
+                say(f"warning: {texts[place]}" + (f" ({n:,} times)" if n > 1 else ""))
+            if len(counts) > WARNINGS:
+                say(f"warning: and {len(counts) - WARNINGS} further kinds")
+
+
+def span(seconds: float) -> str:
+    """A length of time for people: 0.4 s, 38 s, 3 min 20 s, 5 h 10 min."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours:,} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1000: 812 kB, 1.4 GB."""
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if count < 999.5:
+            break
+        count, unit = count / 1000, larger
+    return f"{count:.1f} {unit}" if count < 9.95 and unit != "B" else f"{count:,.0f} {unit}"

@@ -1,0 +1,202 @@
+"""JSON over HTTP to an OpenAI-style server: one connection per thread, faults tried again with back-off.
+
+The API key comes from the environment alone (ANALYZER_API_KEY); it goes to no other host, since redirects are not
+followed, and into no file or message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from analyzer.errors import ResourceError, UsageError
+
+KEY = "ANALYZER_API_KEY"
+TRIES = 6  # of one request; with the waits below a server may be away for about 20 s
+TIMEOUT = 600.0  # seconds without a byte
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds; doubled from try to try, a random half of it taken off
+LONGEST_ASKED_WAIT = 600.0  # of a server's Retry-After; more counts as a refusal
+PASSING = (408, 425, 429, 500, 502, 503, 504, 529)  # statuses worth another try
+LARGEST = 1 << 28  # bytes of an answer
+
+
+class Fault(Exception):
+    """An answer that can't be used but may be better next time; wait: seconds that the server asked for."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Away(Fault):
+    """No answer at all, or one that says: later."""
+
+
+class Refused(Exception):
+    """The server will not answer this request, however often it is sent."""
+
+
+class Client:
+    """A server's address, and a connection to it for every thread that asks. `sleep(seconds)` is replaced in tests."""
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT, tries: int = TRIES) -> None:
+        self.url = checked(url)
+        self.timeout, self.tries = timeout, tries
+        self.stop = threading.Event()
+        self.sleep: Callable[[float], Any] = self.stop.wait
+        self._local = threading.local()
+        self._open: set[http.client.HTTPConnection] = set()
+        self._key = os.environ.get(KEY, "")
+
+    def ask(
+        self,
+        path: str,
+        body: Any = None,
+        read: Callable[[Any], Any] = lambda answer: answer,
+        *,
+        tries: int | None = None,
+        wrong: int | None = None,
+    ) -> Any:
+        """read(the JSON answer) of a GET, or of a POST when there is a body; path: below the root, as "/v1/models".
+
+        `read` raises Fault where the answer is wrong: it is asked for again, `tries` times in all, `wrong` times when
+        an answer came and was wrong. Raises Refused (the server says no) and ResourceError when the tries are used up.
+        """
+        number = 0
+        while True:
+            number += 1
+            try:
+                return read(self._exchange(path, body))
+            except Fault as fault:
+                reason, wait, limit = str(fault), fault.wait, tries or self.tries
+                limit = limit if isinstance(fault, Away) else wrong or limit
+            if number >= limit or self.stop.is_set():
+                break
+            if wait is None:
+                wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (number - 1)) * random.uniform(0.5, 1)
+            self.sleep(wait)
+        raise ResourceError(
+            f"server {self.url}: no usable answer to {path} after {number} tries, the last one: {reason}; what was "
+            "finished is saved, the same line again continues"
+        )
+
+    def release(self) -> None:
+        """Close the connections of threads that are done; one that is needed again opens anew."""
+        while self._open:
+            self._open.pop().close()
+
+    def close(self) -> None:
+        """End what is under way; threads that wait for an answer get none."""
+        self.stop.set()
+        for connection in list(self._open):
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)  # closing alone would not wake a thread that reads
+            connection.close()
+
+    def _exchange(self, path: str, body: Any) -> Any:
+        """One request and its answer; a kept connection that the server has closed meanwhile is opened anew once."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        while True:
+            connection = getattr(self._local, "connection", None)
+            kept = connection is not None
+            if not kept:
+                connection = self._local.connection = self._connect()
+            try:
+                connection.request("GET" if data is None else "POST", urlsplit(self.url).path + path, data, headers)
+                response = connection.getresponse()
+                raw = response.read(LARGEST + 1)
+                break
+            except (OSError, http.client.HTTPException) as error:
+                self._drop(connection)
+                if (
+                    kept
+                    and not self.stop.is_set()
+                    and isinstance(error, (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected))
+                ):
+                    continue
+                what = f"no answer within {self.timeout:g} s" if isinstance(error, TimeoutError) else str(error)
+                raise Away(f"{what or 'the connection broke'} ({type(error).__name__})") from error
+        if response.will_close or len(raw) > LARGEST:
+            self._drop(connection)
+        if response.status != 200:
+            self._complain(response, raw)
+        if len(raw) > LARGEST:
+            raise Refused(f"an answer of more than {LARGEST:,} bytes")
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError):
+            raise Fault(f"the answer is not JSON: {self._shown(raw)}") from None
+
+    def _complain(self, response: http.client.HTTPResponse, raw: bytes) -> None:
+        said = f"HTTP {response.status} {response.reason}: {self._shown(raw)}"
+        wait = _seconds(response.headers.get("Retry-After"))
+        if response.status not in PASSING or (wait or 0) > LONGEST_ASKED_WAIT:
+            raise Refused(said)
+        raise Away(said, wait)
+
+    def _shown(self, raw: bytes) -> str:
+        """What a message may show of an answer: its beginning, on one line, never the key."""
+        text = raw[:4000].decode("utf-8", errors="replace")
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+            text = str(json.loads(raw)["error"]["message"])
+        text = text.replace(self._key, "...") if self._key else text
+        text = "".join(c if c.isprintable() else " " for c in text)
+        return repr(text[:200])
+
+    def _connect(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname, parts.port, timeout=self.timeout)
+        self._open.add(connection)
+        return connection
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        connection.close()
+        self._open.discard(connection)
+        self._local.connection = None
+
+
+def checked(url: str) -> str:
+    """The server's root without a trailing /v1. Raises UsageError for what is no plain http(s) address, and for one
+    with credentials in it: addresses are written into the run."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--server {url!r}: expected an address like http://127.0.0.1:8000/v1")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise UsageError(
+            f"--server {parts.scheme}://{parts.hostname}...: the address holds credentials or a query, and addresses "
+            f"are written into the run; put the key into the environment variable {KEY}"
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/").removesuffix("/v1")
+
+
+def _seconds(text: str | None) -> float | None:
+    """Retry-After: a number of seconds or a date; None where it is neither."""
+    if text is None:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

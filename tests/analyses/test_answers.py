@@ -1,0 +1,50 @@
+"""Luck by permuted gold, as the table `luck` of boundary shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyzer.analyses import answers
+
+GOLD = {"a": "7", "b": "7", "c": "12", "d": "5"}
+
+
+def traces(seed: int = 0, n: int = 40) -> pd.DataFrame:
+    """Draws among few answers, so that one problem's draws often hit another's gold; no draw of d is right."""
+    rng = np.random.default_rng(seed)
+    rows = [(p, a) for p, gold in GOLD.items() for a in rng.choice(["7", "12", "5", None], n) if (p, a) != ("d", gold)]
+    frame = pd.DataFrame(rows, columns=["problem", "answer"])
+    right = pd.array([GOLD[p] == a for p, a in rows], dtype="boolean")
+    return frame.assign(correct=right, source="base", sample=frame.groupby("problem").cumcount())
+
+
+def luck(frame: pd.DataFrame) -> pd.DataFrame:
+    by = frame.groupby("problem")["correct"].agg(["size", "sum"]).set_axis(["n", "c"], axis=1).astype(int)
+    return pd.DataFrame(answers.luck(frame, by, by, draws=50, seed=0)).set_index("k")
+
+
+def test_permuted_luck_is_a_draw_scored_against_the_other_golds():
+    frame = traces()
+    gold = {p: g for p, g in GOLD.items() if p != "d"}  # nobody was right on d: its gold is not known
+    g = [
+        np.mean([(part["answer"] == gold[other]).mean() for other in gold if other != p])
+        for p, part in frame.groupby("problem")
+    ]
+    table = luck(frame)
+    assert (table["problems_permuted"] == 4).all()
+    for k in (1, 4, 16):
+        assert table.loc[k, "lucky_permuted"] == pytest.approx(np.mean(1 - (1 - np.array(g)) ** k))
+
+
+def test_permuted_luck_is_unknown_without_answers_or_with_one_gold():
+    frame = traces()
+    for bare in (frame.assign(answer=None), frame[frame["problem"].isin(["a"])]):
+        table = luck(bare)
+        assert table["lucky_permuted"].isna().all() and (table["problems_permuted"] == 0).all()
+
+
+def test_an_answer_that_is_right_nowhere_else_has_no_luck():
+    frame = traces().assign(answer=lambda f: f["problem"] + f["answer"].fillna("-"))
+    assert (luck(frame)["lucky_permuted"] == 0).all()
