@@ -75,7 +75,7 @@ SPLIT = [f"{name}.list.element" for name, kind in (CORE_COLUMNS | SAMPLER_COLUMN
 
 def _column(values: list, kind: pa.DataType) -> pa.Array:
     """One column; numpy arrays become lists without a Python object per number."""
-    if not pa.types.is_list(kind) or not any(isinstance(v, np.ndarray) for v in values):
+    if not isinstance(next((v for v in values if v is not None), None), np.ndarray):
         return pa.array(values, type=kind)
     missing = np.array([v is None for v in values])
     arrays = [np.zeros(0) if v is None else v for v in values]
