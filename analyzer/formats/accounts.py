@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from analyzer.errors import DumpError
+from analyzer.records import json_value
 
 
 @dataclass
@@ -111,3 +115,15 @@ def same_content(accounts: list[dict[str, Any]]) -> list[str]:
             f"({', '.join(other['sources'])}): comparing the two compares a file with itself."
         )
     return notes
+
+
+def kept(record: Any) -> Any:
+    """A rejected record as its file has it; as JSON text where not every writer takes it (deep nesting, integers beyond
+    64 bits, lone surrogates)."""
+    row = record if not isinstance(record, dict) else {k: v for k, v in record.items() if not k.startswith("@")}
+    row = json_value(row)
+    try:
+        orjson.dumps({"row": row})
+    except TypeError:
+        return json.dumps(row)
+    return row

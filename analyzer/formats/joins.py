@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analyzer.errors import DumpError
+from analyzer.formats.accounts import kept
 from analyzer.formats.paths import MISSING, Fault, get, show
 from analyzer.formats.recognise import Plan
 
@@ -22,7 +23,7 @@ def account(plan: Plan) -> tuple[dict[str, Any], list[dict[str, Any]], dict[Any,
         fault = record if isinstance(record, Fault) else None
         if not isinstance(record, dict) or (path and not isinstance(key, (str, int))):
             fault = fault or Fault("no key", f"{path} = {show(None if key is MISSING else key)}; expected text")
-            row = None if isinstance(record, Fault) else record
+            row = None if isinstance(record, Fault) else kept(record)
             rejected.append(
                 {"file": plan.file.name, "line": line, "reason": fault.reason, "detail": fault.detail, "row": row}
             )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
-
-import orjson
 
 from analyzer.errors import DumpError, UsageError
 from analyzer.formats import accounts, files, shapes
@@ -17,7 +14,7 @@ from analyzer.formats.accounts import Ledger
 from analyzer.formats.fields import clean
 from analyzer.formats.paths import Fault, has
 from analyzer.formats.recognise import Plan, label_of, stem_of
-from analyzer.records import Trace, json_value, problem_id
+from analyzer.records import Trace, problem_id
 
 EXTRA_LIMIT = 200  # characters; longer unmapped texts are not kept in meta
 META_FIELDS = ("gold", "seed", "max_tokens", "finish_raw", "null_answer", "greedy")
@@ -80,7 +77,7 @@ def traces_of(
             pairs = [(v := clean(d, threshold), _problem(v)) for d in drafts]
         except (Fault, RecursionError) as e:
             fault = e if isinstance(e, Fault) else Fault("nested too deeply")
-            row = None if isinstance(record, Fault) or not isinstance(e, Fault) else _kept(record)
+            row = None if isinstance(record, Fault) or not isinstance(e, Fault) else accounts.kept(record)
             detail = fault.detail.encode(errors="backslashreplace").decode()
             rejected.append({"file": file.name, "line": line, "reason": fault.reason, "detail": detail, "row": row})
             first_bad = first_bad or f"{file.at(line)}: {fault}"
@@ -133,18 +130,6 @@ def traces_of(
         "counts": dict(+counts),
     }
     accounts.book(ledger, account, rejected, first_bad, max_bad)
-
-
-def _kept(record: Any) -> Any:
-    """A rejected record as its file has it; as JSON text where not every writer takes it (deep nesting, integers beyond
-    64 bits, lone surrogates)."""
-    row = record if not isinstance(record, dict) else {k: v for k, v in record.items() if not k.startswith("@")}
-    row = json_value(row)
-    try:
-        orjson.dumps({"row": row})
-    except TypeError:
-        return json.dumps(row)
-    return row
 
 
 def _source(values: dict[str, Any], plan: Plan, owners: dict[str, tuple[str, str]]) -> str:

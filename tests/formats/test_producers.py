@@ -272,3 +272,13 @@ def test_a_format_can_be_forced_and_must_exist(tmp_path):
 
 def read_format(path, **given):
     return dumps.read_dumps([path], field_map=given or None)[1].files[0]["format"]
+
+
+def test_a_rejected_problem_is_kept_also_where_not_every_writer_takes_it(tmp_path):
+    for name in ("problems.jsonl", "tiny_vllm_temp_0.8_eval_results.json"):
+        (tmp_path / name).write_bytes((SAMPLES / "evalplus" / name).read_bytes())
+    rows = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    lines(tmp_path / "problems.jsonl", [*rows, {"task_id": None, "prompt": "\ud800", "entry_point": 2**80}])
+    _, ledger = dumps.read_dumps([str(tmp_path)], max_bad=0.9)
+    [bad] = ledger.rejected
+    assert bad["reason"] == "no key" and json.loads(bad["row"])["entry_point"] == 2**80
