@@ -146,5 +146,7 @@ def _walk(
         yield from reading.traces_of(plan, ledger, threshold, max_bad, numbering, owners)
         for note in plan.notes:
             said.setdefault(note, []).append(plan.file.name)
-    ledger.notes += [f"{traps.listed(where)}: {note}" for note, where in said.items()]
+    found = (f"{traps.listed(where)}: {note}" for note, where in said.items())
+    # the name of a filter may hold half a character
+    ledger.notes += [note.encode(errors="backslashreplace").decode() for note in found]
     ledger.notes += accounts.same_content(ledger.files)

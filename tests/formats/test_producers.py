@@ -4,6 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -282,3 +283,20 @@ def test_a_rejected_problem_is_kept_also_where_not_every_writer_takes_it(tmp_pat
     _, ledger = dumps.read_dumps([str(tmp_path)], max_bad=0.9)
     [bad] = ledger.rejected
     assert bad["reason"] == "no key" and json.loads(bad["row"])["entry_point"] == 2**80
+
+
+def test_a_filter_with_half_a_character_for_a_name_can_be_written_down(tmp_path):
+    [file] = (SAMPLES / "lm-eval" / "tiny-base").glob("samples_*.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    path = lines(tmp_path / file.name, [*rows, rows[0] | {"filter": "\ud800"}])
+    _, ledger = dumps.read_dumps([path], max_bad=0.9)
+    assert "2 filters (none, \\ud800)" in notes(ledger) and orjson.dumps(ledger.as_json())
+
+
+def test_further_filters_of_rejected_rows_alone_are_refused(tmp_path):
+    [file] = (SAMPLES / "lm-eval" / "tiny-filters").glob("samples_*.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    first = rows[0]["filter"]
+    path = lines(tmp_path / file.name, [r | {"resps": 3} if r["filter"] == first else r for r in rows])
+    with pytest.raises(DumpError, match="no trace is left|can't be used"):
+        dumps.read_dumps([path], max_bad=1.0)
