@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ import zstandard
 from analyzer.disk import replacing
 from analyzer.dumps import Ledger, batches
 from analyzer.errors import UsageError
+from analyzer.formats.numbers import mask_of
 from analyzer.records import Sampler, Trace
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 OWN = ("gold", "seed", "max_tokens")  # kept in meta by a Trace, fields of their own in a row
+AS_JSON = ("messages", "sampler", "base_logprobs", "gold", "meta")  # in Parquet: their shape differs between rows
 BATCH = 4096  # rows of a Parquet row group
 
 Progress = Callable[[str, int, int, int], None]
@@ -75,7 +78,9 @@ def write(traces: Iterable[Trace], target: Path) -> None:
 def row(trace: Trace) -> dict[str, Any]:
     """The canonical row of a trace, as docs/formats.md shows it; what is not known is left out."""
     own = {k: trace.meta[k] for k in OWN if k in trace.meta}
-    meta = {k: v for k, v in trace.meta.items() if k not in (*OWN, "row", "finish_raw")}
+    if (mask := mask_of(trace)) is not None:
+        own["response_mask"] = mask
+    meta = {k: v for k, v in trace.meta.items() if k not in own and k not in ("row", "finish_raw")}
     values = {
         "source": trace.source,
         "problem": trace.problem,
@@ -86,8 +91,10 @@ def row(trace: Trace) -> dict[str, Any]:
         "response": trace.response,
         "prompt_ids": trace.prompt_ids,
         "response_ids": trace.response_ids,
-        "response_logprobs": trace.response_logprobs,
+        "response_logprobs": trace.response_logprobs and _numbers(trace.response_logprobs, None),
         "logprobs_temperature": trace.logprobs_temperature,
+        "base_logprobs": trace.base_logprobs
+        and {repr(t): _numbers(values, "-inf") for t, values in trace.base_logprobs.items()},
         "sampler": asdict(trace.sampler) if trace.sampler else None,
         "finish": trace.finish or trace.meta.get("finish_raw"),
         "correct": trace.correct,
@@ -98,6 +105,13 @@ def row(trace: Trace) -> dict[str, Any]:
         "meta": meta or None,
     }
     return {k: v for k, v in values.items() if v is not None}
+
+
+def _numbers(values: tuple[float, ...], impossible: str | None) -> Sequence[float | str | None]:
+    """Log-probs as JSON can hold them: null where unknown."""
+    if math.isfinite(sum(values)):
+        return values
+    return [None if v != v else impossible if v == -math.inf else v for v in values]
 
 
 @contextmanager
@@ -118,8 +132,8 @@ def packed(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _write_parquet(traces: Iterable[Trace], path: Path) -> None:
-    """One column per field; chat messages, the sampler, the reference answer and meta as JSON text, since their shape
-    may change from row to row."""
+    """One column per field; chat messages, the sampler, log-probs under the base, the reference answer and meta as JSON
+    text, since their shape may change from row to row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -129,8 +143,8 @@ def _write_parquet(traces: Iterable[Trace], path: Path) -> None:
         | {name: integer for name in ("sample", "step", "seed", "max_tokens")}
         | {name: real for name in ("score", "logprobs_temperature")}
         | {"correct": pa.bool_(), "prompt_ids": pa.list_(pa.int32()), "response_ids": pa.list_(pa.int32())}
-        | {"response_logprobs": pa.list_(real)}
-        | {name: text for name in ("messages_json", "sampler_json", "gold_json", "meta_json")}
+        | {"response_logprobs": pa.list_(real), "response_mask": pa.list_(pa.int8())}
+        | {f"{name}_json": text for name in AS_JSON}
     )
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         batch: list[dict[str, Any]] = []
@@ -138,7 +152,7 @@ def _write_parquet(traces: Iterable[Trace], path: Path) -> None:
             values = row(trace)
             if isinstance(values.get("prompt"), list):
                 values["messages"] = values.pop("prompt")
-            for name in ("messages", "sampler", "gold", "meta"):
+            for name in AS_JSON:
                 if name in values:
                     values[f"{name}_json"] = orjson.dumps(values.pop(name)).decode()
             batch.append(values)

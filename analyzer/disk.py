@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from analyzer.errors import DumpError, ResourceError
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
@@ -67,24 +68,46 @@ def saved(error: ResourceError) -> ResourceError:
     return ResourceError(f"{error}; what was finished is saved, the same line again continues")
 
 
-def read_part(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Columns of one Parquet part (all of `schema` by default).
+def read_part(
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, *, added: Sequence[str] = ()
+) -> pa.Table:
+    """Columns of one Parquet part (all of `schema` by default). A column of `added` that the part lacks is null: an
+    older version wrote it.
 
     Raises DumpError, naming the file, when it is cut off or damaged, or when its columns are not those of `schema`.
     """
     with _damage_named(path):
-        _refuse_other_columns(path, schema, names := list(columns or schema.names))
-        return pq.read_table(path, columns=names)
+        names = list(columns or schema.names)
+        held = _held(path, schema, names, added)
+        table = pq.read_table(path, columns=held)
+        return table if held == names else _with_nulls(table, schema, names)
 
 
 def part_batches(
-    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, size: int = 4096
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, size: int = 4096, *, added: Sequence[str] = ()
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of `read_part` by batches of at most `size`, for parts that memory can't hold."""
+    """The rows of `read_part` by batches of at most `size`, for parts that memory can't hold. A column of `added` that
+    the part lacks is null: an older version wrote it."""
     with _damage_named(path):
-        _refuse_other_columns(path, schema, names := list(columns or schema.names))
+        names = list(columns or schema.names)
+        held = _held(path, schema, names, added)
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=size, columns=names)
+            for batch in file.iter_batches(batch_size=size, columns=held):
+                yield batch if held == names else _with_nulls(batch, schema, names)
+
+
+def _held(path: Path, schema: pa.Schema, names: list[str], added: Sequence[str]) -> list[str]:
+    """The names without those of `added` that the part lacks; at least one, which tells how many rows there are."""
+    lacking = {n for n in names if n in added} - {*pq.read_schema(path).names}
+    held = [n for n in names if n not in lacking] or schema.names[:1]
+    _refuse_other_columns(path, schema, held)
+    return held
+
+
+def _with_nulls(rows: Rows, schema: pa.Schema, names: Sequence[str]) -> Rows:
+    held = {*rows.schema.names}
+    arrays = [rows[n] if n in held else pa.nulls(rows.num_rows, schema.field(n).type) for n in names]
+    return type(rows).from_arrays(arrays, schema=pa.schema([schema.field(n) for n in names]))
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

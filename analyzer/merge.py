@@ -18,6 +18,7 @@ from analyzer.store import Run
 
 # what a shard counts, measures or is told for itself; everything else in a scorer's record has to agree
 OWN = ("decisions", "token_budget", "model", "path_reason", "dtype_error", "other_urls")
+LATER = ("tokenizer", "eos_ids", "powers")  # earlier runs recorded none
 ALIKE = "only shards of one score can be joined: the same dumps, models and flags but --shard"
 
 
@@ -72,10 +73,11 @@ def _joined(runs: Sequence[Run]) -> dict[str, Any]:
             _refuse_difference(first, run, name, mine, theirs)
         for label, record in run.manifest["scorers"].items():
             known = scorers.setdefault(label, record | {"decisions": {}})
-            if "tokenizer" in record:
-                known.setdefault("tokenizer", record["tokenizer"])
-            elif "tokenizer" in known:  # earlier runs recorded none
-                record = record | {"tokenizer": known["tokenizer"]}
+            for name in LATER:
+                if name in record:
+                    known.setdefault(name, record[name])
+                elif name in known:
+                    record = record | {name: known[name]}
             _refuse_difference(first, run, f"scorer {label}", _essence(known), _essence(record))
             if others := (_urls(known) | _urls(record)) - {known.get("server", {}).get("url")}:
                 known["other_urls"] = sorted(others)

@@ -160,16 +160,17 @@ def _ranks(rank_T: np.ndarray | None, n: np.ndarray, starts: np.ndarray) -> dict
 def _sampler(
     columns: Mapping[str, np.ndarray], n: np.ndarray, starts: np.ndarray, sampler: Sampler | None
 ) -> dict[str, np.ndarray]:
-    logprob_T = columns.get("logprob_s")
-    if sampler is not None and sampler.is_plain and "logprob" in columns:
-        own_T = columns["logprob"]  # the same thing, where the scorer did not write it twice
-        if logprob_T is None:
-            logprob_T = own_T
-        elif (missing := np.logical_and.reduceat(np.isnan(logprob_T), starts)).any():
-            logprob_T = np.where(np.repeat(missing, n), own_T, logprob_T)
+    own = (_own(columns, name, n, starts, sampler) for name in ("logprob", "entropy", "varentropy"))
+    (logprob_T, entropy_T, variance_T), source_T = own, columns.get("logprob_source")
     out: dict[str, np.ndarray] = {}
+    if source_T is not None:
+        out["logprob_source"] = _sums(source_T, starts)
+    if variance_T is not None:
+        out["variance_s"] = _sums(variance_T, starts)
     if logprob_T is not None:
         total = _sums(logprob_T, starts)
+        if entropy_T is not None:
+            out["excess_s"] = 0.0 - total - _sums(entropy_T, starts)
         outside = np.flatnonzero(np.isneginf(logprob_T))
         owner = np.searchsorted(starts, outside, side="right") - 1
         exits = np.bincount(owner, minlength=len(n)).astype(float)
@@ -186,6 +187,19 @@ def _sampler(
             near = np.add.reduceat(np.abs(above_T.astype(np.float64) - sampler.top_p) < BOUNDARY, starts, dtype=float)
             out["near_boundary"] = np.where(np.isnan(_sums(above_T, starts)), np.nan, near)
     return out
+
+
+def _own(
+    columns: Mapping[str, np.ndarray], name: str, n: np.ndarray, starts: np.ndarray, sampler: Sampler | None
+) -> np.ndarray | None:
+    """A column under the model's sampler; where that is plain and the column unknown, the model's own."""
+    values_T, own_T = columns.get(f"{name}_s"), columns.get(name)
+    if sampler is None or not sampler.is_plain or own_T is None:
+        return values_T
+    if values_T is None:
+        return own_T
+    missing = np.logical_and.reduceat(np.isnan(values_T), starts)
+    return np.where(np.repeat(missing, n), own_T, values_T) if missing.any() else values_T
 
 
 def copied_many(token_T: np.ndarray, lengths_N: np.ndarray, prompts: Sequence[np.ndarray], n: int) -> np.ndarray:

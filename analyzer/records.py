@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVELS = ("sequence", "strategy", "answer")
-WORDS = ("inside", "sharpened", "outside", "undetermined")
+WORDS = ("inside", "sharpened", "reweighted", "outside", "undetermined")
 
 # name -> dtype of the per-token columns of a Scored trace (DESIGN section 3). Unit: nats unless said otherwise.
 CORE_COLUMNS = {
@@ -40,6 +40,12 @@ SAMPLER_COLUMNS = {
     "entropy_s": "float32",
     "varentropy_s": "float32",  # nats squared
 }
+POWERS = (1.25, 1.65, 2.5, 5.0, 10.0)  # exponents of the power columns: temperatures .8, .606, .4, .2, .1
+# log sum_v p_v^a at T=1 over the full vocabulary: log p(token) at temperature 1/a is a * logprob - power_a
+POWER_COLUMNS = {f"power_{a:g}": "float32" for a in POWERS}
+# log p(token) as SAMPLER_COLUMNS' logprob_s, by the sampler that is declared for the trace's own source; only in traces
+# of a source whose sampler is neither plain nor the scoring model's own
+SOURCE_COLUMNS = {"logprob_source": "float32"}
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,10 @@ class Trace:
     question: str | None = None  # the bare question where the dump has no rendered prompt
     step: int | None = None
     prompt_ids: tuple[int, ...] | None = None
-    response_ids: tuple[int, ...] | None = None  # ids win over text
+    response_ids: tuple[int, ...] | None = None  # ids win over text; log-probs are one per id, NaN where unknown
     response_logprobs: tuple[float, ...] | None = None  # under the generating policy at `logprobs_temperature`
-    logprobs_temperature: float | None = None
+    logprobs_temperature: float | None = None  # None: with its sampler, or not recorded
+    base_logprobs: dict[float, tuple[float, ...]] | None = None  # temperature -> under the base; -inf: impossible
     correct: bool | None = None
     score: float | None = None
     finish: str | None = None  # "stop", "length" or None (not recorded)
@@ -128,7 +135,8 @@ def problem_id(question: str) -> str:
 class Scored:
     """One trace under one model: arrays over the response tokens, all of length T, named as in DESIGN section 3.
 
-    `columns` maps a name of CORE_COLUMNS or SAMPLER_COLUMNS (plus "offset", int32 character offset) to an array [T].
+    `columns` maps a name of CORE_COLUMNS, SAMPLER_COLUMNS, POWER_COLUMNS or SOURCE_COLUMNS (plus "offset", int32
+    character offset) to an array [T]; the last three kinds only where they were asked for and are known.
     `embedding` is float16 [H] or None; `top` holds (position, ids, logprobs) where the surprisal is high.
     """
 
@@ -289,6 +297,11 @@ class Tables:
         numpy arrays, a few thousand traces at a time; columns may hold "embedding".
     texts: texts(columns) yields DataFrames with key and the named ones of response, prompt and question, a few thousand
         traces at a time, all traces: text stays on disk.
+    numbers: numbers() yields DataFrames, a few thousand traces at a time, of the traces whose rows bring ids and
+        log-probs under their policy and under the base: key, source, problem, sample, step, finish, token (int32 array
+        of response ids), logprob_q (float32 array, under the policy, NaN unknown), logprobs_temperature (NaN: not
+        recorded), laws (dict temperature -> float32 array, under the base, NaN unknown, -inf impossible), written (bool
+        array, False: the token was not written by the policy; None: all were).
     memo: what is worth making once (name -> what was made); copies made by dataclasses.replace share it.
     base: scorer label of the base model, or None. policies: source label -> scorer label of the model it came from.
     samplers: source label -> its Sampler; a source that is missing here has an unknown sampler.
@@ -304,6 +317,7 @@ class Tables:
     samplers: dict[str, Sampler] = field(default_factory=dict)
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
     texts: Callable[[list[str]], Iterator[pd.DataFrame]] = lambda columns: iter(())
+    numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored, Trace
+from analyzer.records import CORE_COLUMNS, POWER_COLUMNS, SAMPLER_COLUMNS, SOURCE_COLUMNS, Sampler, Scored, Trace
 
 BATCH, BATCH_TEXT = 4096, 1 << 26  # traces that make a row group, and characters that they may have
 IDENTITY = ["source", "problem", "sample", "step"]
@@ -35,6 +35,8 @@ TRACES = pa.schema(
         ("response_ids", pa.list_(pa.int32())),
         ("response_logprobs", pa.list_(pa.float32())),
         ("logprobs_temperature", pa.float64()),
+        ("base_temperatures", pa.list_(pa.float64())),
+        ("base_logprobs", pa.list_(pa.list_(pa.float32()))),  # one list per temperature
         ("correct", pa.bool_()),
         ("score", pa.float64()),
         ("finish", pa.string()),
@@ -45,11 +47,14 @@ TRACES = pa.schema(
         ("origin", pa.string()),
     ]
 )
+ADDED = ("base_temperatures", "base_logprobs")  # columns that parts of older versions lack: they read as null
 TABLE = (
     "key", "source", "problem", "step", "sample", "correct", "score", "finish", "answer", "group",
 )  # fmt: skip
+COLUMNS = CORE_COLUMNS | SAMPLER_COLUMNS | POWER_COLUMNS | SOURCE_COLUMNS
+ADDED_SCORES = (*POWER_COLUMNS, *SOURCE_COLUMNS)  # columns of scores that parts of older versions lack
 LISTS = {
-    **{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items()},
+    **{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in COLUMNS.items()},
     "offset": pa.list_(pa.int32()),
 }
 SCORES = pa.schema(
@@ -69,7 +74,7 @@ SCORES = pa.schema(
 )
 PROMPTS = pa.schema([("prompt", pa.string()), ("prompt_ids", pa.list_(pa.int32()))])
 # Floats whose bytes vary slowly compress best split by byte; ids and ranks by dictionary.
-SPLIT = [f"{name}.list.element" for name, kind in (CORE_COLUMNS | SAMPLER_COLUMNS).items() if kind == "float32"]
+SPLIT = [f"{name}.list.element" for name, kind in COLUMNS.items() if kind == "float32"]
 
 
 def _column(values: list, kind: pa.DataType) -> pa.Array:
@@ -138,6 +143,8 @@ def trace_row(t: Trace) -> dict[str, Any]:
     row["prompt"], row["messages"] = (None, json.dumps(t.prompt)) if is_messages else (t.prompt, None)
     row["sampler"] = None if t.sampler is None else json.dumps(asdict(t.sampler))
     row["meta"] = orjson.dumps(t.meta, default=str).decode()
+    if t.base_logprobs is not None:
+        row["base_temperatures"], row["base_logprobs"] = list(t.base_logprobs), list(t.base_logprobs.values())
     return row
 
 
@@ -149,4 +156,6 @@ def trace_of(row: dict[str, Any]) -> Trace:
     row["meta"] = json.loads(row["meta"])
     for name in ("prompt_ids", "response_ids", "response_logprobs"):
         row[name] = None if row[name] is None else tuple(row[name])
+    temperatures, laws = row.pop("base_temperatures"), row["base_logprobs"]
+    row["base_logprobs"] = None if laws is None else dict(zip(temperatures, map(tuple, laws), strict=True))
     return Trace(**row)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.plan import choose, units
-from analyzer.records import Sampler, Scored, Trace
+from analyzer.records import POWERS, Sampler, Scored, Trace
 from analyzer.rows import prompt_hash
 from analyzer.store import SCHEMA, Run
 
@@ -67,7 +67,8 @@ def score(
     progress: Progress = quiet,
 ) -> None:
     """Score everything in the run that is not scored yet: all sources under the base and the cross models, each
-    source with a policy also under that, and the reference's traces under it (what training lost).
+    source with a policy also under that, and the reference's traces under it (what training lost). Where there are
+    policies the base also gets the power columns: what its other temperatures would have given.
 
     A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
     (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. servers:
@@ -109,9 +110,10 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                encoded = _encode(run, label, wanted, loaded, work.templates, eos, on_overlong, shard, done)
+                encoded = _encode(run, label, wanted, loaded, sampler, work.templates, eos, on_overlong, shard, done)
                 run.settle(**settings)
                 before = run.manifest["scorers"].get(label, {})
+                with_powers = label == "base" and model not in on_servers and (policies or before.get("powers"))
                 run.manifest["scorers"][label] = before | {
                     "model": model,
                     "fingerprint": loaded.fingerprint,
@@ -125,6 +127,8 @@ def score(
                     "context": loaded.context,
                     "vocabulary": loaded.vocab_size,
                     "eos": eos,
+                    "eos_ids": sorted({*loaded.eos_ids, *(() if eos is None else (eos,))}),
+                    "powers": list(POWERS) if with_powers else [],
                     **(_about(loaded.model, before) if model in on_servers else {}),
                     "decisions": {},
                 }
@@ -277,7 +281,7 @@ def _jobs(
     """`jobs` and `produced` of Work."""
     from analyzer.scorers.served import is_same
 
-    samplers = {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
+    samplers = _samplers(run)
     for flag, labels in (("--policy", policies), ("--template", templated - {"*"})):
         for label in labels:
             if label not in samplers:
@@ -294,11 +298,17 @@ def _jobs(
     return jobs | {f"cross-{label}": (model, None, set(samplers)) for label, model in cross.items()}, produced
 
 
+def _samplers(run: Run) -> dict[str, Sampler | None]:
+    """Source label -> its declared sampler, None: unknown."""
+    return {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
+
+
 def _encode(
     run: Run,
     label: str,
     wanted: list[Trace],
     loaded: Any,
+    sampler: Sampler | None,
     templates: dict[str, str | None],
     eos: int | None,
     on_overlong: str,
@@ -306,20 +316,23 @@ def _encode(
     done: dict[str, str],
 ) -> list:
     """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
-    disk and in `done`."""
+    disk and in `done`. Where the declared sampler of a trace's source is neither plain nor the model's own `sampler`,
+    its log-probs under that are asked for too (not of a server, which tells none)."""
     from analyzer.scorers import served, server
     from analyzer.scorers.encode import encode
 
     encoded, unscored = [], []
     on_server = isinstance(loaded.model, server.Server)
     told = served.decisions(loaded.name, loaded.model.name) if on_server else ()
+    declared = {} if on_server else _samplers(run)
+    other = {source: s for source, s in declared.items() if s is not None and not s.is_plain and s != sampler}
     for trace in wanted:
         if not trace.response_ids and not trace.response:
             unscored.append((trace, (), "empty response"))
             continue
         template = templates.get(trace.source, templates.get("*"))
         item = encode(trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos=eos)
-        encoded.append(replace(item, decisions=item.decisions + told) if told else item)
+        encoded.append(replace(item, decisions=item.decisions + told, sampler=other.get(trace.source)))
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
     if overlong and on_overlong == "error":
@@ -404,7 +417,8 @@ def _score_all(
         parts: dict[int, list[Scored]] = {}  # by unit, as far as they are done
         work = [(number, list(items.values())) for number, items in todo.items() if items]
         try:
-            for number, scored in scorers.score_units(work, loaded, path=path, sampler=sampler, limit=limit, note=note):
+            options = {"path": path, "sampler": sampler, "limit": limit, "powers": tuple(record["powers"])}
+            for number, scored in scorers.score_units(work, loaded, **options, note=note):
                 parts.setdefault(number, []).append(scored)
                 finished, tokens = finished + 1, tokens + len(scored)
                 progress(label, finished, total, tokens - since)
@@ -429,6 +443,7 @@ def unit_tokens(loaded: Any) -> int:
 def _unit_id(rows: list[tuple[Trace, tuple[int, ...], Scored]], record: Mapping[str, Any]) -> str:
     """8 hex digits of what a part depends on: which traces and ids, the model, how it was run, the schema."""
     digest = hashlib.sha256(f"{SCHEMA} {record['fingerprint']} {record['dtype']} {record['sampler']}".encode())
+    digest.update(f"{record['powers']}".encode() if record["powers"] else b"")
     for trace, prompt_ids, scored in rows:
         digest.update(f"{trace.key} {prompt_hash(prompt_ids)} ".encode() + scored.columns["token"].tobytes())
     return digest.hexdigest()[:8]

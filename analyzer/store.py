@@ -27,6 +27,8 @@ from analyzer.disk import ahead, part_batches, read_part, sole_writer, unwritabl
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records import Scored, Trace, trace_key
 from analyzer.rows import (
+    ADDED,
+    ADDED_SCORES,
     BATCH,
     IDENTITY,
     PROMPTS,
@@ -52,6 +54,7 @@ COMPARED = [
     "response",
     "prompt_ids",
     "response_ids",
+    "base_temperatures",  # short, where log-probs are long: numbers that came later would be left out in silence
     "correct",
     "score",
     "finish",
@@ -212,12 +215,15 @@ class Run:
     def trace_batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Columns of the traces (all by default) in the order they were added, by batches."""
         for part in self._parts("traces"):
-            yield from part_batches(part, TRACES, columns, BATCH)
+            yield from part_batches(part, TRACES, columns, BATCH, added=ADDED)
 
     def score_batches(self, scorer: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Identity, prompt hash and named columns of the scored traces (status ok), by batches."""
         names = [*IDENTITY, "prompt", "status", *columns]
-        parts = (part_batches(part, SCORES, names, BATCH // 4) for part in self._parts(f"scores/{scorer}"))
+        parts = (
+            part_batches(part, SCORES, names, BATCH // 4, added=ADDED_SCORES)
+            for part in self._parts(f"scores/{scorer}")
+        )
         for batch in ahead(chain.from_iterable(parts)):
             if len(scored := _scored(batch)):
                 yield scored
@@ -292,7 +298,7 @@ class Run:
             if name not in SCORES.names:
                 raise UsageError(f"scores have no column {name!r}{nearest(name, SCORES.names)}")
         names = [*IDENTITY, "prompt", "status", *columns]
-        parts = (read_part(part, SCORES, names) for part in self._parts(f"scores/{scorer}"))
+        parts = (read_part(part, SCORES, names, added=ADDED_SCORES) for part in self._parts(f"scores/{scorer}"))
         for table in ahead(parts):
             frame = _scored(table).drop_columns(["status"]).to_pandas()
             if frame.empty:

@@ -52,6 +52,9 @@ SUMMARY_COLUMNS = {
     "logprob_s": "sum of log-probabilities under the model's sampler (nats); -inf: it could never draw the trace",
     "exits": "tokens that the model's sampler could never draw",
     "first_exit": "position of the first such token from 0, -1 if there is none",
+    "logprob_source": "sum of log-probabilities under the sampler of the trace's own source (nats); -inf: never drawn",
+    "excess_s": "sum(s - H) under the model's sampler (nats); inf: it could never draw the trace",
+    "variance_s": "sum of the variances of the surprisal under the model's sampler (nats squared)",
     "near_boundary": "tokens within 1e-3 probability mass of the top-p cut-off, where numerics decide on the side",
 }
 _SURPRISAL = ("logprob", "nll_mean", "ppl", "surprisal_max", "logprob_min", "window_max", "cvar20")
@@ -67,11 +70,12 @@ def summarise(
 ) -> dict[str, float | int]:
     """The numbers of SUMMARY_COLUMNS, in that order, for one trace under one model.
 
-    columns: "token" [T] and any of records.CORE_COLUMNS and SAMPLER_COLUMNS [T]; prompt_ids: what the response follows;
-    sampler: of the source that this model produces (None: unknown, then logprob_s and its kin come from the column, or
-    are NaN without it). excess_z: stats.md section 10, after Fast-DetectGPT (arXiv 2310.05130). cvar20 averages
-    ceil(T / 5) tokens. near_boundary is known without truncation (0) and for top-p alone; a top-k or min-p cut-off is
-    not in the columns: NaN. Raises UsageError when window or ngram is below 1.
+    columns: "token" [T] and any of records.CORE_COLUMNS, SAMPLER_COLUMNS and SOURCE_COLUMNS [T]; prompt_ids: what the
+    response follows; sampler: of the source that this model produces (None: unknown, then logprob_s and its kin come
+    from the columns, or are NaN without them; plain: where they are missing, those at T=1 are the same). excess_z:
+    stats.md section 10, after Fast-DetectGPT (arXiv 2310.05130). cvar20 averages ceil(T / 5) tokens. near_boundary is
+    known without truncation (0) and for top-p alone; a top-k or min-p cut-off is not in the columns: NaN. Raises
+    UsageError when window or ngram is below 1.
     """
     if window < 1 or ngram < 1:
         raise UsageError(f"window {window} and ngram {ngram} must be at least 1 token")
@@ -189,11 +193,15 @@ def _of_ranks(columns: Mapping[str, np.ndarray]) -> dict[str, float | int]:
 
 
 def _of_sampler(columns: Mapping[str, np.ndarray], sampler: Sampler | None) -> dict[str, float | int]:
-    plain = sampler is not None and sampler.is_plain
-    logprob_T = _floats(columns, "logprob_s")
-    if plain and (logprob_T is None or np.isnan(logprob_T).all()):
-        logprob_T = _floats(columns, "logprob")
+    own = (_own(columns, name, sampler) for name in ("logprob", "entropy", "varentropy"))
+    (logprob_T, entropy_T, variance_T), source_T = own, _floats(columns, "logprob_source")
     out: dict[str, float | int] = {}
+    if source_T is not None:
+        out["logprob_source"] = float(source_T.sum())
+    if logprob_T is not None and entropy_T is not None:
+        out["excess_s"] = 0.0 - float(logprob_T.sum()) - float(entropy_T.sum())
+    if variance_T is not None:
+        out["variance_s"] = float(variance_T.sum())
     if logprob_T is not None:
         total = float(logprob_T.sum())
         if not math.isnan(total):
@@ -208,6 +216,13 @@ def _of_sampler(columns: Mapping[str, np.ndarray], sampler: Sampler | None) -> d
         elif above_T is not None and not np.isnan(above_T).any():
             out["near_boundary"] = int(np.count_nonzero(np.abs(above_T - sampler.top_p) < BOUNDARY))
     return out
+
+
+def _own(columns: Mapping[str, np.ndarray], name: str, sampler: Sampler | None) -> np.ndarray | None:
+    """A column under the model's sampler; where that is plain and the column unknown, the model's own."""
+    values_T = _floats(columns, f"{name}_s")
+    plain = sampler is not None and sampler.is_plain
+    return _floats(columns, name) if plain and (values_T is None or np.isnan(values_T).all()) else values_T
 
 
 def among(keys: pd.Series, wanted: Collection[str]) -> np.ndarray:

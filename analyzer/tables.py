@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 
@@ -16,7 +17,14 @@ from analyzer.store import Run
 from analyzer.summaries import SUMMARY_COLUMNS
 
 ORDER = ["source", "problem", "step", "sample"]
-TOKEN_COLUMNS = ["token", "logprob", "rank", "entropy", "varentropy", "renyi_half", "mass_above_s", "logprob_s"]
+NUMBERS = [
+    "key", "source", "problem", "sample", "step", "finish", "response_ids", "response_logprobs", "logprobs_temperature",
+    "base_temperatures", "base_logprobs", "meta",
+]  # fmt: skip
+TOKEN_COLUMNS = [
+    "token", "logprob", "rank", "entropy", "varentropy", "renyi_half",
+    "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source",
+]  # fmt: skip
 
 
 def build(run: Run) -> Tables:
@@ -53,6 +61,7 @@ def build(run: Run) -> Tables:
         samplers=samplers,
         engines={label: dict(run.manifest["scorers"].get(label, {})) for label in labels},
         texts=texts,
+        numbers=lambda: _numbers(run),
     )
 
 
@@ -81,7 +90,8 @@ def _generated(run: Run) -> pd.DataFrame:
     """logprob_generated (nats), n_generated in the order of the traces: what the dump says that its engine gave the
     tokens, summed.
 
-    Only log-probs that are declared to be at temperature 1 can be compared with scores; else NaN and 0 tokens.
+    Only log-probs that are declared to be at temperature 1 can be compared with scores; else NaN and 0 tokens. So where
+    one of them is not known: a sum without it would be that of other tokens.
     """
     totals, lengths = [np.empty(0)], [np.empty(0, np.int64)]
     for batch in run.trace_batches(["response_logprobs", "logprobs_temperature"]):
@@ -92,9 +102,43 @@ def _generated(run: Run) -> pd.DataFrame:
         total, known = np.full(len(length), np.nan), (temperature == 1) & (length > 0)
         if len(values):  # by segment: one infinite value must not reach the other traces
             total[length > 0] = np.add.reduceat(values, (length.cumsum() - length)[length > 0], dtype=float)
+        known &= ~np.isnan(total)
         totals.append(np.where(known, total, np.nan))
         lengths.append(np.where(known, length, 0))
     return pd.DataFrame({"logprob_generated": np.concatenate(totals), "n_generated": np.concatenate(lengths)})
+
+
+def _numbers(run: Run) -> Iterator[pd.DataFrame]:
+    """`numbers` of Tables: no text is read, and of rows without both log-probs no number is taken out."""
+    for batch in run.trace_batches(NUMBERS):
+        lists = ("response_ids", "response_logprobs", "base_logprobs")
+        whole = np.logical_and.reduce([batch[n].is_valid().to_numpy(zero_copy_only=False) for n in lists])
+        if not whole.any():
+            continue
+        batch = batch.filter(pa.array(whole))
+        frame = batch.select(["key", "source", "problem", "sample", "step", "finish"]).to_pandas()
+        frame["step"] = pd.array(batch["step"].to_pylist(), dtype="Int64")
+        frame["token"], frame["logprob_q"] = _arrays(batch["response_ids"]), _arrays(batch["response_logprobs"])
+        frame["logprobs_temperature"] = batch["logprobs_temperature"].to_numpy(zero_copy_only=False).astype(float)
+        temperatures, laws = _arrays(batch["base_temperatures"]), iter(_arrays(batch["base_logprobs"].flatten()))
+        frame["laws"] = [{at: next(laws) for at in own.tolist()} for own in temperatures]
+        frame["written"] = [_mask(meta, len(ids)) for meta, ids in zip(batch["meta"].to_pylist(), frame["token"])]
+        yield frame
+
+
+def _mask(meta: str, count: int) -> np.ndarray | None:
+    """The mask that the row was read with (it is kept in meta), bool [T]; None where there was none."""
+    if '"response_mask"' not in meta:
+        return None
+    held = orjson.loads(meta).get("response_mask")
+    return np.array(held, bool) if isinstance(held, list) and len(held) == count else None
+
+
+def _arrays(lists: pa.ListArray) -> list[np.ndarray]:
+    """Each list as an array; none is missing."""
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    return np.split(values, lengths.cumsum()[:-1]) if len(lengths) else []
 
 
 def _summaries(run: Run, label: str) -> pd.DataFrame:

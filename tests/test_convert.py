@@ -1,13 +1,16 @@
 """Whatever comes in, its canonical rows read back to the same traces."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer import convert, dumps
+from analyzer import convert, dumps, frames
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Sampler, Trace
 
@@ -78,6 +81,29 @@ def test_any_traces_come_back(tmp_path_factory, ending, given_traces):
     path = tmp_path_factory.mktemp("c") / f"out{ending}"
     for before, after in zip(given_traces, again(given_traces, path), strict=True):
         assert bare(after) == bare(before)
+
+
+@pytest.mark.parametrize("ending", convert.ENDINGS)
+def test_numbers_of_rows_come_back(tmp_path, ending):
+    base = {1.0: (-0.1, -math.inf, math.nan), 0.6: (math.nan, -1e-9, -20.25)}
+    ids = {"response_ids": (5, 6, 7), "response_logprobs": (-0.3, math.nan, math.nan), "base_logprobs": base}
+    rows = [
+        Trace("rl", "p", 0, "a", **ids, logprobs_temperature=0.6),
+        Trace("rl", "p", 1, "b", **ids, meta={"response_mask": [1, 1, 0]}),
+        Trace("rl", "p", 2, "c", response_ids=(5,), base_logprobs={1.0: (-1.0,)}),
+        Trace("rl", "p", 3, "d"),
+    ]
+    rows[1] = replace(rows[1], base_logprobs={t: (*law[:2], math.nan) for t, law in base.items()})
+    assert repr(list(map(bare, again(rows, tmp_path / f"out{ending}")))) == repr(rows)
+    assert repr([bare(t) for t in dumps.read_dumps(frames.specs({"rl": rows}, tmp_path))[0]]) == repr(rows)
+
+
+def test_numbers_of_a_table_are_read(tmp_path):
+    row = {"problem": "p", "sample": 0, "prompt": "q", "response": "a b", "response_ids": np.array([5, 6])}
+    row |= {"response_logprobs": np.array([-1, np.nan]), "response_mask": np.array([True, True])}
+    frame = pd.DataFrame([row | {"base_logprobs": {1.0: np.array([np.nan, -np.inf])}}])
+    (trace,) = dumps.read_dumps(frames.specs({"rl": frame}, tmp_path))[0]
+    assert repr((trace.response_logprobs, trace.base_logprobs)) == "((-1.0, nan), {1.0: (nan, -inf)})"
 
 
 def test_nothing_is_written_over_and_the_ending_decides(tmp_path):

@@ -21,7 +21,7 @@ import pytest
 
 from analyzer import cli, disk, scorers, scoring
 from analyzer.errors import DumpError, ResourceError
-from analyzer.rows import SCORES, TRACES
+from analyzer.rows import ADDED_SCORES, SCORES, TRACES
 from analyzer.store import Run
 
 
@@ -171,6 +171,22 @@ def test_a_part_of_another_schema_is_named(tmp_path):
     assert disk.read_part(tmp_path / "part-00000.parquet", SCORES, ["source"]).num_rows == 0
     with pytest.raises(DumpError, match="column key is missing"):
         list(disk.part_batches(tmp_path / "part-00000.parquet", TRACES))
+
+
+def test_columns_that_an_older_version_did_not_write_are_null(tmp_path):
+    part, new = tmp_path / "part-00000.parquet", ("power_5", "logprob_source")
+    old = pa.schema([f for f in SCORES if f.name not in ADDED_SCORES])
+    values = {f.name: pa.array([None] * 3, f.type) for f in old} | {"source": pa.array(["a", "b", "c"])}
+    pq.write_table(pa.table(values, schema=old), part)
+    names = ["power_5", "source", "logprob_source"]
+    whole = disk.read_part(part, SCORES, names, added=ADDED_SCORES)
+    batches = list(disk.part_batches(part, SCORES, names, 2, added=ADDED_SCORES))
+    for rows in (whole, pa.Table.from_batches(batches)):
+        assert rows.schema.names == names and rows["source"].to_pylist() == ["a", "b", "c"]
+        assert all(rows[n].null_count == 3 and rows[n].type == SCORES.field(n).type for n in new)
+    assert disk.read_part(part, SCORES, ["power_5"], added=ADDED_SCORES).num_rows == 3
+    with pytest.raises(DumpError, match="column power_5 is missing"):
+        disk.read_part(part, SCORES, names)
 
 
 @pytest.mark.parametrize("change", ["content", "rows", "growth"])

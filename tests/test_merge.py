@@ -147,7 +147,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path, model, monkeypatch):
     with pytest.raises(UsageError, match="samplers, base: None and nothing"):
         merge([one, two], tmp_path / "out")
     manifest["samplers"] = samplers
-    del manifest["scorers"]["base"]["tokenizer"]  # as runs made before it was recorded
+    for name in ("tokenizer", "eos_ids", "powers"):  # as runs made before they were recorded
+        del manifest["scorers"]["base"][name]
     (two / "run.json").write_text(json.dumps(manifest))
     for shards in ([one, two], [two, one]):
         assert merge(shards, tmp_path / "out")[1] == []

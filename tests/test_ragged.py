@@ -11,7 +11,10 @@ from analyzer import ragged
 from analyzer.records import Sampler
 from analyzer.summaries import SUMMARY_COLUMNS, copied, summarise
 
-NAMES = ("logprob", "rank", "entropy", "varentropy", "renyi_half", "mass_above_s", "logprob_s")
+NAMES = (
+    "logprob", "rank", "entropy", "varentropy", "renyi_half",
+    "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source",
+)  # fmt: skip
 SAMPLERS = (None, Sampler(), Sampler(0.6, 0.95), Sampler(0.6, 0.95, 5), Sampler(0.7))
 
 
@@ -26,7 +29,7 @@ def draw(rng) -> tuple[list[dict], list[np.ndarray]]:
             if rng.random() < 0.15:
                 continue  # this trace lacks it
             values = rng.exponential(size=n).astype(np.float32)
-            if name in ("logprob", "logprob_s"):
+            if name in ("logprob", "logprob_s", "logprob_source"):
                 values = -values
                 values[rng.random(n) < rng.choice([0, 0, 0.05])] = -np.inf
             if name == "mass_above_s":

@@ -7,15 +7,18 @@ import shutil
 from contextlib import contextmanager
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fake_server import Fake, serving
 
 from analyzer import pipeline
 from analyzer.errors import ResourceError, UsageError
 from analyzer.merge import merge
-from analyzer.records import Sampler
+from analyzer.records import POWERS, Sampler
+from analyzer.rows import ADDED_SCORES
 from analyzer.scorers import server_client
 from analyzer.store import Run
+from analyzer.tables import build
 
 PLAIN = {"base": Sampler(), "rl": Sampler()}
 
@@ -46,9 +49,9 @@ def new(tmp_path):
         ]
         (tmp_path / f"{source}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
-    def make(name="run", sources=("base",)):
+    def make(name="run", sources=("base",), **samplers):
         run = Run.create(tmp_path / name)
-        samplers = {source: PLAIN[source] for source in sources}
+        samplers = {source: PLAIN[source] for source in sources} | samplers
         pipeline.ingest(run, [str(tmp_path / f"{source}.jsonl") for source in sources], samplers=samplers)
         return run
 
@@ -85,6 +88,60 @@ def test_another_tokenizer_is_refused_and_an_unrecorded_one_accepted(stories, tm
     del run.manifest["scorers"]["base"]["tokenizer"]
     run.save()
     pipeline.score(run, base=str(model))
+
+
+def by_key(run, label, columns):
+    return {row["key"]: row for part in run.tokens(label, columns) for row in part.to_dict("records")}
+
+
+def test_the_base_tells_powers_and_what_the_samplers_of_other_sources_give(tiny, tmp_path, new):
+    """As a run of its own would under that sampler; the source with the base's sampler needs none."""
+    hot, names = Sampler(0.5, 0.9), ["logprob", "logprob_s", "power_2.5", "logprob_source"]
+    run = new(sources=("base", "rl"), rl=hot)
+    pipeline.score(run, base=tiny.name, policies={"rl": tiny.name}, cross={"c": tiny.name}, eos=7)
+    records, tables = run.manifest["scorers"], build(run)
+    assert {k: r["powers"] for k, r in records.items()} == {"base": [*POWERS], "policy-rl": [], "cross-c": []}
+    assert all(r["eos_ids"] == [0, 7] for r in records.values())
+    base, policy, cross = (by_key(run, label, names) for label in ("base", "policy-rl", "cross-c"))
+    for key, row in base.items():
+        assert row["power_2.5"].shape == row["logprob"].shape and (row["power_2.5"] <= 0).all()
+        if key.startswith("base/"):
+            assert row["logprob_source"] is None and cross[key]["logprob_source"] is None
+        else:
+            assert np.allclose(row["logprob_source"], policy[key]["logprob_s"], atol=1e-5)
+            assert np.allclose(cross[key]["logprob_source"], policy[key]["logprob_s"], atol=1e-5)
+    assert all(row["logprob_source"] is None and row["power_2.5"] is None for row in policy.values())
+    scores = tables.scores.set_index(["model", "source"])
+    assert scores.loc[("base", "rl"), "logprob_source"].notna().all()
+    assert scores.loc[("base", "base"), "logprob_source"].isna().all()
+    own = scores.loc[("policy-rl", "rl")]
+    assert np.allclose(scores.loc[("base", "rl"), "logprob_source"], own["logprob_s"], atol=1e-4)
+    assert (own["variance_s"] > 0).all() and own["excess_s"].notna().all()
+
+
+def test_without_policies_no_powers_and_old_parts_and_records_are_still_read(tiny, new):
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    assert run.manifest["scorers"]["base"]["powers"] == []
+    for part in (run.path / "scores" / "base").glob("part-*"):
+        pq.write_table(pq.read_table(part).drop_columns(list(ADDED_SCORES)), part)
+    for name in ("powers", "eos_ids"):
+        del run.manifest["scorers"]["base"][name]
+    run.save()
+    run = Run.open(run.path)
+    pipeline.score(run, base=tiny.name)  # finished: nothing is done again
+    assert "powers" not in run.manifest["scorers"]["base"]
+    assert all(row["power_5"] is None for row in by_key(run, "base", ["power_5"]).values())
+    assert build(run).scores["logprob_source"].isna().all() and build(run).scores["excess_s"].notna().all()
+
+
+def test_a_served_base_tells_neither_powers_nor_end_tokens(tiny, folders, new):
+    base, rl = folders
+    run = new(sources=("base", "rl"), rl=Sampler(0.5))
+    with served(tiny, "m", "n") as url:
+        pipeline.score(run, base=base, policies={"rl": rl}, servers={"base": f"{url}#m", "rl": f"{url}#n"})
+    assert all(r["powers"] == r["eos_ids"] == [] for r in run.manifest["scorers"].values())
+    assert all(r["logprob_source"] is None for r in by_key(run, "base", ["logprob_source"]).values())
 
 
 def test_one_served_model_never_stands_for_two(tiny, folders, new):

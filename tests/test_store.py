@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from analyzer import scorers
 from analyzer.disk import write_atomically
 from analyzer.errors import DumpError, ResourceError, UsageError
-from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Trace
-from analyzer.rows import prompt_hash
+from analyzer.records import CORE_COLUMNS, POWER_COLUMNS, POWERS, SAMPLER_COLUMNS, SOURCE_COLUMNS, Sampler, Trace
+from analyzer.rows import ADDED, prompt_hash
 from analyzer.scorers import plain
 from analyzer.scorers.encode import encode
 from analyzer.store import Run
@@ -57,6 +60,45 @@ def test_traces_survive_the_disk(tmp_path):
     assert frame["correct"].isna().sum() == 3 and frame["step"].isna().sum() == 1
 
 
+def numbered():
+    """A trace with numbers of its own: unknown, impossible, at two temperatures."""
+    base = {1.0: (-0.5, -math.inf), 0.6: (math.nan, -0.25)}
+    ids = {"response_ids": (5, 6), "response_logprobs": (math.nan, -1.5), "base_logprobs": base}
+    return Trace("rl", "p1", 0, "a b", **ids, meta={"response_mask": [0, 1]}, origin="d:1")
+
+
+def test_numbers_of_a_row_survive_the_disk(tmp_path):
+    run = Run.create(tmp_path / "r")
+    run.append_traces([numbered(), *traces(2)])
+    back = list(Run.open(tmp_path / "r").traces())
+    assert repr(back[0]) == repr(numbered()) and [t.base_logprobs for t in back[1:]] == [None, None]
+
+
+def test_parts_of_before_there_were_base_logprobs_are_read(tmp_path):
+    run = Run.create(tmp_path / "r")
+    run.append_traces(list(traces()))
+    part = tmp_path / "r" / "traces" / "part-00000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(list(ADDED)), part)
+    run.append_traces([numbered()])
+    assert list(run.traces())[:4] == list(traces())
+    batches = list(run.trace_batches(["base_logprobs"]))
+    assert [b["base_logprobs"].null_count for b in batches] == [4, 0]
+    names = ["base_temperatures", "key"]
+    assert all(b.schema.names == names for b in run.trace_batches(names))
+    pq.write_table(pq.read_table(part).drop_columns(["key"]), part)
+    with pytest.raises(DumpError, match="column key is missing"):
+        list(run.traces())
+
+
+def test_base_logprobs_that_a_dump_got_later_are_refused_not_left_out(tmp_path):
+    run = Run.create(tmp_path)
+    run.append_traces([replace(numbered(), base_logprobs=None)])
+    with pytest.raises(DumpError, match=r"with other content \(base_temperatures\): the file has changed since"):
+        run.append_traces([numbered()])
+    other = Run.create(tmp_path / "other")
+    assert [other.append_traces([numbered()]) for _ in range(2)] == [1, 0]
+
+
 def test_appending_twice_adds_nothing_and_other_content_is_refused(tmp_path):
     run = Run.create(tmp_path)
     run.append_traces(list(traces()))
@@ -91,19 +133,21 @@ def test_scores_survive_the_disk(tmp_path, stories):
     items = [
         encode(Trace("s", "p", i, t, prompt="A story: "), loaded.tokenizer, vocab_size=512) for i, t in enumerate(texts)
     ]
-    want = {s.key: s for s in plain.score(items, loaded.model, Sampler(0.6, 0.9))}
+    items[1] = replace(items[1], sampler=Sampler(0.5))  # the others have no logprob_source
+    want = {s.key: s for s in plain.score(items, loaded.model, Sampler(0.6, 0.9), powers=POWERS)}
     run.append_scores("base", [(i.trace, i.prompt_ids, want[i.trace.key]) for i in items[:2]])
     run.append_scores(
         "base", [(items[2].trace, items[2].prompt_ids, want["s/p/2"]), (Trace("s", "p", 3, ""), (), "empty response")]
     )
     assert run.done("base") == {"s/p/0": "ok", "s/p/1": "ok", "s/p/2": "ok", "s/p/3": "empty response"}
-    columns = [*CORE_COLUMNS, *SAMPLER_COLUMNS, "offset", "embedding"]
+    columns = [*CORE_COLUMNS, *SAMPLER_COLUMNS, *POWER_COLUMNS, *SOURCE_COLUMNS, "offset", "embedding"]
     rows = [r for part in run.tokens("base", columns) for r in part.to_dict("records")]
     assert [r["key"] for r in rows] == list(want)
     for row in rows:
         for name, values in want[row["key"]].columns.items():
             assert np.array_equal(row[name], values), name
             assert row[name].dtype == values.dtype
+        assert (row["logprob_source"] is None) == (row["key"] != "s/p/1")
         assert np.array_equal(row["embedding"], want[row["key"]].embedding)
         assert np.array_equal(run.prompts("base")[row["prompt"]], items[0].prompt_ids)
     [parts] = [list(run.tokens("base", ["top_position", "top_token"]))]

@@ -107,6 +107,32 @@ def test_exits_and_the_top_p_boundary():
     assert math.isnan(summarise({k: columns[k] for k in ("token", "logprob")}, sampler=Sampler(0.6))["logprob_s"])
 
 
+def test_excess_under_the_sampler_and_the_log_prob_by_the_source():
+    columns = {
+        "token": np.arange(3),
+        "logprob": np.array([-1.0, -2, -3]),
+        "entropy": np.full(3, 0.5),
+        "varentropy": np.full(3, 0.25),
+        "logprob_s": np.array([-0.5, -1, -1.5]),
+        "entropy_s": np.full(3, 0.1),
+        "varentropy_s": np.full(3, 0.2),
+        "logprob_source": np.array([-1.0, -0.25, -0.25]),
+    }
+    out = summarise(columns, sampler=Sampler(0.6))
+    assert out["excess_s"] == pytest.approx(3 - 0.3) and out["variance_s"] == pytest.approx(0.6)
+    assert out["logprob_source"] == -1.5
+    never = summarise(columns | {f"logprob_{of}": np.array([-1, -np.inf, -1]) for of in ("s", "source")})
+    assert never["excess_s"] == math.inf and never["logprob_source"] == -math.inf and never["variance_s"] > 0
+    core = {k: columns[k] for k in ("token", "logprob", "entropy", "varentropy")}
+    plain = summarise(core, sampler=Sampler())
+    assert plain["excess_s"] == pytest.approx(6 - 1.5) and plain["variance_s"] == 0.75
+    assert math.isnan(plain["logprob_source"])
+    for sampler in (None, Sampler(0.6)):
+        assert all(math.isnan(summarise(core, sampler=sampler)[k]) for k in ("excess_s", "variance_s"))
+    half = summarise(columns | {"entropy_s": np.array([0.1, np.nan, 0.1])}, sampler=Sampler())
+    assert math.isnan(half["excess_s"]) and half["variance_s"] == pytest.approx(0.6)
+
+
 def test_unknown_is_nan_and_never_zero():
     bare = summarise({"token": np.array([4, 5])})
     assert bare["n_tokens"] == 2 and bare["n_copied"] == 0
@@ -115,7 +141,7 @@ def test_unknown_is_nan_and_never_zero():
         "token": np.array([4, 5]),
         **{
             k: np.full(2, np.nan)
-            for k in ("logprob", "entropy", "varentropy", "renyi_half", "logprob_s", "mass_above_s")
+            for k in ("logprob", "entropy", "varentropy", "renyi_half", "mass_above_s", "logprob_s", "logprob_source")
         },
         "rank": np.zeros(2, np.int32),
     }

@@ -116,6 +116,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     ),
     "response_logprobs": ("response_logprobs", "logprobs", "token_logprobs"),
     "logprobs_temperature": ("logprobs_temperature",),
+    "base_logprobs": ("base_logprobs",),
+    "base_logprobs_temperature": ("base_logprobs_temperature",),
+    "response_mask": ("response_mask",),
     "sampler": ("sampler",),
     "temperature": ("temperature",),
     "top_p": ("top_p",),
@@ -126,8 +129,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 PER_SAMPLE = (
     "reasoning", "correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs",
+    "base_logprobs", "base_logprobs_temperature", "response_mask",
 )  # fmt: skip
-TOKENS = ("prompt_ids", "response_ids", "response_logprobs")
+TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
+          "base_logprobs": (list, dict)}  # fmt: skip
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 
 
@@ -241,7 +246,7 @@ def _fill(
             continue
         keys = [k for k in SYNONYMS[field] if k in values and (k not in used or field in ("question", "prompt"))]
         if field in TOKENS:
-            keys = [k for k in keys if isinstance(values[k], list)]  # else a count of them
+            keys = [k for k in keys if isinstance(values[k], TOKENS[field])]  # else a count of them
         if len(keys) > 1 and field in ONE_ONLY:
             options = ", ".join(f"{k} = {show(values[k], 20)}" for k in keys)
             raise DumpError(

@@ -103,10 +103,26 @@ def _source(own: Source, c: Columns, whole: Counts, names: list[str]) -> Counts:
         "prompts": dict(own.by("prompt").most_common()),
         "response_ids": counts["ids"],
         "response_logprobs": counts["logprobs"],
+        "numbers": _numbers(own),
         "sampler": sampler and {k: getattr(sampler, k) for k in ("temperature", "top_p", "top_k", "min_p")},
         "samplers": sum(s is not None for s in samplers),
         "steps": {"min": int(steps[0]), "max": int(steps[-1]), "count": len(steps)} if len(steps) else None,
         "groups": _groups(c["group"], names),
+    }
+
+
+def _numbers(own: Source) -> Counts | None:
+    """Of the rows' own log-probs under the base and of their masks; None where there are neither."""
+    held = own.numbers.counts
+    if not (held["base rows"] or held["masked rows"]):
+        return None
+    names = ("rows", "values", "unknown", "impossible")
+    return {
+        "base_rows": held["base rows"],
+        "both_rows": held["both rows"],
+        "laws": {f"{t:.12g}": {k: law[k] for k in names} for t, law in sorted(own.laws.items())},
+        "masked": held["masked"],
+        "masked_rows": held["masked rows"],
     }
 
 

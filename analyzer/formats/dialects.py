@@ -29,7 +29,8 @@ from analyzer.formats.paths import has
 
 CANONICAL_ROW = (
     "source", "problem", "sample", "step", "question", "prompt", "response", "prompt_ids", "response_ids",
-    "response_logprobs", "logprobs_temperature", "sampler", "finish", "correct", "score", "answer", "gold", "group",
+    "response_logprobs", "logprobs_temperature", "base_logprobs", "base_logprobs_temperature", "response_mask",
+    "sampler", "finish", "correct", "score", "answer", "gold", "group",
     "max_tokens", "seed", "id", "meta",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from analyzer.errors import UsageError
+from analyzer.formats import numbers
 from analyzer.formats.paths import Fault, show
 from analyzer.records import Sampler
 
@@ -28,8 +29,11 @@ CANONICAL = {
     "reasoning": "its reasoning, where the dump keeps that apart: joined as <think> reasoning </think> response",
     "prompt_ids": "token ids of the prompt (integers >= 0)",
     "response_ids": "token ids of the response (integers >= 0)",
-    "response_logprobs": "log-probabilities of the response ids (nats), one per id",
-    "logprobs_temperature": "temperature that the log-probabilities were taken at (number > 0)",
+    "response_logprobs": "log-probs (nats) under the policy that wrote the row, one per response id; null: unknown",
+    "logprobs_temperature": "temperature that response_logprobs were taken at (number > 0)",
+    "base_logprobs": 'the same under the base: a list, or {temperature: list}; null: unknown, "-inf": impossible',
+    "base_logprobs_temperature": "temperature that a list of base_logprobs was taken at (number > 0)",
+    "response_mask": "1 for each response id that the policy wrote, 0 for the others (what a tool said)",
     "sample": "number of the sample within its problem (integer >= 0)",
     "seed": "seed of the draw (kept in meta)",
     "step": "training step (integer >= 0, or text that ends in one)",
@@ -122,18 +126,6 @@ def ids(value: Any, name: str) -> tuple[int, ...]:
         i, v = next((i, v) for i, v in enumerate(value) if type(v) is not int or not 0 <= v < 2**31)
         raise Fault(f"bad {name}", f"{name}[{i}] = {show(v)}; expected an integer >= 0 and < 2^31")
     return tuple(value)
-
-
-def logprobs(value: Any, count: int) -> tuple[float, ...]:
-    """Log-probabilities (nats) of `count` tokens: finite and not above 0 (up to rounding)."""
-    if not isinstance(value, list):
-        raise Fault("bad logprobs", f"response_logprobs = {show(value)}; expected a list of numbers <= 0")
-    if len(value) != count:
-        raise Fault("bad logprobs", f"{len(value)} log-probabilities for {count} response ids; expected one per id")
-    if value and not ({*map(type, value)} <= {int, float} and all(-1e30 < v <= 1e-3 for v in value)):
-        i, v = next((i, v) for i, v in enumerate(value) if type(v) not in (int, float) or not -1e30 < v <= 1e-3)
-        raise Fault("bad logprobs", f"response_logprobs[{i}] = {show(v)}; expected a finite number <= 0")
-    return tuple(map(float, value))
 
 
 def parts(value: list[Any], name: str) -> tuple[str, str]:
@@ -259,7 +251,7 @@ CHECKS: dict[str, Any] = {
     **dict.fromkeys(("source", "model", "group", "question"), _label),
     **dict.fromkeys(("problem", "id"), _identity),
     **dict.fromkeys(("prompt_ids", "response_ids"), ids),
-    **dict.fromkeys(("logprobs_temperature", "score"), number),
+    **dict.fromkeys(("logprobs_temperature", "base_logprobs_temperature", "score"), number),
     **dict.fromkeys(("sample", "seed", "max_tokens"), integer),
     "prompt": lambda value, name: prompt(value),
     "step": lambda value, name: step(value),
@@ -268,7 +260,7 @@ CHECKS: dict[str, Any] = {
     "meta": _meta,
 }
 SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
-RARE = SAMPLING | {"response_ids", "response_logprobs", "logprobs_temperature", "answer", "meta"}
+RARE = SAMPLING | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta"}
 LATER = object()  # checked after the others
 AS_IT_IS: dict[str, Any] = {  # field -> the kind of value that needs no more than a look
     **dict.fromkeys(("source", "model", "group", "question", "problem", "id", "prompt"), str),
@@ -348,10 +340,8 @@ def _rest(
         raise Fault(
             "bad response_ids", "response_ids is empty although the response has text; expected the ids of the response"
         )
-    if "response_logprobs" in draft and draft["response_logprobs"] is not None:
-        if "response_ids" not in out:
-            raise Fault("bad logprobs", "response_logprobs without response_ids; expected one per id")
-        out["response_logprobs"] = logprobs(draft["response_logprobs"], len(out["response_ids"]))
+    if not numbers.FIELDS.isdisjoint(draft):
+        numbers.read(draft, out)
     if "logprobs_temperature" in out and out["logprobs_temperature"] <= 0:
         raise Fault(
             "bad logprobs_temperature",

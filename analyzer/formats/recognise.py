@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from analyzer.errors import DumpError, UsageError, nearest
-from analyzer.formats import automatic, chats, dialects, files, shapes, suites
+from analyzer.formats import automatic, chats, dialects, files, rollouts, shapes, suites
 from analyzer.formats.fields import CANONICAL, CHECKS, text, truth
 from analyzer.formats.paths import Fault, has, known_paths, show
 
@@ -119,7 +119,7 @@ def _generic(
 ) -> Plan:
     """The plan of a file whose fields were found by their names: a response that is a conversation is unfolded; a note
     where nothing was taken as the label though something could be one."""
-    notes = _doubtful(head, fields, given)
+    notes = _doubtful(head, fields, given) + rollouts.find(fields, head, given)
     path = fields["response"][0]
     shape = "wide" if path.startswith("*.") else "list" if "[]" in path else "row"
     plan = Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, raw, notes=notes)
@@ -218,6 +218,7 @@ def _known(
         plan.fields, note = dialect["adapt"](head, plan.fields)
         plan.notes += [note] if note else []
     plan.notes += [dialect["note"]] if "note" in dialect else []
+    plan.notes += rollouts.find(plan.fields, head, given) if dialect["shape"] == "row" else []
     return plan
 
 

@@ -12,7 +12,7 @@ from analyzer.formats.paths import MISSING, Fault, get, show
 def canonical_parquet(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """Fields whose shape changes from row to row are JSON text in the package's own Parquet."""
     out = dict(record)
-    for name in ("messages", "sampler", "gold", "meta"):
+    for name in ("messages", "sampler", "base_logprobs", "gold", "meta"):
         held = out.pop(f"{name}_json", None)
         if held is not None:
             try:

@@ -5,6 +5,7 @@ Texts are kept as 64-bit hashes of this process: two of a million differ and col
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from analyzer.formats import numbers
 from analyzer.records import Sampler, Trace
 
 ANSWER_ONLY = re.compile(r"\s*(<answer>.*?</answer>|\\boxed\{[^{}]*\}|[-+]?[\d.,/]+)\s*\Z", re.S)
@@ -73,6 +75,8 @@ class Source:
     samplers: set[Sampler | None] = field(default_factory=set)
     budgets: set[int] = field(default_factory=set)
     other_ends: Counter[str] = field(default_factory=Counter)
+    numbers: Tally = field(default_factory=Tally)  # what the rows' own log-probs and masks hold, see _numbers
+    laws: dict[float, Counter[str]] = field(default_factory=dict)  # temperature -> of log-probs under the base
 
     def tally(self) -> Tally:
         out = Tally()
@@ -136,6 +140,8 @@ class Survey:
                 own.budgets.add(meta["max_tokens"])
             if "finish_raw" in meta and type(meta["finish_raw"]) is str:
                 own.other_ends[meta["finish_raw"]] += 1
+            if t.response_logprobs is not None or t.base_logprobs is not None or "response_mask" in meta:
+                _numbers(t, own)
             if t.score is not None:
                 self._score(t)
             if "old_correct" in meta:
@@ -196,6 +202,31 @@ class Survey:
         if key not in self.golds:
             self.golds[key] = normal[:40]
         return key
+
+
+def _numbers(t: Trace, own: Source) -> None:
+    """Count what a trace's own numbers leave open. A masked token is known to be none of the policy's: it does not
+    count as unknown."""
+    tally, mask = own.numbers, numbers.mask_of(t)
+    masked = 0 if mask is None else mask.count(0)
+    if mask is not None:
+        tally.add("masked rows", t.origin)
+        tally.add("masked", n=masked)
+        tally.add("of masked rows", n=len(mask))
+    if t.response_logprobs is not None and (n := numbers.unknown(t.response_logprobs) - masked) > 0:
+        tally.add("unknown rows", t.origin)
+        tally.add("unknown", n=n)
+    if t.base_logprobs is None:
+        return
+    tally.add("base rows", t.origin)
+    if t.response_logprobs is not None:
+        tally.add("both rows", t.origin)
+    for temperature, values in t.base_logprobs.items():
+        law = own.laws.setdefault(temperature, Counter())
+        law["rows"] += 1
+        law["values"] += len(values)
+        law["unknown"] += max(0, numbers.unknown(values) - masked)
+        law["impossible"] += values.count(-math.inf)
 
 
 def grouped(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

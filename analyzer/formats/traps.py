@@ -35,7 +35,7 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     notes += _gold(survey, columns)
     notes += _hidden(survey, columns)
     notes += _prompts(survey, columns)
-    for check in (_made, _ids):
+    for check in (_made, _ids, _numbers):
         notes += check(survey)
     notes += _copies(survey, columns)
     notes += _lengths(survey)
@@ -274,7 +274,26 @@ def _ids(survey: Survey) -> Iterable[str]:
         if n := own.counts["undeclared"]:
             yield (
                 f"{source}: {_of(n, own.traces)} rows have log-probabilities without the temperature they "
-                "were taken at; they are not used."
+                "were taken at; they are not used"
+                + (", but for reach beside the base's, as those of the sampler." if own.laws else ".")
+            )
+
+
+def _numbers(survey: Survey) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        held, first = own.numbers.counts, own.numbers.first
+        if n := held["unknown rows"]:
+            yield (
+                f"{source}: {held['unknown']:,} log-probabilities in {_of(n, own.traces)} rows are not known (null, "
+                f"NaN or infinite, {first['unknown rows']}); they are left out, and with them the sums over their "
+                "responses."
+            )
+        if n := held["masked rows"]:
+            share = _of(held["masked"], held["of masked rows"])
+            yield (
+                f"{source}: response_mask says that the policy did not write {share} tokens of {n:,} rows "
+                f"({first['masked rows']}): the log-probabilities of the rows leave them out; a model still scores "
+                "them as the policy's own."
             )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class Loaded:
     dtype: str
     device: str
     parameters: int = 0
+    eos_ids: tuple[int, ...] = ()  # the model's end tokens as far as it declares them; none on a server
 
 
 def load(
@@ -112,7 +115,16 @@ def load(
         str(model.dtype).removeprefix("torch."),
         str(model.device),
         sum(p.numel() for p in model.parameters()),
+        _eos_ids(model, tokenizer),
     )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The end tokens that generation config, config and tokenizer declare, sorted; each names none, one or several."""
+    places = (getattr(model, "generation_config", None), model.config, model.config.get_text_config(), tokenizer)
+    said = [getattr(place, "eos_token_id", None) for place in places]
+    found = chain.from_iterable(ids if isinstance(ids, (list, tuple)) else [ids] for ids in said)
+    return tuple(sorted({int(i) for i in found if i is not None}))
 
 
 def _refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: bool) -> ResourceError:
@@ -191,11 +203,13 @@ def score(
     path: str,
     sampler: Sampler | None,
     limit: int | None,
+    powers: tuple[float, ...] = (),
     note: Callable[[str, Any], None] = lambda name, value: None,
 ) -> Iterator[Scored]:
     """Score traces by a path of `local`: equal ids once, those longer than `limit` in windows (see `windows`).
 
-    limit: the model's context, or None. note: see `local.score`. Raises ResourceError when memory runs out.
+    limit: the model's context, or None. powers: exponents of the power columns, which a server does not have. note: see
+    `local.score`. Raises ResourceError when memory runs out.
     """
     waiting: dict[str, list[Scored | None]] = {}
     same, twins = _twins(encoded)
@@ -206,11 +220,11 @@ def score(
             if len(parts) > 1:
                 waiting[item.trace.key] = [None] * len(parts)
                 for n, part in enumerate(parts):
-                    yield Encoded(_Part(item.trace.key, n), part.prompt_ids, part.response_ids, part.offset_T)
+                    yield replace(part, trace=_Part(item.trace.key, n))
             else:
                 yield item
 
-    ask = server.score if path == "server" else local.score
+    ask = server.score if path == "server" else partial(local.score, powers=powers)
     try:
         for result in ask(pieces(), loaded.model, sampler, path=path, note=note):
             key, _, n = result.key.rpartition("\x00")
@@ -232,11 +246,11 @@ def score(
 
 
 def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:
-    """The traces with distinct ids, and for each key of these the further traces with the same ids."""
+    """The traces that differ in ids or sampler, and for each key of these the further traces that equal it in both."""
     first: dict[tuple, Encoded] = {}
     twins: dict[str, list[Encoded]] = {}
     for item in encoded:
-        known = first.setdefault((item.prompt_ids, item.response_ids), item)
+        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler), item)
         if known is not item:
             twins.setdefault(known.trace.key, []).append(item)
     return list(first.values()), twins

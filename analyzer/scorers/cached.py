@@ -21,8 +21,10 @@ from analyzer.scorers.encode import Encoded
 CACHE_SHARE = 4  # tokens of copied prompt per token of response that a batch may hold: memory, not time
 
 
-def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int) -> Iterator[Scored]:
-    """Score traces with distinct ids, grouped by prompt, short responses first; at least one response a batch."""
+def score(
+    items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int, powers: tuple[float, ...] = ()
+) -> Iterator[Scored]:
+    """Score traces that differ in ids or sampler by prompts, short responses first; at least one response a batch."""
     import torch
 
     work = head.prepare(model)
@@ -39,18 +41,25 @@ def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, toke
             longest = len(item.response_ids)
             full = (len(batch) + 1) * max(longest, (longest + len(prompt)) // CACHE_SHARE) > token_budget
             if batch and full:
-                yield from _batch(batch, model, cache, last_1PH[0, -1], work, sampler)
+                yield from _batch(batch, model, cache, last_1PH[0, -1], work, sampler, powers)
                 batch = []
             batch.append(item)
-        yield from _batch(batch, model, cache, last_1PH[0, -1], work, sampler)
+        yield from _batch(batch, model, cache, last_1PH[0, -1], work, sampler, powers)
 
 
 def _batch(
-    batch: list[Encoded], model: Any, cache: Any, last_H: Any, work: head.Head, sampler: Sampler | None
+    batch: list[Encoded],
+    model: Any,
+    cache: Any,
+    last_H: Any,
+    work: head.Head,
+    sampler: Sampler | None,
+    powers: tuple[float, ...],
 ) -> Iterator[Scored]:
     import torch
 
     longest, past = max(len(i.response_ids) for i in batch), len(batch[0].prompt_ids)
+    ends = np.cumsum([len(i.response_ids) for i in batch]).tolist()
     ids_BT = torch.zeros((len(batch), longest), dtype=torch.long)
     mask_BL = torch.ones((len(batch), past + longest), dtype=torch.long)
     for b, item in enumerate(batch):
@@ -71,11 +80,12 @@ def _batch(
         before_BTH = torch.cat([last_H.expand(len(batch), 1, -1), last_BTH[:, :-1]], 1)
         rows = torch.cat([before_BTH[b, : len(i.response_ids)] for b, i in enumerate(batch)])
         targets = torch.cat([ids_BT[b, : len(i.response_ids)] for b, i in enumerate(batch)]).to(model.device)
-        columns, tops = head.columns(rows, targets, work, sampler)
+        ranges = [(i.sampler, end - len(i.response_ids), end) for i, end in zip(batch, ends, strict=True)]
+        columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_sampler(ranges, len(targets)))
     at = 0
-    for b, item in enumerate(batch):
-        end = at + len(item.response_ids)
+    for b, (item, end) in enumerate(zip(batch, ends, strict=True)):
         top = [(n - at, *tops[n]) for n in range(at, end) if n in tops]
         embedding_H = middle_BTH[b, : end - at].float().mean(0).cpu().numpy().astype(np.float32)
-        yield plain.scored(item, {name: v[at:end].copy() for name, v in columns.items()}, embedding_H, top)
+        mine = plain.own(columns, item.sampler)
+        yield plain.scored(item, {name: v[at:end].copy() for name, v in mine.items()}, embedding_H, top)
         at = end

@@ -98,9 +98,37 @@ def truncations(sampler: Sampler) -> list:
     return warpers
 
 
-def all_columns(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None) -> dict[str, torch.Tensor]:
-    """The core columns, and the sampler columns when the sampler is known. At T=1 untruncated both kinds agree."""
-    columns = core_columns(logits, targets)
+def powers(logits: torch.Tensor, exponents: tuple[float, ...]) -> dict[str, torch.Tensor]:
+    """power_<a> = log sum_v p_v^a (nats) at T=1 over the full vocabulary, for exponents a > 0.
+
+    With d_v = l_v - max l and o_a = sum of exp(a d_v) over all tokens but one of the likeliest: log1p(o_a) - a
+    log1p(o_1), which keeps its relative precision next to p = 1, where it is about -a (1 - p) for a well above 1. Never
+    above 0 for a >= 1 and never below for a <= 1, as it would be but for rounding.
+    """
+    import torch
+
+    top_R1, likeliest_R1 = logits.max(-1, keepdim=True)
+    shifted = logits - top_R1
+
+    def log_sum(a: float) -> torch.Tensor:
+        return (shifted * a).exp().scatter(-1, likeliest_R1, 0.0).sum(-1, dtype=torch.float64).log1p()
+
+    log_total_R = log_sum(1.0)
+    return {f"power_{a:g}": power(log_sum(a), log_total_R, a) for a in exponents}
+
+
+def power(log_sum_R: torch.Tensor, log_total_R: torch.Tensor, a: float) -> torch.Tensor:
+    """log sum p^a, float32 [R], from log sum exp(a d) and log sum exp d, float64 [R]; see `powers`."""
+    value_R = log_sum_R - a * log_total_R
+    return (value_R.clamp(max=0) if a > 1 else value_R.clamp(min=0) if a < 1 else value_R * 0).float()
+
+
+def all_columns(
+    logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None, exponents: tuple[float, ...] = ()
+) -> dict[str, torch.Tensor]:
+    """The core columns, the power columns of the exponents, and the sampler columns when the sampler is known. At T=1
+    untruncated the core and the sampler columns agree."""
+    columns = core_columns(logits, targets) | (powers(logits, exponents) if exponents else {})
     if sampler is None:
         return columns
     if sampler.is_plain:

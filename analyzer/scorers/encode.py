@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import DumpError, UsageError, nearest
-from analyzer.records import Trace
+from analyzer.records import Sampler, Trace
 
 # How papers of the field rendered a bare question; {question} is replaced. "chat" means the tokenizer's own template.
 TEMPLATES = {
@@ -31,13 +31,15 @@ TEMPLATES = {
 
 @dataclass(frozen=True)
 class Encoded:
-    """One trace as ids. `offset_T`: character offset of each response token in the response, -1 where unknown."""
+    """One trace as ids. `offset_T`: character offset of each response token in the response, -1 where unknown;
+    `sampler`: the one by which logprob_source is asked for, None: not asked for."""
 
     trace: Trace
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     offset_T: np.ndarray
     decisions: tuple[str, ...] = ()  # which way prompt and response became ids
+    sampler: Sampler | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)

@@ -7,24 +7,37 @@ l) / 2 and h_v = exp x_v for all tokens but the target (whose share is added aft
     log p = 2 x_t - log(S0 + h_t^2), or -log1p(S0) where the target is the arg-max: exact next to p = 1
     H = log Z - E[d]    var = E[d^2] - E[d]^2    Renyi_1/2 = 2 log(R + h_t) - log Z       with d = 2 x
 
-Rows for which this form would lose digits (cancellation in the variance) take the definition instead.
+Rows for which this form would lose digits (cancellation in the variance) take the definition instead. The power columns
+take an exponential more for each exponent, or a product where it is twice another one (`exponentials`). Log-probs by
+the samplers of several sources are computed for their rows alone and stand under the samplers themselves.
 Rank and mass above are needed only where the target is not the arg-max. They compare raw float32 logits strictly.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from analyzer.records import Sampler
 from analyzer.scorers import nucleus
-from analyzer.scorers.columns import all_columns, core_columns, plain_sampler, sampler_columns, top_alternatives
+from analyzer.scorers.columns import (
+    all_columns,
+    core_columns,
+    plain_sampler,
+    power,
+    powers,
+    sampler_columns,
+    top_alternatives,
+)
 
 # rows of one head product: fewer read the head's weights too often (CPU: 64 are 1.4 times slower)
 ROW_BLOCK = {"cpu": 512, "cuda": 4096}
@@ -33,6 +46,9 @@ EAGER_CELLS = 1 << 26  # where a device has no kernel, the definition runs over 
 CACHE_CELLS = 1 << 18  # statistics run over so many logits at a time (1 MiB)
 GATHER_CELLS = 1 << 20  # rows that are looked at once more are copied so many logits at a time
 LEAST = -80.0  # (l - max l) / T is cut here: e^-80 adds nothing, while numbers below float32's normal range are slow
+LOG2E = 1 / math.log(2)
+LEAST_ROOT = math.exp(-40)  # what is squared is cut here, for the same reason
+SURE = 1 / 64  # probability beside the likeliest token below which a power needs a sum that leaves that token out
 CANCELLED = 32.0  # E[d^2] over its variance beyond which the variance is computed around the mean (256: off by 3e-5)
 
 
@@ -75,10 +91,30 @@ def prepare(model: Any) -> Head:
     )
 
 
+def by_sampler(ranges: Iterable[tuple[Sampler | None, int, int]], count: int) -> dict[Sampler, Any]:
+    """(sampler of a trace's source or None, begin, end of its rows) -> sampler -> which rows need it, bool [count]."""
+    import torch
+
+    out: dict[Sampler, Any] = {}
+    for sampler, begin, end in ranges:
+        if sampler is not None:
+            out.setdefault(sampler, torch.zeros(count, dtype=torch.bool))[begin:end] = True
+    return out
+
+
 def columns(
-    hidden_MH: Any, targets_M: Any, head: Head, sampler: Sampler | None
-) -> tuple[dict[str, np.ndarray], dict[int, tuple[tuple[int, ...], tuple[float, ...]]]]:
-    """All columns of M scored tokens as numpy arrays [M], and row -> (ids, log-probs) of kept alternatives."""
+    hidden_MH: Any,
+    targets_M: Any,
+    head: Head,
+    sampler: Sampler | None,
+    exponents: tuple[float, ...] = (),
+    sources: Mapping[Sampler, Any] = MappingProxyType({}),
+) -> tuple[dict[str | Sampler, np.ndarray], dict[int, tuple[tuple[int, ...], tuple[float, ...]]]]:
+    """All columns of M scored tokens as numpy arrays [M], and row -> (ids, log-probs) of kept alternatives.
+
+    exponents: of the power columns. sources: see `by_sampler`; under each sampler stands the log-prob by it, NaN in the
+    rows that do not need it.
+    """
     import torch
 
     rows, device = len(head.logits), head.logits.device
@@ -87,10 +123,11 @@ def columns(
     for at in range(0, len(targets_M), rows):
         targets = targets_M[at : at + rows]
         logits = _logits(hidden_MH[at : at + rows], head)
+        here = {s: needed_M[at : at + rows].to(device) for s, needed_M in sources.items()}
         if logits.device.type == "cpu":
-            found = _columns_by_threads(logits, targets, head.work, sampler)
+            found = _columns_by_threads(logits, targets, head.work, sampler, exponents, here)
         else:
-            found = _columns_on_device(logits, targets, sampler)
+            found = _columns_on_device(logits, targets, sampler, exponents, here)
         parts.append(found)
         tops |= {at + r: (ids, values) for r, ids, values in top_alternatives(logits, found["logprob"])}
     kinds = {name: np.int32 if name == "rank" else np.float32 for name in parts[0]}
@@ -128,25 +165,42 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return out
 
 
-def _columns_by_threads(logits: Any, targets: Any, work: Any, sampler: Sampler | None) -> dict[str, Any]:
+def _columns_by_threads(
+    logits: Any,
+    targets: Any,
+    work: Any,
+    sampler: Sampler | None,
+    exponents: tuple[float, ...],
+    sources: Mapping[Sampler, Any],
+) -> dict[str | Sampler, Any]:
     """`_columns_on_cpu`, the rows divided among threads."""
     import torch
 
     count = len(work)
     if count == 1 or len(logits) < 2 * count:
-        return _columns_on_cpu(logits, targets, work[0], sampler)
+        return _columns_on_cpu(logits, targets, work[0], sampler, exponents, sources)
 
-    def part(n: int) -> dict[str, Any]:
+    def part(n: int) -> dict[str | Sampler, Any]:
         with torch.inference_mode():
             mine = slice(n * len(logits) // count, (n + 1) * len(logits) // count)
-            return _columns_on_cpu(logits[mine], targets[mine], work[n], sampler)
+            needed = {s: needed_R[mine] for s, needed_R in sources.items()}
+            return _columns_on_cpu(logits[mine], targets[mine], work[n], sampler, exponents, needed)
 
     parts = list(_threads(count).map(part, range(count)))
     return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
 
 
-def _columns_on_cpu(logits: Any, targets: Any, work: Any, sampler: Sampler | None) -> dict[str, Any]:
+def _columns_on_cpu(
+    logits: Any,
+    targets: Any,
+    work: Any,
+    sampler: Sampler | None,
+    exponents: tuple[float, ...] = (),
+    sources: Mapping[Sampler, Any] = MappingProxyType({}),
+) -> dict[str | Sampler, Any]:
     """`columns.all_columns`, with every pass but the first over few rows at a time that stay in cache."""
+    import torch
+
     top_R = logits.amax(-1)
     target_R = logits.gather(1, targets[:, None])[:, 0]
     count_R, mass_R, mass_s_R = _above(logits, target_R, top_R, 1.0 if sampler is None else sampler.temperature)
@@ -154,6 +208,13 @@ def _columns_on_cpu(logits: Any, targets: Any, work: Any, sampler: Sampler | Non
     total_R = out.pop("total")
     out |= {"rank": 1 + count_R, "mass_above": (mass_R / total_R).float()}
     _take_definition(out, logits, targets)
+    if exponents:
+        sums_AR = exponentials(logits, targets, top_R, exponents, work)
+        out |= _powers(sums_AR, exponents, logits, top_R, target_R, total_R, out["logprob"])
+    for source, needed_R in sources.items():
+        rows, out[source] = needed_R.nonzero()[:, 0], torch.full((len(logits),), torch.nan)
+        if len(rows):
+            out[source][rows] = nucleus.logprobs(logits, targets, rows, source, work, top_R, target_R, total_R)
     if sampler is None:
         return out
     if sampler.is_plain:
@@ -161,25 +222,43 @@ def _columns_on_cpu(logits: Any, targets: Any, work: Any, sampler: Sampler | Non
     return out | nucleus.columns(logits, targets, sampler, work, top_R, target_R, total_R, mass_s_R)
 
 
-def _columns_on_device(logits: Any, targets: Any, sampler: Sampler | None) -> dict[str, Any]:
+def _columns_on_device(
+    logits: Any,
+    targets: Any,
+    sampler: Sampler | None,
+    exponents: tuple[float, ...] = (),
+    sources: Mapping[Sampler, Any] = MappingProxyType({}),
+) -> dict[str | Sampler, Any]:
     """`columns.all_columns` by the one-pass kernel; by the definition, some rows at a time, where Triton is missing."""
     import torch
 
     step = max(1, EAGER_CELLS // logits.shape[1])
+    some_logits, some_targets = logits.split(step), targets.split(step)
+    beside: dict[str | Sampler, Any] = {}
+    for source, needed_R in sources.items():
+        beside[source] = torch.full((len(logits),), torch.nan, device=logits.device)
+        for rows in needed_R.nonzero()[:, 0].split(step):
+            beside[source][rows] = sampler_columns(logits[rows], targets[rows], source)["logprob_s"]
     if find_spec("triton") is None:
-        parts = [all_columns(*some, sampler) for some in zip(logits.split(step), targets.split(step), strict=True)]
-        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+        parts = [all_columns(*some, sampler, exponents) for some in zip(some_logits, some_targets, strict=True)]
+        return {name: torch.cat([p[name] for p in parts]) for name in parts[0]} | beside
     from analyzer.scorers import kernel
 
-    others_R, roots_R, first_R, second_R, above_R, mass_R, top_R, target_R = kernel.sums(logits, targets)
+    others_R, roots_R, first_R, second_R, above_R, mass_R, top_R, target_R, *sums_AR = kernel.sums(
+        logits, targets, exponents
+    )
     out = _finished(others_R, roots_R, first_R, second_R, top_R, target_R)
-    out |= {"rank": 1 + above_R.int(), "mass_above": (mass_R / out.pop("total")).float()}
+    total_R = out.pop("total")
+    out |= {"rank": 1 + above_R.int(), "mass_above": (mass_R / total_R).float()}
     _take_definition(out, logits, targets)
+    if exponents:
+        out |= _powers(sums_AR, exponents, logits, top_R, target_R, total_R, out["logprob"])
+    out |= beside
     if sampler is None:
         return out
     if sampler.is_plain:
         return out | plain_sampler(out)
-    parts = [sampler_columns(*some, sampler) for some in zip(logits.split(step), targets.split(step), strict=True)]
+    parts = [sampler_columns(*some, sampler) for some in zip(some_logits, some_targets, strict=True)]
     return out | {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
 
 
@@ -240,6 +319,62 @@ def moments(
         torch.sum(torch.mul(x, h, out=e), -1, out=first)
         torch.sum(x.mul_(x), -1, out=second)
     return _finished(*sums_4R, top_R, target_R, temperature)
+
+
+def exponentials(logits: Any, targets: Any, top_R: Any, exponents: tuple[float, ...], work: Any) -> Any:
+    """sum of exp(a (l - max l)) over all tokens but the target for each exponent a > 0, float32 [exponents, R].
+
+    Every pass counts: exp2 takes a third of exp's time on CPU (torch 2.13, AVX-512), and where an exponent is twice
+    another one that is asked for, its terms are the squares of that one's.
+    """
+    import torch
+
+    vocab, number = logits.shape[1], {a: n for n, a in enumerate(exponents)}
+    step = work.shape[1] // vocab
+    sums_AR = torch.empty((len(exponents), len(logits)), dtype=torch.float32)
+    for at in range(0, len(logits), step):
+        end = min(len(logits), at + step)
+        d, x = work[:2, : (end - at) * vocab].view(2, end - at, vocab)
+        torch.sub(logits[at:end], top_R[at:end, None], out=d)
+        for a in number:
+            if a / 2 in number:
+                continue
+            torch.mul(d, a * LOG2E, out=x).clamp_(min=LEAST * LOG2E).exp2_().scatter_(1, targets[at:end, None], 0.0)
+            torch.sum(x, -1, out=sums_AR[number[a], at:end])
+            while (a := 2 * a) in number:
+                x.clamp_(min=LEAST_ROOT)
+                torch.sum(x.mul_(x), -1, out=sums_AR[number[a], at:end])
+    return sums_AR
+
+
+def log_sums(others_R: Any, a: float, top_R: Any, target_R: Any) -> Any:
+    """log sum exp(a (l - max l)) over all tokens, float64 [R], from `exponentials`: as precise as the sum of the others
+    where the target is the arg-max."""
+    import torch
+
+    others_R = others_R.double()
+    share_R = ((target_R.double() - top_R.double()) * a).exp()
+    return torch.where(target_R == top_R, others_R.log1p(), (others_R + share_R).log())
+
+
+def _powers(
+    sums_AR: Any, exponents: tuple[float, ...], logits: Any, top_R: Any, target_R: Any, total_R: Any, logprob_R: Any
+) -> dict[str, Any]:
+    """`columns.powers` from `exponentials`; by the definition where a likelier token than the target has nearly all of
+    the probability."""
+    import torch
+
+    is_top = target_R == top_R
+    log_total_R = torch.where(is_top, -logprob_R.double(), total_R.log())
+    out = {
+        f"power_{a:g}": power(log_sums(others_R, a, top_R, target_R), log_total_R, a)
+        for a, others_R in zip(exponents, sums_AR, strict=True)
+    }
+    unclear = (~is_top & (total_R < 1 + SURE)) | sum(out.values()).isnan()
+    for rows in unclear.nonzero()[:, 0].split(max(1, GATHER_CELLS // logits.shape[1])):
+        for name, values in powers(logits[rows], exponents).items():
+            out[name][rows] = values
+    return out
 
 
 def _finished(

@@ -110,13 +110,15 @@ def score(
     sampler: Sampler | None,
     *,
     path: str = "shared",
+    powers: tuple[float, ...] = (),
     token_budget: int | None = None,
     note: Callable[[str, Any], None] = lambda name, value: None,
 ) -> Iterator[Scored]:
-    """Score traces with distinct ids under `model` by a path; yields them in an order of its own.
+    """Score traces that differ in ids or sampler under `model` by a path; yields them in an order of its own.
 
-    token_budget: tokens of a forward pass (TOKEN_BUDGET by device). When memory runs out the budget is halved and what
-    is left goes on with it; note("token_budget", tokens) is called with the budget at first and whenever it changes.
+    powers: exponents of the power columns. token_budget: tokens of a forward pass (TOKEN_BUDGET by device). When memory
+    runs out the budget is halved and what is left goes on with it; note("token_budget", tokens) is called with the
+    budget at first and whenever it changes.
     """
     budget = token_budget or TOKEN_BUDGET.get(model.device.type, 4096)
     note("token_budget", budget)
@@ -124,7 +126,7 @@ def score(
         left = {item.trace.key: item for item in items}
         while left:
             try:
-                for scored in RUN[way](list(left.values()), model, sampler, token_budget=budget):
+                for scored in RUN[way](list(left.values()), model, sampler, token_budget=budget, powers=powers):
                     yield scored
                     del left[scored.key]
             except (MemoryError, RuntimeError) as error:
@@ -167,8 +169,10 @@ def _detours(model: Any, path: str) -> list[str]:
     return out
 
 
-def _one_by_one(items: list[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int) -> Iterator[Scored]:
-    return plain.score(items, model, sampler)
+def _one_by_one(
+    items: list[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int, powers: tuple[float, ...] = ()
+) -> Iterator[Scored]:
+    return plain.score(items, model, sampler, powers=powers)
 
 
 RUN: dict[str, Callable[..., Iterator[Scored]]] = {"shared": shared.score, "cached": cached.score, "plain": _one_by_one}

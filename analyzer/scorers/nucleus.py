@@ -38,27 +38,73 @@ def columns(
     """
     import torch
 
-    if sampler.top_p >= 1 and not sampler.top_k and not sampler.min_p:
+    if _is_tempered_only(sampler):
         found = head.moments(logits, targets, top_R, target_R, work, sampler.temperature)
         mass = above_R / found["total"]
         out = dict(zip(NAMES, [mass.float(), *(found[n] for n in ("logprob", "entropy", "varentropy"))], strict=True))
         todo = sum(out.values()).isnan().nonzero()[:, 0]
-    else:
-        out = {name: torch.zeros(len(logits)) for name in NAMES}
-        # half of the mass on one token also means that no other ties with it
-        peaked = (target_R == top_R) & (1 / total_R > max(sampler.top_p, 0.5) + ROUNDING)
-        todo = torch.arange(len(logits)) if sampler.temperature > 1 else (~peaked).nonzero()[:, 0]
-        for reach in (NEAR, FAR):
-            if len(todo):
-                near = _near_the_top(logits, todo, sampler, work, top_R, reach)
-                found, settled = _kept(near, sampler, top_R[todo], target_R[todo], above_R[todo].numpy())
-                for name in NAMES:
-                    out[name][todo] = torch.from_numpy(found[name].astype(np.float32))
-                todo = todo[torch.from_numpy(~settled)]
+        _take_definition(out, todo, logits, targets, sampler, work)
+        return out
+    return _truncated(logits, targets, torch.arange(len(logits)), sampler, work, top_R, target_R, total_R, above_R)
+
+
+def logprobs(
+    logits: Any, targets: Any, rows: Any, sampler: Sampler, work: Any, top_R: Any, target_R: Any, total_R: Any
+) -> Any:
+    """logprob_s of the rows int64 [K] alone, float32 [K]; the other arguments are those of `columns`."""
+    import torch
+
+    if not _is_tempered_only(sampler):
+        unused_R = torch.zeros(len(logits), dtype=torch.float64)
+        found = _truncated(logits, targets, rows, sampler, work, top_R, target_R, total_R, unused_R)
+        return found["logprob_s"][rows]
+    vocab, a, parts = logits.shape[1], 1 / sampler.temperature, []
+    for some in rows.split(work.shape[1] // vocab):
+        top, target = top_R[some], target_R[some]
+        block = torch.index_select(logits, 0, some, out=work[2, : len(some) * vocab].view(len(some), vocab))
+        [others] = head.exponentials(block, targets[some], top, (a,), work)
+        parts.append(((target.double() - top.double()) * a - head.log_sums(others, a, top, target)).float())
+    return torch.cat(parts)
+
+
+def _is_tempered_only(sampler: Sampler) -> bool:
+    return sampler.top_p >= 1 and not sampler.top_k and not sampler.min_p
+
+
+def _truncated(
+    logits: Any,
+    targets: Any,
+    rows: Any,
+    sampler: Sampler,
+    work: Any,
+    top_R: Any,
+    target_R: Any,
+    total_R: Any,
+    above_R: Any,
+) -> dict[str, Any]:
+    """`columns` of a sampler that truncates; only the rows int64 [K] are computed, the others are 0."""
+    import torch
+
+    out = {name: torch.zeros(len(logits)) for name in NAMES}
+    # half of the mass on one token also means that no other ties with it
+    peaked = (target_R == top_R) & (1 / total_R > max(sampler.top_p, 0.5) + ROUNDING)
+    todo = rows if sampler.temperature > 1 else rows[~peaked[rows]]
+    for reach in (NEAR, FAR):
+        if len(todo):
+            near = _near_the_top(logits, todo, sampler, work, top_R, reach)
+            found, settled = _kept(near, sampler, top_R[todo], target_R[todo], above_R[todo].numpy())
+            for name in NAMES:
+                out[name][todo] = torch.from_numpy(found[name].astype(np.float32))
+            todo = todo[torch.from_numpy(~settled)]
+    _take_definition(out, todo, logits, targets, sampler, work)
+    return out
+
+
+def _take_definition(out: dict[str, Any], todo: Any, logits: Any, targets: Any, sampler: Sampler, work: Any) -> None:
+    """The columns of some rows anew, in place, by the definition."""
     for rows in todo.split(max(1, work.shape[1] // logits.shape[1])) if len(todo) else ():
         for name, values in sampler_columns(logits[rows], targets[rows], sampler).items():
             out[name][rows] = values
-    return out
 
 
 class Near(NamedTuple):

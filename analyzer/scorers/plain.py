@@ -12,12 +12,17 @@ import numpy as np
 
 from analyzer.records import Sampler, Scored
 from analyzer.scorers import trunk
-from analyzer.scorers.columns import all_columns, top_alternatives
+from analyzer.scorers.columns import all_columns, sampler_columns, top_alternatives
 from analyzer.scorers.encode import Encoded
 
 
-def score(encoded: Iterable[Encoded], model: Any, sampler: Sampler | None) -> Iterator[Scored]:
-    """Score each trace under `model` (a transformers causal LM, already on its device and in eval mode), in order."""
+def score(
+    encoded: Iterable[Encoded], model: Any, sampler: Sampler | None, *, powers: tuple[float, ...] = ()
+) -> Iterator[Scored]:
+    """Score each trace under `model` (a transformers causal LM, already on its device and in eval mode), in order.
+
+    sampler: of the source that the model produces; powers: exponents of the power columns; both may be none.
+    """
     import torch
 
     layer = trunk.embedding_layer(model)
@@ -28,12 +33,20 @@ def score(encoded: Iterable[Encoded], model: Any, sampler: Sampler | None) -> It
             trunk.forget_lengths(model)
             out = model(ids, output_hidden_states=True, use_cache=False)
             logits = out.logits[0, start - 1 : -1].float()
-            columns = all_columns(logits, ids[0, start:], sampler)
+            columns = all_columns(logits, ids[0, start:], sampler, powers)
+            if item.sampler is not None:
+                columns[item.sampler] = sampler_columns(logits, ids[0, start:], item.sampler)["logprob_s"]
             top = top_alternatives(logits, columns["logprob"])
             embedding = out.hidden_states[layer][0, start:].float().mean(0)
-        yield scored(
-            item, {name: values.cpu().numpy() for name, values in columns.items()}, embedding.cpu().numpy(), top
-        )
+        computed = {name: values.cpu().numpy() for name, values in columns.items()}
+        yield scored(item, own(computed, item.sampler), embedding.cpu().numpy(), top)
+
+
+def own(columns: dict[str | Sampler, np.ndarray], sampler: Sampler | None) -> dict[str, np.ndarray]:
+    """The columns of a trace from those computed beside it: log-probs by the samplers of several sources stand under
+    the samplers themselves, and become the trace's logprob_source where its source has that one."""
+    mine = {name: values for name, values in columns.items() if isinstance(name, str)}
+    return mine if sampler is None else mine | {"logprob_source": columns[sampler]}
 
 
 def scored(item: Encoded, columns: dict[str, np.ndarray], embedding: np.ndarray, top: list) -> Scored:

@@ -37,8 +37,10 @@ def refusal(model: Any) -> str | None:
     return None
 
 
-def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int) -> Iterator[Scored]:
-    """Score traces with distinct ids; yields each when its last token is done, group by group.
+def score(
+    items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int, powers: tuple[float, ...] = ()
+) -> Iterator[Scored]:
+    """Score traces that differ in ids or sampler; yields each when its last token is done, group by group.
 
     Raises trunk.Unsupported where the model asks for more than a flat pack can give.
     """
@@ -49,7 +51,7 @@ def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, toke
     kept: list[dict] = []  # keys and values of kept packs, one entry per depth
     last: list[Any] = []  # the hidden state of each kept pack's last token
     waiting: dict[int, list[tuple]] = {}  # trace -> what its earlier packs gave
-    pairs = [(i.prompt_ids, i.response_ids) for i in items]
+    pairs, own = [(i.prompt_ids, i.response_ids) for i in items], [i.sampler for i in items]
     for pack in packs(pairs, token_budget, segment_cost=_segment_cost(model)):
         del kept[pack.depth :], last[pack.depth :]
         with torch.inference_mode(), _replaced_attention(configs):
@@ -60,10 +62,11 @@ def score(items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, toke
                 last.append(hidden_NH[-1:].clone())
             if not pack.pieces:  # part of a prompt: nothing in it is scored
                 continue
-            found = _statistics(pack, hidden_NH, last[pack.depth - 1] if pack.depth else None, work, sampler)
+            before_1H = last[pack.depth - 1] if pack.depth else None
+            found = _statistics(pack, hidden_NH, before_1H, work, sampler, powers, own)
             total_PH = _sums(pack, middle_NH)
         for piece, total_H in zip(pack.pieces, total_PH, strict=True):
-            waiting.setdefault(piece.trace, []).append((*_part(piece, found), total_H))
+            waiting.setdefault(piece.trace, []).append((*_part(piece, found, own[piece.trace]), total_H))
             if piece.last:
                 yield _joined(items[piece.trace], waiting.pop(piece.trace))
 
@@ -107,8 +110,19 @@ def _forward(model: Any, pack: Pack, now: attention.Flight) -> tuple[Any, Any]:
     return last_1NH[0], middle_1NH[0]
 
 
-def _statistics(pack: Pack, hidden_NH: Any, last_1H: Any, work: head.Head, sampler: Sampler | None) -> tuple:
-    """(number of each token among the scored ones int64 [N], columns of the scored tokens, alternatives by number)."""
+def _statistics(
+    pack: Pack,
+    hidden_NH: Any,
+    last_1H: Any,
+    work: head.Head,
+    sampler: Sampler | None,
+    powers: tuple[float, ...],
+    own: list[Sampler | None],
+) -> tuple:
+    """(number of each token among the scored ones int64 [N], columns of the scored tokens, alternatives by number).
+
+    own: sampler of each trace's source; traces with different ones may share tokens.
+    """
     import torch
 
     scored = np.flatnonzero(pack.before_N != -2)
@@ -118,7 +132,9 @@ def _statistics(pack: Pack, hidden_NH: Any, last_1H: Any, work: head.Head, sampl
     rows = hidden_NH[torch.from_numpy(before).to(hidden_NH.device)]
     if last_1H is not None:  # a row that the kept token predicts
         rows[torch.from_numpy(before == -1).to(rows.device)] = last_1H
-    columns, tops = head.columns(rows, torch.from_numpy(pack.ids_N[scored]).to(rows.device), work, sampler)
+    ranges = [(own[p.trace], number_N[a], number_N[b - 1] + 1) for p in pack.pieces for a, b in p.ranges]
+    targets = torch.from_numpy(pack.ids_N[scored]).to(rows.device)
+    columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_sampler(ranges, len(targets)))
     return number_N, columns, tops
 
 
@@ -135,9 +151,10 @@ def _sums(pack: Pack, middle_NH: Any) -> np.ndarray:
     return np.add.reduceat(sum_RH.cpu().numpy(), first_P, axis=0)
 
 
-def _part(piece: Any, found: tuple) -> tuple:
-    """(columns, alternatives as (position, ids, log-probs), tokens) of a piece."""
+def _part(piece: Any, found: tuple, own: Sampler | None) -> tuple:
+    """(columns, alternatives as (position, ids, log-probs), tokens) of a piece; own: its source's sampler."""
     number_N, columns, tops = found
+    columns = plain.own(columns, own)
     parts = [slice(number_N[a], number_N[b - 1] + 1) for a, b in piece.ranges]
     if len(parts) == 1:
         mine = {name: values[parts[0]].copy() for name, values in columns.items()}

@@ -34,7 +34,10 @@ def split(item: Encoded, limit: int) -> list[Encoded]:
         end = min(len(ids), at + half)
         cuts.append((max(0, end - limit), at, end))
         at = end
-    return [Encoded(item.trace, ids[a:b], ids[b:c], item.offset_T[b - start : c - start]) for a, b, c in cuts]
+    return [
+        Encoded(item.trace, ids[a:b], ids[b:c], item.offset_T[b - start : c - start], sampler=item.sampler)
+        for a, b, c in cuts
+    ]
 
 
 def join(parts: list[Scored]) -> Scored:

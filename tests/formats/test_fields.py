@@ -68,7 +68,7 @@ def test_a_wrong_value_is_a_fault_that_names_it(field, value, reason):
 def test_logprobs_need_one_number_per_id():
     ids = {**GOOD, "response_ids": [1, 2]}
     assert clean({**ids, "response_logprobs": [-1, -0.5]}, 1.0)["response_logprobs"] == (-1.0, -0.5)
-    for bad in ([-1.0], [-1.0, None], [-1.0, 0.5], [-1.0, -math.inf]):
+    for bad in ([-1.0], [-1.0, 0.5], [-1.0, "-inf"], [-1.0, "nan"], [-1.0, math.inf], [-1.0, -1e31], [-1.0, True]):
         with pytest.raises(Fault, match="bad logprobs"):
             clean({**ids, "response_logprobs": bad}, 1.0)
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from analyzer.records import CORE_COLUMNS, Sampler
-from analyzer.scorers.columns import all_columns, core_columns, sampler_columns, top_alternatives
+from analyzer.records import CORE_COLUMNS, POWER_COLUMNS, POWERS, Sampler
+from analyzer.scorers.columns import all_columns, core_columns, powers, sampler_columns, top_alternatives
+
+EXPONENTS = (0.7, 0.95, 1.0, *POWERS)
 
 
 def oracle(logits: np.ndarray, target: int) -> dict[str, float]:
@@ -102,6 +104,53 @@ def test_top_p_membership_is_mass_above_below_top_p():
     clear = (got["mass_above_s"] - 0.9).abs() > 1e-5
     assert clear.sum() > 480
     assert torch.equal((got["logprob_s"] > -torch.inf)[clear], (got["mass_above_s"] < 0.9)[clear])
+
+
+def power_oracle(logits: np.ndarray, a: float) -> np.ndarray:
+    """log sum p^a in float64 [R]; the likeliest token is left out of the sums, so that p = 1 - 1e-30 is seen."""
+    top_R = logits.argmax(1)[:, None]
+    d = logits.astype(np.float64) - np.take_along_axis(logits.astype(np.float64), top_R, 1)
+
+    def log_sum(a):
+        terms = np.exp(a * d)
+        np.put_along_axis(terms, top_R, 0.0, 1)
+        return np.log1p(terms.sum(1))
+
+    return log_sum(a) - a * log_sum(1.0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 5.0, 30.0])
+def test_powers_equal_the_float64_definition(scale):
+    logits = (np.random.default_rng(6).normal(size=(40, 997)) * scale).astype(np.float32)
+    logits[:10, 500:] = -np.inf
+    got = powers(torch.tensor(logits), EXPONENTS)
+    assert set(POWER_COLUMNS) < set(got) and all(v.dtype == torch.float32 for v in got.values())
+    for a in EXPONENTS:
+        want = power_oracle(logits, a)
+        assert np.allclose(got[f"power_{a:g}"], want, rtol=5e-6, atol=1e-12), a
+    logp = torch.tensor(logits).double().log_softmax(-1)
+    tempered = (torch.tensor(logits).double() * 2.5).log_softmax(-1)
+    finite = logp.isfinite()
+    off = (2.5 * logp - got["power_2.5"].double()[:, None] - tempered)[finite].abs().max()
+    assert off < 1e-5 * max(1, scale)
+
+
+def test_powers_keep_their_precision_next_to_one_and_their_sign():
+    logits = torch.zeros(60, 3)
+    logits[:, 0] = torch.arange(60.0)
+    got = powers(logits, EXPONENTS)
+    for a in EXPONENTS:
+        values = got[f"power_{a:g}"].double().numpy()
+        assert np.allclose(values, power_oracle(logits.numpy(), a), rtol=1e-5, atol=0), a
+        assert (values <= 0).all() if a > 1 else (values >= 0).all() if a < 1 else (values == 0).all()
+    assert float(got["power_5"][16]) == pytest.approx(-5 * 2 * np.exp(-16.0), rel=1e-5)
+    certain = powers(torch.tensor([[3.0, -torch.inf, -torch.inf]]), EXPONENTS)
+    assert all(float(v) == 0 for v in certain.values())
+
+
+def test_powers_of_equal_logits_have_a_closed_form():
+    for a, values in zip(EXPONENTS, powers(torch.tensor([[7.0] * 8, [1e4] * 8]), EXPONENTS).values(), strict=True):
+        assert np.allclose(values, (1 - a) * np.log(8), rtol=1e-6), a
 
 
 def test_plain_sampler_repeats_the_core_columns_and_unknown_sampler_has_none():

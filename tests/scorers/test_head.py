@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from analyzer.records import Sampler
+from analyzer.records import POWERS, Sampler
 from analyzer.scorers import head, nucleus
-from analyzer.scorers.columns import all_columns, sampler_columns, truncations
+from analyzer.scorers.columns import all_columns, powers, sampler_columns, truncations
 
 SAMPLERS = [
     Sampler(0.6, 0.95),
@@ -27,21 +27,26 @@ SAMPLERS = [
 
 SCALES = {"uniform": 0.0, "nearly uniform": 0.01, "flat": 1.0, "usual": 4.0, "peaked": 15.0, "huge": 120.0}
 KINDS = [*SCALES, "masked", "certain", "ties", "a heap below the top"]
+EXPONENTS = (0.7, 0.95, *POWERS)
 
 
-def fast(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None, cells: int = 1 << 14) -> dict:
+def fast(
+    logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None, cells: int = 1 << 14, *more: tuple | dict
+) -> dict:
     work = torch.empty(3, max(1, cells // logits.shape[1]) * logits.shape[1])
-    return head._columns_on_cpu(logits, targets, work, sampler)
+    return head._columns_on_cpu(logits, targets, work, sampler, *more)
 
 
-def kernel(logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None) -> dict:
+def kernel(
+    logits: torch.Tensor, targets: torch.Tensor, sampler: Sampler | None, cells: int = 0, *more: tuple | dict
+) -> dict:
     """The same by the Triton kernel: on a GPU, or by Triton's interpreter (TRITON_INTERPRET=1)."""
     if find_spec("triton") is None:
         pytest.skip("Triton is not installed: its kernel was not run")
     if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("no GPU, and TRITON_INTERPRET=1 is not set: the Triton kernel was not run")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = head._columns_on_device(logits.to(device), targets.to(device), sampler)
+    found = head._columns_on_device(logits.to(device), targets.to(device), sampler, *more)
     return {name: values.cpu() for name, values in found.items()}
 
 
@@ -122,15 +127,57 @@ def test_sampler_statistics_are_what_generation_applies(kind, sampler, how):
     assert np.abs(got["mass_above_s"] - (whole * (tempered > target)).sum(1)).max() < 10 * near
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", [fast, kernel])
+def test_powers_are_the_definition(kind, how):
+    """Whichever token is the target, and next to p = 1 relative to what is left (which float32 cuts at e^-80)."""
+    logits, targets = rows(kind, vocab=9001)
+    targets[::4] = logits[::4].argmin(1)
+    got, want = how(logits, targets, None, 1 << 14, EXPONENTS), powers(logits.double(), EXPONENTS)
+    for a in EXPONENTS:
+        name = f"power_{a:g}"
+        assert got[name].dtype == torch.float32
+        assert torch.allclose(got[name].double(), want[name].double(), rtol=1e-4, atol=1e-25), name
+        assert (got[name] <= 0).all() if a > 1 else (got[name] >= 0).all()
+    without = how(logits, targets, None)
+    assert all(torch.equal(without[name], got[name]) for name in without)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", [fast, kernel])
+def test_log_probs_by_the_samplers_of_several_sources_are_the_definition(kind, how):
+    """Row by row another sampler, some rows under several, some under none."""
+    logits, targets = rows(kind, count=60, seed=2)
+    samplers = [Sampler(), *SAMPLERS]
+    needed = {s: (torch.arange(60) % len(samplers) == n) | (torch.arange(60) < 5) for n, s in enumerate(samplers)}
+    needed[SAMPLERS[0]][:] = False
+    got = how(logits, targets, Sampler(0.7, 0.8), 1 << 14, (), needed)
+    for s, mask in needed.items():
+        exact = (logits.double() / s.temperature).log_softmax(-1)[torch.arange(60), targets]
+        want = sampler_columns(logits, targets, s)["logprob_s"].double()
+        if not truncations(s):  # the definition's log_softmax loses what the fast form keeps
+            want = exact
+        assert got[s].isnan().tolist() == (~mask).tolist() and got[s].dtype == torch.float32
+        assert torch.equal(got[s][mask].isinf(), want[mask].isinf()), s
+        near = 1e-5 + 3e-7 * float(logits[logits.isfinite()].abs().max()) / s.temperature
+        inside = mask & want.isfinite()
+        assert (got[s].double() - want)[inside].abs().max().nan_to_num() < near if inside.any() else True, s
+    without = how(logits, targets, Sampler(0.7, 0.8))
+    assert all(torch.equal(without[name], got[name]) for name in without)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel was not compiled")
-def test_the_kernel_compiles_for_gpus_that_are_not_here():
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="interpreted, the kernel is not compiled")
+@pytest.mark.parametrize("number", [0, 5])
+def test_the_kernel_compiles_for_gpus_that_are_not_here(number):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
     from analyzer.scorers import kernel
 
-    kinds = {"logits": "*fp32", "targets": "*i64", "out": "*fp32", "vocab": "i32", "row_stride": "i64"}
-    fixed = {"BLOCK": kernel.BLOCK, "LEAST": kernel.LEAST}
+    kinds = {"logits": "*fp32", "targets": "*i64", "exponents": "*fp32", "out": "*fp32"}
+    kinds |= {"vocab": "i32", "row_stride": "i64"}
+    fixed = {"NUMBER": number, "SLOTS": 8, "BLOCK": kernel.BLOCK, "LEAST": kernel.LEAST}
     source = ASTSource(kernel._sums, kinds | dict.fromkeys(fixed, "constexpr"), fixed)
     assert "ex2.approx" in compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
 
@@ -140,7 +187,10 @@ def test_a_device_without_a_kernel_takes_the_definition_in_slices(monkeypatch):
     monkeypatch.setattr(head, "find_spec", lambda name: None)
     monkeypatch.setattr(head, "EAGER_CELLS", 5 * 997)
     for sampler in (None, Sampler(), Sampler(0.6, 0.95)):
-        got, want = head._columns_on_device(logits, targets, sampler), all_columns(logits, targets, sampler)
+        needed = {Sampler(0.5): torch.ones(len(logits), dtype=torch.bool)}
+        got = head._columns_on_device(logits, targets, sampler, EXPONENTS, needed)
+        want = all_columns(logits, targets, sampler, EXPONENTS)
+        want[Sampler(0.5)] = sampler_columns(logits, targets, Sampler(0.5))["logprob_s"]
         assert got.keys() == want.keys()
         for name in want:
             assert torch.allclose(got[name], want[name], atol=1e-6), name

@@ -43,6 +43,14 @@ def test_code_of_a_model_runs_only_when_asked_for(model, monkeypatch, tmp_path):
     assert (tmp_path / "ran").exists()
 
 
+def test_end_tokens_are_those_that_any_place_declares(model):
+    tokenizer = scorers.load(str(model)).tokenizer.eos_token_id
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"eos_token_id": [2, 5]}))
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": 9}))
+    assert scorers.load(str(model)).eos_ids == tuple(sorted({2, 5, 9, tokenizer} - {None}))
+
+
 def test_pickled_weights_are_read_only_when_asked_for(model):
     import torch
     from safetensors.torch import load_file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from analyzer import scorers
 from analyzer.errors import ResourceError
 from analyzer.records import Sampler, Trace
-from analyzer.scorers import attention, head, local, plain, shared, trunk, windows
+from analyzer.scorers import attention, cluster, head, local, plain, shared, trunk, windows
 from analyzer.scorers.encode import Encoded
 
 
@@ -106,6 +108,78 @@ def test_row_blocks_do_not_change_anything(loaded, monkeypatch):
     assert len(head.prepare(loaded.model).logits) == 7
     for got in local.score(items, loaded.model, None):
         assert_same(got, want[got.key])
+
+
+MIXED = (None, Sampler(0.6, 0.95), Sampler(0.5), Sampler(1.5, 1.0, 0, 0.05), Sampler(1.0, 0.9, 20), Sampler())
+
+
+def mixed(vocab: int) -> list[Encoded]:
+    """`groups`, each trace with another sampler of its source; two with the ids of others but another sampler."""
+    items = [replace(item, sampler=MIXED[n % len(MIXED)]) for n, item in enumerate(groups(vocab, seed=7))]
+    again = [(items[0], 20, MIXED[2]), (items[9], 21, None)]
+    return items + [replace(i, trace=replace(i.trace, sample=n), sampler=s) for i, n, s in again]
+
+
+@pytest.mark.parametrize("path", ["shared", "cached", "plain"])
+def test_powers_and_log_probs_by_the_source_are_the_definition_whatever_the_order_budget_and_company(path):
+    model, exponents, items = tiny("llama"), (0.7, 1.25, 2.5), mixed(97)
+    want = {s.key: s for s in plain.score(items, model, Sampler(0.8), powers=exponents)}
+    for item in items:  # the definition itself: each trace scored under its source's sampler
+        columns = want[item.trace.key].columns
+        assert ("logprob_source" in columns) == (item.sampler is not None)
+        if item.sampler is not None:
+            [own] = plain.score([item], model, item.sampler)
+            assert np.allclose(columns["logprob_source"], own.columns["logprob_s"], atol=1e-6)
+        cooler = next(plain.score([item], model, Sampler(0.4))).columns["logprob_s"]
+        assert np.allclose(2.5 * columns["logprob"] - columns["power_2.5"], cooler, atol=1e-4)
+    rng = np.random.default_rng(5)
+    for budget in (17, 64, 10_000):
+        shuffled = [items[i] for i in rng.permutation(len(items))]
+        scored = local.score(shuffled, model, Sampler(0.8), path=path, powers=exponents, token_budget=budget)
+        got = {s.key: s for s in scored}
+        assert set(got) == set(want)
+        for key in want:
+            assert_same(got[key], want[key])
+    for item in items[::6]:
+        [alone] = local.score([item], model, Sampler(0.8), path=path, powers=exponents)
+        assert_same(alone, got[item.trace.key], atol=1e-5)
+
+
+def test_without_powers_and_samplers_of_sources_the_columns_are_those_of_before():
+    model, items = tiny("llama"), groups(97)
+    [bare] = local.score(items[5:6], model, None)
+    names = {"token", "logprob", "rank", "mass_above", "entropy", "varentropy", "renyi_half", "offset"}
+    assert set(bare.columns) == names
+
+
+def test_two_threads_give_the_columns_of_one():
+    model, items, before = tiny("llama"), mixed(97), torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append({s.key: s for s in local.score(items, model, Sampler(0.8), powers=(0.95, 5.0))})
+    torch.set_num_threads(before)
+    for key, want in found[0].items():
+        assert_same(found[1][key], want, atol=1e-5)
+
+
+def test_windows_and_equal_ids_keep_the_sampler_of_the_source():
+    model = tiny("llama")
+    here = scorers.Loaded("m", "f", model, None, 97, 256, "float32", "cpu")
+    long = [replace(i, sampler=Sampler(0.5)) for i in made_up(97, [(5, 60)])]
+    how = {"path": "shared", "sampler": None, "powers": (2.0,)}
+    [got] = scorers.score(long, here, limit=40, **how)
+    own = 2 * got.columns["logprob"] - got.columns["power_2"]  # temperature 1/2
+    assert len(got) == 60 and np.allclose(got.columns["logprob_source"], own, atol=1e-4)
+    [same] = made_up(97, [(4, 9)])
+    samplers = [None, Sampler(0.5), Sampler(0.5), Sampler(0.6, 0.9)]
+    four = [replace(same, trace=replace(same.trace, sample=n), sampler=s) for n, s in enumerate(samplers)]
+    got = {s.key: s.columns for s in scorers.score(four, here, limit=None, **how)}
+    a, b, c, d = (got[i.trace.key] for i in four)
+    assert "logprob_source" not in a and np.array_equal(b["logprob_source"], c["logprob_source"])
+    assert not np.allclose(b["logprob_source"], d["logprob_source"])
+    light = cluster._light(four[1])
+    assert light.sampler == Sampler(0.5) and light.trace.response == ""
 
 
 def tiny(kind: str):
@@ -282,8 +356,8 @@ def test_lower_precision_says_what_it_costs(stories, loaded):
 def test_running_out_of_memory_halves_the_budget_and_loses_nothing(loaded, monkeypatch):
     items, noted, real = groups(512), [], shared.score
 
-    def greedy(some, model, sampler, *, token_budget):
-        for n, scored in enumerate(real(some, model, sampler, token_budget=token_budget)):
+    def greedy(some, model, sampler, *, token_budget, powers):
+        for n, scored in enumerate(real(some, model, sampler, token_budget=token_budget, powers=powers)):
             if token_budget > 1000 and n == 3:
                 raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
             yield scored

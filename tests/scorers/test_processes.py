@@ -30,12 +30,14 @@ def test_two_processes_score_what_one_does_and_a_dead_one_is_replaced(stories, t
         if len(seen) == 1:
             os.kill(min(seen[0]), signal.SIGKILL)
 
-    values = []
+    values, about = [], []
     for name, device, progress in (("one", "cpu", scoring.quiet), ("two", "cpu,cpu", kill_one)):
         run = Run.create(tmp_path / name)
         pipeline.ingest(run, [str(tmp_path / "base.jsonl")])
         pipeline.score(run, base=str(stories), device=device, progress=progress)
         values.append({r["key"]: r["logprob"] for t in run.tokens("base", ["logprob"]) for r in t.to_dict("records")})
+        about.append(run.manifest["scorers"]["base"]["eos_ids"])
+    assert about[0] == about[1] != []
     assert values[0].keys() == values[1].keys() and len(values[0]) == 32
     assert all(np.array_equal(values[0][k], values[1][k]) for k in values[0])
     assert len(seen[0]) == 2 and min(seen[0]) not in seen[-1] and len(seen[-1]) == 2
