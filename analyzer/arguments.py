@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from analyzer import __version__, flags
 from analyzer.errors import UsageError, nearest
+from analyzer.records import WORDS
 
 EXAMPLES = """examples:
   analyzer demo
@@ -127,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_dry_run(report)
     report.add_argument(
         "--fail-on",
-        choices=["outside", "sharpened", "undetermined"],
+        choices=[word for word in WORDS if word != "inside"],
         help="exit 5 when a headline verdict is this word",
     )
     report.add_argument(
@@ -159,6 +160,13 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("run", metavar="RUN")
     compare.add_argument("a", metavar="A")
     compare.add_argument("b", metavar="B")
+    compare.add_argument(
+        "--budget",
+        type=flags.at_least(1),
+        default=64,
+        metavar="K",
+        help="draws that hurdles, horizon and pass@k are of (default %(default)s)",
+    )
     compare.add_argument("--seed", type=flags.at_least(0), default=0, help="of the bootstrap (default %(default)s)")
     compare.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from analyzer.formats.accounts import Ledger
@@ -12,6 +13,7 @@ from analyzer.formats.counts import Counts, count
 from analyzer.formats.survey import Source, Survey
 
 NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
+ALPHA, TAU, HURDLED, PROBLEMS = 0.05, 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
 
 
 def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
@@ -85,10 +87,14 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
             f"Sampler membership and reach: not for {listed(unknown)}, no sampler is recorded (--sampler "
             "LABEL=T,top_p)."
         )
-    out.append(
-        "Reach of a source (inside or sharpened): needs the model that produced it, --policy LABEL=MODEL; without "
-        "it only `outside` can be certified."
-    )
+    own = [s for s, counts in sources.items() if counts["numbers"] and counts["numbers"]["both_rows"]]
+    if own:
+        out.append(f"Reach, hurdles and horizon: need no model for {listed(own)}, whose rows bring both log-probs.")
+    if len(own) < len(sources):
+        out.append(
+            f"Reach of {'another' if own else 'a'} source (inside, sharpened or reweighted): needs the model that "
+            "produced it, --policy LABEL=MODEL; without it only `outside` can be certified."
+        )
     if len(sources) < 2:
         out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")
     return out
@@ -115,7 +121,37 @@ def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[st
             f"`inside` without any departure holds for these {own:,} problems; for others like them it takes "
             f"{NEW_PROBLEMS} (docs/method.md)."
         )
+    return out + _too_few(sources)
+
+
+def event_free(share: float, laws: int = 1) -> int:
+    """The least number of traces without an event whose 95 % upper bound of the share of events is at most `share`, the
+    error split over the laws."""
+    return math.ceil(math.log(ALPHA / laws) / math.log1p(-share))
+
+
+def _too_few(sources: dict[str, Counts]) -> list[str]:
+    """Which sources have fewer traces or problems than a word takes even where nothing lies beyond the budget."""
+    out, there = [], sources["base"]["sampler"]
+    for s, counts in sources.items():
+        here, n, m = counts["sampler"], counts["traces"], counts["problems"]
+        laws = 1 + _shaped(there) + (_shaped(here) and here != there)
+        inside, hurdle_free = event_free(TAU, laws), event_free(HURDLED)
+        if s == "base" or (n >= inside and m >= PROBLEMS):
+            continue
+        against = "one law" if laws == 1 else f"{laws} laws"
+        out.append(
+            f"Words for {s} (sequences): {n:,} traces of {m:,} problems; `inside` takes {inside} traces of which none "
+            f"lies beyond the budget ({against} of the base), `sharpened` and `reweighted` {hurdle_free} without a "
+            f"hurdle, every word {PROBLEMS} problems."
+        )
     return out
+
+
+def _shaped(sampler: dict[str, Any] | None) -> bool:
+    """Whether a sampler is known and makes a further law: another temperature than 1, or a truncation."""
+    plain = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    return sampler is not None and any(sampler[k] != v for k, v in plain.items())
 
 
 def render(description: dict[str, Any]) -> str:
@@ -176,6 +212,7 @@ def render(description: dict[str, Any]) -> str:
         groups = ", ".join(f"{k} {v:,}" for k, v in list(s["groups"].items())[:8])
         steps = f"; steps {s['steps']['min']}-{s['steps']['max']} ({s['steps']['count']})" if s["steps"] else ""
         lines.append(f"  {label}: finish {finish}{steps}" + (f"; groups {groups}" if groups else ""))
+        lines += [f"  {label}: {_numbers(s['numbers'])}"] if s["numbers"] else []
     if any(a["rows_labelled"] for a in description["accuracy"]):
         lines += ["", "ACCURACY (mean over problem rows as the file counts them | joined on the question's text)"]
         rows = [("source", "file", "rows", "pass@1", "any correct", "problems", "pass@1", "any correct")]
@@ -213,6 +250,25 @@ def render(description: dict[str, Any]) -> str:
     lines += ["", "TRAPS FOUND"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
     lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
     return "\n".join(lines) + "\n"
+
+
+def _numbers(numbers: dict[str, Any]) -> str:
+    """What the rows' own log-probs under the base hold, in one line."""
+    rows, both = numbers["base_rows"], numbers["both_rows"]
+    masked = f"{numbers['masked']:,} tokens masked"
+    if not rows:
+        return f"no log-probs under the base; {masked}"
+    laws = (
+        f"T={t} ({law['rows']:,} rows, {law['values']:,} values: {law['unknown']:,} unknown, {law['impossible']:,} "
+        "impossible)"
+        for t, law in numbers["laws"].items()
+    )
+    then = (
+        f"reach needs no model in {'them' if both == rows else f'{both:,} of them'}"
+        if both
+        else "reach needs response_logprobs beside them too"
+    )
+    return f"{rows:,} rows bring log-probs under the base at {', '.join(laws)}; {masked}; {then}"
 
 
 def _share(value: float | None) -> str:

@@ -296,7 +296,7 @@ def _compare(a: argparse.Namespace) -> int:
     from analyzer.report.terminal import tables
     from analyzer.store import Run
 
-    result = pipeline.compare(Run.open(a.run), a.a, a.b, seed=a.seed)
+    result = pipeline.compare(Run.open(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
     print(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
     return 0
 

@@ -11,7 +11,8 @@ from html import escape
 from typing import Any
 
 ROWS = 60  # of a table; what is left out is counted below it
-MARKS = {"inside": "●", "sharpened": "▲", "outside": "◆", "undetermined": "?"}
+# of the words, here and on the page: a word never stands on its colour alone
+MARKS = {"inside": "●", "sharpened": "▲", "reweighted": "✚", "outside": "◆", "undetermined": "?"}
 NONE = "–"
 NEUTRAL = {"top_p": 1, "top_k": 0, "min_p": 0}  # of a sampler: what truncates nothing
 

@@ -22,7 +22,7 @@ from typing import Any
 from analyzer.errors import AnalyzerError
 from analyzer.plan import packs, units
 from analyzer.progress import size, span
-from analyzer.records import Sampler, Trace
+from analyzer.records import POWERS, Sampler, Trace
 from analyzer.scoring import LOADING, UNIT_TRACES, Progress, planned, quiet, unit_tokens
 from analyzer.store import Run
 
@@ -93,7 +93,8 @@ def dry_run(
         if server.split(name):
             on_servers[label] = name, loaded.model.about()
             served.refuse_one_for_two(on_servers)
-        models[label] = _model(todo, loaded, sampler, work.templates, eos, on_overlong, scorer)
+        powers = POWERS if label == "base" and call.get("policies") else ()
+        models[label] = _model(todo, loaded, sampler, work.templates, eos, on_overlong, scorer, powers)
         models[label]["seconds"] += took
     return {
         "traces_to_score": models["base"]["traces"],
@@ -114,6 +115,7 @@ def _model(
     eos: int | None,
     on_overlong: str,
     scorer: str,
+    powers: tuple[float, ...],
 ) -> dict[str, Any]:
     """What one model would cost: model, dtype, device, path and why, traces, empty (not scored), tokens of prompts and
     responses, computed_tokens (after what is shared), length {median, q95, longest, trace}, context, overlong, memory
@@ -145,7 +147,7 @@ def _model(
         budget = local.TOKEN_BUDGET.get(loaded.model.device.type, 4096)
         computed, widest, kept = _layout(pairs, loaded.model, path, budget, unit_tokens(loaded))
         memory = _memory(loaded, path, pairs, widest, kept)
-        rate, probe, disk = _probe(encoded, pairs, loaded, sampler, path, budget)
+        rate, probe, disk = _probe(encoded, pairs, loaded, sampler, powers, path, budget)
         memory |= _peaks(loaded, memory, _memory(loaded, path, pairs, *probe.pop("layout")), probe.pop("peaks"))
     else:  # on a server: what it needs there is not known here, and a probe would cost its owner
         computed, rate, disk = sum(len(p) + len(r) for p, r in pairs), 0.0, 0
@@ -235,7 +237,13 @@ def _memory(loaded: Any, path: str, pairs: Sequence[Pair], widest: int, kept: in
 
 
 def _probe(
-    encoded: Sequence[Any], pairs: Sequence[Pair], loaded: Any, sampler: Sampler | None, path: str, budget: int
+    encoded: Sequence[Any],
+    pairs: Sequence[Pair],
+    loaded: Any,
+    sampler: Sampler | None,
+    powers: tuple[float, ...],
+    path: str,
+    budget: int,
 ) -> tuple[float, dict[str, Any], int]:
     """(seconds per computed token, what was scored for it, bytes on disk of all traces), from a sample of whole prompts
     of every size; what is longer than the sample may be is cut."""
@@ -256,7 +264,7 @@ def _probe(
     before = _peak(anew=True)
     for _ in range(2):  # the first round warms up; where it is long, it counts
         begin = time.perf_counter()
-        rows = list(scorers.score(items, loaded, path=path, sampler=sampler, limit=None))
+        rows = list(scorers.score(items, loaded, path=path, sampler=sampler, limit=None, powers=powers))
         took = time.perf_counter() - begin
         if took > 2:
             break

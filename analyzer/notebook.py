@@ -187,9 +187,9 @@ def analyze(
     return Results(found, verdicts=verdicts, left_out=left_out, ledger=pipeline.ledger(run), sources=sources)
 
 
-def compare(data: Any, a: str, b: str, *, seed: int = 0) -> Result:
+def compare(data: Any, a: str, b: str, *, budget: int = pipeline.BUDGET, seed: int = 0) -> Result:
     """Sources a and b of a run, paired by problem: differences a - b with intervals (see `analyses.paired`)."""
-    return pipeline.compare(load(data), a, b, seed=seed)
+    return pipeline.compare(load(data), a, b, budget=budget, seed=seed)
 
 
 def report(

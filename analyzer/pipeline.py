@@ -247,12 +247,12 @@ def analyze(
     return results, left_out
 
 
-def compare(run: Run, a: str, b: str, *, seed: int = 0) -> Result:
-    """Two sources paired by problem: see `analyses.paired`."""
+def compare(run: Run, a: str, b: str, *, budget: int = BUDGET, seed: int = 0) -> Result:
+    """Two sources paired by problem, at one budget: see `analyses.paired`."""
     from analyzer import tables as tables_module
     from analyzer.analyses import paired
 
-    return paired.run(tables_module.build(run), a=a, b=b, seed=seed)
+    return paired.run(tables_module.build(run), a=a, b=b, budget=budget, seed=seed)
 
 
 def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str, Any]]:

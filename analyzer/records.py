@@ -40,7 +40,7 @@ SAMPLER_COLUMNS = {
     "entropy_s": "float32",
     "varentropy_s": "float32",  # nats squared
 }
-POWERS = (1.25, 1.65, 2.5, 5.0, 10.0)  # exponents of the power columns: temperatures .8, .606, .4, .2, .1
+POWERS = (1.25, 5 / 3, 2.5, 5.0, 10.0)  # exponents of the power columns: temperatures .8, .6, .4, .2, .1
 # log sum_v p_v^a at T=1 over the full vocabulary: log p(token) at temperature 1/a is a * logprob - power_a
 POWER_COLUMNS = {f"power_{a:g}": "float32" for a in POWERS}
 # log p(token) as SAMPLER_COLUMNS' logprob_s, by the sampler that is declared for the trace's own source; only in traces

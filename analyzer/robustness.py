@@ -36,7 +36,13 @@ QUESTION = "Would the words stand under another choice of traces, tokens, seed o
 READ = ("preflight", "support", "strategy", "boundary")  # of what `decide` reads; clusters makes no word
 NOT_CHECKED = "not checked"
 ANALYSIS = dict(zip(LEVELS, ALL, strict=True))  # what a level reads
-LOOK = {"inside": ("o", 0), "sharpened": ("^", 1), "outside": ("D", 3), "undetermined": ("x", 7)}  # marker, colour
+LOOK = {  # word -> marker, colour
+    "inside": ("o", 0),
+    "sharpened": ("^", 1),
+    "reweighted": ("P", 2),
+    "outside": ("D", 3),
+    "undetermined": ("x", 7),
+}
 HEADS = ["variation", "source", "word", "level", "main", "main_level", "differs", "traces", "note"]
 COLUMNS = ["variation", "source", "level", "word", "main", "differs", "own", "headline", "traces", "kept"]
 COLUMNS += ["quantity", "value", "low", "high", "p", "numbers"]
@@ -173,11 +179,11 @@ def _rows(
 
 
 def _number(support_: Result | None, v: Verdict) -> dict[str, Any]:
-    """The number that decides at the sequence level: reach at the budget, without log q the novel share."""
+    """The number that decides at the sequence level: whole traces beyond the budget, without log q the novel share."""
     nothing = {"quantity": "", "value": math.nan, "low": math.nan, "high": math.nan}
     if v.level != "sequence" or support_ is None:
         return nothing
-    for name in (f"reach@{v.budget}", f"novel@{primary.CERTIFY}"):
+    for name in (f"beyond@{v.budget}", f"novel@{primary.CERTIFY}"):
         e = support_.estimates.get(f"{v.source}.{name}")
         if e is not None and math.isfinite(e.value):
             return {"quantity": name, "value": e.value, "low": e.low, "high": e.high}

@@ -1,14 +1,8 @@
-"""From results to one word per source and level; the rules are fixed here and in `analyses/primary`, before any data.
+"""From results to one word per source and level; the rules are fixed here and in `sequence`, before any data.
 
-Words (DESIGN section 5) at budget k, with tolerance tau:
+At budget k, with tolerance tau:
 - no verdict (undetermined at all levels) where a gate of `preflight` failed.
-- sequence, log q known: `inside` if the upper bound of E_k <= tau (where no trace exceeds the budget that bound speaks
-  of the given problems, and `why` says so). `outside` if its lower bound > tau, the lower bound of novel@1 (e-value,
-  high surprisal by construction) > tau / 2, and the primary endpoint holds. `sharpened` if the lower bound of E_k >
-  tau, the surprisal is on the low or neutral side, the upper bound of novel@1 <= tau, and the conformal test is silent.
-  Where novel@1 is below the engine floor the next budget above it stands for it.
-- sequence, log q unknown: `outside` if the lower bound of novel@4 > tau / 2 and the primary endpoint holds.
-- sequence, budget below the engine floor: undetermined by its own numbers.
+- sequence: five words, each earned by a certificate (`sequence`).
 - strategy: `outside` if the skeletons certify it at the budget. answer: `outside` if a group of problems is solved more
   often than k reference draws allow.
 - "the primary endpoint holds": p <= .05 after Holm over the three levels.
@@ -21,15 +15,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from analyzer import sequence
 from analyzer.analyses import primary
-from analyzer.analyses.engine import below
 from analyzer.analyses.preflight import sentence
-from analyzer.analyses.primary import ALPHA, CERTIFY, TAU, Endpoint, number, rows
-from analyzer.records import LEVELS, Estimate, Result, Verdict
-from analyzer.stats.bootstrap import share_upper
-
-UNTESTED = "novelty was not tested: the base's scorer (a server?) knows log-probs, no entropies"
-Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
+from analyzer.analyses.primary import TAU, Endpoint, number, rows
+from analyzer.records import LEVELS, Result, Verdict
+from analyzer.sequence import Finding
 
 
 def decide(
@@ -56,7 +47,7 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
         return _verdicts(found, source, reference, budget)
     ends = primary.endpoints(results, source, budget)
     found = {
-        "sequence": _sequence(results.get("support"), source, reference, budget, tau, ends["sequence"]),
+        "sequence": sequence.decide(results.get("support"), source, reference, budget, tau, ends["sequence"]),
         "strategy": _strategy(results, source, budget, ends["strategy"]),
         "answer": _answer(results.get("boundary"), source, budget, ends["answer"]),
     }
@@ -70,7 +61,7 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
         if found[coarser][0] == "outside" and found[finer][0] != "outside":
             word, why, needs = found[finer]
             line = f"outside at the {coarser} level, which no finer level can undo"
-            if word in ("inside", "sharpened"):
+            if word in ("inside", "sharpened", "reweighted"):
                 line = f"contradiction: by its own numbers {word} at the {finer} level; " + line
             found[finer] = ("outside", [*why, line], None)
     words = {level: word for level, (word, _, _) in found.items()}
@@ -109,112 +100,6 @@ def _repair(failed: list[dict[str, Any]]) -> str:
     return f"inputs that pass the preflight: {names} ({failed[0]['note'].split('; ')[-1]})"
 
 
-def _sequence(support: Result | None, source: str, reference: str, budget: int, tau: float, end: Endpoint) -> Finding:
-    """Word, reasons and needs at the sequence level."""
-    if support is None:
-        return "undetermined", ["no token probabilities under the base model"], "--base MODEL"
-    row = next(iter(rows(support, "evidence", source)), {})
-    least = number(row.get("certify"))
-    levels = tuple(int(max(k, least)) if math.isfinite(least) else k for k in (1, CERTIFY))
-    names = (f"reach@{budget}", *(f"novel@{k}" for k in levels))
-    reach, plain, strict = (support.estimates.get(f"{source}.{name}") for name in names)
-    if plain is None or strict is None:
-        why = [f"no trace of {source} was scored under the base"]
-        return "undetermined", why, f"scores of {source} under the base model"
-    if row.get("no_verdict"):
-        needs = "the model, prompts and ids that the reference was really drawn with"
-        return "undetermined", [row["no_verdict"]], needs
-    floor = number(row.get("k_min"))
-    if below(budget, floor):
-        why = [f"k_min = {floor:.3g} > {budget}: generation and scoring differ by more than the budget"]
-        return "undetermined", why, f"--budget {math.ceil(floor)} or more, or log-probs of generation and scoring alike"
-    side, veto = row.get("side", "unknown"), [number(row.get(f"conformal_{x}")) for x in ("share", "low", "high")]
-    why = _reasons(reach, dict(zip(levels, (plain, strict))), row, budget)
-    vetoed = veto[1] > tau / 2
-    if vetoed:
-        why.append(f"the conformal test (secondary) flags {_percent(*veto)} at k=1")
-    held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
-    if reach is None or not math.isfinite(reach.value):
-        why.append("log q unknown: " + (reach.note if reach and reach.note else "no policy model"))
-        if strict.low > tau / 2 and end.certified:
-            return "outside", [*why, f"novelty certified at k={levels[1]} ({held}{_where(row)})"], None
-        missing = reach.note.split("give ")[-1] if reach and "give " in reach.note else f"--policy {source}=MODEL"
-        return "undetermined", why, f"{missing} (log q decides between inside and sharpened)"
-    if reach.high <= tau:
-        beyond = support.estimates.get(f"{source}.novel@{budget}")
-        if beyond is not None and beyond.low > tau:
-            flags = _percent(beyond.value, beyond.low, beyond.high)
-            why.append(f"contradiction: {flags} flagged as novel at k={budget}")
-            needs = f"a reason why reach and novelty disagree: is --policy {source}=MODEL the right model?"
-            return "undetermined", why, needs
-        if plain.low > tau / 2:
-            why.append("novelty is flagged at k=1, and is within reach of the budget")
-        why, needs = [*why, *_exits(support, source, reference)], None
-        if reach.value == 0:
-            line, needs = _no_event(int(row["problems"]), reach, budget, tau)
-            why.append(line)
-        return "inside", why, needs
-    if not reach.low > tau:
-        return "undetermined", why, _more(reach, tau, f"E_{budget}")
-    if plain.low > tau / 2:
-        if end.certified:
-            return "outside", [*why, f"beyond reach and of high surprisal ({held}{_where(row)})"], None
-        return (
-            "undetermined",
-            [*why, f"novelty is not certified across the levels: {held}"],
-            _more(plain, tau / 2, "novel@1"),
-        )
-    if side in ("low", "neutral") and plain.high <= tau and not vetoed:
-        line = f"beyond reach, but surprisal on the {side} side and nothing flagged: what the base does, made likelier"
-        return "sharpened", [*why, line], None
-    return "undetermined", why, _between(plain, side, vetoed, tau)
-
-
-def _reasons(reach: Estimate | None, novel: dict[int, Estimate], row: dict[str, Any], budget: int) -> list[str]:
-    """Reach, flagged shares by k, surprisal, log-ratio and the share cut off."""
-    why = []
-    if reach is not None and math.isfinite(reach.value):
-        why.append(f"E_{budget} = {reach.value:.3f} [{reach.low:.3f}, {reach.high:.3f}] over {reach.n:,} traces")
-    n = next(iter(novel.values())).n
-    flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in novel.items()]
-    why.append(f"flagged as novel: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED)
-    if math.isfinite(number(row.get("z_median"))):
-        z0 = number(row.get("z_reference_median"))
-        reference = f", reference {z0:.2f}" if math.isfinite(z0) else ""
-        why.append(f"excess surprisal z: median {row['z_median']:.2f}{reference}; side {row['side']}")
-    if math.isfinite(number(row.get("log_ratio_median"))):
-        why.append(f"log-ratio: median {row['log_ratio_median']:.2f} nats (budget: {math.log(budget):.2f})")
-    if number(row.get("cut_share")) > 0:
-        why.append(
-            f"{row['cut_share']:.1%} of the traces are cut off at the length limit; this speaks of their sampled part"
-        )
-    return why
-
-
-def _exits(support: Result, source: str, reference: str) -> list[str]:
-    """A contradiction to print: within reach, yet oftener outside the sampler that both share than the reference is."""
-    own, base = (support.estimates.get(f"{s}.sampler_inside") for s in (source, reference))
-    if own is None or base is None or own.note or not own.high < base.low:
-        return []
-    shares = f"{100 * own.value:.1f} % against {100 * base.value:.1f} % of {reference}"
-    return [f"contradiction: within reach at T=1, yet fewer traces inside the reference's sampler ({shares})"]
-
-
-def _no_event(problems: int, reach: Estimate, budget: int, tau: float) -> tuple[str, str | None]:
-    """For whom the bound holds when no trace exceeds the budget, and how many problems would extend it to new ones."""
-    new = float(share_upper(0, problems))
-    line = f"no trace beyond {budget} draws: the bound {reach.high:.3f} is for these {problems} problems"
-    if new <= tau:
-        return f"{line}, and for new ones {new:.3f}", None
-    least = math.ceil(math.log(ALPHA) / math.log1p(-tau))
-    cost = f"for new problems the bound is {new:.3f}; {least} problems without such a trace would bring it to {tau:g}"
-    return f"{line}, not for new ones", f"a new problem on which it departs ({cost}), or a wrong sampler or template"
-
-
-def _where(row: dict[str, Any]) -> str:
-    return f"; flagged: {row['flagged_groups']}" if row.get("flagged_groups") else ""
-
-
 def _what_differs(results: dict[str, Result], source: str, words: dict[str, str]) -> list[str]:
     """Which tokens carry the novelty, and whether wording, steps or answers differ, as far as that is certified."""
     evidence = next(iter(rows(results.get("support"), "evidence", source)), {})
@@ -232,31 +117,6 @@ def _what_differs(results: dict[str, Result], source: str, words: dict[str, str]
         named = what.get(evidence.get("carrier", ""), "token sequence")
         out.append(f"differs in its {named}; steps as a whole and answers are not shown to differ")
     return out
-
-
-def _between(plain: Estimate, side: str, vetoed: bool, tau: float) -> str:
-    """What would decide between sharpened and outside, once the traces are beyond reach."""
-    if vetoed:
-        return "the two novelty tests disagree: look at the flagged traces; more traces for the e-value"
-    if not plain.n:
-        return "scores under the base by --scorer local"
-    if plain.high > tau and not plain.low > tau / 2:
-        return _more(plain, tau, "novel@1")
-    return f"surprisal is on the {side} side without certified novelty: more traces, or a longer look at the highest z"
-
-
-def _more(estimate: Estimate, tau: float, name: str) -> str:
-    """How many more traces would move the interval off tau if the value stays: its half-width falls with sqrt(n)."""
-    gap = abs(estimate.value - tau)
-    half = estimate.high - estimate.value if estimate.value < tau else estimate.value - estimate.low
-    if not (math.isfinite(half) and gap > 0):
-        return f"more problems: no interval for {name}"
-    # a zero count has a bound that falls with n, not with its root
-    factor = (half / gap) ** (1 if estimate.value == 0 else 2)
-    if factor > 1000:
-        return f"{name} is too close to {tau:g} for any affordable number of traces"
-    times = max(2, math.ceil(factor))
-    return f"about {times} times the problems or traces ({estimate.n:,} now), if {name} stays at {estimate.value:.3f}"
 
 
 def _strategy(results: dict[str, Result], source: str, budget: int, end: Endpoint) -> Finding:

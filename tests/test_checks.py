@@ -2,10 +2,13 @@ import json
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from analyzer import checks, dumps
+from analyzer.analyses import evidence, primary
 from analyzer.formats.survey import Survey
+from analyzer.stats import bounds
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 
@@ -139,9 +142,36 @@ def test_what_the_comparison_rests_on_is_said(tmp_path):
         "Truncation: not known for rl,",
     ):
         assert part in text, part
-    assert "takes 149" not in " ".join(check(write("base", [f"p{n}" for n in range(149)]), rl)["next"])
+    assert "for others like them" not in " ".join(check(write("base", [f"p{n}" for n in range(149)]), rl)["next"])
     assert "--reference A|B" in " ".join(check(write("A", ["a"]), write("B", ["a"]))["next"])
     assert 1 - 0.05 ** (1 / checks.NEW_PROBLEMS) <= 0.02 < 1 - 0.05 ** (1 / (checks.NEW_PROBLEMS - 1))
+
+
+def test_how_many_traces_a_word_takes_is_said(tmp_path):
+    """Without an event, by the laws that count: those of the rules, and only where a source has fewer."""
+    assert [checks.event_free(primary.TAU, laws) for laws in (1, 2, 3)] == [149, 183, 203]
+    assert checks.event_free(evidence.HURDLED) == 59
+    for laws in (1, 2, 3):  # the bound of the verdict itself
+        n = checks.event_free(primary.TAU, laws)
+        highs = [bounds.upper(np.zeros(m), alpha=evidence.ALPHA / laws) for m in (n - 1, n)]
+        assert highs[1] <= primary.TAU < highs[0]
+    known = (checks.ALPHA, checks.TAU, checks.HURDLED, checks.PROBLEMS)
+    assert known == (evidence.ALPHA, primary.TAU, evidence.HURDLED, evidence.PROBLEMS)
+
+    def said(n, base=None, rl=None):
+        files = []
+        for name, problems, sampler in (("base", 200, base), ("rl", n, rl)):
+            row = {"source": name, "prompt": "x", "response": "y z", "sample": 0} | (sampler or {})
+            lines = [json.dumps(row | {"problem": f"p{i}"}) for i in range(problems)]
+            files.append(tmp_path / f"{name}.jsonl")
+            files[-1].write_text("\n".join(lines))
+        return [line for line in check(*files)["next"] if line.startswith("Words for")]
+
+    cool = {"sampler": {"temperature": 0.6, "top_p": 0.95}}
+    assert said(149) == [] and said(183, cool, cool) == [] and said(203, cool, {"sampler": {"temperature": 0.8}}) == []
+    [line] = said(182, cool, cool)
+    assert line.startswith("Words for rl (sequences): 182 traces of 182 problems; `inside` takes 183 traces")
+    assert "(2 laws of the base)" in line and "59 without a hurdle, every word 3 problems" in line
 
 
 def test_reference_answers_lead_to_grade(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 
 from analyzer import cli
 from analyzer.arguments import ANALYSING, READING, SCORING
-from analyzer.records import problem_id
+from analyzer.records import WORDS, problem_id
 
 
 @pytest.fixture()
@@ -327,6 +327,17 @@ def test_every_flag_of_report_is_refused_where_it_cannot_act():
     given = vars(cli.build_parser().parse_args(["report", "x"]))
     assert given == given | known
     assert set(given) - set(known) == {"command", "dumps", "base", "out", "again", "dry_run", "fail_on", "json"}
+
+
+def test_a_gate_can_be_every_word_but_inside(capsys):
+    for word in WORDS:
+        line = ["report", "x", "--fail-on", word]
+        if word == "inside":
+            with pytest.raises(SystemExit):
+                cli.build_parser().parse_args(line)
+            assert "invalid choice: 'inside'" in capsys.readouterr().err
+        else:
+            assert cli.build_parser().parse_args(line).fail_on == word
 
 
 def test_every_command_has_a_parser_and_help():

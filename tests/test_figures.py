@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -156,18 +157,22 @@ def test_plain_names_are_kept():
 
 
 # what an axis without a bracketed unit may count in
-UNITLESS = r"\b(share|pass@k|k|perplexity|problems|traces|tokens|clusters|step|z|p)\b"
+UNITLESS = r"\b(share|pass@k|k|perplexity|problems|traces|tokens|clusters|step|tenth|z|p)\b"
 
 
 @pytest.fixture(scope="module")
 def miniature(root) -> dict[str, Result]:
-    """The analyses of the committed report, with a training curve, which its sources do not have."""
+    """The analyses of the committed report, with a training curve, which its sources do not have; support of the known
+    world, which has something to show in every figure."""
     data = json.loads((root / "reports/miniature/results.json").read_bytes())["analyses"]
     found = {name: Result.from_json(name, analysis) for name, analysis in data.items()}
     steps = [
         {"source": "rlvr", "step": s, "ppl": 2.0, "low": 1.9, "high": 2.2, "problems": 64, "n": 256} for s in (1, 2)
     ]
     found["perplexity"].tables["steps"] = pd.DataFrame(steps)
+    spec = importlib.util.spec_from_file_location("known_world", root / "tests/analyses/known_world.py")
+    spec.loader.exec_module(known_world := importlib.util.module_from_spec(spec))
+    found["support"] = ANALYSES["support"].run(known_world.make_world(), draws=50)
     return found
 
 
@@ -175,6 +180,8 @@ def miniature(root) -> dict[str, Result]:
 def test_every_figure_has_units_on_its_axes_and_n_in_its_caption(miniature, name):
     if name not in miniature:
         pytest.skip("the committed report is older than this analysis")
+    if name == "support":
+        assert list(ANALYSES[name].FIGURES) == ["prefix", "kinds", "places", "reach", "lost", "plane"]
     for title, spec in ANALYSES[name].FIGURES.items():
         assert spec.table in miniature[name].tables and re.search(r"\bn = .{0,40}\d", spec.caption(miniature[name])), (
             title

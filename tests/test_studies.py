@@ -129,12 +129,12 @@ def test_the_index_is_a_safe_page_that_leads_to_the_reports(batch):
 def made_up(word: str) -> dict:
     verdict = {"source": "rl<i>", "reference": "base", "verdict": word, "level": "sequence", "budget": 64}
     verdict |= {"headline": True, "why": ["E_64 = 0.5", "more"], "needs": None}
-    reach = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "method": "", "note": ""}
+    beyond = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "method": "", "note": ""}
     return {
         "ledger": {"rows": 9},
         "sources": {"rl<i>": {"traces": 9, "problems": 3, "tokens": 1, "correct": None}},
         "verdicts": [verdict],
-        "analyses": {"support": {"estimates": {"rl<i>.reach@64": reach}}},
+        "analyses": {"support": {"estimates": {"rl<i>.beyond@64": beyond}}},
     }
 
 
@@ -146,8 +146,11 @@ def test_the_index_compares_what_the_studies_say():
     row = index.table(found).rows[0]
     assert row[:7] == ["INSIDE", "rl<i>", "OUTSIDE", "sequence", "64", "0.50 [0.40, 0.60]", "–"]
     assert row[-1] == "reach@64 = 0.5" and found["studies"][2]["exit_code"] == 1
+    verdict = found["studies"][0]["verdicts"][0]
+    assert verdict["beyond"]["value"] == 0.5 and verdict["hurdle_share"] is verdict["reach"] is None
     page = index.page(found)
-    assert "<i>" not in page and page.count('class="chip outside"') == 2  # the row, and what the words mean
+    chip = 'class="chip" style="--word: var(--outside)"'
+    assert "<i>" not in page and page.count(chip) == 2  # the row, and what the words mean
     assert '<a href="INSIDE/index.html">INSIDE</a>' in page
 
 

@@ -74,7 +74,7 @@ def known(traces: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"problem": traces["problem"], "answer": answers})
 
 
-def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None, *, draws: int, seed: int) -> dict[str, Any]:
+def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None) -> dict[str, Any]:
     """Good-Turing mass of answers not seen yet, mean over problems; beside it the share of draws whose answer the
     reference (`known` of its traces) never gave to that problem, over the problems that both have."""
     mine = known(traces)
@@ -84,7 +84,7 @@ def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None, *, draws: int, 
         return row | numbers | {"method": "", "note": "no answer in the dump"}
     kinds = mine.groupby(["problem", "answer"]).size()
     mass_P = missing_mass(kinds.to_numpy(), kinds.index.get_level_values(0).to_numpy())
-    i = bootstrap.rate(mass_P, np.arange(len(mass_P)), draws=draws, seed=seed)
+    i = bootstrap.rate(mass_P, np.arange(len(mass_P)))
     row |= {"mass": i.value, "low": i.low, "high": i.high, "new_to_reference": math.nan}
     if reference is not None and len(reference):
         joined = mine[mine["problem"].isin(reference["problem"].unique())]
@@ -126,7 +126,7 @@ def luck(
     ends = bootstrap.column_means(kept_PK, w_BP) if len(kept) else np.full((1, len(k_K)), np.nan)
     out = []
     for j, k in enumerate(k_K):
-        low, high = bootstrap.quantiles(ends[:, j])
+        low, high = bootstrap.quantiles(ends[:, j], len(kept))
         row = {"k": int(k), "pass": _mean(own_PK[:, j]), "lucky": _mean(lucky_PK[:, j]), "problems": len(own)}
         row |= {"pass_filtered": _mean(kept_PK[:, j]), "low": low, "high": high}
         row |= {"problems_filtered": len(kept), "guessable": int(guessable.sum())}
@@ -149,12 +149,12 @@ def _permuted(traces: pd.DataFrame, right: pd.Series, problems: pd.Index) -> np.
     return g_P[~np.isnan(g_P)]
 
 
-def cover(here: pd.DataFrame, *, draws: int, seed: int) -> list[dict[str, Any]]:
+def cover(here: pd.DataFrame) -> list[dict[str, Any]]:
     """Cover@tau: share of problems whose share of correct draws is at least tau, one row per tau of TAUS."""
     cover_PT = guessing.cover(here["n"], here["c"], np.array(TAUS))
     out = []
     for j, tau in enumerate(TAUS):
-        i = bootstrap.rate(cover_PT[:, j], np.arange(len(here)), draws=draws, seed=seed)
+        i = bootstrap.rate(cover_PT[:, j], np.arange(len(here)))
         row = {"tau": tau, "cover": i.value, "low": i.low, "high": i.high, "problems": i.n, "method": i.method}
         out.append(row | {"draws": int(here["n"].median()) if len(here) else 0})
     return out

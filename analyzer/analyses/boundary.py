@@ -67,7 +67,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         here = joined if source == tables.reference else own[own.index.isin(reference.index)] if len(reference) else own
         rows["accuracy"].append(head | _accuracy(tables.traces[mask], own, here))
         rows["diversity"].append(head | answers.variety(tables.traces[mask], **options))
-        unseen = answers.unseen(tables.traces[mask], said if source != tables.reference else None, **options)
+        unseen = answers.unseen(tables.traces[mask], said if source != tables.reference else None)
         rows["unseen"].append(head | unseen)
         if final:
             names = ("mass", "low", "high", "problems", "method", "note")
@@ -88,7 +88,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             head | {"group": g} | row for g, part in here.groupby("group") for row in curves.curve(part, options)
         ]
         rows["luck"] += [head | row for row in answers.luck(own_traces, here, reference, **options)]
-        rows["cover"] += [head | row for row in answers.cover(here, **options)]
+        rows["cover"] += [head | row for row in answers.cover(here)]
         if final:
             for row in curve:
                 estimates[f"{source}.pass@{row['k']}"] = Estimate(

@@ -145,7 +145,7 @@ def _masses(
                     "method": f"A/A: halves of the reference, {SPLITS} splits; {aa.method}",
                 }
         elif label in values:
-            found = bootstrap.rate(np.concatenate(values[label]), np.array(labels[label]), draws=draws, seed=seed)
+            found = bootstrap.rate(np.concatenate(values[label]), np.array(labels[label]))
             row |= {
                 "mass": found.value,
                 "low": found.low,

@@ -29,13 +29,13 @@ def curve(counts: pd.DataFrame, options: dict[str, int]) -> list[dict[str, Any]]
     out = []
     for j, k in enumerate(k_K):
         value, problems = float(np.nanmean(values[:, j])), int((~np.isnan(values[:, j])).sum())
-        low, high = bootstrap.quantiles(means[:, j])
+        low, high = bootstrap.quantiles(means[:, j], problems)
         method = f"bootstrap over problems, {options['draws']} draws"
         if value in (0.0, 1.0):  # resampling a constant gives the constant; the problems are the trials
             bound, method = bootstrap.share_upper(0, problems), "exact binomial over problems"
             low, high = (0.0, bound) if value == 0 else (1 - bound, 1.0)
-        elif problems == 1:
-            low, high, method = math.nan, math.nan, "one problem: no interval"
+        elif problems < bootstrap.FEW:
+            method = bootstrap.too_few(problems, bootstrap.FEW)
         row = {"k": int(k), "pass": value, "low": low, "high": high, "problems": problems, "method": method}
         row |= {"band_low": float(band_low[j]), "band_high": float(band_high[j])}
         out.append(row)
@@ -66,7 +66,7 @@ def compare(
     may_cross = (band_low <= 0) & (band_high >= 0)
     method = f"paired bootstrap over problems, {options['draws']} draws"
     for j, k in enumerate(k_K):
-        low, high = bootstrap.quantiles(gap_BK[:, j])
+        low, high = bootstrap.quantiles(gap_BK[:, j], int((~np.isnan(src[:, j])).sum()))
         point = [float(np.nanmean(x[:, j])) for x in (src, ref, src - ref)]
         row = dict(zip(("source_pass", "reference_pass", "difference"), point, strict=True))
         row |= {"low": low, "high": high, "problems": int((~np.isnan(src[:, j])).sum())}
@@ -115,7 +115,7 @@ def _crossing(k_K: np.ndarray, gap_K: np.ndarray, gap_BK: np.ndarray, problems: 
         )
     if math.isinf(value):
         return Estimate(math.nan, n=problems, method=method, note=f"no crossing up to k = {k_K[-1]}; {share}")
-    low, high = bootstrap.quantiles(at_B)
+    low, high = bootstrap.quantiles(at_B, problems)
     return Estimate(value, low, high, problems, method + ", log-interpolated", share)
 
 
@@ -131,7 +131,7 @@ def _delta(both: pd.DataFrame, w_BP: np.ndarray, method: str) -> Estimate:
     at_k = passk.pass_at_k(both["n_ref"], both["c_ref"], np.array([k]))[:, 0]
     at_1 = (both["c"] / both["n"]).to_numpy()
     gap = np.where(np.isnan(at_k), np.nan, at_k - at_1)[:, None]
-    low, high = bootstrap.quantiles(bootstrap.column_means(gap, w_BP)[:, 0])
+    low, high = bootstrap.quantiles(bootstrap.column_means(gap, w_BP)[:, 0], len(both))
     note = f"reference pass@{k} - source pass@1" + (
         "" if k == DELTA_K else f"; k is below {DELTA_K} because n is, so not comparable with published values"
     )

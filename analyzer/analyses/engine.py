@@ -13,7 +13,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses.novelty import FDR
 from analyzer.records import Tables
 from analyzer.stats import conformal, evalue
 from analyzer.summaries import last_steps
@@ -21,6 +20,7 @@ from analyzer.summaries import last_steps
 FLOOR = 0.99  # quantile of |l0|
 SLACK = 1.05  # k counts as reached from k_min / 1.05: |l0| < .05 moves a term of E_k by at most .05
 CONTRADICTED = 0.01  # share of traces foreign to their own declared model or sampler beyond which that is wrong
+REFUSED = 0.01  # of true declarations, at most
 SETTINGS = ("dtype", "device", "eos")  # of two scorers, must agree for a ratio
 
 
@@ -80,14 +80,14 @@ def other_settings(tables: Tables, one: str, other: str) -> list[str] | None:
 def foreign_share(tables: Tables, rows: pd.DataFrame, source: str) -> float:
     """Share of the rows (scores under the source's own model) that can't be draws of that model; NaN: not checked.
 
-    The e-value under a source's own model, Benjamini-Hochberg at novelty.FDR: for a true declaration it flags any trace
-    at all with probability at most FDR. A sampler known to be hotter than T=1 is not covered and is not checked.
+    The e-value under a source's own model, Benjamini-Hochberg at REFUSED: for a true declaration it flags any trace
+    at all with probability at most REFUSED. A sampler known to be hotter than T=1 is not covered and is not checked.
     """
     sampler = tables.samplers.get(source)
     log_e = rows["log_e"].to_numpy(dtype=float) if len(rows) else np.empty(0)
     if np.isnan(log_e).all() or (sampler is not None and sampler.temperature > 1):
         return math.nan
-    return float(conformal.discoveries(evalue.p_value(log_e), q=FDR).mean())
+    return float(conformal.discoveries(evalue.p_value(log_e), q=REFUSED).mean())
 
 
 def foreign(tables: Tables, rows: pd.DataFrame, source: str, model: str, advice: str) -> str:

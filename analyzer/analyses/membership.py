@@ -20,9 +20,7 @@ def unknown(source: str) -> str:
     return f"the sampler of {source} is not known; give --sampler {source}=T[,top_p[,top_k[,min_p]]]"
 
 
-def inside(
-    tables: Tables, frame: pd.DataFrame, source: str, *, draws: int, seed: int
-) -> tuple[dict[str, Any], Estimate]:
+def inside(tables: Tables, frame: pd.DataFrame, source: str) -> tuple[dict[str, Any], Estimate]:
     """Row of the membership table and `<source>.sampler_inside`: share of traces without a token outside the set.
 
     `frame`: the source's rows of the base scorer, with an integer `unit` per problem. Exits and tokens near the
@@ -37,7 +35,7 @@ def inside(
         if here is not None and there is not None:
             note = "the base's scorer (a server?) does not know which tokens the sampler cuts off"
         return row | dict.fromkeys(numbers, math.nan) | {"note": note}, Estimate(math.nan, note=note)
-    share = rate((frame["exits"] == 0).to_numpy(dtype=float), frame["unit"].to_numpy(), draws=draws, seed=seed)
+    share = rate((frame["exits"] == 0).to_numpy(dtype=float), frame["unit"].to_numpy())
     note = ""
     if there.top_p == 1 and there.top_k == 0 and there.min_p == 0:
         note = "the reference's sampler cuts nothing off: every token is inside"

@@ -4,8 +4,9 @@ One primary test, fixed beforehand: the e-value of `stats/evalue.py`, Benjamini-
 It is exact at any stopping time, needs no base samples and no exchangeability, and its p-values are independent across
 traces, so its false-alarm rate is known. The conformal test against the base's own traces is secondary: it sees a few
 odd steps in a long trace, which the e-value cannot, but it is exact only if problems differ by location and scale. The
-flags of the two are never united (that would double the false discoveries): a conformal signal may veto the word
-"sharpened", it cannot certify "outside".
+flags of the two are never united (that would double the false discoveries). Where the source's own law is known the
+words rest on hurdles and whole traces (`evidence`), and novelty stands beside them; where it is not, the e-value alone
+can certify "outside".
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def halves(own: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def shares(
-    frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, least: float, draws: int, seed: int
+    frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, least: float
 ) -> list[dict[str, Any]]:
     """Share of flagged traces for both tests and every budget, with intervals by problem; `p_above` tests that the
     share is at most `least`.
@@ -57,13 +58,13 @@ def shares(
         for k in budgets:
             p_N = evalue.p_value(log_e, k) if name == PRIMARY else conformal.inflate(p_conformal, k)
             hits = np.where(known, conformal.discoveries(p_N, q=FDR), np.nan)
-            share = rate(hits, problem, draws=draws, seed=seed)
+            share = rate(hits, problem)
             note = f"{name}, Benjamini-Hochberg q = {FDR}: {int(np.nansum(hits))} of {share.n} traces flagged"
             if not known.any():
                 note = f"{name}: not known of any trace"
             elif name == "conformal":
                 note += f", {int((~np.isnan(calibration)).sum())} calibration traces"
-            above = p_above(hits, problem, least, draws=draws, seed=seed) if known.any() else math.nan
+            above = p_above(hits, problem, least) if known.any() else math.nan
             flagged = {"flagged": int(np.nansum(hits)), "p_above": above, "note": note}
             out.append({"test": name, "k": k, **columns(share), **flagged})
     return out

@@ -41,8 +41,8 @@ def draw_pass_rate(result: Result, ax: Any) -> Any:
 
 
 def draw_surprisal(result: Result, ax: Any) -> Any:
-    """Mean difference of the surprisal per token under the base, every pair, with its interval over problems."""
-    return _forest(result, ax, "nll_mean", "difference in nats per token")
+    """Mean difference of the log-perplexity under the base, every pair, with its interval over problems."""
+    return _forest(result, ax, "nll_mean", "difference in log-perplexity (nats per token)")
 
 
 def _forest(result: Result, ax: Any, measure: str, label: str) -> Any:
@@ -128,7 +128,7 @@ def caption_pass_rate(result: Result) -> str:
 
 
 def caption_surprisal(result: Result) -> str:
-    return _caption(result, "nll_mean", "surprisal per token under the base")
+    return _caption(result, "nll_mean", "surprisal per token under the base (log-perplexity)")
 
 
 FIGURES = {

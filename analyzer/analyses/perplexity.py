@@ -110,7 +110,7 @@ def _estimates(source: str, frame: pd.DataFrame, options: dict[str, int]) -> dic
     found = (
         pooled.median(frame["ppl"].to_numpy(float), problem, **options),
         pooled.ratio(total, tokens, problem, **options),
-        bootstrap.rate(frame["below"].to_numpy(float), problem, **options),
+        bootstrap.rate(frame["below"].to_numpy(float), problem),
         pooled.median(frame["excess_z"].to_numpy(float), problem, **options),
     )
     reasons = ("", "", f"{source} has no problem in common with the reference", "entropy or varentropy is not known")

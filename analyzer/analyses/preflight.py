@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import boundary, engine, primary, strategy, support
+from analyzer.analyses import boundary, engine, local, primary, strategy, support
 from analyzer.analyses.drawing import nothing
 from analyzer.records import LEVELS, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
@@ -28,6 +28,8 @@ QUESTION = (
 )
 DIFFERENCE = 0.10  # of the share cut off or copied, against the reference: said beyond this
 AT_MOST = 128  # traces of a problem in the A/A run, half of them relabelled
+Z_MOST = 2.81  # two-sided size .005 of the check of a declaration
+SHIFT = 0.01  # of 1 / T: a smaller deviation of a declaration is said and gates nothing
 PERMUTATIONS = 199  # in the A/A run: p down to .005, enough to fail the gate after Holm
 COLUMNS = ["check", "source", "value", "limit", "passed", "gates", "note"]
 WORDS = {
@@ -36,6 +38,7 @@ WORDS = {
     "prompts": "joined problems were scored after other prompts than the reference's",
     "base": "the reference's own traces are foreign to the base model",
     "policy": "the source's own traces are foreign to the model that is said to have written them",
+    "declared": "the source's traces are not draws of the model and sampler that are declared for it",
     "sampler": "the source's traces leave the sampler that is declared for it",
     "engine floor": "the log-probs of generation and scoring differ by more than the budget",
     "truncated": "the share of traces cut off at the length limit differs from the reference's",
@@ -55,12 +58,14 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     base = scores[scores["model"] == tables.base] if tables.base else scores.iloc[:0]
     floors = engine.floors(tables)
     options = {"draws": draws, "seed": seed}
+    if tables.base:
+        local.measured(tables, budget)  # of all traces, before halves of them are looked at
     estimates = {"k_min": _k_min(floors)}
     for source in tables.sources:
         traces = last_steps(tables.traces[tables.traces["source"] == source])
         cut = (traces["finish"] == "length").astype(float).where(traces["finish"].notna())
         note = "" if cut.notna().any() else "the dump does not say why traces ended"
-        i = rate(cut.to_numpy(), traces["problem"].to_numpy(), **options)
+        i = rate(cut.to_numpy(), traces["problem"].to_numpy())
         estimates[f"{source}.truncated"] = Estimate(i.value, i.low, i.high, i.n, i.method, note)
         mine = base[base["source"] == source]
         copied = mine["n_copied"] if "n_copied" in mine else pd.Series(np.nan, mine.index)
@@ -128,6 +133,7 @@ def _of_scores(
             value = engine.foreign_share(tables, under, source)
             note = f"share of its traces foreign to {policy}; check --policy {source}=MODEL and --template"
             yield _check("policy", source, value, engine.CONTRADICTED, gates=True, note=note)
+        yield _declared(under, source, policy, source in tables.samplers)
         exits = under["logprob_s"].dropna()
         value = float(np.isneginf(exits).mean()) if source in tables.samplers and len(exits) else math.nan
         note = f"share of its traces; no reach beyond the limit; check --sampler {source}=..."
@@ -136,6 +142,29 @@ def _of_scores(
         note = row["note"] or f"k_min over {row['n']:,} traces; no reach below it"
         reached = None if math.isnan(row["k_min"]) else not engine.below(budget, row["k_min"])
         yield _check("engine floor", row["source"], row["k_min"], float(budget), gates=False, note=note, passed=reached)
+
+
+def _declared(under: pd.DataFrame, source: str, policy: str, sampler_known: bool) -> dict[str, Any]:
+    """Two-sided: the surprisal of a source's own traces must lie where its declared model and sampler expect it.
+
+    Under a true declaration sum(s - H) is a martingale with variance sum V, whatever the problems: z is about N(0, 1).
+    The sum over V is, to first order, by how much 1 / T is off; below SHIFT it is precision and not a wrong word.
+    """
+    note = "surprisal against the entropy: z, two-sided"
+    known = under[["excess_s", "variance_s"]].astype(float) if "excess_s" in under and sampler_known else under.iloc[:0]
+    known = known[np.isfinite(known).all(axis=1)] if len(known) else known
+    if not len(known) or not known["variance_s"].sum() > 0:
+        why = "the sampler is not known" if not sampler_known else "entropies under its own sampler are not known"
+        return _check("declared", source, math.nan, Z_MOST, gates=True, note=f"{note}; {why}")
+    excess, variance = known["excess_s"].sum(), known["variance_s"].sum()
+    z, shift = excess / math.sqrt(variance), excess / variance
+    word = "too low" if z < 0 else "too high"
+    note = (
+        f"{note} over {len(known):,} traces under {policy}; surprisal {word}, as if 1 / T were off by {-shift:+.3f}; "
+        f"check --policy {source}=MODEL and --sampler {source}=..."
+    )
+    passed = bool(abs(z) <= Z_MOST or abs(shift) <= SHIFT)
+    return _check("declared", source, float(z), Z_MOST, gates=True, note=note, passed=passed)
 
 
 def _prompts(rows: pd.DataFrame) -> pd.Series:

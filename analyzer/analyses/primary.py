@@ -1,10 +1,10 @@
 """The predeclared primary endpoints of the word "outside", one per level, and Holm across them.
 
 Fixed before any data is seen. Everything else that the analyses print (conformal flags, change tests, solved sets) may
-explain or veto; it never certifies.
-- sequence: the novel share (e-value; high surprisal by construction) is above tau / 2 at k = 1 and E_budget is above
-  tau; without log q the novel share alone, at CERTIFY or the next budget above the engine floor. p of an intersection:
-  the larger one.
+explain; it never certifies.
+- sequence: the share of traces with a hurdle is above evidence.HURDLED (at span 1 or 4: twice the smaller p) and the
+  whole-trace excess against the likeliest law is above tau; p of an intersection: the larger one. Without log q the
+  novel share (e-value) is above tau / 2, at CERTIFY or the next budget above the engine floor.
 - strategy: some cluster of style-blind skeletons is filled more often than `budget` reference draws allow (split data,
   max-T over clusters; analysis "strategy").
 - answer: some group of problems, predeclared or chosen on the other half of the samples, is solved more often than

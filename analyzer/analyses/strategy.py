@@ -318,7 +318,7 @@ def _mass(found: dict[str, Any], source: str, budget: int, seed: int) -> Estimat
     if not certified:
         note = f"no group of skeletons is certified beyond {budget} draws; that is no proof that there is none"
         return Estimate(0.0, n=len(inside), method="held-out traces in certified groups", note=note)
-    mass = rate(inside.astype(float), found["problem"], seed=seed)
+    mass = rate(inside.astype(float), found["problem"])
     note = "certified: " + ", ".join(name for name in found["names"] if name in certified)
     return Estimate(mass.value, mass.low, mass.high, mass.n, mass.method, note)
 

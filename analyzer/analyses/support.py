@@ -1,9 +1,8 @@
-"""Could the reference have produced these traces? Sampler membership, reach at a budget, and novelty, per source.
+"""Could the reference have produced these traces? Membership, whole traces, steps along the trace, and novelty.
 
-Three layers, kept apart (stats.md 7): `membership` is exact and token by token; `reach@k` = E_k needs the source's own
-log q and is the share that no selection from k reference draws could make; `novel@k` needs the base alone.
-
-novel@k is the e-value test alone; `novelty` says why, and what the conformal test beside it may and may not do.
+Four layers, kept apart: `membership` is exact and token by token; whole traces and local support (`local`, `hurdles`)
+need the source's own log q, from its model or from the rows; `novel@k` needs the base alone (`novelty` says what it may
+and may not do). What the words rest on is in the table `evidence` (`evidence.row`).
 
 Budgets below the engine floor k_min (`engine`) have no reach. Strategy and answer levels are other analyses.
 """
@@ -13,216 +12,236 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analyzer.analyses import engine, flagged, membership, novelty
-from analyzer.analyses.drawing import band, look, nothing
+from analyzer.analyses import engine, evidence, flagged, hurdles, laws, local, membership, novelty, ratios
 from analyzer.analyses.primary import CERTIFY, TAU
+from analyzer.analyses.support_figures import FIGURES, draw
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Figure, Result, Tables
-from analyzer.stats import conformal, evalue, reach
-from analyzer.stats.bands import p_above
-from analyzer.stats.bootstrap import DRAWS
+from analyzer.records import Estimate, Result, Tables
+from analyzer.stats import bootstrap, bounds, conformal, evalue, pooled, reach, spans
+from analyzer.stats.bootstrap import DRAWS, Interval
 from analyzer.summaries import last_steps
 
 QUESTION = (
-    "Could the reference have produced the source's traces, and what share of them could no selection from k of its "
-    "draws make?"
+    "Could the reference have produced the source's traces: as a whole, step by step, and what share of them could no "
+    "selection from k of its draws make?"
 )
-SAME = 1e-3  # nats: a smaller log-ratio of a trace is rounding, and rounding must not count as an event at k = 1
 PLANE_ROWS = 300  # traces per source kept for the drawing of the plane
 TOP_ROWS = 20
 PLANE = ["source", "key", "excess_z", "log_ratio", "log_e", "flagged"]
 TOP = ["source", "key", "problem", "excess_z", "log_ratio", "log_e", "p", "n_tokens", "correct"]
+NOTHING = "no trace whose own law is known"
 
 
 def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
-    """Reach, lost, novelty and membership of every source against the base model.
+    """Everything that is asked of tokens under the base, for every source.
 
-    Estimates: `<s>.sampler_inside` (also of the reference: its self-inclusion), `<s>.reach@<k>`, `<s>.lost@<k>`,
-    `<s>.novel@<k>` (shares in [0, 1]; intervals by problem, `stats.bootstrap.rate`).
-    Tables: reach, reach_sampler, lost, novel, membership, evidence (what the verdict reads), plane, plane_counts, top,
-    flagged_tokens and flagged_windows (see `flagged`).
+    Estimates: `<s>.sampler_inside` (also of the reference: its self-inclusion), `<s>.reach@<k>` (whole traces against
+    the base at T = 1), `<s>.beyond@<k>` (against the kindest of the laws that count for the word inside),
+    `<s>.lost@<k>`, `<s>.novel@<k>`; of local support `<s>.hurdles@<k>` (expected number in a trace),
+    `<s>.hurdle_share@<k>` (share of traces with one), `<s>.hurdle_rate@<k>` (per 1,000 tokens), `<s>.horizon@<k>`
+    (tokens), `<s>.temperature_share`.
+    Intervals are by problem, for problems such as these; the bounds of the words are for the given problems (evidence).
+    Tables: reach, reach_sampler, lost, novel, membership, evidence, laws, spans, prefix, hurdles, hurdle_kinds,
+    stretches, plane, plane_counts, top, flagged_tokens and flagged_windows (see `flagged`).
     A source with several training steps enters with its last one: its policy model can only be that step's.
-    Raises UsageError when no base model was given.
+    Raises UsageError when there are no token probabilities under the base, from a model or from the rows.
     """
-    if tables.base is None:
+    known = laws.known(tables)
+    brought = [s for s in tables.sources if known[s].brought]
+    if tables.base is None and not brought:
         raise UsageError("support needs token probabilities under the base model, none was scored; give --base MODEL")
-    scores = last_steps(tables.scores)
-    base = scores[scores["model"] == tables.base].set_index("key", drop=False).rename_axis(None).copy()
-    base["unit"] = pd.factorize(base["problem"], sort=True)[0]  # numbers sort a hundred times faster than names
-    budgets = tuple(sorted({*reach.BUDGETS, budget}))
-    levels = tuple(sorted({1, 4, 16, 64, budget}))
-    sources = [s for s in tables.sources if (base["source"] == s).any()]
+    found = local.measured(tables, budget)
     options = {"draws": draws, "seed": seed}
     estimates: dict[str, Estimate] = {}
-    rows: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("reach", "reach_sampler", "lost", "novel", "membership", "evidence", "plane_counts")
-    }
-    planes, tops, picked = [], [], {}
-    floors = engine.floors(tables)
+    parts: dict[str, list[Any]] = {name: [] for name in ("reach", "reach_sampler", "lost", "novel", "membership")}
+    parts |= {name: [] for name in ("evidence", "plane_counts", "plane", "top", "laws", "spans", "prefix")}
+    scores = last_steps(tables.scores) if len(tables.scores) else tables.scores
+    base = scores[scores["model"] == tables.base] if tables.base else scores.iloc[:0]
+    base = base.set_index("key", drop=False).rename_axis(None).copy()
+    base["unit"] = pd.factorize(base["problem"], sort=True)[0]  # numbers sort a hundred times faster than names
     own = base[base["source"] == tables.reference]
-    wrong_base = engine.foreign(tables, own, tables.reference, "the base model", "check --base and --template")
     edge = float(own["excess_z"].quantile(0.95)) if len(own) else math.nan
-
-    for source in sources:
-        frame, is_reference = base[base["source"] == source].copy(), source == tables.reference
-        floor = engine.k_min(floors, tables.reference, source)
-        row, estimates[f"{source}.sampler_inside"] = membership.inside(tables, frame, source, **options)
-        rows["membership"].append(row)
-        frame["log_q"], reason, omitted = _log_q(tables, scores, frame, source)
-        reason = wrong_base or reason
-        frame["log_ratio"] = frame["log_q"] - frame["logprob"]
-        curves = {
-            "reach": (frame, frame["log_ratio"], reason, omitted),
-            "reach_sampler": (frame, frame["log_q"] - frame["logprob_s"], reason or _sampler_gap(tables, own), omitted),
-        }
-        if not is_reference:
-            curves["lost"] = (own, *_lost(tables, scores, own, source), 0.0)
-        for name, (whose, ratio, why, left_out) in curves.items():
-            points = _curve(ratio, whose["unit"], why, left_out, budgets, floor, options)
-            rows[name] += [{"source": source, **point} for point in points]
-            if name != "reach_sampler" and not is_reference:
-                estimates |= {f"{source}.{name}@{point['k']}": _estimate(point) for point in points}
-        pair = novelty.halves(own, seed) if is_reference else (frame, own)
-        found = novelty.shares(*pair, levels, least=TAU / 2, **options)
-        rows["novel"] += [{"source": f"{source} (A/A)" if is_reference else source, **row} for row in found]
-        if is_reference:
-            continue
-        estimates |= {f"{source}.novel@{row['k']}": _estimate(row) for row in found if row["test"] == novelty.PRIMARY}
-        frame["p"] = evalue.p_value(frame["log_e"].to_numpy())
-        frame["flagged"] = conformal.discoveries(frame["p"].to_numpy(), q=novelty.FDR)
-        picked[source] = frame.loc[frame["flagged"], "key"].tolist()
-        rows["evidence"].append(
-            {
-                "source": source,
-                **novelty.evidence(frame, own, found, **options),
-                **_primary(frame, found, bool(reason), omitted, floor, budget, options),
-                "no_log_q": reason,
-                "no_verdict": wrong_base,
-            }
-        )
-        rows["plane_counts"].append({"source": source, **_regions(frame, edge, budget)})
-        planes.append(frame[PLANE].sample(min(PLANE_ROWS, len(frame)), random_state=seed))
-        tops.append(frame.loc[frame["flagged"], TOP].nlargest(TOP_ROWS, "log_e"))
-
+    picked: dict[str, list[str]] = {}
+    for source in tables.sources:
+        reason, omitted = known[source].reason, 0.0
+        if (base["source"] == source).any():
+            reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
+        elif source in brought and source != tables.reference:
+            parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
+        mine = _own_rows(tables, found, source)
+        if omitted:  # the traces that the declared sampler could not have drawn
+            mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
+        if not reason and len(mine):
+            _local(tables, found, mine, base, source, budget, omitted, parts, estimates, options)
+    notes = _notes(tables, base, edge, budget, own, known)
+    frames = {name: pd.DataFrame(rows) for name, rows in parts.items() if name not in ("plane", "top")}
+    for name, columns in (("plane", PLANE), ("top", TOP)):
+        frames[name] = pd.concat(parts[name], ignore_index=True) if parts[name] else pd.DataFrame(columns=columns)
+    others = [s for s in tables.sources if s != tables.reference]
+    keys = set(tables.traces["key"])
+    frames |= hurdles.tables_of(tables, found, [s for s in others if s in set(found.frame["source"])], keys)
     tokens, windows = flagged.tables_of(tables, picked, own["key"])
-    for row in rows["evidence"]:
-        row["carrier"], row["carried"] = flagged.carried(tokens, row["source"])
-    frames = {name: pd.DataFrame(r) for name, r in rows.items()} | {
-        "flagged_tokens": tokens,
-        "flagged_windows": windows,
-    }
-    frames["plane"] = pd.concat(planes, ignore_index=True) if planes else pd.DataFrame(columns=PLANE)
-    frames["top"] = pd.concat(tops, ignore_index=True) if tops else pd.DataFrame(columns=TOP)
-    params = {"budget": budget, "budgets": list(budgets), "fdr": novelty.FDR, "draws": draws, "z_edge": edge}
-    params |= {"primary": novelty.PRIMARY, "tau": TAU}
-    notes = _notes(tables, base, edge, budget, own)
+    frames |= {"flagged_tokens": tokens, "flagged_windows": windows}
+    if len(frames["evidence"]):
+        evidence_ = frames["evidence"]
+        evidence_[["carrier", "carried"]] = [flagged.carried(tokens, s) for s in evidence_["source"]]
+        evidence_["carried_by"] = [hurdles.carried(frames["hurdle_kinds"], s) for s in evidence_["source"]]
+    params = {"budget": budget, "budgets": sorted({*reach.BUDGETS, budget}), "fdr": novelty.FDR, "draws": draws}
+    params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": evidence.HURDLED}
+    params |= {"explained": evidence.EXPLAINED, "drop": evidence.DROP, "span": spans.SPAN}
     return Result("support", QUESTION, estimates, frames, tuple(notes), params, seed)
 
 
-def _curve(
-    ratio: pd.Series,
-    unit: pd.Series,
-    why: str,
-    omitted: float,
-    budgets: tuple[int, ...],
-    floor: float,
-    options: dict[str, int],
-) -> list[dict[str, Any]]:
-    """E_k and Cov_k at every budget; NaN if there is a reason `why` not to use the ratios, or below the engine floor.
-
-    A share `omitted` of the traces without a usable ratio counts as 0 at the lower end and as 1 at the upper end.
-    """
-    values = np.full(len(ratio), np.nan) if why else ratio.to_numpy(dtype=float)
-    values = np.where(np.abs(values) < SAME, 0.0, values)  # two passes of one model differ in the last bits
-    note = why or ("" if len(values) else "no trace scored")
-    if omitted and not why:
-        note = f"{omitted:.2%} of the traces left their own declared sampler; counted against both ends of the interval"
-    out = []
-    for k, interval in reach.curve(values, unit.to_numpy(), budgets, **options).items():
-        if omitted:
-            interval = interval._replace(low=interval.low * (1 - omitted), high=min(1.0, interval.high + omitted))
-        row = {"k": k, **novelty.columns(interval), "coverage": reach.coverage(values, k), "note": note}
-        if not why and engine.below(k, floor):
-            row |= dict.fromkeys(("share", "low", "high", "coverage"), math.nan)
-            row["note"] = f"k is below the engine floor k_min = {floor:.3g}: log-probs of two engines differ by more"
-        out.append(row)
-    return out
-
-
-def _primary(
-    frame: pd.DataFrame,
-    found: list[dict[str, Any]],
-    no_log_q: bool,
-    omitted: float,
-    floor: float,
+def _scored(
+    tables: Tables,
+    scores: pd.DataFrame,
+    base: pd.DataFrame,
+    source: str,
     budget: int,
+    edge: float,
+    parts: dict[str, list[Any]],
+    estimates: dict[str, Estimate],
+    picked: dict[str, list[str]],
     options: dict[str, int],
-) -> dict[str, Any]:
-    """The sequence level's primary endpoint (`primary`): k_min, certify (the k of novel@k that counts), p_outside."""
+) -> tuple[str, float]:
+    """What the summaries of the scorers say of one source; adds to parts, estimates and picked. Returns why it has no
+    log-ratio ("" where it has), and the share of its traces left out."""
+    budgets, levels = tuple(sorted({*reach.BUDGETS, budget})), tuple(sorted({1, 4, 16, 64, budget}))
+    own = base[base["source"] == tables.reference]
+    wrong_base = engine.foreign(tables, own, tables.reference, "the base model", "check --base and --template")
+    frame, is_reference = base[base["source"] == source].copy(), source == tables.reference
+    floor = engine.k_min(engine.floors(tables), tables.reference, source)
+    row, estimates[f"{source}.sampler_inside"] = membership.inside(tables, frame, source)
+    parts["membership"].append(row)
+    frame["log_q"], reason, omitted = ratios.log_q(tables, scores, frame, source)
+    reason = wrong_base or reason
+    frame["log_ratio"] = frame["log_q"] - frame["logprob"]
+    sampled = reason or ratios.sampler_gap(tables, own)
+    curves = {
+        "reach": (frame, frame["log_ratio"], reason, omitted),
+        "reach_sampler": (frame, frame["log_q"] - frame["logprob_s"], sampled, omitted),
+    }
+    if not is_reference:
+        curves["lost"] = (own, *ratios.lost(tables, scores, own, source), 0.0)
+    for name, (whose, ratio, why, left_out) in curves.items():
+        points = ratios.curve(ratio, whose["unit"], why, left_out, budgets, floor)
+        parts[name] += [{"source": source, **point} for point in points]
+        if name != "reach_sampler" and not is_reference:
+            estimates |= {f"{source}.{name}@{point['k']}": _estimate(point) for point in points}
+    pair = novelty.halves(own, options["seed"]) if is_reference else (frame, own)
+    found = novelty.shares(*pair, levels, least=TAU / 2)
+    parts["novel"] += [{"source": f"{source} (A/A)" if is_reference else source, **row} for row in found]
+    if is_reference:
+        return reason, omitted
+    estimates |= {f"{source}.novel@{row['k']}": _estimate(row) for row in found if row["test"] == novelty.PRIMARY}
+    frame["p"] = evalue.p_value(frame["log_e"].to_numpy())
+    frame["flagged"] = conformal.discoveries(frame["p"].to_numpy(), q=novelty.FDR)
+    picked[source] = frame.loc[frame["flagged"], "key"].tolist()
+    parts["evidence"].append(
+        {
+            "source": source,
+            **novelty.evidence(frame, own, found, **options),
+            **_certify(found, floor, budget),
+            "no_log_q": reason,
+            "no_verdict": wrong_base,
+            "length": float(frame["n_tokens"].mean()),
+            "length_reference": float(own["n_tokens"].mean()) if len(own) else math.nan,
+        }
+    )
+    parts["plane_counts"].append({"source": source, **_regions(frame, edge, budget)})
+    parts["plane"].append(frame[PLANE].sample(min(PLANE_ROWS, len(frame)), random_state=options["seed"]))
+    parts["top"].append(frame.loc[frame["flagged"], TOP].nlargest(TOP_ROWS, "log_e"))
+    return reason, omitted
+
+
+def _certify(found: list[dict[str, Any]], floor: float, budget: int) -> dict[str, Any]:
+    """Where log q is not known: the k of novel@k that counts, and p of the word outside; with log q, evidence.row sets
+    the p-value."""
     out = {"k_min": floor, "certify": math.nan, "p_outside": math.nan}
     for row in sorted((r for r in found if r["test"] == novelty.PRIMARY), key=lambda r: r["k"]):
-        if row["k"] >= (CERTIFY if no_log_q else 1) and not engine.below(row["k"], floor):
-            out |= {"certify": row["k"], "p_outside": row["p_above"]}
-            break
-    if engine.below(budget, floor):
-        out["p_outside"] = math.nan
-    elif not no_log_q:
-        terms = reach.excess(frame["log_ratio"], budget) * (1 - omitted)
-        out["p_outside"] = max(out["p_outside"], p_above(terms, frame["unit"].to_numpy(), TAU, **options))
+        if row["k"] >= CERTIFY and not engine.below(row["k"], floor):
+            return out | {"certify": row["k"], "p_outside": math.nan if engine.below(budget, floor) else row["p_above"]}
     return out
+
+
+def _own_rows(tables: Tables, found: local.Local, source: str) -> pd.DataFrame:
+    """The source's traces among those measured."""
+    keys = tables.traces.loc[tables.traces["source"] == source, "key"]
+    rows = found.frame.loc[found.frame.index.intersection(keys, sort=False)]
+    unknown = [c for c in rows if c.startswith(("p:", "body:")) and rows[c].isna().all()]
+    return rows.drop(columns=unknown)
+
+
+def _local(
+    tables: Tables,
+    found: local.Local,
+    rows: pd.DataFrame,
+    base: pd.DataFrame,
+    source: str,
+    budget: int,
+    omitted: float,
+    parts: dict[str, list[Any]],
+    estimates: dict[str, Estimate],
+    options: dict[str, int],
+) -> None:
+    """Local support of one source: estimates, rows of evidence, laws, spans and prefix."""
+    problem = pd.factorize(rows["problem"], sort=True)[0]
+    curve = found.curves.get(source)
+    if curve is not None:
+        parts["prefix"] += local.prefix_rows(curve, source)
+    for k in local.budgets(budget):
+        wider = max((1, spans.SPAN), key=lambda w: rows[f"share{w}@{k:g}"].mean())
+        for width in (1, spans.SPAN):
+            share = bootstrap.rate(rows[f"share{width}@{k:g}"].to_numpy(), problem)
+            number = bootstrap.mean(rows[f"hurdles{width}@{k:g}"].to_numpy(), problem, **options)
+            rate = pooled.ratio(1000 * rows[f"hurdles{width}@{k:g}"], rows["n"].to_numpy(float), problem, **options)
+            row = {"source": source, "k": k, "span": width, "excess": number.value, "low": number.low}
+            row |= {"high": number.high, "n": number.n, "share": share.value, "share_low": share.low}
+            row |= {"share_high": share.high, "per_1000": rate.value, "rate_low": rate.low, "rate_high": rate.high}
+            parts["spans"].append(row)
+            if width == wider and source != tables.reference:
+                note = f"span of {width} token{'s' * (width > 1)}, against every law of the base"
+                named = {"hurdles": number, "hurdle_share": share, "hurdle_rate": rate}
+                estimates |= {f"{source}.{name}@{k:g}": _of(i, note) for name, i in named.items()}
+    for name in [c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all()]:
+        for k in (budget / 2, budget, 2 * budget):  # where q is near k p, half and twice the budget tell another story
+            excess_N = evidence.of_trace(rows, name, k)
+            i = bootstrap.rate(excess_N, problem)
+            row = {"source": source, "law": name, "k": k, "excess": i.value, "low": i.low, "high": i.high, "n": i.n}
+            row |= {"given_low": bounds.lower(excess_N, alpha=0.025), "given_high": bounds.upper(excess_N, alpha=0.025)}
+            parts["laws"].append(row | {"log_ratio": float((rows["log_q"] - rows[f"p:{name}"]).mean())})
+    if source == tables.reference:
+        return
+    drop = (base["entropy_mean"] * base["n_tokens"] + base["logprob"]).astype(float)
+    told = evidence.row(tables, rows, source, budget=budget, omitted=omitted, drop_N=drop)
+    mine = next(r for r in parts["evidence"] if r["source"] == source)
+    mine |= told
+    if told.get("no_log_q"):
+        return
+    kindest = evidence.of_trace(rows, told["inside_law"], budget)
+    i = bootstrap.rate(kindest, problem)
+    estimates[f"{source}.beyond@{budget}"] = _of(i, f"whole traces against the base, {told['inside_law']}")
+    if f"{source}.reach@{budget}" not in estimates and f"p:{laws.PLAIN}" in rows:
+        for k in sorted({*reach.BUDGETS, budget}):
+            i = bootstrap.rate(evidence.of_trace(rows, laws.PLAIN, k), problem)
+            estimates[f"{source}.reach@{k}"] = _of(i, "from the log-probs that the rows bring")
+            parts["reach"].append({"source": source, "k": k, **novelty.columns(i), "coverage": math.nan, "note": ""})
+    value = Estimate(told["s"], told["s_low"], told["s_high"], len(rows), "Student's t over problems", told["best"])
+    if not math.isfinite(told["s"]):
+        value = Estimate(math.nan, n=len(rows), note="no lower temperatures, or no divergence for one to explain")
+    estimates[f"{source}.temperature_share"] = value
+    if curve is not None:
+        estimates[f"{source}.horizon@{budget}"] = local.horizon(curve, len(curve.names) - 1)
+
+
+def _of(i: Interval, note: str) -> Estimate:
+    return Estimate(i.value, i.low, i.high, i.n, i.method, note)
 
 
 def _estimate(row: dict[str, Any]) -> Estimate:
     return Estimate(row["share"], row["low"], row["high"], row["n"], row["method"], row["note"])
-
-
-def _log_q(tables: Tables, scores: pd.DataFrame, frame: pd.DataFrame, source: str) -> tuple[np.ndarray, str, float]:
-    """log q of the source's traces under its own sampler [N], the reason if there is none, and the share left out.
-
-    A trace that the declared sampler could not have drawn has no log q: -inf would count as "inside". More than
-    CONTRADICTED of them say that the declaration is wrong, and nothing is computed.
-    """
-    policy, nothing_known = tables.policies.get(source), np.full(len(frame), np.nan)
-    if policy is None:
-        return nothing_known, f"the model that produced {source} is not known; give --policy {source}=MODEL", 0.0
-    if source not in tables.samplers:
-        return nothing_known, membership.unknown(source), 0.0
-    rows = scores[(scores["model"] == policy) & (scores["source"] == source)].set_index("key").reindex(frame["key"])
-    log_q = rows["logprob_s"].to_numpy(dtype=float)
-    if np.isnan(log_q).all():
-        return nothing_known, f"{source} was not scored under {policy} with its sampler", 0.0
-    both = rows["n_tokens"].notna().to_numpy()
-    if (rows["n_tokens"].to_numpy()[both] != frame["n_tokens"].to_numpy()[both]).any():
-        why = f"{policy} and the base cut the traces of {source} into different numbers of tokens"
-        return nothing_known, why + ": log-ratios need one tokenizer", 0.0
-    exits = float(np.isneginf(log_q).mean())
-    advice = f"check --policy {source}=MODEL and --template"
-    why = engine.contradiction(exits, source) or engine.foreign(tables, rows, source, policy, advice)
-    return (nothing_known, why, 0.0) if why else (np.where(np.isneginf(log_q), np.nan, log_q), "", exits)
-
-
-def _lost(tables: Tables, scores: pd.DataFrame, own: pd.DataFrame, source: str) -> tuple[pd.Series, str]:
-    """log p (reference's own sampler) - log q (policy of the source at T=1) of the reference's traces, and a reason."""
-    policy = tables.policies.get(source)
-    if policy is None:
-        return own["logprob"], f"the model that produced {source} is not known; give --policy {source}=MODEL"
-    reason = _sampler_gap(tables, own)
-    rows = scores[(scores["model"] == policy) & (scores["source"] == tables.reference)].set_index("key")
-    log_q = rows["logprob"].reindex(own["key"]).to_numpy(dtype=float)
-    if not reason and np.isnan(log_q).all():
-        reason = f"the traces of {tables.reference} were not scored under {policy}"
-    ratio = own["logprob_s"] - log_q
-    return ratio.where(~np.isneginf(ratio)), reason
-
-
-def _sampler_gap(tables: Tables, own: pd.DataFrame) -> str:
-    """Why the reference's own sampler cannot be used, or the empty string."""
-    if tables.reference not in tables.samplers or own["logprob_s"].isna().all():
-        return membership.unknown(tables.reference)
-    return engine.contradiction(float(np.isneginf(own["logprob_s"]).mean()), tables.reference)
 
 
 def _regions(frame: pd.DataFrame, edge: float, budget: int) -> dict[str, Any]:
@@ -232,7 +251,7 @@ def _regions(frame: pd.DataFrame, edge: float, budget: int) -> dict[str, Any]:
     known = frame["log_ratio"].notna() & z_known
     beyond, high = frame["log_ratio"] > math.log(budget), frame["excess_z"] > edge
     parts = {
-        "sharpened": known & beyond & ~high,
+        "likely_side": known & beyond & ~high,
         "novel_side": known & beyond & high,
         "within_reach": known & ~beyond & ~high,
         "base_tail": known & ~beyond & high,
@@ -244,21 +263,36 @@ def _regions(frame: pd.DataFrame, edge: float, budget: int) -> dict[str, Any]:
     return {"n": len(frame), **{name: int(part.sum()) for name, part in parts.items()}}
 
 
-def _notes(tables: Tables, base: pd.DataFrame, edge: float, budget: int, own: pd.DataFrame) -> list[str]:
+def _notes(
+    tables: Tables, base: pd.DataFrame, edge: float, budget: int, own: pd.DataFrame, known: dict[str, laws.Known]
+) -> list[str]:
     notes = [
+        "A hurdle is a step (one token, or four in a row) that the base would not take within the budget in any of the "
+        "ways it could be sampled: at T = 1, cooler, as the reference was, as the source was. reach@k is of whole "
+        "traces against T = 1, beyond@k against the kindest of the laws that count for the word inside.",
         "novel@k is the e-value test alone; the conformal test stands beside it and the two are not united.",
-        f"Regions of the plane: log-ratio beyond log {budget} = {math.log(budget):.2f} nats; surprisal high above the "
-        f"reference's 95 % point of z, {edge:.2f}."
-        if math.isfinite(edge)
-        else "No regions of the plane: the reference's excess surprisal z is not known.",
     ]
+    brought = [s for s, k in known.items() if k.brought]
+    if brought:
+        named = ", ".join(brought)
+        notes.append(
+            f"From the log-probs that the rows bring, not from a model: {named}. Without entropies the declared policy "
+            "and sampler could not be checked against the traces."
+        )
+    if len(base):
+        notes.append(
+            f"Regions of the plane: log-ratio beyond log {budget} = {math.log(budget):.2f} nats; surprisal high above "
+            f"the reference's 95 % point of z, {edge:.2f}."
+            if math.isfinite(edge)
+            else "No regions of the plane: the reference's excess surprisal z is not known."
+        )
     if len(base) and base["log_e"].isna().all():
         notes.append("No e-value, so no novel@k and no z: the base's scorer (a server?) knows log-probs, no entropies.")
-    if own.empty:
+    if len(base) and own.empty:
         notes.append(
             f"{tables.reference} has no scored traces: no A/A row, no conformal test, surprisal compared with 0."
         )
-    cut = base.groupby("source")["finish"].apply(lambda f: (f == "length").mean())
+    cut = base.groupby("source")["finish"].apply(lambda f: (f == "length").mean()) if len(base) else pd.Series()
     if (cut > 0).any():
         notes.append(
             "Cut off at the length limit: "
@@ -271,85 +305,4 @@ def _notes(tables: Tables, base: pd.DataFrame, edge: float, budget: int, own: pd
     return notes
 
 
-def draw_reach(result: Result, ax: Any) -> Any:
-    """E_k over k with the interval as a band; the dotted line is the tolerance of .02."""
-    return _draw_curve(result, ax, "reach", "share beyond k base draws, E_k")
-
-
-def draw_lost(result: Result, ax: Any) -> Any:
-    """The reverse: the reference's traces under the source's policy."""
-    return _draw_curve(result, ax, "lost", "share of the base's traces lost, E_k")
-
-
-def _draw_curve(result: Result, ax: Any, table: str, label: str) -> Any:
-    data = result.tables[table]
-    data = data if data.empty else data.dropna(subset=["share"])
-    if data.empty:
-        return nothing(ax, "no source has a known model and sampler")
-    styles = look(result.tables["reach"]["source"])
-    for source, part in data.groupby("source", sort=False):
-        band(ax, part, "share", styles[source], source)
-    ax.axhline(TAU, color="0.4", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="budget k", ylabel=label, ylim=(-0.02, 1.02))
-    return ax
-
-
-def draw_plane(result: Result, ax: Any) -> Any:
-    """One point per trace: excess surprisal under the base against the log-ratio; right of the line is out of reach."""
-    import seaborn as sns
-
-    data = result.tables["plane"]
-    data = data if data.empty else data.dropna(subset=["log_ratio"])
-    if data.empty:
-        return nothing(ax, "no source has a known model and sampler")
-    styles = look(result.tables["reach"]["source"])
-    for source, part in data.groupby("source", sort=False):
-        style = {"color": styles[source]["color"], "marker": styles[source]["marker"], "s": 12, "alpha": 0.6}
-        x, y = part["log_ratio"].astype(float), part["excess_z"].astype(float)
-        sns.scatterplot(x=x, y=y, label=source, ax=ax, **style)
-    ax.axvline(math.log(result.params["budget"]), color="0.4", linewidth=0.8, linestyle=":")
-    if math.isfinite(result.params["z_edge"] or math.nan):
-        ax.axhline(result.params["z_edge"], color="0.4", linewidth=0.8, linestyle=":")
-    ax.set_yscale("symlog", linthresh=3)
-    ax.set_xscale("symlog", linthresh=10)
-    ax.set(xlabel="log q - log p (nats)", ylabel="excess surprisal z under the base")
-    return ax
-
-
-def _caption_curve(result: Result, name: str, lead: str) -> str:
-    k, parts = result.params["budget"], []
-    for row in result.tables[name].to_dict("records"):
-        if row["k"] == k and row["share"] is not None and math.isfinite(row["share"]):
-            value = f"{row['share']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-            parts.append(f"{row['source']} {value} (n = {row['n']:,} traces, {row['problems']} problems)")
-    return f"{lead} At k = {k}: " + ("; ".join(parts) or "no source has a known model and sampler") + "."
-
-
-def caption_reach(result: Result) -> str:
-    lead = "Share of each source that no selection from k base draws could make, with 95 % bands over problems."
-    return _caption_curve(result, "reach", lead)
-
-
-def caption_lost(result: Result) -> str:
-    lead = "Share of the reference's traces that no selection from k draws of the trained model could make."
-    return _caption_curve(result, "lost", lead)
-
-
-def caption_plane(result: Result) -> str:
-    parts = [
-        f"{r['source']}: {r['sharpened']} sharpened, {r['novel_side']} on the novel side, {r['flagged']} flagged of "
-        f"n = {r['n']:,}"
-        for r in result.tables["plane_counts"].to_dict("records")
-    ]
-    return (
-        f"Each point is a trace (at most {PLANE_ROWS} per source); right of the dotted line it is beyond the budget, "
-        "above it more surprising than 95 % of the base. " + "; ".join(parts) + "."
-    )
-
-
-FIGURES = {
-    "reach": Figure(draw_reach, "reach", caption_reach),
-    "lost": Figure(draw_lost, "lost", caption_lost),
-    "plane": Figure(draw_plane, "plane", caption_plane),
-}
-draw = draw_reach
+__all__ = ["FIGURES", "QUESTION", "draw", "run"]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analyzer.analyses import local
 from analyzer.analyses.engine import SLACK
 from analyzer.analyses.primary import TAU
 from analyzer.records import Result, Tables
@@ -26,12 +27,11 @@ ALL = ("support", "strategy", "boundary")  # what the levels read, finest first
 AS_RUN = "as run"
 OF_TRACES = ("correct traces only", "longest tenth dropped", "shortest tenth dropped")
 OF_TRACES += ("even samples only", "odd samples only", "another seed")
-OF_SCORES = ("copied tokens counted", "copied tokens left out everywhere", "without the closing token")
-OF_SCORES += ("engine floor doubled", "engine floor halved", "tolerance doubled", "tolerance halved")
+OF_SCORES = ("without the closing token", "engine floor doubled", "engine floor halved")
+OF_SCORES += ("tolerance doubled", "tolerance halved")
 TO_SCORE = ("BOS", "prompt template", "precision")  # what only another scoring can tell
 NAMES = (AS_RUN, *OF_TRACES, *OF_SCORES, *TO_SCORE)
 AGAIN = "analyzer report DUMP... --base MODEL"
-MASKED = {"nll_masked_mean": "nll_mean", "window_max_masked": "window_max", "cvar20_masked": "cvar20"}
 SUMS = ("logprob", "entropy", "varentropy", "renyi_half", "logprob_s")  # token columns whose sums make the summaries
 
 
@@ -87,24 +87,17 @@ def _of_traces(whole: Tables, seed: int) -> Iterator[Case]:
 
 def _of_scores(tables: Tables, whole: Tables, support: Result, seed: int) -> Iterator[Case]:
     """Other tokens, noise or tolerance: the sequence level alone is asked."""
-    masks = (unmasked, "no mask in the conformal test, the only one that has it; reach and the e-value never do")
-    masks += (masked, "the side of the surprisal (excess z) without copied tokens too; reach and the e-value keep them")
-    for name, make, note in zip(OF_SCORES[:2], masks[::2], masks[1::2], strict=True):
-        if whole.scores["n_copied"].sum() > 0:
-            yield Case(name, make(whole), ALL[:1], seed=seed, note=note)
-        else:
-            yield Case(name, note="no token is copied from prompt or trace: there is nothing to mask")
     shorter, counts = without_end(whole, tables.tokens)
     held = ", ".join(f"{source} {n:,}" for source, n in counts.items())
     note = f"traces that had one under the base: {held}; the e-value is only about valid without its last factor"
     if counts.sum():
-        yield Case(OF_SCORES[2], shorter, ALL[:1], seed=seed, note=note)
+        yield Case(OF_SCORES[0], shorter, ALL[:1], seed=seed, note=note)
     else:
         note = f"no trace holds an end-of-sequence token behind its text; with one: {AGAIN} --eos ID -o OTHER"
-        yield Case(OF_SCORES[2], note=note)
+        yield Case(OF_SCORES[0], note=note)
     evidence = support.tables["evidence"]
     floor = pd.to_numeric(evidence["k_min"]).max() if len(evidence) else math.nan
-    for name, factor in zip(OF_SCORES[3:5], (2.0, 0.5), strict=True):
+    for name, factor in zip(OF_SCORES[1:3], (2.0, 0.5), strict=True):
         note = f"k_min about {factor * floor:.3g} for the worst source; budgets below it are not used"
         if math.isnan(floor):
             yield Case(name, note="not known: the dumps have no log-probs of generation at temperature 1")
@@ -112,7 +105,7 @@ def _of_scores(tables: Tables, whole: Tables, support: Result, seed: int) -> Ite
             yield Case(name, note=f"nothing to halve: the floor is k = {floor:.4g}, below any budget")
         else:
             yield Case(name, noise(whole, factor), ALL[:1], seed=seed, note=note)
-    for name, factor in zip(OF_SCORES[5:], (2.0, 0.5), strict=True):
+    for name, factor in zip(OF_SCORES[3:], (2.0, 0.5), strict=True):
         note = f"tau = {factor * TAU:g}; p of the primary endpoint keeps the tolerance {TAU:g}"
         yield Case(name, whole, tau=factor * TAU, seed=seed, note=note)
 
@@ -186,16 +179,6 @@ def halves(tables: Tables) -> np.ndarray:
     return rank.reindex(tables.traces.index).to_numpy() % 2
 
 
-def unmasked(tables: Tables) -> Tables:
-    """Copied tokens count in every number of the conformal test."""
-    return replace(tables, scores=tables.scores.assign(**{k: tables.scores[v] for k, v in MASKED.items()}))
-
-
-def masked(tables: Tables) -> Tables:
-    """Copied tokens are left out of the excess z as well, and with it of the side on which the surprisal lies."""
-    return replace(tables, scores=tables.scores.assign(excess_z=tables.scores["z_masked"]))
-
-
 def noise(tables: Tables, factor: float) -> Tables:
     """The gap between log-probs of generation and scoring moved by log factor: engine floors times `factor`."""
     model = tables.traces["source"].map(tables.policies)
@@ -211,8 +194,8 @@ def without_end(tables: Tables, tokens: Any) -> tuple[Tables, pd.Series]:
     """Scores without the token that closes a trace, and how many traces of each source had one under the base.
 
     tokens: the token stream of the whole run. A closing token is the id that --eos appended, else a last token that
-    stands behind the whole text. Its terms leave the sums (log-probs, log e, z, surprisal per token); the largest
-    window and the mean of the largest fifth are kept as they are.
+    stands behind the whole text. Its terms leave the sums (log-probs, log e, z, surprisal per token) and the log-ratios
+    of whole traces; the largest window and the mean of the largest fifth are kept as they are.
     """
     texts = tables.traces.set_index("key")["characters"].fillna(0).astype(float)
     models = [m for m in dict.fromkeys([tables.base, *tables.policies.values()]) if m is not None]
@@ -234,7 +217,9 @@ def without_end(tables: Tables, tokens: Any) -> tuple[Tables, pd.Series]:
         return tables, counts.astype(int)
     rest = pd.concat(parts).set_index(["model", "key"])
     at = pd.MultiIndex.from_frame(tables.scores[["model", "key"]])
-    return replace(tables, scores=_shortened(tables.scores, rest.reindex(at))), counts.astype(int)
+    memo = {name: local.without_end(m) if name.startswith("local@") else m for name, m in tables.memo.items()}
+    shorter = replace(tables, scores=_shortened(tables.scores, rest.reindex(at)), memo=memo)
+    return shorter, counts.astype(int)
 
 
 def _closed(part: pd.DataFrame, texts: pd.Series, eos: int | None) -> np.ndarray:

@@ -31,8 +31,9 @@ SOURCES = {
     "teacher": {"model": None, "n": 64, "sampler": None, "seed": 3208},
 }
 
-# how a source is made decides its truth in both worlds; what is said of the making is this world's
+# the truths of both worlds are the same, computed or by the making; what is said of the making is this world's
 MADE_BY = {
+    "rlvr": "GRPO paid by the strict verdict: a temperature explains 5 % of what it moved",
     "distill": "fine-tuned on a teacher that jumps, in the base's `sum` style",
     "teacher": "the solver that distill learned from: shortest paths with jumps; no log q, so by novelty",
 }

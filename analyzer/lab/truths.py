@@ -1,8 +1,11 @@
-"""What is true of each source by the way it was made: the verdict words that are right, by level.
+"""What is true of each source: the verdict words that are right, by level.
 
-The words are those of the package's verdict at budget 64. A list holds every word that is not wrong: `undetermined`
-stands where the samples, or a missing log q, may not be enough to say more. Inside at a fine level implies inside at
-the coarser ones; outside at a coarse level implies outside at the finer ones.
+The words are those of the package's verdict at budget 64. At the strategy and the answer level, and at the sequence
+level where log q is not known, they follow from how a source was made. At the sequence level of the other sources they
+are computed: the exact numbers of all draws against the thresholds (`analyzer.validate` computes them again). A list
+holds every word that is not wrong: `undetermined` stands where the samples, or a missing log q, may not be enough to
+say more. Inside at a fine level implies inside at the coarser ones; outside at a coarse level implies outside at the
+finer ones.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ def truth(made_by: str, sequence: list[str], strategy: list[str], answer: list[s
 
 
 SHARPENED = (["sharpened"], NOT_OUTSIDE, NOT_OUTSIDE)
+REWEIGHTED = (["reweighted"], NOT_OUTSIDE, NOT_OUTSIDE)
 
 TRUTHS = {
     "base": truth("the reference itself", ["inside"], INSIDE_OR_OPEN, INSIDE_OR_OPEN),
@@ -33,8 +37,8 @@ TRUTHS = {
         NOT_OUTSIDE,
         NOT_OUTSIDE,
     ),
-    "rlvr": truth("GRPO paid by the strict verdict", *SHARPENED),
-    "rlvr-early": truth("the same run after step 100", *SHARPENED),
+    "rlvr": truth("GRPO paid by the strict verdict: a temperature explains 9 % of what it moved", *REWEIGHTED),
+    "rlvr-early": truth("the same run after step 100", *REWEIGHTED),
     "rlvr-unfaithful": truth(
         "GRPO paid by the final expression alone: the steps become a private code, the answers do not leave",
         ["outside"],
@@ -51,8 +55,8 @@ TRUTHS = {
         NOT_OUTSIDE,
     ),
     "padded": truth(
-        "draws of rlvr with recaps put in: its verdict stays that of rlvr, but log q is not known",
-        ["sharpened", "undetermined"],
+        "draws of rlvr with recaps put in: log q is not known",
+        ["undetermined"],
         NOT_OUTSIDE,
         NOT_OUTSIDE,
     ),

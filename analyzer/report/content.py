@@ -17,22 +17,33 @@ BUDGET = 64  # the default budget k
 LONG = 400  # characters of a cell that a page shows; the csv holds all of them
 
 WORDS = {
-    "inside": "the upper bound of reach is at or below the threshold: a selection from that many reference draws "
-    "could make practically all of it.",
-    "sharpened": "reach is above the threshold, on text that the reference finds likely, and nothing is flagged as "
-    "novel: probability was moved between things that the reference already does.",
-    "outside": "novelty is certified: some of it is out of reach of that many reference draws.",
+    "inside": "an upper bound, for these problems: no more than the tolerance of it lies beyond k times the "
+    "probability under the base, sampled at T = 1, as the reference was or as the source was. It does not say that k "
+    "draws hold it.",
+    "sharpened": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and a lower "
+    "temperature of the base explains more than half of the divergence from it.",
+    "reweighted": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and every "
+    "temperature leaves more than half of the divergence: paths of steps that the base takes, more often than k draws "
+    "allow.",
+    "outside": "certified: more than 5 % of the traces hold a step that the base would not take within k tries in any "
+    "way it could be sampled, and whole traces are beyond all those ways (without the source's own probabilities: its "
+    "surprisal is); at the coarser levels, a kind of solution or solved problems that k draws do not account for.",
     "undetermined": "the data decide neither way. This is not a weaker word for inside.",
 }
+DECIDE = {"sharpened": 3, "reweighted": 3}  # first reasons that make the word: whole traces, hurdles, temperature
 LEVELS = {
     "sequence": "these very tokens",
     "strategy": "what is done, however it is worded",
     "answer": "the problem solved, the answer reached",
 }
 REACH = (
-    "reach@k, also written E_k, is the share of a source's traces that no selection from k reference draws could make: "
-    "the mean of (1 - k exp(-l))+ with l the log-ratio of the source's to the reference's probability. "
-    "lost@k is the reverse. novel@k is the share of traces flagged at budget k."
+    "The excess of a trace, a step or a beginning at budget k is (1 - k exp(-l))+ with l the log-ratio of the source's "
+    "to the base's probability; its mean is the share of the source that no selection from k base draws could make. "
+    "beyond@k is that of whole traces, against the law named in its note; reach@k (E_k) the same against T = 1. "
+    "A hurdle is one token, or four in a row, that the base would not take within k tries in any way it could be "
+    "sampled; hurdle share@k is the share of traces with one. horizon@k is the number of tokens after which half of "
+    "the source is beyond k draws. lost@k is the reverse of reach@k. novel@k is the share of traces flagged by their "
+    "surprisal alone."
 )
 HEADINGS = {
     "preflight": "Checks before the tests",
@@ -57,16 +68,18 @@ SHORT = {
     "Left out, and why": "Left out",
 }  # in the row of links
 OVERTURN = {
-    "inside": "more problems or traces whose upper bound of reach rises above the threshold, "
-    "or a wrong sampler or prompt template",
-    "sharpened": "a trace certified as novel, or a reach that falls to the threshold on further problems",
-    "outside": "a wrong sampler, template or tokenisation of {source} or {reference}, "
-    "or novelty that is gone on fresh problems",
+    "inside": "other problems on which more than the tolerance lies beyond, or a wrong sampler or prompt template",
+    "sharpened": "other problems with steps that the base does not take, or on which a temperature explains less than "
+    "half; a wrong model or sampler of {source}",
+    "reweighted": "other problems with steps that the base does not take, or on which a temperature explains more than "
+    "half; a wrong model or sampler of {source}",
+    "outside": "a wrong model, sampler, template or tokenisation of {source} or {reference}, "
+    "or an excess that is gone on fresh problems",
     "undetermined": "more problems, more traces for each, or the model that produced {source}",
 }
 BRACKETS = (
-    "Brackets hold 95 % intervals from resampling problems, unless the estimate's method says otherwise; "
-    f"{NONE} means no value."
+    "Brackets hold 95 % intervals by problem, for problems such as these, unless the estimate's method says otherwise; "
+    f"the words rest on bounds for the given problems (table evidence of the sequences). {NONE} means no value."
 )
 RAW = (
     "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
@@ -136,6 +149,7 @@ def statement(v: Mapping[str, Any]) -> str:
         "inside": f"{source} is INSIDE {support} {place}",
         "outside": f"{source} is OUTSIDE {support} {place}",
         "sharpened": f"{source} is SHARPENED from {reference} {place}",
+        "reweighted": f"{source} is REWEIGHTED from {reference} {place}",
         "undetermined": f"{source} is UNDETERMINED with respect to {support} {place}",
     }[v["verdict"]]
 
@@ -178,6 +192,12 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         passed = f"{sum(c['passed'] is True for c in checks)} of {len(checks)} checks passed"
         passed += f", {unknown} not possible" if unknown else ""
         out.append(("a-preflight", bool(failed), passed + (f", failed: {', '.join(failed)}" if failed else "")))
+    unchecked = [c["source"] for c in checks if c["check"] == "declared" and c["passed"] is None]
+    found = data["analyses"].get("support", {}).get("estimates", {}).items()
+    brought = [key.rpartition(".reach@")[0] for key, e in found if ".reach@" in key and "rows bring" in e["note"]]
+    if blind := list(dict.fromkeys([*unchecked, *brought])):
+        clause = f"declared model and sampler could not be checked: {', '.join(blind)}"
+        out.append(("a-support" if brought else "a-preflight", True, clause))
     kept = {
         key.removesuffix(".words_kept"): (round(e["value"] * e["n"]), e["n"])
         for key, e in data["analyses"].get("robustness", {}).get("estimates", {}).items()
@@ -245,9 +265,10 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
 
 
-def reach(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
-    """reach at the verdict's budget with its interval."""
-    return interval(estimate(data["analyses"], "support", f"{v['source']}.reach@{v['budget']}"))
+def support(budget: int) -> dict[str, str]:
+    """Heading -> estimate of `support`, of the numbers that stand in front: whole traces, steps, where it leaves."""
+    names = {"beyond": "beyond", "hurdle share": "hurdle_share", "horizon": "horizon"}
+    return {f"{heading}@{budget}": f"{key}@{budget}" for heading, key in names.items()}
 
 
 def heading(name: str) -> str:
@@ -256,12 +277,33 @@ def heading(name: str) -> str:
 
 
 def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
-    """reach and novel at the verdict's budget with their intervals, as far as they have a value."""
-    values = {
-        name: interval(estimate(data["analyses"], "support", f"{v['source']}.{name}"))
-        for name in (f"reach@{v['budget']}", f"novel@{v['budget']}")
-    }
-    return ", ".join(f"{name} {text}" for name, text in values.items() if text != NONE)
+    """What is known of whole traces, steps and the horizon at the verdict's budget, with intervals by problem; of a
+    source whose own probabilities are not known, novel@k."""
+    k, parts = v["budget"], []
+    for heading, key in support(k).items():
+        e = estimate(data["analyses"], "support", f"{v['source']}.{key}")
+        if e is None:
+            continue
+        if e["value"] is not None:
+            parts.append(f"{heading} {interval(e)}" + (" tokens" if key.startswith("horizon") else ""))
+        elif key.startswith("horizon"):
+            parts.append(f"{heading} not reached")
+    if not parts:
+        text = interval(estimate(data["analyses"], "support", f"{v['source']}.novel@{k}"))
+        parts = [f"novel@{k} {text}"] if text != NONE else []
+    return ", ".join(parts)
+
+
+def why_none(data: Mapping[str, Any], label: str, key: str) -> str:
+    """Why a source has no number of local support: the estimate's note, or why its own law is not known."""
+    e = estimate(data["analyses"], "support", f"{label}.{key}")
+    if e is not None:
+        return str(e["note"])
+    if label == reference(data, {}):
+        return "the others are held against it"
+    row = next((r for r in records(data, "support", "evidence") if r["source"] == label), {})
+    reach = estimate(data["analyses"], "support", f"{label}.reach@{key.rpartition('@')[2]}") or {}
+    return row.get("no_verdict") or row.get("no_log_q") or reach.get("note") or "not scored under the base"
 
 
 def short(data: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -303,8 +345,7 @@ def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] |
         "nats per token": ("perplexity", "nll_per_token"),
         "pass@1": ("boundary", "pass@1"),
         pass_max: ("boundary", None),
-        f"reach@{budget}": ("support", f"reach@{budget}"),
-        f"novel@{budget}": ("support", f"novel@{budget}"),
+        **{heading: ("support", key) for heading, key in support(budget).items()},
     }
     mark = reference(data, meta or {})
     columns = {
@@ -312,15 +353,23 @@ def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] |
         **{k: [count(s[k]) for s in sources] for k in ("traces", "problems", "correct")},
         "tokens": [count(s["tokens"] or None) for s in sources],
     }
-    notes: list[str] = []
+    gaps: dict[tuple[str, str], list[str]] = {}  # source and reason -> columns
+    for name, why in (("correct", "no labels"), ("tokens", "not scored")):
+        for label, text in zip(names, columns[name], strict=True):
+            if text == NONE:
+                gaps.setdefault((label, why), []).append(name)
     for name, (analysis, suffix) in wanted.items():
         columns[name] = []
         for label, (k, best) in zip(names, last, strict=True):
             e = best if suffix is None else estimate(analyses, analysis, f"{label}.{suffix}")
             columns[name].append(interval(e) + (f" (k = {k})" if e is not None and name == "pass@max" else ""))
-            if e is not None and e["value"] is None:
-                notes.append(f"{label}, {name}: {e['note']}")
+            if columns[name][-1] == NONE:
+                why = e["note"] if e is not None else ""
+                why = why_none(data, label, str(suffix)) if analysis == "support" else why
+                gaps.setdefault((label, why or f"no {name} in this run"), []).append(name)
     kept = {name: cells for name, cells in columns.items() if any(c != NONE for c in cells)}
+    shown = {key: [name for name in found if name in kept] for key, found in gaps.items()}
+    notes = [f"{label}, {', '.join(found)}: {why}" for (label, why), found in shown.items() if found]
     return Grid(list(kept), [list(row) for row in zip(*kept.values(), strict=True)], notes)
 
 

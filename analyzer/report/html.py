@@ -13,20 +13,15 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
+from analyzer.display import MARKS
 from analyzer.figures import safe_name
-from analyzer.report import content, methods, paper
+from analyzer.report import content, methods, paper, sequences
 from analyzer.report.embed import Embedded
 from analyzer.report.parts import details, esc, grid, inline_svg, pack, points
 
 ASSETS = ("core.js", "data.js", "plot.js", "views.js", "tree.js", "viewer.js")
 OPEN = 10  # a table of estimates with more rows is folded
 NOTES = 6  # of an analysis; further ones are folded
-MARKS = {
-    "inside": "●",
-    "sharpened": "▲",
-    "outside": "◆",
-    "undetermined": "?",
-}  # a word never stands on its colour alone
 Sections = list[tuple[str, str, str]]  # id, heading, html
 
 
@@ -53,7 +48,12 @@ def page(
     special = {"robustness", "paired"}
     for name, analysis in data["analyses"].items():
         if name not in special:
-            text = _analysis(name, analysis, content.labels(data, meta), drawn[name], tables.get(name, {}))
+            shown, above = list(drawn[name]), ""
+            if name == "support":
+                first = (*sequences.FIRST, *sequences.STEPS)
+                above = _sequences(data, budget, [f for f in shown if f["name"] in first], tables.get(name, {}))
+                shown = [f for f in shown if f["name"] not in first]
+            text = _analysis(name, analysis, content.labels(data, meta), shown, tables.get(name, {}), above)
             if name == "clusters" and embedded:
                 text += f'<h3>Map</h3><p class="note">{esc(content.map_note(analysis))}</p><div id="map"></div>'
             sections.append((f"a-{safe_name(name)}", content.heading(name), text))
@@ -151,17 +151,18 @@ def _verdicts(data: Mapping[str, Any], linked: bool) -> str:
 def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[str, str]], look: str) -> str:
     word, numbers, why = v["verdict"], content.evidence(data, v), content.reasons(v)
     head = esc(content.statement(v)).replace(f" is {word.upper()}", f" is <strong>{word.upper()}</strong>", 1)
-    said = f": {esc(numbers)}" if numbers and not (why and why[0].startswith("reach@")) else ""
-    lead = why[0] if why else ""
+    said = f'<p class="note">Sequences, 95 % by problem: {esc(numbers)}.</p>' if numbers else ""
+    n = content.DECIDE.get(word, 1)
+    lead = "; ".join(why[:n])
     first = f" {esc(lead if lead.startswith('reach@') else lead[:1].upper() + lead[1:])}." if why else ""
-    rest = "".join(f"<li>{esc(w)}.</li>" for w in why[1:])
-    more = f"{len(why) - 1} further point{'s' if len(why) > 2 else ''}"
+    rest = "".join(f"<li>{esc(w)}.</li>" for w in why[n:])
+    more = f"{len(why) - n} further point{'s' if len(why) > n + 1 else ''}"
     folded = f"<details><summary>Why: {more}</summary><ul>{rest}</ul></details>" if rest else ""
     steps = " · ".join(f"{esc(level)} {_word(w)}" for level, w in levels)
     return (
-        f'<article class="card {word}"><h3>{_chip(word)} <span>{esc(v["source"])}</span>'
+        f'<article class="card" style="{_colour(word)}"><h3>{_chip(word)} <span>{esc(v["source"])}</span>'
         f'<small class="levels">{steps}</small></h3>'
-        f'<p class="head">{head}{said}.{first}</p><p class="needs">{esc(content.overturn(v))}</p>'
+        f'<p class="head">{head}.{first}</p>{said}<p class="needs">{esc(content.overturn(v))}</p>'
         f"{look}{folded}</article>"
     )
 
@@ -186,14 +187,20 @@ def _address(*parts: str) -> str:
 
 
 def _chip(word: str) -> str:
-    return f'<span class="chip {word}"><span aria-hidden="true">{MARKS[word]}</span> {word.upper()}</span>'
+    mark = f'<span aria-hidden="true">{MARKS[word]}</span>'
+    return f'<span class="chip" style="{_colour(word)}">{mark} {word.upper()}</span>'
+
+
+def _colour(word: str) -> str:
+    return f"--word: var(--{word})"
 
 
 def _word(text: str) -> str:
     word = text.lower()
     if word not in MARKS:
         return esc(text)
-    return f'<span class="word {word}"><span aria-hidden="true">{MARKS[word]}</span> {text}</span>'
+    mark = f'<span aria-hidden="true">{MARKS[word]}</span>'
+    return f'<span class="word" style="{_colour(word)}">{mark} {text}</span>'
 
 
 def _key(data: Mapping[str, Any], budget: int, meta: Mapping[str, Any]) -> str:
@@ -218,8 +225,9 @@ def _analysis(
     labels: Sequence[str],
     figures: Sequence[Mapping[str, Any]],
     tables: Mapping[str, str],
+    above: str = "",
 ) -> str:
-    parts = [f'<p class="question">{esc(analysis["question"])}</p>']
+    parts = [f'<p class="question">{esc(analysis["question"])}</p>{above}']
     if figures:
         parts.append('<div class="plots">' + "".join(_figure(f, analysis) for f in figures) + "</div>")
     if analysis["notes"]:
@@ -238,6 +246,31 @@ def _analysis(
     if empty:
         parts.append(f'<p class="note">Without rows in this run: {esc(", ".join(empty))}.</p>')
     return "".join(parts)
+
+
+def _sequences(
+    data: Mapping[str, Any], budget: int, figures: Sequence[Mapping[str, Any]], tables: Mapping[str, str]
+) -> str:
+    """Where the sources leave the base: the prefix curve, the hurdles with their places, stretches, laws."""
+    analysis = data["analyses"]["support"]
+    drawn = {f["name"]: _figure(f, analysis) for f in figures}
+    steps = sequences.numbers(data, budget)
+    beside = f'<div class="tight">{grid(steps)}</div>' if steps.rows else ""
+    first = "".join(drawn[name] for name in sequences.FIRST if name in drawn)
+    parts = [f'<div class="plots">{first}{beside}</div>'] if first or beside else []
+    plots = "".join(drawn[name] for name in sequences.STEPS if name in drawn)
+    for title, said, table, below in (
+        ("Hurdles", sequences.hurdle(budget), sequences.hurdles(data), plots),
+        ("Stretches", sequences.STRETCHES, sequences.stretches(data), ""),
+        ("Laws of the base", sequences.LAWS, sequences.laws(data, budget), ""),
+    ):
+        if not table.rows and not table.notes:
+            continue
+        notes = f"<p class=note>{esc('; '.join(table.notes))}.</p>" if table.notes else ""
+        shown = f'<div class="tight broad">{grid(table._replace(notes=[]))}</div>' if table.rows else ""
+        parts.append(f"<h3>{title}</h3><p class=note>{esc(said)}</p>{shown}{notes}")
+        parts.append(f'<div class="plots">{below}</div>' if below else "")
+    return "".join(parts) + ("<h3>Whole traces and novelty</h3>" if parts else "")
 
 
 def _notes(notes: Sequence[str]) -> str:
@@ -272,7 +305,7 @@ def _live(
     if "paired" in data["analyses"]:
         pairs = _pairs(data, figures["paired"], tables.get("paired", {}))
     note = f'<p class="note">{esc(embedded.note)}</p>'
-    moved = [v["source"] for v in content.headlines(data) if v["verdict"] in ("sharpened", "outside")]
+    moved = [v["source"] for v in content.headlines(data) if v["verdict"] not in ("inside", "undetermined")]
     focus = esc(moved[0] if moved else "")  # the source that is compared first
     asked = "Any two sources on the problems that both have; a problem leads to its traces side by side."
     tree = "Which paths do samples of a problem share, what did the second source keep of the first, and what is lost?"

@@ -15,6 +15,7 @@ from analyzer.report.parts import esc, number
 from analyzer.report.results import SCHEMA, encode, relative
 from analyzer.report.terminal import clean, columns
 
+NUMBERS = ("beyond", "hurdle_share", "horizon", "reach", "novel")  # of support, at the budget; the first are shown
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
@@ -24,7 +25,8 @@ def build(
     """The content of index.json; a study is its results.json, or the error that stopped it.
 
     {"schema", "version", "command", "studies": [{"study", "report" (path of its page or null), "exit_code", "error",
-    "ledger", "sources", "verdicts" (the headlines, each with its reach and novel at the budget)}]}
+    "ledger", "sources", "verdicts" (the headlines, each with its beyond,
+    hurdle_share, horizon, reach and novel at the budget)}]}
     """
     return {
         "schema": SCHEMA,
@@ -45,7 +47,7 @@ def _done(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
             **v,
             **{
                 what: content.estimate(data["analyses"], "support", f"{v['source']}.{what}@{v['budget']}")
-                for what in ("reach", "novel")
+                for what in NUMBERS
             },
         }
         for v in content.headlines(data)
@@ -67,17 +69,17 @@ def table(index: Mapping[str, Any]) -> content.Grid:
                     v["verdict"].upper(),
                     v["level"],
                     str(v["budget"]),
-                    content.interval(v["reach"]),
-                    content.interval(v["novel"]),
+                    *(content.interval(v[what]) for what in NUMBERS[:3]),
                     content.count(own["traces"]),
                     content.count(own["problems"]),
                     next(iter(content.reasons(v)), content.NONE),
                 ]
             )
         if not s["verdicts"]:
-            rows.append([s["study"], content.NONE, "FAILED" if s["error"] else "NO VERDICT", *[content.NONE] * 7])
-    head = ["study", "source", "verdict", "level", "budget", "reach@budget", "novel@budget", "traces", "problems"]
-    return content.Grid([*head, "first reason"], rows, [])
+            rows.append([s["study"], content.NONE, "FAILED" if s["error"] else "NO VERDICT", *[content.NONE] * 8])
+    numbers = [f"{what.replace('_', ' ')}@budget" for what in NUMBERS[:3]]
+    head = ["study", "source", "verdict", "level", "budget", *numbers, "traces", "problems", "first reason"]
+    return content.Grid(head, rows, [])
 
 
 def matrix(index: Mapping[str, Any]) -> content.Grid:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.report import content, methods
+from analyzer.report import content, methods, sequences
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
 
@@ -28,7 +28,8 @@ def page(
     instead = {"paired": methods.pairs(data), "robustness": methods.varied(data)}  # of estimates by source
     for name, analysis in data["analyses"].items():
         grid = instead[name] if name in instead and instead[name].rows else content.pivot(analysis, labels)
-        parts += _analysis(name, analysis, grid, figures.get(name, []), tables.get(name, {}))
+        more = _sequences(data, budget) if name == "support" else []
+        parts += _analysis(name, analysis, grid, figures.get(name, []), tables.get(name, {}), more)
     parts += ["## Left out, and why"]
     parts += [_list(f"**{esc(i['analysis'])}**: {esc(i['why'])}" for i in meta["left_out"]) or "Nothing."]
     parts += ["## Methods", *_grid(methods.settings(data, meta), code=True)]
@@ -49,8 +50,11 @@ def _verdicts(data: Mapping[str, Any]) -> list[str]:
     heads = content.headlines(data)
     if not heads:
         return [esc(content.no_verdict(data))]
-    rows = [[v["source"], v["verdict"].upper(), v["level"], str(v["budget"]), content.reach(data, v)] for v in heads]
-    columns = ["source", "verdict", "level", "budget", "reach at the budget"]
+    rows = [
+        [v["source"], v["verdict"].upper(), v["level"], str(v["budget"]), content.evidence(data, v) or content.NONE]
+        for v in heads
+    ]
+    columns = ["source", "verdict", "level", "budget", "sequences, 95 % by problem"]
     sentences = []
     for v in heads:
         why = "; ".join(content.reasons(v))
@@ -79,14 +83,20 @@ def _analysis(
     grid: content.Grid,
     figures: Sequence[Mapping[str, Any]],
     tables: Mapping[str, str],
+    more: Sequence[str] = (),
 ) -> list[str]:
+    """more: what stands between the first figure and the others."""
     parts = [f"## {esc(content.heading(name))}", f"*{esc(analysis['question'])}*"]
     parts.append(_list(esc(n) for n in analysis["notes"]))
-    if grid.rows:
-        parts += _grid(grid, whole=tables[content.ALL])
-    for f in figures:
-        parts.append(f"![{esc(f['caption'])}]({f['svg']})")
-        parts.append(f"{esc(f['caption'])} ([pdf]({f['pdf']}), [csv]({f['csv']}))")
+    plots = [
+        f"![{esc(f['caption'])}]({f['svg']})\n\n{esc(f['caption'])} ([pdf]({f['pdf']}), [csv]({f['csv']}))"
+        for f in figures
+    ]
+    numbers = _grid(grid, whole=tables[content.ALL]) if grid.rows else []
+    if more:
+        parts += [*plots[:1], *more, "### Whole traces and novelty", *numbers, *plots[1:]]
+    else:
+        parts += [*numbers, *plots]
     links = [
         f"[{esc(t)}]({path}) ({len(analysis['tables'][t]['rows'])} rows)"
         for t, path in tables.items()
@@ -95,6 +105,21 @@ def _analysis(
     if tables:
         links.insert(0, f"[estimates]({tables[content.ALL]}) (with n, method and notes)")
         parts.append("Tables: " + ", ".join(links) + ".")
+    return parts
+
+
+def _sequences(data: Mapping[str, Any], budget: int) -> list[str]:
+    """Steps of the sources, hurdles with their places, stretches, laws: as on the page."""
+    steps = sequences.numbers(data, budget)
+    parts = _grid(steps) if steps.rows else []
+    for title, said, table in (
+        ("Hurdles", sequences.hurdle(budget), sequences.hurdles(data)),
+        ("Stretches", sequences.STRETCHES, sequences.stretches(data)),
+        ("Laws of the base", sequences.LAWS, sequences.laws(data, budget)),
+    ):
+        if table.rows or table.notes:
+            parts += [f"### {title}", esc(said), *(_grid(table._replace(notes=[])) if table.rows else [])]
+            parts.append(esc("; ".join(table.notes) + ".") if table.notes else "")
     return parts
 
 

@@ -39,7 +39,7 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
         f"We compared {_listed(others) or 'no further source'} with samples of {reference or 'the reference'} on "
         f"{problems:,} problems ({ledger['traces']:,} traces{scored}; {ledger['rows_rejected']:,} of "
         f"{ledger['rows']:,} rows were rejected), with reasoning-path-analyzer {data['version']} at a budget of "
-        f"k = {k} draws. Intervals are at 95 % and resample problems."
+        f"k = {k} draws. Intervals are at 95 %, by problem; the words rest on one-sided 95 % bounds for these problems."
     ]
     for v in content.headlines(data):
         numbers = content.evidence(data, v)

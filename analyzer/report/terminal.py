@@ -13,7 +13,7 @@ from typing import Any
 from analyzer.records import Result, Trace, json_value
 from analyzer.report import content
 
-WORD_COLORS = {"inside": "32", "sharpened": "34", "outside": "31", "undetermined": "33"}
+WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
 MARKS = ((6.0, "⟦⟦", "⟧⟧"), (3.0, "⟦", "⟧"))  # the same without colour
 ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
@@ -33,7 +33,8 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
     if not heads:
         lines.append(clean(content.no_verdict(data)))
     budget = content.budget(data, {})
-    lines += ["", *columns(_narrow(content.key_table(data, budget=budget)), chars=None), ""]
+    key = _narrow(content.key_table(data, budget=budget))
+    lines += ["", *columns(key, chars=None), *(clean(f"{content.NONE} {note}") for note in key.notes), ""]
     lines += content.ledger_lines(data["ledger"])
     unused = [(why, n) for why, n in data["ledger"]["by_reason"].items() if not why.startswith("not scored")]
     if unused:
@@ -48,7 +49,8 @@ def _narrow(grid: content.Grid) -> content.Grid:
     kept = [i for i, c in enumerate(grid.columns) if c not in ("problems", "correct", "tokens", "nats per token")]
 
     def short(i: int, text: str) -> str:
-        return text if grid.columns[i].startswith(("reach", "novel")) else re.sub(r" \[[^]]*\]$", "", text)
+        known = grid.columns[i].startswith(("beyond", "hurdle", "horizon"))
+        return text if known else re.sub(r" \[[^]]*\]$", "", text)
 
     rows = [[row[0], *(short(i, row[i]) for i in kept if i)] for row in grid.rows]
     return content.Grid([grid.columns[i] for i in kept], rows, grid.notes)

@@ -7,43 +7,42 @@ covers the whole true curve with the stated probability, where pointwise interva
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import betainc
 
-from analyzer.stats.bootstrap import ALPHA, DRAWS, by_problem, column_means, weights
+from analyzer.stats.bootstrap import ALPHA, FEW, LEAST, by_problem, column_means, effective, expanded
 
 
 def simultaneous(values_PK: np.ndarray, w_BP: np.ndarray, *, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper end of the band around the mean over problems of every column: float [K], [K].
 
     values_PK: one number per problem and point, NaN where unknown; w_BP: `bootstrap.weights`. mean +- c se, with se
-    the bootstrap's and c the 1 - alpha quantile over resamples of the largest |mean* - mean| / se. Where no resample
-    differs the band is the point itself; fewer than two problems: NaN.
+    the bootstrap's and c the 1 - alpha quantile over resamples of the largest |mean* - mean| / se, with the tail of
+    `bootstrap.expanded`. Where no resample differs the band is the point itself; fewer than FEW problems: NaN.
     """
     values_PK = np.asarray(values_PK, dtype=float)
     known_K = (~np.isnan(values_PK)).sum(axis=0)
     means_BK = column_means(values_PK, w_BP)
     mean_K = np.array([np.nanmean(v) if n else np.nan for v, n in zip(values_PK.T, known_K, strict=True)])
     with np.errstate(invalid="ignore"):
-        se_K = np.array([np.nanstd(m) if n > 1 else np.nan for m, n in zip(means_BK.T, known_K, strict=True)])
+        se_K = np.array([np.nanstd(m) if n >= FEW else np.nan for m, n in zip(means_BK.T, known_K, strict=True)])
     moves = se_K > 1e-12
     if moves.any():
         largest_B = np.nanmax(np.abs(means_BK[:, moves] - mean_K[moves]) / se_K[moves], axis=1)
-        half_K = np.quantile(largest_B, 1 - alpha) * se_K
+        half_K = np.quantile(largest_B, 1 - 2 * expanded(alpha / 2, len(values_PK))) * se_K
     else:
         half_K = se_K
     return mean_K - half_K, mean_K + half_K
 
 
-def p_above(
-    values_N: np.ndarray, problem_N: np.ndarray, threshold: float, *, draws: int = DRAWS, seed: int = 0
-) -> float:
-    """One-sided p-value of "the mean is at most `threshold`": (1 + resamples at or below it) / (draws + 1).
+def p_above(values_N: np.ndarray, problem_N: np.ndarray, threshold: float) -> float:
+    """One-sided p-value of "the share is at most `threshold`", of values in [0, 1]; the companion of `bootstrap.rate`.
 
-    Resamples problems; NaN values are left out. At least 1 / (draws + 1); fewer than two problems: 1. The companion of
-    the percentile interval: p <= alpha where its lower 1 - alpha bound lies above the threshold.
+    Clopper-Pearson's with the number of independent traces that the problems are worth; fewer than three problems: 1.
     """
     sums_P, counts_P = by_problem(values_N, problem_N)
-    if len(sums_P) < 2:
+    if len(sums_P) < LEAST or not sums_P.sum() > threshold * counts_P.sum():
         return 1.0
-    w_BP = weights(len(sums_P), draws=draws, seed=seed)
-    means_B = (w_BP @ sums_P) / (w_BP @ counts_P)
-    return float((1 + np.count_nonzero(means_B <= threshold)) / (draws + 1))
+    if sums_P.sum() >= counts_P.sum():
+        return float(threshold ** len(sums_P))
+    value, size = sums_P.sum() / counts_P.sum(), float(effective(sums_P[:, None], counts_P, ALPHA)[0])
+    return float(betainc(size * value, size * (1 - value) + 1, threshold))

@@ -1,7 +1,7 @@
-"""Intervals whose unit is the problem: percentile bootstrap over problems, and an exact bound where events are rare.
+"""Intervals whose unit is the problem: traces of a problem move together, and the target is problems such as these.
 
-All traces of a problem move together, and two arms are paired because they share the draws of one seed. The target is
-the population of problems, except where `rate` falls back to the rare-event bound (see there).
+Shares have Korn and Graubard's interval (`rate`), other means Student's or percentiles of a bootstrap over problems;
+two arms are paired because they share the draws of one seed. What holds for the given problems alone is in `bounds`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv
+from scipy.stats import norm
+from scipy.stats import t as student
 
 DRAWS = 2000
 ALPHA = 0.05
-FEW = 10  # problems with an event; below it a percentile interval is too narrow (coverage .83 at 16 traces a problem)
+STRETCHES = 4000  # values above which the rare-event bound takes them by stretches
+LEAST = 3  # problems below which no interval over problems is told,
+FEW = 5  # no percentile interval (at 3 problems their range holds a median in three of four cases),
+MANY = 10  # and a mean has Student's interval, which the percentiles reach from here on
 
 
 class Interval(NamedTuple):
@@ -37,16 +42,25 @@ def weights(problems: int, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return out
 
 
-def quantiles(draws_B: np.ndarray, *, alpha: float = ALPHA) -> tuple[float, float]:
+def quantiles(draws_B: np.ndarray, problems: int, *, alpha: float = ALPHA) -> tuple[float, float]:
     """Two-sided percentile interval of the finite or infinite draws; (NaN, NaN) if none is left.
 
-    Order statistics without interpolation, so that a draw of +inf ("never") stays +inf instead of becoming NaN.
+    Order statistics without interpolation, so that a draw of +inf ("never") stays +inf instead of becoming NaN. The
+    tails are those that make Student's interval of a mean from the percentile one ("expanded percentile", Hesterberg,
+    The American Statistician 69, 2015, 371); fewer than FEW problems: (NaN, NaN), as no resample leaves their range.
     """
     draws_B = draws_B[~np.isnan(draws_B)]
-    if len(draws_B) == 0:
+    if len(draws_B) == 0 or problems < FEW:
         return np.nan, np.nan
-    low, high = np.quantile(draws_B, [alpha / 2, 1 - alpha / 2], method="inverted_cdf")
+    tail = expanded(alpha / 2, problems)
+    low, high = np.quantile(draws_B, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
+
+
+def expanded(tail: float, problems: int) -> float:
+    """The tail of a bootstrap over so many problems that stands for `tail`: the bootstrap's spread is too small by
+    sqrt((P - 1) / P), and normal where Student's is meant."""
+    return float(norm.sf(student.isf(tail, problems - 1) * np.sqrt(problems / (problems - 1))))
 
 
 def by_problem(values_N: np.ndarray, problem_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,17 +76,22 @@ def mean(
 ) -> Interval:
     """Mean over traces, interval by resampling problems (a ratio of sums, so unequal trace counts are allowed).
 
-    NaN values are left out. With one problem there is no interval: low and high are NaN.
+    NaN values are left out. From LEAST to FEW problems Student's t with problems as the unit; below, no interval.
     """
     sums_P, counts_P = by_problem(values_N, problem_N)
-    if len(sums_P) == 0:
+    m = len(sums_P)
+    if m == 0:
         return Interval(np.nan, np.nan, np.nan, 0, 0, "no value")
     value, n = float(sums_P.sum() / counts_P.sum()), int(counts_P.sum())
-    if len(sums_P) == 1:
-        return Interval(value, np.nan, np.nan, n, 1, "one problem: no interval")
-    w_BP = weights(len(sums_P), draws=draws, seed=seed)
-    low, high = quantiles((w_BP @ sums_P) / (w_BP @ counts_P), alpha=alpha)
-    return Interval(value, low, high, n, len(sums_P), f"bootstrap over problems, {draws} draws")
+    if m < LEAST:
+        return Interval(value, np.nan, np.nan, n, m, too_few(m))
+    if m < MANY:
+        residual_P = (sums_P - value * counts_P) / counts_P.mean()
+        half = float(student.isf(alpha / 2, m - 1) * residual_P.std(ddof=1) / np.sqrt(m))
+        return Interval(value, value - half, value + half, n, m, "Student's t over problems")
+    w_BP = weights(m, draws=draws, seed=seed)
+    low, high = quantiles((w_BP @ sums_P) / (w_BP @ counts_P), m, alpha=alpha)
+    return Interval(value, low, high, n, m, f"bootstrap over problems, {draws} draws")
 
 
 def column_means(values_PK: np.ndarray, w_BP: np.ndarray) -> np.ndarray:
@@ -83,83 +102,88 @@ def column_means(values_PK: np.ndarray, w_BP: np.ndarray) -> np.ndarray:
         return np.where(total > 0, (w_BP @ np.where(present_PK, values_PK, 0.0)) / total, np.nan)
 
 
-def design_effect(values_N: np.ndarray, problem_N: np.ndarray) -> float:
-    """1 + (n0 - 1) rho, with rho the one-way ANOVA intra-class correlation by problem, never below 1.
-
-    n0 is the usual average of unequal counts. Constant values, one problem or one trace a problem give 1.
-    """
-    values_N = np.asarray(values_N, dtype=float)
-    keep = np.isfinite(values_N)
-    sums_P, n_P = by_problem(values_N[keep], np.asarray(problem_N)[keep])
-    total, m = n_P.sum(), len(n_P)
-    if m < 2 or total <= m:
-        return 1.0
-    grand = sums_P.sum() / total
-    between = float((n_P * (sums_P / n_P - grand) ** 2).sum())
-    within = float(((values_N[keep] - grand) ** 2).sum()) - between
-    n0 = (total - (n_P**2).sum() / total) / (m - 1)
-    ms_between, ms_within = between / (m - 1), max(within, 0.0) / (total - m)
-    scale = ms_between + (n0 - 1) * ms_within
-    return 1.0 if scale <= 1e-18 else max(1.0, 1 + (n0 - 1) * (ms_between - ms_within) / scale)
-
-
 def share_upper(events: float | np.ndarray, n: float, *, alpha: float = ALPHA) -> np.ndarray:
     """One-sided Clopper-Pearson upper bound of a share, shaped like events; none of n: 1 - alpha^(1/n), about 3 / n."""
     events = np.asarray(events, dtype=float)
     return np.where(events >= n, 1.0, betaincinv(events + 1, np.maximum(n - events, 1e-9), 1 - alpha))[()]
 
 
-def rare_upper(values_N: np.ndarray, *, effect: float = 1.0, alpha: float = ALPHA) -> float:
+def rare_upper(values_N: np.ndarray, *, alpha: float = ALPHA) -> float:
     """One-sided upper bound of the mean of values in [0, 1] of which hardly any is above 0: Stringer's, of auditing.
 
     b_0 + sum_j (b_j - b_{j-1}) z_j with z_1 >= z_2 >= ... the values above 0 and b_j Clopper-Pearson of j events. It is
     Clopper-Pearson where every value is 0 or 1 and below it where they are small, at no cost in level. For 0/1 values
     with chances that differ it is conservative (Hoeffding, 1956). For others that is proven asymptotically (Pap and van
     Zuijlen, 1996), not for every finite sample; `analyzer.validate` sums the chance to miss over all laws on two values
-    (V0: never above .05) and simulates others (V4). effect: design effect, divides the counts.
+    (V0: never above .05) and simulates others (V4).
     """
     values_N = np.asarray(values_N, dtype=float)
     z = np.sort(values_N[values_N > 0])[::-1]
-    bound = share_upper(np.arange(len(z) + 1) / effect, max(len(values_N) / effect, 1.0), alpha=alpha)
-    return float(bound[0] + np.diff(bound) @ z)
+    # of many values, stretches in which each counts as its largest: never smaller, and a thousand bounds instead of n
+    at = np.arange(len(z) + 1)
+    if len(z) > STRETCHES:
+        at = np.unique(np.geomspace(1, len(z) + 1, STRETCHES).astype(int) - 1)
+    bound = share_upper(at, len(values_N), alpha=alpha)
+    return float(bound[0] + np.diff(bound) @ z[at[:-1]])
 
 
-def rate(values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> Interval:
-    """Mean of values in [0, 1] with an interval that stays honest when hardly any value is off 0 (or off 1).
+def rate(values_N: np.ndarray, problem_N: np.ndarray, *, alpha: float = ALPHA) -> Interval:
+    """Mean of values in [0, 1] with an interval that stays honest at few problems and where hardly any value is off 0.
 
-    Percentile bootstrap over problems. Where fewer than FEW problems, and not all, hold a value above 0, the upper end
-    is raised to the one-sided 95 % bound of `rare_upper`, counts divided by the design effect of the values; likewise
-    the lower end for values below 1.
+    Korn and Graubard's (Survey Methodology 24, 1998, 193): the variance with problems as the unit gives the number of
+    independent 0/1 values that would know as much, n* = m (1 - m) / se^2 (t_{n-1} / t_{P-1})^2, never more than there
+    are traces; Clopper-Pearson of n* is the interval. Below three problems the spread between them is not known: NaN.
 
-    Without any event the bound speaks of this set of problems, for which it holds whatever their rates e_i:
-    P(no event) = prod (1 - e_i)^(n_i) <= exp(-n mean e). Zeros tell nothing about new problems beyond
-    `share_upper(0, P)`, since one in thirty could depart wholly; `method` says so and gives that number.
+    Without any event (or any value below 1) nothing tells how problems differ, and the interval speaks of this set of
+    problems, for which it holds whatever their rates e_i: P(no event) = prod (1 - e_i)^(n_i) <= exp(-n mean e). For new
+    problems zeros tell no more than `share_upper(0, P)`, since one in thirty could depart wholly; `method` says so.
     """
-    values_N, problem_N = np.asarray(values_N, dtype=float), np.asarray(problem_N)
-    out = mean(values_N, problem_N, draws=draws, seed=seed)
-    if out.n == 0:
-        return out
-    keep = ~np.isnan(values_N)
-    values, problem = values_N[keep], problem_N[keep]
-    low, high, method = out.low, out.high, out.method
-    few = min(FEW, out.problems)  # events in every problem are not rare, however few the problems
-    if len(np.unique(problem[values > 0])) < few:
-        bound, how = _rare_end(values, problem, out.problems)
-        low, high = np.fmin(np.nan_to_num(low), out.value), np.fmax(high, bound)
-        method = f"{method}; upper end {how}"
-    if len(np.unique(problem[values < 1])) < few:
-        bound, how = _rare_end(1 - values, problem, out.problems)
-        low, high = np.fmin(low, 1 - bound), np.fmax(1.0 if np.isnan(high) else high, out.value)
-        method = f"{method}; lower end {how}"
-    return Interval(out.value, float(low), float(high), out.n, out.problems, method)
+    sums_P, counts_P = by_problem(values_N, problem_N)
+    if len(sums_P) == 0:
+        return Interval(np.nan, np.nan, np.nan, 0, 0, "no value")
+    m, n = len(sums_P), int(counts_P.sum())
+    value = float(sums_P.sum() / n)
+    if value <= 0 or value >= 1:
+        bound = float(share_upper(0, n, alpha=alpha))  # the other end is certain: all the error is at this one
+        low, high = (0.0, bound) if value <= 0 else (1 - bound, 1.0)
+        new = float(share_upper(0, m))
+        method = "Clopper-Pearson" + ("" if n == m else f" for these {m} problems (new ones: off by at most {new:.2g})")
+        return Interval(value, low, high, n, m, method)
+    if m < LEAST:
+        return Interval(value, np.nan, np.nan, n, m, too_few(m))
+    low_K, high_K, size_K = share_ends(sums_P[:, None], counts_P, alpha=alpha)
+    method = f"Korn-Graubard over problems, worth {size_K[0]:.0f} independent traces"
+    return Interval(value, float(low_K[0]), float(high_K[0]), n, m, method)
 
 
-def _rare_end(values: np.ndarray, problem: np.ndarray, problems: int) -> tuple[float, str]:
-    """Upper bound of the mean of values hardly ever above 0, and how it was made."""
-    if (values > 0).any():
-        effect = design_effect(values, problem)
-        return rare_upper(values, effect=effect), f"Clopper-Pearson (Stringer), design effect {effect:.1f}"
-    if len(values) == problems:
-        return rare_upper(values), "Clopper-Pearson"
-    new = share_upper(0, problems)
-    return rare_upper(values), f"Clopper-Pearson for these {problems} problems (new ones: off by at most {new:.2g})"
+def share_ends(
+    sums_PK: np.ndarray, counts_P: np.ndarray, *, alpha: float = ALPHA
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Korn and Graubard's interval of K means of values in [0, 1], from their sums by problem: low, high, n*, each [K].
+
+    Two-sided at alpha; at a mean of 0 or 1 the end that is certain is that value. NaN below LEAST problems.
+    """
+    n, value_K = counts_P.sum(), sums_PK.sum(0) / counts_P.sum()
+    if len(counts_P) < LEAST:
+        return np.full_like(value_K, np.nan), np.full_like(value_K, np.nan), np.full_like(value_K, n)
+    size_K = effective(sums_PK, counts_P, alpha / 2)
+    hits_K, rest_K = size_K * value_K, np.maximum(size_K * (1 - value_K), 1e-12)
+    low_K = np.where(value_K > 0, betaincinv(np.maximum(hits_K, 1e-12), rest_K + 1, alpha / 2), 0.0)
+    return low_K, np.where(value_K < 1, betaincinv(hits_K + 1, rest_K, 1 - alpha / 2), 1.0), size_K
+
+
+def effective(sums_PK: np.ndarray, counts_P: np.ndarray, tail: float) -> np.ndarray:
+    """How many independent 0/1 values would know each mean as well: n* [K] of `rate`, at one tail's error."""
+    m, n = len(counts_P), float(counts_P.sum())
+    value_K = sums_PK.sum(0) / n
+    residual_PK = (sums_PK - counts_P[:, None] * value_K) / counts_P.mean()
+    variance_K = residual_PK.var(axis=0, ddof=1) / m
+    ratio = (student.isf(tail, n - 1) / student.isf(tail, m - 1)) ** 2 if n > m else 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size_K = value_K * (1 - value_K) / variance_K * ratio
+    return np.where(variance_K > 0, np.minimum(n, size_K), n)
+
+
+def too_few(problems: int, least: int = LEAST) -> str:
+    """Why there is no interval."""
+    return f"{problems} problem{'s' * (problems > 1)}: no interval, {least} are needed"

@@ -23,13 +23,13 @@ def coverage(reference_P: np.ndarray, source_P: np.ndarray, *, draws: int, seed:
     cells_PC = passk.cells(reference_P, source_P)
     cells_PC = cells_PC[~np.isnan(cells_PC[:, 0])]
     n, problem_P = len(cells_PC), np.arange(len(cells_PC))
-    out = {name: bootstrap.rate(cells_PC[:, j], problem_P, draws=draws, seed=seed) for j, name in enumerate(CELLS)}
+    out = {name: bootstrap.rate(cells_PC[:, j], problem_P) for j, name in enumerate(CELLS)}
     both, lost, gained, _ = cells_PC.sum(axis=0)
     drawn_BC = bootstrap.weights(n, draws=draws, seed=seed) @ cells_PC
     point = passk.leash(both, gained, lost)
     drawn = passk.leash(drawn_BC[:, 0], drawn_BC[:, 2], drawn_BC[:, 1])
     for name in passk.Leash._fields:
-        low, high = bootstrap.quantiles(getattr(drawn, name))
+        low, high = bootstrap.quantiles(getattr(drawn, name), n)
         method = f"paired bootstrap over problems, {draws} draws"
         if name == "srr" and lost < FEW and both + lost > 0:
             low, method = min(low, 1 - bootstrap.share_upper(lost, both + lost)), f"{method}; lower end Clopper-Pearson"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from analyzer.stats.bootstrap import DRAWS, Interval, quantiles, weights
+from analyzer.stats.bootstrap import DRAWS, FEW, Interval, quantiles, too_few, weights
 
 STRETCH = 128  # neighbouring values that are counted together while a median is resampled, at least
 NOTHING = Interval(np.nan, np.nan, np.nan, 0, 0, "no value")
@@ -15,14 +15,14 @@ NOTHING = Interval(np.nan, np.nan, np.nan, 0, 0, "no value")
 def median(values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Median over traces (NaN left out); in each resample all traces of a drawn problem enter as often as it is drawn.
 
-    The median of an even number is the mean of the two in the middle. One problem: no interval.
+    The median of an even number is the mean of the two in the middle. Fewer than FEW problems: no interval.
     """
     values, index = _known(problem_N, values_N)
     if len(values) == 0:
         return NOTHING
     value, problems = float(np.median(values)), int(index.max()) + 1
-    if problems == 1:
-        return Interval(value, np.nan, np.nan, len(values), 1, "median over traces; one problem: no interval")
+    if problems < FEW:
+        return Interval(value, np.nan, np.nan, len(values), problems, f"median over traces; {too_few(problems, FEW)}")
     order = np.argsort(values, kind="stable")
     values, index = values[order], index[order]
     w_BP = weights(problems, draws=draws, seed=seed)
@@ -33,7 +33,7 @@ def median(values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, s
     upto_BS = (w_BP @ count_PS.reshape(problems, -1).astype(float)).cumsum(1)
     size_B = upto_BS[:, -1]
     ends = (_at_rank(values, index, w_BP, upto_BS, rank_B, width) for rank_B in ((size_B - 1) // 2, size_B // 2))
-    low, high = quantiles(sum(ends) / 2)
+    low, high = quantiles(sum(ends) / 2, problems)
     method = f"median over traces; bootstrap over problems, {draws} draws"
     return Interval(value, low, high, len(values), problems, method)
 
@@ -56,18 +56,18 @@ def _at_rank(
 def ratio(
     top_N: np.ndarray, bottom_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
-    """sum(top) / sum(bottom) over traces, a trace with a NaN in either left out; n counts traces. One problem: no
-    interval; nothing to divide by: NaN."""
+    """sum(top) / sum(bottom) over traces, a trace with a NaN in either left out; n counts traces. Fewer than FEW
+    problems: no interval; nothing to divide by: NaN."""
     top, bottom, index = _known(problem_N, top_N, bottom_N)
     top_P, bottom_P = np.bincount(index, weights=top), np.bincount(index, weights=bottom)
     if bottom_P.sum() == 0:
         return NOTHING
     value = float(top_P.sum() / bottom_P.sum())
-    if len(top_P) == 1:
-        return Interval(value, np.nan, np.nan, len(top), 1, "ratio of sums; one problem: no interval")
+    if len(top_P) < FEW:
+        return Interval(value, np.nan, np.nan, len(top), len(top_P), f"ratio of sums; {too_few(len(top_P), FEW)}")
     w_BP = weights(len(top_P), draws=draws, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = quantiles((w_BP @ top_P) / (w_BP @ bottom_P))
+        low, high = quantiles((w_BP @ top_P) / (w_BP @ bottom_P), len(top_P))
     return Interval(value, low, high, len(top), len(top_P), f"ratio of sums; bootstrap over problems, {draws} draws")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzer.stats.bootstrap import DRAWS, Interval, rate
+from analyzer.stats.bootstrap import Interval, rate
 
 BUDGETS = (1, 4, 16, 64, 256, 1024, 4096)
 
@@ -38,9 +38,6 @@ def curve(
     log_ratio_N: np.ndarray,
     problem_N: np.ndarray,
     budgets: tuple[int, ...] = BUDGETS,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
 ) -> dict[int, Interval]:
     """E_k with its interval (`bootstrap.rate`) for every budget."""
-    return {k: rate(excess(log_ratio_N, k), problem_N, draws=draws, seed=seed) for k in sorted(budgets)}
+    return {k: rate(excess(log_ratio_N, k), problem_N) for k in sorted(budgets)}

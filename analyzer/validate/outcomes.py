@@ -44,7 +44,7 @@ def gate_intervals(rng: np.random.Generator, runs: int, *, sizes: tuple[int, ...
             n_P = np.full(m, DRAWN)
             gap_PK = passk.pass_at_k(n_P, c_src, GRID) - passk.pass_at_k(n_P, c_ref, GRID)
             gap_BK = bootstrap.column_means(gap_PK, w_BP)
-            ends = np.array([bootstrap.quantiles(gap_BK[:, j]) for j in range(len(GRID))])
+            ends = np.array([bootstrap.quantiles(gap_BK[:, j], m) for j in range(len(GRID))])
             hits += (ends[:, 0] <= truth_K) & (truth_K <= ends[:, 1])
             low, high = bands.simultaneous(gap_PK, w_BP)
             whole += bool(((low <= truth_K) & (truth_K <= high)).all())
@@ -57,7 +57,7 @@ def gate_intervals(rng: np.random.Generator, runs: int, *, sizes: tuple[int, ...
             ends = np.quantile(fixed.reshape(200, m).mean(1), [0.025, 0.975])
             traces += ends[0] <= truth_K[0] <= ends[1]
             at_B = passk.crossover(GRID, gap_BK)
-            low, high = bootstrap.quantiles(at_B)
+            low, high = bootstrap.quantiles(at_B, m)
             star += low <= k_star <= high
         least = 0.9 if m < 50 else 0.92
         j = int(hits.argmin())

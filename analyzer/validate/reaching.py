@@ -71,7 +71,7 @@ def gate_reach(rng: np.random.Generator, runs: int, *, problems: int = 600, trac
                 if k == 16:
                     low[name][run], high[name][run] = found.low, found.high
             if name == MIXED:
-                for k, found in reach.curve(ratios, np.arange(len(ratios)), GRID, draws=400).items():
+                for k, found in reach.curve(ratios, np.arange(len(ratios)), GRID).items():
                     iid[name, k] += found.low <= truth[name, k] <= found.high
     bias = {(w, k): value[w, k].mean() - truth[w, k] for w in names for k in BUDGETS}
     worst = max(bias, key=lambda key: abs(bias[key]))
@@ -162,7 +162,7 @@ def _rare(rng: np.random.Generator, runs: int) -> tuple[list[GateResult], list[d
             plain[name] += bootstrap.mean(values, unit, draws=200).high >= truth
         barely = np.zeros(n)
         barely[rng.permutation(n)[:9]] = rng.uniform(0, 0.02, 9)
-        sharp += bootstrap.rate(barely, unit, draws=200).high <= 0.02
+        sharp += bootstrap.rate(barely, unit).high <= 0.02
         counted += bootstrap.share_upper(9, n) <= 0.02
     key = min(covered, key=covered.get)
     what = f"upper bound of rare values, given problems: lowest coverage of {len(laws)} laws ({key})"

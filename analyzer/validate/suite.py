@@ -20,6 +20,7 @@ from analyzer.validate import (
     change,
     clusters,
     exact,
+    lengths,
     miniature,
     novelty,
     oracles,
@@ -50,6 +51,10 @@ TASKS: dict[str, Task] = {
     "strategy level": Task(strategies.gate_strategy, ("V8", "V10"), 0, 24),
     "confusion": Task(verdicts.gate_confusion, ("V10",), 8, 40),
     "half against half": Task(verdicts.gate_half_against_half, ("V8",), 6, 100),
+    "words at real lengths": Task(lengths.gate_words, ("V13",), 2, 20, {"every": 6}),
+    "places": Task(lengths.gate_places, ("V13",), 0, 10),
+    "declarations": Task(lengths.gate_declared, ("V13",), 0, 100),
+    "few problems": Task(lengths.gate_few, ("V13",), 100, 2000),
     "size": Task(change.gate_size, ("V1",), 80, 1000),
     "intervals": Task(outcomes.gate_intervals, ("V9",), 100, 1000, {"sizes": (30, 100)}),
     "clusters": Task(clusters.gate_clusters, ("V7",), 24, 400),
@@ -65,7 +70,7 @@ TASKS: dict[str, Task] = {
     "closed forms": Task(exact.gate_closed_forms, ("V0",), 200, 2000),
     "oracles": Task(oracles.gate_oracles, ("V12",), 20, 200),
 }
-NAMES = tuple(f"V{i}" for i in range(13))
+NAMES = tuple(f"V{i}" for i in range(14))
 
 
 def chosen(gates: list[str] | None, *, fast: bool) -> dict[str, Task]:

@@ -9,12 +9,13 @@ Axis letters: `_P` problems, `_S` strategies, `_V` tokens (the last one ends the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analyzer.records import Sampler, Tables, trace_key
+from analyzer.records import POWER_COLUMNS, POWERS, Sampler, Tables, trace_key
 from analyzer.tables import in_memory
 
 TOKENS = 12
@@ -47,8 +48,8 @@ class World(NamedTuple):
 
 class Draws(NamedTuple):
     """Traces of one law. tokens int [N, T], -1 after the end; problem [N]; length [N]; strategy [N]; correct bool [N];
-    columns: for the base "logprob", "entropy", "varentropy", "renyi_half", "rank" [N, T], 0 after the end;
-    log_p, log_q [N] nats."""
+    columns: for the base "logprob", "entropy", "varentropy", "renyi_half", "rank", power columns [N, T], and "log_q"
+    under the source, 0 after the end; log_p, log_q [N] nats."""
 
     tokens: np.ndarray
     problem: np.ndarray
@@ -146,9 +147,9 @@ def _walk(
     own, base = weights[problem], world.weights[problem]
     same = np.array_equal(weights, world.weights) and np.array_equal(stop, world.stop)
     out = np.full((n, LONGEST), -1)
-    names = ("logprob", "entropy", "varentropy", "renyi_half", "rank")
+    names = ("logprob", "entropy", "varentropy", "renyi_half", "rank", "log_q", *POWER_COLUMNS)
     columns = {name: np.zeros((n, LONGEST)) for name in names}
-    log_q, live = np.zeros(n), np.arange(n)
+    live = np.arange(n)
     for t in range(LONGEST):
         if len(live) == 0:
             break
@@ -165,7 +166,6 @@ def _walk(
         u = rng.random(len(live))[:, None] * drawn.sum(1, keepdims=True)
         out[live, t] = np.minimum((drawn.cumsum(1) <= u).sum(1), END)
         y, row = out[live, t], np.arange(len(live))
-        log_q[live] += np.log(drawn[row, y])
         with np.errstate(divide="ignore", invalid="ignore"):
             s = np.where(p > 0, -np.log(p), 0.0)
         mean = (p * s).sum(1)
@@ -175,6 +175,8 @@ def _walk(
             ("varentropy", (p * (s - mean[:, None]) ** 2).sum(1)),
             ("renyi_half", 2 * np.log(np.sqrt(p).sum(1))),
             ("rank", 1 + (p > p[row, y][:, None]).sum(1)),
+            ("log_q", np.log(drawn[row, y])),
+            *((f"power_{a:g}", np.log((p**a).sum(1))) for a in POWERS),
         ):
             columns[name][live, t] = value
         for posterior, law in ((own, law_q),) if same else ((own, law_q), (base, law_p)):
@@ -187,7 +189,8 @@ def _walk(
     u = rng.random((n, 1))
     strategy = np.minimum((own.cumsum(1) <= u * own.sum(1, keepdims=True)).sum(1), STRATEGIES - 1)
     correct = world.right[problem, strategy]
-    return Draws(out, problem, length, strategy, correct, columns, columns["logprob"].sum(1), log_q)
+    totals = columns["logprob"].sum(1), columns["log_q"].sum(1)
+    return Draws(out, problem, length, strategy, correct, columns, *totals)
 
 
 def _ending(law_NSV: np.ndarray, stop_S: np.ndarray) -> np.ndarray:
@@ -240,6 +243,9 @@ def summaries(draws: Draws) -> dict[str, np.ndarray]:
         "exits": np.zeros(len(n), int),
         "first_exit": np.full(len(n), -1),
         "near_boundary": np.zeros(len(n), int),
+        "logprob_source": np.full(len(n), np.nan),
+        "excess_s": total - draws.columns["entropy"].sum(1),
+        "variance_s": draws.columns["varentropy"].sum(1),
     }
 
 
@@ -252,7 +258,7 @@ def tables(
     policy is not given. Reference traces are not scored under the policies, so `lost` has no value.
     """
     reference = next(iter(sources))
-    traces, scores, policies = [], [], {reference: "base"}
+    traces, scores, policies, tokens, cooled = [], [], {reference: "base"}, {}, set()
     for source, draws in sources.items():
         head = _identity(source, draws)
         strategy = draws.strategy.astype(str)
@@ -264,21 +270,52 @@ def tables(
         traces.append(head.assign(score=np.nan, answer=answer, response=text, prompt=prompt))
         found = pd.DataFrame(summaries(draws))
         scores.append(pd.concat([head.assign(model="base"), found], axis=1))
+        tokens["base", source] = head, draws
         if source != reference and source not in unknown:
             policies[source] = f"policy-{source}"
+            tokens[policies[source], source] = head, draws
+            if (samplers or {}).get(source, 1.0) != 1.0:  # the base with the source's sampler is the source
+                cooled.add(source)
             # the policy's own columns: only log q is exact here; the e-value under the true policy has nothing to flag
-            own = found.assign(logprob_s=draws.log_q, logprob=draws.log_q, log_e=-1.0)
+            own = found.assign(logprob_s=draws.log_q, logprob=draws.log_q, log_e=-1.0, excess_s=np.nan)
             scores.append(pd.concat([head.assign(model=policies[source]), own], axis=1))
     temperatures = {source: 1.0 for source in policies} | (samplers or {})
     return Tables(
         scores=pd.concat(scores, ignore_index=True),
-        tokens=lambda model, columns: iter(()),
+        tokens=_tokens(tokens, cooled),
+        engines={"base": {"powers": list(POWERS), "eos_ids": [END], "fingerprint": "base"}}
+        | {policies[source]: {"fingerprint": "base"} for source in cooled},
         reference=reference,
         base="base",
         policies=policies,
         samplers={source: Sampler(temperature=value) for source, value in temperatures.items()},
         **in_memory(pd.concat(traces, ignore_index=True)),
     )
+
+
+def _tokens(
+    parts: dict[tuple[str, str], tuple[pd.DataFrame, Draws]], cooled: set[str]
+) -> Callable[..., Iterator[pd.DataFrame]]:
+    """The token stream: parts maps (scorer, source) to its rows and draws. A policy knows log q alone; of the sources
+    that are the base cooled, the base with their sampler has log q."""
+
+    def stream(model: str, names: list[str]) -> Iterator[pd.DataFrame]:
+        for (label, source), (head, draws) in parts.items():
+            if label != model:
+                continue
+            known = {"token": draws.tokens, **draws.columns}
+            if source in cooled:
+                known["logprob_source"] = draws.columns["log_q"]
+            if model != "base":
+                known = {"token": draws.tokens, "logprob": draws.columns["log_q"], "logprob_s": draws.columns["log_q"]}
+            lists = {
+                name: [row[:n] for row, n in zip(known[name], draws.length)] if name in known else [None] * len(head)
+                for name in names
+            }
+            columns = {name: pd.Series(values, dtype=object, index=head.index) for name, values in lists.items()}
+            yield head[IDENTITY].assign(**columns)
+
+    return stream
 
 
 def _identity(source: str, draws: Draws) -> pd.DataFrame:

@@ -407,3 +407,18 @@ def test_cover_at_tau_falls_with_tau(minerva):
         c = np.repeat(INSIDE, counts)
         assert part.loc[0.5, "cover"] == pytest.approx((c >= 64).mean()) and (part["draws"] == 128).all()
         assert ((part["low"] <= part["cover"]) & (part["cover"] <= part["high"])).all()
+
+
+def test_how_many_problems_an_interval_needs():
+    """Means and ratios from five problems on, shares from three, unless all problems say the same; values from one."""
+    for m in range(1, 6):
+        base = traces("base", {str(i): (8, 2 + i % 3) for i in range(m)})
+        rl = traces("rl", {str(i): (8, 6 - 2 * (i % 2)) for i in range(m)})
+        e = boundary.run(tables(base, rl), draws=100).estimates
+        for key in ("rl.pass@1", "rl.delta_se", "rl.crossover_k"):
+            assert math.isnan(e[key].low) == math.isnan(e[key].high) == (m < 5), (m, key)
+            assert math.isfinite(e[key].value)
+        unseen = e["rl.unseen_answers"]  # a share of each problem's draws
+        assert math.isnan(unseen.low) == math.isnan(unseen.high) == (m < 3)
+        both = e["rl.coverage.both"]  # every problem is solved by both: Clopper-Pearson's bound, whatever their number
+        assert (both.value, both.high) == (1, 1) and both.low == pytest.approx(0.05 ** (1 / m))

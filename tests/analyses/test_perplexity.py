@@ -121,8 +121,24 @@ def test_every_trace_twice_changes_no_number_but_n(make_tables, make_world):
     twice = rows + [r | {"sample": r["sample"] + 100} for r in rows]
     one, two = (perplexity.run(make_tables(r), draws=100).estimates for r in (rows, twice))
     for key, e in one.items():
-        assert (two[key].value, two[key].low, two[key].high) == pytest.approx((e.value, e.low, e.high))
-        assert two[key].n == 2 * e.n
+        assert two[key].value == pytest.approx(e.value) and two[key].n == 2 * e.n
+        if "share" not in key:
+            assert (two[key].low, two[key].high) == pytest.approx((e.low, e.high))
+        else:  # a share is worth at most as many independent traces as there are; n enters the quantile of Student's t
+            assert e.low - 0.005 <= two[key].low < e.value < two[key].high <= e.high + 0.005
+
+
+def test_how_many_problems_an_interval_needs(make_tables, make_world):
+    """Shares from three problems on, medians and ratios from five; the numbers themselves from one."""
+    rows = make_world(8, sources={"base": 1.0, "rlvr": 0.8}, problems=5)
+    for problems in range(1, 6):
+        some = [r for r in rows if int(r["problem"][1:]) < problems]
+        e = perplexity.run(make_tables(some), draws=100).estimates
+        for key in KEYS:
+            least = 3 if "share" in key else 5
+            found = e[f"rlvr.{key}"]
+            assert math.isnan(found.low) == math.isnan(found.high) == (problems < least), key
+            assert math.isfinite(found.value) and (problems >= least or f"{least} are needed" in found.method)
 
 
 def test_one_huge_perplexity_moves_nothing_much(make_tables, make_world, make_columns):

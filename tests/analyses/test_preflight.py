@@ -22,7 +22,7 @@ spec = importlib.util.spec_from_file_location("known_world", Path(__file__).with
 known_world = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(known_world)
 
-GATES = {"base", "prompts", "engine", "tokens", "policy", "A/A"}
+GATES = {"base", "prompts", "engine", "tokens", "policy", "declared", "A/A"}
 SILENT = SimpleNamespace(run=lambda tables, **options: Result("strategy", ""))
 ENGINE = {"dtype": "float32", "device": "cpu", "eos": None, "path": "shared"}
 
@@ -46,7 +46,7 @@ def generated(world: Tables, *, sd: float = 0.0, seed: int = 0) -> Tables:
 @pytest.fixture(scope="module")
 def world() -> Tables:
     world = known_world.make_world()
-    engines = {m: dict(ENGINE) for m in world.scores["model"].unique()}
+    engines = {m: known | ENGINE for m, known in world.engines.items()}
     return replace(generated(world, sd=1e-6), engines=engines)
 
 
@@ -67,8 +67,8 @@ def test_a_clean_run_passes(result):
     assert result.estimates["k_min"].value == pytest.approx(1, abs=1e-3)
     assert list(table.columns) == ["check", "source", "value", "limit", "passed", "gates", "note"]
     open_ = table[table["passed"].isna()]
-    # the teacher's model is unknown; distill's has no e-value by tokens
-    assert set(map(tuple, open_[["check", "source"]].values)) == {("engine floor", "teacher"), ("policy", "distill")}
+    # the teacher's model is unknown
+    assert set(map(tuple, open_[["check", "source"]].values)) == {("engine floor", "teacher")}
     assert any("Could not be checked" in n for n in result.notes)
     assert result.estimates["rlvr.truncated"].value == 0 < result.estimates["rlvr.truncated"].high
     assert result.estimates["rlvr.masked_share"].value == 0
@@ -85,7 +85,9 @@ def lift(frame: pd.DataFrame, rows: pd.Series) -> pd.Series:
 
 def spoilt(world: Tables) -> dict[tuple[str, str], Tables]:
     """Check and source -> a world in which exactly that check fails."""
-    other_dtype = world.engines | {"policy-rlvr": ENGINE | {"dtype": "bfloat16"}}
+    other_dtype = world.engines | {"policy-rlvr": world.engines["policy-rlvr"] | {"dtype": "bfloat16"}}
+    said = world.traces["logprob_generated"].mask(world.traces["source"] == "rlvr")
+    silent = world.traces.assign(logprob_generated=said)
     cut = world.traces["finish"].mask(world.traces.eval("source == 'cool' and sample < 5"), "length")
     return {
         ("engine", "rlvr"): replace(world, engines=other_dtype),
@@ -101,6 +103,13 @@ def spoilt(world: Tables) -> dict[tuple[str, str], Tables]:
         ),
         ("base", ""): spoil(world, "model == 'base' and source == 'base' and sample < 3", log_e=lift),
         ("policy", "rlvr"): spoil(world, "model == 'policy-rlvr' and source == 'rlvr' and sample < 3", log_e=lift),
+        # wrong towards low surprisal, which no e-value sees: the sharp policy's traces said to be the base's
+        ("declared", "rlvr"): replace(world, policies=world.policies | {"rlvr": "base"}, traces=silent),
+        ("declared", "distill"): spoil(
+            world,
+            "model == 'policy-distill' and source == 'distill'",
+            excess_s=lambda f, rows: f["excess_s"].where(~rows, f["excess_s"] + 0.3 * f["variance_s"]),
+        ),
         ("sampler", "rlvr"): spoil(
             world,
             "model == 'policy-rlvr' and source == 'rlvr' and sample < 3",
@@ -119,6 +128,8 @@ def spoilt(world: Tables) -> dict[tuple[str, str], Tables]:
         ("prompts", "cool"),
         ("base", ""),
         ("policy", "rlvr"),
+        ("declared", "rlvr"),
+        ("declared", "distill"),
         ("sampler", "rlvr"),
         ("truncated", "cool"),
         ("masked", "cool"),
@@ -127,9 +138,10 @@ def spoilt(world: Tables) -> dict[tuple[str, str], Tables]:
 )
 def test_each_check_finds_its_own_fault(world, name):
     found = preflight.run(spoilt(world)[name], draws=50)
-    assert failed(found) == {name}
+    # a foreign reference is foreign in both halves, and its novelty certifies "outside"
+    assert failed(found) == {name} | ({("A/A", "")} if name[0] == "base" else set())
     row = next(r for r in found.tables["checks"].to_dict("records") if (r["check"], r["source"]) == name)
-    assert row["gates"] == (name[0] in GATES) and row["value"] > row["limit"]
+    assert row["gates"] == (name[0] in GATES) and abs(row["value"]) > row["limit"]
     assert any(preflight.WORDS[name[0]] in note for note in found.notes)
     verdicts = decide(
         {"preflight": found, "support": support.run(world, draws=100)}, sources=world.sources, reference="base"
@@ -138,6 +150,44 @@ def test_each_check_finds_its_own_fault(world, name):
     everyone = {"again", "cool", "rlvr", "distill", "teacher"}
     assert open_ == (set() if name[0] not in GATES else {name[1]} if name[1] else everyone)
     assert all(v.word == "undetermined" for v in verdicts if v.source in open_)
+
+
+def declared(excess: list[float], variance: list[float], *, sampler: bool = True) -> dict:
+    under = pd.DataFrame({"excess_s": excess, "variance_s": variance})
+    return preflight._declared(under, "s", "policy-s", sampler)
+
+
+def test_a_declaration_is_held_to_the_surprisal_from_both_sides():
+    """z = sum(excess) / sqrt(sum(variance)) over all traces, against 2.81; excess / variance: how far off 1 / T is."""
+    for sign in (-1, 1):
+        row = declared([sign * 3.0] * 25, [4.0] * 25)  # 75 / 10
+        assert row["value"] == pytest.approx(sign * 7.5) and row["passed"] is False and row["limit"] == 2.81
+        assert f"as if 1 / T were off by {-0.75 * sign:+.3f}" in row["note"]
+        assert f"surprisal {'too low' if sign < 0 else 'too high'}" in row["note"] and "--policy s=MODEL" in row["note"]
+    assert declared([-2.8], [1.0])["passed"] and not declared([-2.82], [1.0])["passed"]
+    # a smaller deviation of 1 / T than SHIFT is precision, however many traces show it
+    near, far = (declared([factor * preflight.SHIFT * 100] * 1000, [100.0] * 1000) for factor in (0.95, 1.05))
+    assert near["value"] > 2.81 and near["passed"] and not far["passed"]
+    # what the sampler could not have drawn is another check's; unknown is not checked
+    assert declared([np.inf, 1.0, np.nan], [1.0, 1.0, 1.0])["value"] == 1
+    for row in (declared([np.nan], [1.0]), declared([], []), declared([0.0], [0.0])):
+        assert row["passed"] is None and "entropies under its own sampler are not known" in row["note"]
+    assert "the sampler is not known" in declared([9.0], [1.0], sampler=False)["note"]
+
+
+def test_true_declarations_pass_at_their_rate():
+    """80 checks at .005 (problems differ, and so do their entropies): more than 4 alarms have a chance
+    below 1e-4; so has a spread of z off 1 by more than .35."""
+    found = []
+    for seed in range(20):
+        world = known_world.make_world(100 + seed)
+        for source, policy in world.policies.items():
+            if source == "again":
+                continue
+            under = world.scores.query("model == @policy and source == @source")
+            found.append(preflight._declared(under, source, policy, True)["value"])
+    assert len(found) == 80 and (np.abs(found) > preflight.Z_MOST).sum() <= 4
+    assert np.std(found) == pytest.approx(1, abs=0.35) and abs(np.mean(found)) < 4.5 / math.sqrt(80)
 
 
 def test_an_alarm_on_the_base_itself_is_a_failed_gate(monkeypatch):

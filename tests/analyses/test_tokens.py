@@ -49,7 +49,19 @@ def test_rank_classes_by_hand(few):
     assert [e[f"rlvr.{k}"].value for k in ("unshifted", "marginal", "shifted", "top5")] == pytest.approx(
         [0.8, 0.1, 0.1, 0.9]
     )
-    assert (e["rlvr.shifted"].low, e["rlvr.shifted"].high) == pytest.approx((0.1, 0.1))  # both problems are alike
+    # both problems are alike, and two problems have no interval of a ratio
+    assert math.isnan(e["rlvr.shifted"].low) and math.isnan(e["rlvr.shifted"].high)
+    assert "2 problems: no interval, 5 are needed" in e["rlvr.shifted"].method
+
+
+def test_five_problems_have_an_interval(make_tables, make_columns):
+    rows = [
+        row(s, p, 0, {"base": make_columns([1.0] * 10, rank=[1] * 9 + [4])}) for s in ("base", "rlvr") for p in "abcde"
+    ]
+    e = tokens.run(make_tables(rows), draws=50).estimates["rlvr.shifted"]
+    assert (e.low, e.value, e.high) == pytest.approx((0.1, 0.1, 0.1))  # all problems are alike
+    four = tokens.run(make_tables([r for r in rows if r["problem"] != "e"]), draws=50).estimates["rlvr.shifted"]
+    assert math.isnan(four.low) and four.value == pytest.approx(0.1)
 
 
 def test_forking_positions_are_beyond_the_80th_percentile(few):

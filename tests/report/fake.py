@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from analyzer.analyses import support_figures
 from analyzer.analyses.drawing import band
 from analyzer.figures import styles
 from analyzer.records import Estimate, Figure, Result, Verdict
@@ -154,6 +155,21 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
                     f"{s}.reach@64": Estimate(0.3 * i + 0.0012, 0.3 * i, 0.3 * i + 0.0345, 64, "problem bootstrap")
                     for i, s in enumerate(labels[:3])
                 },
+                **{
+                    f"{s}.{key}@64": Estimate(value, low, high, 64, "by problem", note)
+                    for s, share in (("rlvr", 0.011), ("distill/v1 α", 0.42))
+                    for key, value, low, high, note in (
+                        ("beyond", 0.8372, 0.8021, 0.8677, "whole traces against the base, T=1"),
+                        ("hurdles", 2 * share, share, 3 * share, ""),
+                        ("hurdle_share", share, share / 2, 2 * share, ""),
+                        ("hurdle_rate", 30 * share, 10 * share, 50 * share, ""),
+                        ("horizon", 13.5, 10.7, nan, "its upper end is beyond the traces"),
+                    )
+                },
+                "distill/v1 α.horizon@64": Estimate(
+                    nan, 90, nan, 64, "", "beyond the traces: the excess ends at 0.437"
+                ),
+                "rlvr.temperature_share": Estimate(0.08, 0.05, 0.11, 64, "Student's t over problems", "T=0.6"),
                 f"{hostile}.reach@64": Estimate(nan, note="the policy of this source was not given (--policy)"),
                 "distill/v1 α.novel@64": Estimate(0.25, 0.2, 0.31, 64, "certified at level .05"),
                 "base.sampler_inside": Estimate(1, 1, 1, 64, "exact"),
@@ -168,10 +184,11 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
                     }
                 ),
                 "plane_counts": pd.DataFrame({"source": labels[1:]}),
+                **local(hostile),
                 "flagged_windows": pd.DataFrame(windows),
             },
             ("Likelihood under base at T=1.",),
-            {"tau": 0.02},
+            {"tau": 0.02, "budget": 64},
             0,
         ),
         "clusters": Result(
@@ -202,17 +219,20 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
             "base",
             "sequence",
             64,
-            "sharpened",
+            "reweighted",
             True,
             (
-                "reach@64 is .30 [.28, .33], above .02.",
-                "surprisal is on the low side (excess z -3.1)",
+                "whole traces beyond 64 draws: 0.837 (at least 0.811) over 512 traces, at T=1.",
+                "1.1% of the traces hold a step that the base would not take within 64 tries",
+                "no temperature does it: T=0.6 explains 8% of the divergence from the base",
+                "likelier under the base than its own draws, by 0.050 nats a token",
                 "steps and answers do not differ",
             ),
-            "a trace certified as novel.",
+            None,
         ),
         Verdict("rlvr", "base", "strategy", 64, "inside", False, ("x",)),
         Verdict("rlvr", "base", "answer", 64, "inside"),
+        Verdict("distill/v1 α", "base", "sequence", 64, "sharpened", False, ("x",)),
         Verdict(
             "distill/v1 α",
             "base",
@@ -264,6 +284,7 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
                 clusters, "map", lambda r: "Two principal components of 3,000 traces; no group is rlvr's alone.", 2
             )
         },
+        "support": {name: support_figures.FIGURES[name] for name in ("prefix", "kinds", "places")},
         "tokens": {"ranks": Figure(ranks, "shares", lambda r: "Rank classes of sampled tokens under base.", 2)},
     }
     ledger = {
@@ -296,3 +317,52 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
         "figures": figures,
         "meta": meta,
     }
+
+
+def local(hostile: str) -> dict[str, pd.DataFrame]:
+    """The tables of `support` on steps: two sources beyond the base, a third with hostile text in every place."""
+    nan, sources = math.nan, {"rlvr": 1, "distill/v1 α": 8, hostile: 1}
+    places = [
+        {
+            "source": s, "key": f"{s}/p{i % 4}/{i // 4 % 6}", "problem": f"p{i % 4}", "position": 7 + i,
+            "tokens": 1 + 3 * (i % 2), "text": hostile if s == hostile else " 17\n", "kind": "number",
+            "nats": 30.0 - i, "log_q": -0.1, "log_p": -15.0 if i else -math.inf, "rank": nan if i == 1 else 41.0,
+            "likelier": f"{hostile!r} 0.9; ' 4' 0.01", "before": f"so {hostile} =", "correct": None if i else True,
+        }
+        for s, n in sources.items()
+        for i in range(n)
+    ]  # fmt: skip
+    kinds = [
+        {"source": s, "by": by, "name": name, "hurdles": 3.0, "share": share, "example": repr(hostile)}
+        for s in ("rlvr", "distill/v1 α")
+        for by, names, share in (("kind", ("number", "other"), 0.5), ("tenth", map(str, range(1, 11)), 0.1))
+        for name in names
+    ]
+    prefix = [
+        {"source": s, "law": law, "tokens": w, "excess": e, "low": e / 2, "high": min(1, 2 * e), "n": 64, "problems": 4}
+        for s in ("rlvr", "distill/v1 α")
+        for law in ("T=1", "every law")
+        for w, e in ((1, 0.0), (10, 0.2), (30, 0.84))
+    ]
+    laws = [
+        {"source": s, "law": law, "k": k, "excess": 0.8, "low": 0.7, "high": 0.9, "n": 64, "given_low": 0.75,
+         "given_high": 0.85, "log_ratio": math.inf if law == "T=0.1" else 7.2}
+        for s in ("base", "rlvr", "distill/v1 α")
+        for law in ("T=1", "T=0.1")
+        for k in (32.0, 64.0, 128.0)
+    ]  # fmt: skip
+    evidence = [
+        {"source": s, "laws": law, "share_low": low, "no_log_q": why, "no_verdict": ""}
+        for s, law, low, why in (
+            ("rlvr", "T=1", 0.01, ""),
+            ("distill/v1 α", "T=1", 0.4, ""),
+            ("cool", "T=1", 0.0, ""),
+            (hostile, None, nan, f"the model that produced {hostile} is not known"),
+        )
+    ]
+    stretches = [
+        {"source": "rlvr", "key": "rlvr/p0/1", "problem": "p0", "position": 3, "tokens": 32, "nats": 12.5,
+         "text": f"{hostile} " * 9, "correct": False}
+    ]  # fmt: skip
+    tables = {"hurdles": places, "hurdle_kinds": kinds, "prefix": prefix, "laws": laws, "evidence": evidence}
+    return {name: pd.DataFrame(rows) for name, rows in (tables | {"stretches": stretches}).items()}

@@ -308,7 +308,9 @@ def test_a_verdict_leads_to_its_flagged_traces(open_page, fake):
 def test_keys_in_tables_lead_to_the_viewer(open_page, fake):
     page = open_page().page
     page.locator("#a-support summary", has_text="flagged_windows").click()
-    links = page.locator("#a-support td a[href^='#/trace/']")
+    places = page.locator("#a-support .broad td a[href^='#/trace/']")
+    assert places.count() == 9 and places.first.inner_text() == "rlvr/p0/0"  # hurdles and stretches, not folded
+    links = page.locator("#a-support details", has_text="flagged_windows").locator("td a[href^='#/trace/']")
     assert links.count() == 5 and links.first.inner_text() == f"{fake.HOSTILE}/p2/3"
     links.first.click()
     page.wait_for_selector(".pane .tokens span")

@@ -14,7 +14,7 @@ import pytest
 from analyzer import report
 from analyzer.figures import curve_id
 from analyzer.records import Estimate, Result
-from analyzer.report import content, html, methods, parts
+from analyzer.report import content, html, markdown, methods, parts, sequences
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -77,7 +77,7 @@ def test_hostile_text_stays_text(page, written, fake):
     ):
         assert place.format(fake.HOSTILE) in text, place
     labels = [a["aria-label"] for t, a in page.tags if t == "svg"]
-    assert any(fake.HOSTILE in label for label in labels) and len(labels) == 5
+    assert any(fake.HOSTILE in label for label in labels) and len(labels) == 8
 
 
 def test_nothing_leaves_the_page(page, written):
@@ -155,6 +155,44 @@ def test_numbers_of_the_page_are_those_of_the_file(page, written):
     e = written.data["analyses"]["support"]["estimates"]["rlvr.reach@64"]
     assert (e["value"], e["low"], e["high"]) == pytest.approx((0.3012, 0.3, 0.3345))
     assert "0.301 [0.300, 0.335]" in "".join(page.text)
+
+
+def test_the_section_on_sequences_shows_where_a_source_leaves(written, fake):
+    """The prefix curve first, then hurdles with their places, kinds, stretches and laws; whole traces come last."""
+    at = written.html.index('<section id="a-support"')
+    section = written.html[at : written.html.index("</section>", at)]
+    order = ["support-prefix.svg", "<h3>Hurdles", "support-kinds.svg", "support-places.svg", "<h3>Stretches"]
+    places = [section.index(text) for text in [*order, "<h3>Laws of the base", "<h3>Whole traces and novelty"]]
+    assert places == sorted(places)
+    table = sequences.hurdles(written.data)
+    rows = {key: dict(zip(table.columns, (key, *rest), strict=True)) for key, *rest in table.rows}
+    assert [key.rpartition("/p")[0] for key in rows].count("distill/v1 α") == sequences.PLACES
+    first, second = rows["distill/v1 α/p0/0"], rows["distill/v1 α/p1/0"]
+    assert first["p"] == "0" and second["p"] == "3.1e-07" and first["q"] == "0.90" and first["token"] == "' 17\\n'"
+    assert (second["rank"], first["rank"]) == ("–", "41") and second["step (tokens)"] == "4"
+    assert table.notes[1] == "distill/v1 α: 6 of 8 listed places" and table.notes[-1] == "no hurdle in cool"
+    still = {"value": 0.0, "low": 0.0, "high": 0.0, "note": ""}
+    data = copy.deepcopy(written.data)
+    data["analyses"]["support"]["estimates"]["cool.hurdles@64"] = still
+    assert sequences.numbers(data, 64).rows[-1] == ["cool", "0", *["–"] * 4]
+    laws = sequences.laws(written.data, 64)
+    assert laws.rows[0] == ["rlvr", "T=1", *["0.80 [0.70, 0.90]"] * 3, "0.750 to 0.850", "7.20", "yes", "64"]
+    assert laws.rows[1][-3:] == ["–", "–", "64"] and "base" not in {row[0] for row in laws.rows}
+    assert sequences.stretches(written.data).rows[0][-1].endswith("…")
+    for text in (sequences.hurdle(64), sequences.STRETCHES, sequences.LAWS):
+        assert parts.esc(text) in section and markdown.esc(text) in written.markdown
+
+
+def test_what_could_not_be_checked_is_a_doubt(written):
+    data = copy.deepcopy(written.data)
+    columns = ["check", "source", "passed"]
+    rows = [["declared", "rlvr", None], ["declared", "cool", True]]
+    data["analyses"]["preflight"] = {"tables": {"checks": {"columns": columns, "rows": rows}}}
+    clause = "declared model and sampler could not be checked: rlvr"
+    assert ("a-preflight", True, clause) in content.doubts(data)
+    own = data["analyses"]["support"]["estimates"]["distill/v1 α.reach@64"]
+    own["note"] = "from the log-probs that the rows bring"
+    assert ("a-support", True, f"{clause}, distill/v1 α") in content.doubts(data)
 
 
 def luminance(color: str) -> float:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzer import display, records, robustness
+from analyzer.analyses import evidence
 from analyzer.records import Trace
 from analyzer.report import content, markdown, terminal
 
@@ -37,6 +39,7 @@ def test_sentences():
         == "distill is INSIDE models' support at the answer level (budget 64)"
     )
     assert say(verdict("sharpened")) == "distill is SHARPENED from base at the sequence level (budget 64)"
+    assert say(verdict("reweighted")) == "distill is REWEIGHTED from base at the sequence level (budget 64)"
     assert say(verdict("undetermined")).startswith("distill is UNDETERMINED with respect to base's support at the")
     assert content.reasons(verdict("inside")) == ["a", "b"]
     assert content.overturn(verdict("outside", needs="more problems. ")) == "What would overturn it: more problems."
@@ -94,10 +97,19 @@ def test_key_table_puts_the_reference_first_and_explains_gaps(written, fake):
         "nats per token",
         "pass@1",
         "pass@256",
-        "reach@64",
-        "novel@64",
+        "beyond@64",
+        "hurdle share@64",
+        "horizon@64",
     ]
-    assert grid.notes == [f"{fake.HOSTILE}, reach@64: the policy of this source was not given (--policy)"]
+    assert grid.rows[-1][-3:] == ["0.837 [0.802, 0.868]", "0.011 [0.005, 0.022]", "13.5 [10.7, ∞]"]
+    numbers = "beyond@64, hurdle share@64, horizon@64"
+    assert grid.notes == [
+        "cool, correct: no labels",
+        f"base, {numbers}: the others are held against it",
+        f"cool, {numbers}: not scored under the base",
+        f"{fake.HOSTILE}, {numbers}: the model that produced {fake.HOSTILE} is not known",
+        "distill/v1 α, horizon@64: beyond the traces: the excess ends at 0.437",
+    ]
     del data["analyses"]["boundary"]["estimates"]["rlvr.pass@256"]
     mixed = content.key_table(data, budget=64)
     assert "pass@max" in mixed.columns and any("(k = 64)" in c for row in mixed.rows for c in row)
@@ -146,6 +158,16 @@ def test_markdown_shows_hostile_text_as_text(written):
     )
 
 
+def test_the_words_are_those_of_the_records():
+    """One list: texts, marks, colours and what would overturn each; the shares that the texts name are the rules'."""
+    for table in (content.WORDS, content.OVERTURN, terminal.WORD_COLORS, display.MARKS, robustness.LOOK):
+        assert tuple(table) == records.WORDS
+    assert len(set(display.MARKS.values())) == len(set(terminal.WORD_COLORS.values())) == len(records.WORDS)
+    share = f"{100 * evidence.HURDLED:.0f} % of the traces hold a step"
+    assert all(share in content.WORDS[word] for word in ("sharpened", "reweighted", "outside"))
+    assert evidence.EXPLAINED == 0.5 and all("half" in content.WORDS[w] for w in ("sharpened", "reweighted"))
+
+
 def test_markdown_tables_have_even_rows(written):
     for block in re.findall(r"(?:^\|.*\n)+", written.markdown, re.M):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
@@ -165,13 +187,16 @@ def test_summary_in_the_terminal(written, fake):
     lines = plain.splitlines()
     assert (
         lines[0]
-        == "rlvr is SHARPENED from base at the sequence level (budget 64): reach@64 is .30 [.28, .33], above .02."
+        == "rlvr is REWEIGHTED from base at the sequence level (budget 64): whole traces beyond 64 draws: 0.837 (at "
+        "least 0.811) over 512 traces, at T=1."
     )
     assert lines[-1] == "Report: out/index.html (and report.md, results.json, figures/, tables/)"
     assert "1,010 rows read = 1,000 used + 10 rejected." in lines and "\x1b" not in plain
-    assert any(re.match(r"rlvr +400 +2.80 +0.21 +0.50 +0.301 \[0.300, 0.335\] +–$", line) for line in lines)
+    numbers = r"0.837 \[0.802, 0.868\] +0.011 \[0.005, 0.022\] +13.5 \[10.7, ∞\]"
+    assert any(re.match(rf"rlvr +400 +2.80 +0.21 +0.50 +{numbers}$", line) for line in lines)
+    assert "– distill/v1 α, horizon@64: beyond the traces: the excess ends at 0.437" in lines
     coloured = terminal.summary(written.data, colour=True)
-    assert "\x1b[1;34mSHARPENED\x1b[0m" in coloured and "Report:" not in coloured
+    assert "\x1b[1;35mREWEIGHTED\x1b[0m" in coloured and "Report:" not in coloured
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured).splitlines() == lines[:-1]
 
 

@@ -17,7 +17,9 @@ def test_the_paragraph_names_every_headline_with_its_numbers(written):
         text.startswith("We compared rlvr, distill/v1 α, ")
         and "with samples of base on 64 problems (2,000 traces" in text
     )
-    assert "rlvr is SHARPENED from base at the sequence level (budget 64) (reach@64 0.301 [0.300, 0.335])." in text
+    numbers = "beyond@64 0.837 [0.802, 0.868], hurdle share@64 0.011 [0.005, 0.022], horizon@64 13.5 [10.7, ∞] tokens"
+    assert f"rlvr is REWEIGHTED from base at the sequence level (budget 64) ({numbers})." in text
+    assert "hurdle share@64 0.42 [0.21, 0.84], horizon@64 not reached)" in text
     assert (
         text.count("(budget 64)") == len(content.headlines(written.data)) and "10 of 1,010 rows were rejected" in text
     )
@@ -30,7 +32,7 @@ def test_the_latex_table_has_even_rows_and_no_bare_special_character(written):
     assert len(rows) == 1 + len(written.data["sources"])
     columns = len(re.search(r"begin\{tabular\}\{(\w+)\}", text)[1])
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
-    assert "sharpened (sequence)" in text and written.folder.joinpath("tables/key.tex").read_text() == text
+    assert "reweighted (sequence)" in text and written.folder.joinpath("tables/key.tex").read_text() == text
 
 
 @settings(derandomize=True)
@@ -69,7 +71,7 @@ def test_robustness_shows_only_what_analyses_provide(written):
 def test_the_answer_in_one_line(written, fake):
     assert content.short(written.data) == [
         ("inside", ["cool"]),
-        ("sharpened", ["rlvr"]),
+        ("reweighted", ["rlvr"]),
         ("outside", ["distill/v1 α"]),
         ("undetermined", [fake.HOSTILE]),
     ]

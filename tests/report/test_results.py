@@ -57,7 +57,10 @@ BREAKS = {
     "reasons": (lambda d: d["ledger"].pop("by_reason"), "by_reason is missing"),
     "reason": (lambda d: d["ledger"]["by_reason"].update(x=-1), "by_reason.x is -1, not a count"),
     "source": (lambda d: d["sources"]["base"].update(tokens=None), "sources.base.tokens is None, not a count"),
-    "word": (lambda d: d["verdicts"][0].update(verdict="novel"), "'novel', not one of inside, sharpened, outside"),
+    "word": (
+        lambda d: d["verdicts"][0].update(verdict="novel"),
+        "'novel', not one of inside, sharpened, reweighted, outside",
+    ),
     "level": (lambda d: d["verdicts"][0].update(level="token"), "'token', not one of sequence, strategy, answer"),
     "unknown source": (lambda d: d["verdicts"][0].update(source="x"), "source is 'x', which is not a source"),
     "no headline": (

@@ -3,13 +3,10 @@ is asked again, and no wrong value ever comes through."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import socket
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -426,38 +423,6 @@ def test_a_run_goes_on_where_the_server_left_it(model, folder, tmp_path, monkeyp
             assert np.allclose(row["logprob"], expected["logprob"], atol=1e-5)
             assert np.array_equal(row["logprob_s"], row["logprob"]) and np.array_equal(row["rank"], expected["rank"])
             assert np.isnan(row["entropy"]).all()
-
-
-UNTOLD = ("log_e", "excess_z", "z_masked", "entropy_mean", "near_boundary", "rank_max", "n_rank1", "n_top5")
-
-
-def test_what_a_server_does_not_tell_is_unknown_to_the_analyses_and_never_a_number():
-    """The known world with the summaries that a server-scored run lacks: reach stays, novelty and its regions go."""
-    from analyzer.analyses import support
-    from analyzer.verdict import decide
-
-    path = Path(__file__).parents[1] / "analyses" / "known_world.py"
-    spec = importlib.util.spec_from_file_location("known_world", path)
-    spec.loader.exec_module(known_world := importlib.util.module_from_spec(spec))
-    world = known_world.make_world()
-    bare = replace(world, scores=world.scores.assign(**{c: np.nan for c in UNTOLD if c in world.scores}))
-    whole, result = (support.run(w, budget=16, draws=50) for w in (world, bare))
-    for key, estimate in result.estimates.items():
-        if "novel@" in key:
-            assert np.isnan(estimate.value) and estimate.n == 0 and "not known of any trace" in estimate.note
-        else:
-            assert estimate.value == whole.estimates[key].value or np.isnan(whole.estimates[key].value), key
-    counts = result.tables["plane_counts"]
-    regions = ["sharpened", "novel_side", "within_reach", "base_tail", "high_z", "flagged"]
-    assert (counts[regions] == 0).all().all() and (counts["z_unknown"] == counts["n"]).all()
-    assert any("knows log-probs, no entropies" in note for note in result.notes)
-    found = decide({"support": result}, sources=world.sources, reference="base", budget=16)
-    verdicts = {v.source: v for v in found if v.level == "sequence"}
-    assert verdicts["again"].word == "inside" and verdicts["rlvr"].word == verdicts["distill"].word == "undetermined"
-    for v in verdicts.values():
-        assert "nan" not in " ".join(v.why)
-        assert any("novelty was not tested" in why for why in v.why)
-    assert "--scorer local" in verdicts["rlvr"].needs
 
 
 @pytest.mark.parametrize(

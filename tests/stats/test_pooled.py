@@ -18,7 +18,7 @@ def explicit(problem, statistic, *, draws, seed):
     for row in weights(len(labels), draws=draws, seed=seed):
         rows = np.concatenate([np.repeat(np.flatnonzero(problem == p), n) for p, n in zip(labels, row)])
         found.append(statistic(rows))
-    return quantiles(np.array(found))
+    return quantiles(np.array(found), len(labels))
 
 
 @pytest.mark.parametrize("size", [8, 31])
@@ -57,6 +57,6 @@ def test_what_is_not_known_is_left_out_and_nothing_is_nan():
     assert some.value == 2 and some.n == 2 and some.problems == 2
     assert math.isnan(pooled.median(np.array([np.nan]), np.array(["a"])).value)
     one = pooled.ratio(np.array([1.0, 3.0]), np.array([2.0, 2.0]), np.array(["a", "a"]))
-    assert one.value == 1 and math.isnan(one.low) and "one problem" in one.method
+    assert one.value == 1 and math.isnan(one.low) and "1 problem: no interval, 5 are needed" in one.method
     assert math.isnan(pooled.ratio(np.array([1.0]), np.array([0.0]), np.array(["a"])).value)
     assert math.isnan(pooled.ratio(np.array([]), np.array([]), np.array([])).value)

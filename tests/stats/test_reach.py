@@ -104,7 +104,7 @@ def test_curve_of_nothing_has_no_value():
 
 def test_identical_models_get_the_exact_bound():
     problem = np.repeat(np.arange(64), 64)
-    point = reach.curve(np.random.default_rng(0).normal(0, 1e-5, 4096), problem, draws=200)[64]
+    point = reach.curve(np.random.default_rng(0).normal(0, 1e-5, 4096), problem)[64]
     assert point.value == 0 and point.low == 0
     assert point.high == pytest.approx(1 - 0.05 ** (1 / 4096), rel=1e-6)  # 3 / (m n)
 
@@ -112,7 +112,7 @@ def test_identical_models_get_the_exact_bound():
 def test_a_bounded_ratio_has_the_exact_bound_above_it_however_its_excess_clusters_below():
     problem = np.repeat(np.arange(64), 64)
     l_N = np.where(problem % 4 == 0, np.log(8.0), 0.0)  # whole problems within reach of 8, none beyond 64
-    found = reach.curve(l_N, problem, draws=200)
+    found = reach.curve(l_N, problem)
     assert found[64].value == 0 and found[64].high == pytest.approx(1 - 0.05 ** (1 / 4096))
     assert found[4].low < 0.125 < found[4].high and found[4].low < 0.1  # E_4 = .5 in a quarter of the problems
 
@@ -121,6 +121,6 @@ def test_tiny_excess_counts_by_its_size():
     problem = np.repeat(np.arange(30), 16)
     l_N = np.zeros(480)
     l_N[::54] = np.log(16 * 1.01)  # nine traces, each barely beyond 16
-    assert reach.curve(l_N, problem, draws=200)[16].high < 0.01
+    assert reach.curve(l_N, problem)[16].high < 0.01
     l_N[::54] = np.inf
-    assert reach.curve(l_N, problem, draws=200)[16].high > 0.03
+    assert reach.curve(l_N, problem)[16].high > 0.03

@@ -1,0 +1,207 @@
+"""What the words at the sequence level rest on: one row per source, every bound for the given problems.
+
+Each word is a certificate (`sequence` reads the row): `inside` an upper bound, `outside` two lower bounds, `sharpened`
+and `reweighted` a lower bound of the whole trace, an upper bound of the hurdles and a bound of what a temperature
+explains.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import CubicSpline
+
+from analyzer.analyses import laws
+from analyzer.analyses.primary import TAU
+from analyzer.records import Tables
+from analyzer.stats import bounds, reach, spans
+
+ALPHA = 0.05
+HURDLED = 0.05  # A_k: share of traces with a hurdle up to which a source counts as hurdle-free
+EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
+DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
+SAME = 1e-3  # nats: a smaller log-ratio of a trace is rounding
+PROBLEMS = 3  # below so many no word is given
+STEP, KNOTS = 0.02, 4  # temperatures that are tried, and how many must be known for those between
+RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
+
+
+def row(
+    tables: Tables, rows: pd.DataFrame, source: str, *, budget: int, omitted: float, drop_N: pd.Series
+) -> dict[str, Any]:
+    """The numbers of one source; rows: its traces in `Local.frame`. omitted: share of its traces without a log-ratio,
+    counted against every bound. drop_N: entropy less surprisal of whole traces by key (nats), NaN where unknown."""
+    held = [name for name in laws.counted(tables, source) if f"p:{name}" in rows]
+    held = [name for name in held if rows[f"p:{name}"].notna().all()]
+    missing = [name for name in laws.counted(tables, source) if name not in held]
+    if not held:
+        ways = " or ".join(f"at {m}" if m == laws.PLAIN else m for m in missing)
+        return {"source": source, "no_log_q": f"log-probs under the base are not known {ways}"}
+    problem = rows["problem"].to_numpy()
+    out: dict[str, Any] = {"source": source, "n": len(rows), "problems": len(set(problem)), "laws": "; ".join(held)}
+    out |= {"missing_laws": "; ".join(missing), "unknown": int((rows["unknown"] > 0).sum())}
+    out |= {"same_weights": laws.same_weights(tables, source), "tokens": float(rows["n"].mean())}
+    out["same_sampler"] = tables.samplers.get(source) == tables.samplers.get(tables.reference)
+    excess = {name: of_trace(rows, name, budget) for name in held}
+    every = sorted(c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all())
+    excess["every"] = of_envelope(rows, every, budget)
+    for name, values_N in excess.items():
+        high = _with(bounds.upper(values_N, alpha=ALPHA / len(held)), omitted)
+        low = bounds.lower(values_N, alpha=ALPHA) * (1 - omitted)
+        out |= {f"excess[{name}]": float(values_N.mean()), f"low[{name}]": low, f"high[{name}]": high}
+    best = min(held, key=lambda name: out[f"high[{name}]"])
+    out |= {"inside_law": best, "inside_value": out[f"excess[{best}]"], "inside_high": out[f"high[{best}]"]}
+    out["inside_events"] = int((excess[best] > 0).sum())
+    worst = min(held, key=lambda name: out[f"low[{name}]"])
+    out |= {"beyond_law": worst, "beyond_value": out[f"excess[{worst}]"], "beyond_low": out[f"low[{worst}]"]}
+    out |= {"every_value": out["excess[every]"], "every_low": out["low[every]"]}
+    out["coolest"] = min((1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1), default=math.nan)
+    body = of_envelope(rows, every, budget, part="body") if rows["ended"].any() else excess["every"]
+    out |= {"body_value": float(body.mean()), "body_high": _with(bounds.upper(body), omitted)}
+    own_body = of_trace(rows, best, budget, part="body")
+    out |= {"inside_body_value": float(own_body.mean()), "inside_body_high": _with(bounds.upper(own_body), omitted)}
+    end = reach.excess(rows["end"].to_numpy(float), budget)
+    end = end[~np.isnan(end)]
+    out |= {"end_value": float(end.mean()) if len(end) else math.nan}
+    out["end_low"] = bounds.lower(end) if len(end) else math.nan
+    out |= _hurdles(rows, budget, omitted, excess["every"], plain_only=not out["coolest"] < 1)
+    out |= _temperature(rows, problem, every, budget)
+    drop = drop_N.reindex(rows["key"]).to_numpy(float)
+    tokens = (rows["n"] + rows["ended"]).to_numpy(float)
+    if np.isnan(drop).any():
+        drop = _least_drop(rows)
+    out |= {"drop": math.nan, "drop_low": math.nan}
+    if not np.isnan(drop).any():
+        out["drop"] = float(drop.sum() / tokens.sum())
+        mean = bounds.mean(drop - DROP * tokens, problem)
+        out["drop_low"] = DROP + mean.low(ALPHA) / tokens.mean()
+    return out | _improbable(rows, held)
+
+
+def of_trace(rows: pd.DataFrame, law: str, k: float, part: str = "p") -> np.ndarray:
+    """Excess of each trace against one law, float [N]."""
+    q = rows["log_q" if part == "p" else "body_q"].to_numpy(float)
+    return _excess(q - rows[f"{part}:{law}"].to_numpy(float), k)
+
+
+def of_envelope(rows: pd.DataFrame, names: list[str], k: float, part: str = "p") -> np.ndarray:
+    """Excess of each trace against the likeliest of these laws, float [N]."""
+    q = rows["log_q" if part == "p" else "body_q"].to_numpy(float)
+    return _excess(q - rows[[f"{part}:{name}" for name in names]].to_numpy(float).max(1), k)
+
+
+def _excess(l_N: np.ndarray, k: float) -> np.ndarray:
+    return reach.excess(np.where(np.abs(l_N) < SAME, 0.0, l_N), k)
+
+
+def _with(high: float, omitted: float) -> float:
+    """An upper bound with the traces that have no log-ratio counted as beyond."""
+    return min(1.0, high * (1 - omitted) + omitted)
+
+
+def _hurdles(
+    rows: pd.DataFrame, budget: int, omitted: float, every_N: np.ndarray, *, plain_only: bool
+) -> dict[str, Any]:
+    """Share of traces with a hurdle at both spans, the bounds that the words read, and p of the word `outside`.
+
+    plain_only: no cooler law is known. Cooling alone then makes hurdles (it lifts the likeliest token, of base
+    probability 1/3 say, to 1, and four of them are beyond 64), so `outside` rests on single tokens beyond budget^2: the
+    likeliest of a law is never that rare.
+    """
+    out: dict[str, Any] = {}
+    lows, highs, ps = [], [], []
+    for width in (1, spans.SPAN):
+        share_N = rows[f"share{width}@{budget:g}"].to_numpy(float)
+        out |= {f"hurdles{width}": float(rows[f"hurdles{width}@{budget:g}"].mean())}
+        out |= {f"share{width}": float(share_N.mean())}
+        lows.append(bounds.lower(share_N, alpha=ALPHA / 2) * (1 - omitted))
+        highs.append(_with(bounds.upper(share_N), omitted))
+        ps.append(bounds.p_above(share_N * (1 - omitted), HURDLED))
+    out |= {"share_low": max(lows), "share_high": max(highs)}
+    if plain_only:
+        far_N = rows[f"share1@{budget**2:g}"].to_numpy(float)
+        out |= {"far_low": bounds.lower(far_N) * (1 - omitted), "far": float(far_N.mean())}
+        ps = [bounds.p_above(far_N * (1 - omitted), HURDLED) / 2] * 2
+    p_every = bounds.p_above(every_N * (1 - omitted), TAU)
+    return out | {"p_outside": max(min(1.0, 2 * min(ps)), p_every)}
+
+
+def _temperature(rows: pd.DataFrame, problem: np.ndarray, every: list[str], budget: int) -> dict[str, Any]:
+    """s, the share of KL(Q||P) that the best temperature T <= 1 explains, the bounds that the words read, and the
+    excess that this temperature leaves. Log-ratios without the end token."""
+    out: dict[str, Any] = {"kl": math.nan, "s": math.nan, "best": "", "s_low_half": math.nan, "s_high_half": math.nan}
+    out |= {"s_low": math.nan, "s_high": math.nan, "left": math.nan, "left_high": math.nan}
+    if laws.PLAIN not in every:
+        return out
+    temperature_G, body_GN = cooled(rows, every, "body")
+    ratio_GN = rows["body_q"].to_numpy(float) - body_GN
+    plain = ratio_GN[0]
+    out["kl"] = float(plain.mean())
+    if len(temperature_G) == 1 or not out["kl"] > 0 or not np.isfinite(ratio_GN).all():
+        return out
+    at = int(ratio_GN.mean(1).argmin())
+    s = 1 - float(ratio_GN[at].mean()) / out["kl"]
+    # s > 1/2: some temperature leaves less than half; s < 1/2: every temperature leaves more than half
+    halves = [bounds.mean(ratio - (1 - EXPLAINED) * plain, problem) for ratio in ratio_GN[1:]]
+    out |= {"best": f"T={temperature_G[at]:.2g}", "s": s}
+    out["s_low_half"] = min(m.high(ALPHA / len(halves)) for m in halves)  # below 0: s > 1/2
+    out["s_high_half"] = min(m.low(ALPHA) for m in halves)  # above 0: s < 1/2
+    around = bounds.between(ratio_GN[at] - (1 - s) * plain, problem)
+    half = (around.high(0.025) - around.value) / out["kl"]
+    # the mean of log-ratios may fall below 0, a divergence can't
+    out |= {"s": min(1.0, s), "s_low": min(1.0, max(0.0, s - half)), "s_high": min(1.0, s + half)}
+    left = _excess(rows["log_q"].to_numpy(float) - cooled(rows, every, "p")[1][at], budget)
+    return out | {"left": float(left.mean()), "left_high": bounds.upper(left)}
+
+
+def cooled(rows: pd.DataFrame, every: list[str], part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Temperatures from 1 down to the lowest known one [G], and each trace's log-prob at them [G, N].
+
+    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: with four or more of those, a
+    cubic spline gives what lies between (summed over a trace; measured: within .001 nats a token).
+    """
+    known = {1 / laws.exponent(name): name for name in every if laws.exponent(name) >= 1}
+    knots = np.array(sorted(known))
+    plain = rows[f"{part}:{laws.PLAIN}"].to_numpy(float)
+    free_KN = np.stack([plain - t * rows[f"{part}:{known[t]}"].to_numpy(float) for t in knots])
+    grid = knots[::-1]
+    if len(knots) >= KNOTS:
+        between = np.arange(1.0, knots[0], -STEP)
+        grid = np.array(sorted({*np.round(between, 6), *knots}, reverse=True))
+        free_GN = CubicSpline(knots, free_KN)(grid)
+    else:
+        free_GN = free_KN[::-1]
+    return grid, (plain - free_GN) / grid[:, None]
+
+
+def _least_drop(rows: pd.DataFrame) -> np.ndarray:
+    """A lower bound of entropy less surprisal where entropies are not known: log p_T is concave in 1 / T, so that its
+    slope at T = 1 is at least (log p_T - log p_1) / (1 / T - 1)."""
+    if f"body:{laws.PLAIN}" not in rows:
+        return np.full(len(rows), math.nan)
+    cooler = [c.removeprefix("body:") for c in rows if c.startswith("body:T=") and c != f"body:{laws.PLAIN}"]
+    slopes = [
+        (rows[f"body:{name}"] - rows[f"body:{laws.PLAIN}"]).to_numpy(float) / (laws.exponent(name) - 1)
+        for name in cooler
+        if laws.exponent(name) > 1
+    ]
+    if not slopes:
+        return np.full(len(rows), math.nan)
+    # one temperature for all traces: a maximum by trace would be no bound of the mean
+    return max(slopes, key=lambda x: np.nan_to_num(x.mean(), nan=-math.inf))
+
+
+def _improbable(rows: pd.DataFrame, held: list[str]) -> dict[str, Any]:
+    """For a true log q, P_Q(l <= -c) <= e^-c under any law: the smallest p-value over the laws, and its share."""
+    from scipy.stats import binom
+
+    worst, share, law = 1.0, 0.0, ""
+    for name in held:
+        low = int(((rows["log_q"] - rows[f"p:{name}"]) <= -RARE).sum())
+        p = float(min(1.0, len(held) * binom.sf(low - 1, len(rows), math.exp(-RARE))))
+        if p < worst:
+            worst, share, law = p, low / len(rows), name
+    return {"improbable_p": worst, "improbable": share, "law": law}

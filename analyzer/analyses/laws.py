@@ -1,0 +1,301 @@
+"""The laws that a trace is held against: the source's own, and the base's in every way that it could have been sampled.
+
+The base at T = 1, at lower temperatures, as the reference was sampled, as the source was sampled. They come from the
+columns of two scorers, or from the numbers that rows bring with them (`Tables.numbers`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analyzer.analyses import membership
+from analyzer.records import POWER_COLUMNS, Sampler, Tables
+from analyzer.summaries import among, last_steps
+
+PLAIN = "T=1"
+REFERENCE = "as the reference was sampled"
+SOURCE = "as the source was sampled"
+HELD = 1 << 28  # tokens of the sources' own log-probs that are held at once (1 GiB)
+BATCH = 4096  # traces that are measured at once
+
+
+class Part(NamedTuple):
+    """Traces of one source, tokens end to end. token_T int32; q_T, laws float32 nats; `ended_N`: the last token is an
+    end token."""
+
+    source: str
+    key_N: np.ndarray
+    problem_N: np.ndarray
+    lengths_N: np.ndarray
+    ended_N: np.ndarray
+    token_T: np.ndarray
+    q_T: np.ndarray
+    laws: dict[str, np.ndarray]
+
+
+class Known(NamedTuple):
+    """What is known of a source's own law. reason: why it is not, or "". brought: the rows themselves hold it."""
+
+    reason: str
+    model: str | None = None
+    brought: bool = False
+
+
+def temperature(exponent: float) -> str:
+    """The name of the law whose log-probs are `exponent` times those at T = 1, less a constant."""
+    return f"T={1 / exponent:.3g}"
+
+
+def exponent(name: str) -> float:
+    """1 / T of a temperature's name; 0 for a law that is no temperature."""
+    return 1 / float(name[2:]) if name.startswith("T=") else 0.0
+
+
+def same_weights(tables: Tables, source: str) -> bool:
+    """Whether the model that produced the source is the base itself, so that only samplers can differ."""
+    model = tables.policies.get(source)
+    if model is None or tables.base is None:
+        return False
+    one, two = (tables.engines.get(m, {}).get("fingerprint") for m in (model, tables.base))
+    return model == tables.base or (one is not None and one == two)
+
+
+def known(tables: Tables) -> dict[str, Known]:
+    """Source -> whether its own law is known, of all sources."""
+    out = {}
+    brought = _brought(tables)
+    for source in tables.sources:
+        model, sampler = tables.policies.get(source), tables.samplers.get(source)
+        if source in brought:
+            why = _why_not(brought[source], sampler, source)
+            out[source] = Known(why, None, True)
+        elif model is None:
+            out[source] = Known(f"the model that produced {source} is not known; give --policy {source}=MODEL")
+        elif sampler is None:
+            out[source] = Known(membership.unknown(source))
+        else:
+            out[source] = Known("", model)
+    return out
+
+
+def _brought(tables: Tables) -> dict[str, set[float]]:
+    """Source -> the temperatures of its own log-probs, of the sources whose rows bring base log-probs; NaN: none is
+    said. Sources that were scored as well are left out: a model knows more."""
+    if "brought" not in tables.memo:
+        found: dict[str, set[float]] = {}
+        for frame in tables.numbers():
+            for source, t in zip(frame["source"], frame["logprobs_temperature"], strict=True):
+                found.setdefault(source, set()).add(float(t))
+        tables.memo["brought"] = found
+    return {s: t for s, t in tables.memo["brought"].items() if tables.policies.get(s) is None or tables.base is None}
+
+
+def _why_not(temperatures: set[float], sampler: Sampler | None, source: str) -> str:
+    """Why the log-probs that rows bring are not those of the law that drew them; "" where they are."""
+    said = {t for t in temperatures if t == t}
+    if sampler is None:
+        return membership.unknown(source)
+    if len(said) > 1 or (said and len(said) < len(temperatures)):
+        return f"the log-probs of {source} are at several temperatures: {', '.join(f'{t:g}' for t in sorted(said))}"
+    if not said:  # with the sampler that is declared
+        return ""
+    (t,) = said
+    cut = sampler.top_p < 1 or sampler.top_k or sampler.min_p
+    if cut or abs(t - sampler.temperature) > 1e-9:
+        return (
+            f"the log-probs of {source} are at temperature {t:g} without truncation, its traces were drawn with "
+            f"{membership.words(sampler)}: no log q"
+        )
+    return ""
+
+
+def counted(tables: Tables, source: str) -> list[str]:
+    """The laws under which a source may be called inside: T = 1, as the reference was sampled, as the source was.
+
+    A sampler that cuts nothing off at T = 1 is no further law, nor is one that both share. Where the source is the
+    base's own weights, its own sampler is left out: it would be held against itself.
+    """
+    there, here = tables.samplers.get(tables.reference), tables.samplers.get(source)
+    out = [PLAIN]
+    if there is not None and not there.is_plain:
+        out.append(REFERENCE)
+    if here is not None and not here.is_plain and here != there and not same_weights(tables, source):
+        out.append(SOURCE)
+    return out
+
+
+def parts(tables: Tables) -> Iterator[Part]:
+    """All traces whose own law is known, a few thousand of one source at a time; the reference's among them, unless
+    it is the only such source."""
+    sources = {s: k for s, k in known(tables).items() if not k.reason}
+    if not set(sources) - {tables.reference}:
+        return
+    if any(k.brought for k in sources.values()):
+        yield from _of_rows(tables, {s for s, k in sources.items() if k.brought})
+    scored = {s: k.model for s, k in sources.items() if not k.brought}
+    if tables.base is not None and scored:
+        yield from _of_scores(tables, scored)
+
+
+def _of_scores(tables: Tables, models: dict[str, str]) -> Iterator[Part]:
+    """Parts from the columns of the base and of each source's own scorer; models: source -> scorer label."""
+    scores = last_steps(tables.scores)
+    base = scores[scores["model"] == tables.base]
+    lengths = dict(zip(base["key"], base["n_tokens"], strict=True))
+    ends = set(tables.engines.get(tables.base, {}).get("eos_ids") or ())
+    # keys in portions, so that what is held of the sources' own log-probs stays bounded
+    portions: list[dict[str, str]] = [{}]
+    held = 0
+    for source, model in models.items():
+        rows = scores[(scores["model"] == model) & (scores["source"] == source)]
+        for key, n in zip(rows["key"], rows["n_tokens"], strict=True):
+            if not n or lengths.get(key) != n:
+                continue
+            if model != tables.base and held + n > HELD:
+                portions.append({})
+                held = 0
+            held += n if model != tables.base else 0
+            portions[-1][key] = model
+    for owner in portions:
+        if owner:
+            yield from _portion(tables, owner, ends)
+
+
+def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[Part]:
+    own: dict[str, np.ndarray] = {}
+    for model in dict.fromkeys(m for m in owner.values() if m != tables.base):
+        mine = {key for key, m in owner.items() if m == model}
+        sampler = next(tables.samplers[s] for s, m in tables.policies.items() if m == model)
+        name = "logprob" if sampler.is_plain else "logprob_s"  # a server tells the first alone
+        for frame in tables.tokens(model, [name]):
+            frame = frame[among(frame["key"], mine)]
+            for key, values in zip(frame["key"], frame[name], strict=True):
+                if values is not None:
+                    own[key] = np.array(values, np.float32)  # a view would keep the whole part
+    powers = [a for a in tables.engines.get(tables.base, {}).get("powers") or () if f"power_{a:g}" in POWER_COLUMNS]
+    there = tables.samplers.get(tables.reference)
+    columns = ["token", "logprob", *(f"power_{a:g}" for a in powers)]
+    if there is not None and not there.is_plain:
+        columns.append("logprob_s")
+    if any(SOURCE in counted(tables, s) or _cooled(tables, s) for s in tables.sources):
+        columns.append("logprob_source")
+    for whole in tables.tokens(tables.base, columns):
+        whole = whole[among(whole["key"], owner)]
+        for source, rows in whole.groupby("source", sort=False):
+            for at in range(0, len(rows), BATCH):
+                part = _joined(tables, str(source), rows.iloc[at : at + BATCH], owner, own, powers, ends)
+                if part is not None:
+                    yield part
+
+
+def _cooled(tables: Tables, source: str) -> bool:
+    """Whether a source is the base's own weights under another sampler than the reference's."""
+    here = tables.samplers.get(source)
+    return here is not None and not here.is_plain and here != tables.samplers.get(tables.reference)
+
+
+def _joined(
+    tables: Tables,
+    source: str,
+    rows: pd.DataFrame,
+    owner: dict[str, str],
+    own: dict[str, np.ndarray],
+    powers: list[float],
+    ends: set[int],
+) -> Part | None:
+    """One Part: the base's columns beside the source's own log-probs."""
+    keys = rows["key"].tolist()
+    there = tables.samplers.get(tables.reference)
+    if owner[keys[0]] == tables.base:  # the source is the base itself, with the reference's sampler
+        name = "logprob_s" if there is not None and not there.is_plain else "logprob"
+        q = [None if v is None else np.asarray(v) for v in rows[name]]
+    else:
+        q = [own.get(key) for key in keys]
+    kept = [i for i, v in enumerate(q) if v is not None and len(v) == len(rows["token"].iloc[i]) > 0]
+    if not kept:
+        return None
+    rows, q = rows.iloc[kept], [q[i] for i in kept]
+    lengths_N = np.array([len(v) for v in q], np.int64)
+    token_T = np.concatenate(rows["token"].tolist())
+    plain_T = _flat(rows["logprob"], lengths_N)
+    laws = {PLAIN: plain_T}
+    for a in powers:
+        laws[temperature(a)] = np.float32(a) * plain_T - _flat(rows[f"power_{a:g}"], lengths_N)
+    if "logprob_s" in rows:
+        laws[REFERENCE] = _flat(rows["logprob_s"], lengths_N)
+    if "logprob_source" in rows and _cooled(tables, source):
+        laws[SOURCE] = _flat(rows["logprob_source"], lengths_N)
+    laws = {name: p_T for name, p_T in laws.items() if name == PLAIN or not np.isnan(p_T).any()}
+    last = lengths_N.cumsum() - 1
+    ended_N = np.isin(token_T[last], list(ends)) if ends else np.zeros(len(kept), bool)
+    key_N, problem_N = rows["key"].to_numpy(object), rows["problem"].to_numpy(object)
+    return Part(source, key_N, problem_N, lengths_N, ended_N, token_T, np.concatenate(q).astype(np.float32), laws)
+
+
+def _flat(column: pd.Series, lengths_N: np.ndarray) -> np.ndarray:
+    """Lists end to end, float32; NaN where a trace has none."""
+    arrays = [np.full(n, np.nan, np.float32) if v is None else v for v, n in zip(column, lengths_N, strict=True)]
+    return np.concatenate(arrays).astype(np.float32, copy=False)
+
+
+def _of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
+    """Parts from the numbers that rows bring; a temperature that some trace of a source lacks is no law of it."""
+    shared: dict[str, set[float]] = {}
+    for frame in tables.numbers():
+        for source, laws in zip(frame["source"], frame["laws"], strict=True):
+            shared[source] = shared.get(source, set(laws)) & set(laws)
+    ends = end_ids(tables)
+    keys = set(last_steps(tables.traces)["key"])
+    for frame in tables.numbers():
+        frame = frame[among(frame["key"], keys)]
+        for source, rows in frame[frame["source"].isin(sources)].groupby("source", sort=False):
+            names = {t: f"T={t:.3g}" for t in sorted(shared[source], reverse=True)}
+            lengths_N = rows["token"].map(len).to_numpy(np.int64)
+            rows, lengths_N = rows[lengths_N > 0], lengths_N[lengths_N > 0]
+            if not len(rows):
+                continue
+            found = {t: np.concatenate([r[t] for r in rows["laws"]]).astype(np.float32) for t in names}
+            laws = {names[t]: p_T for t, p_T in found.items() if t <= 1}  # a hotter one only as somebody's sampler
+            for label, name in ((tables.reference, REFERENCE), (source, SOURCE)):
+                sampler = tables.samplers.get(label)
+                if sampler is None or sampler.is_plain or sampler != Sampler(sampler.temperature):
+                    continue
+                if sampler.temperature in found:
+                    laws[name] = found[sampler.temperature]
+            token_T = np.concatenate(rows["token"].tolist())
+            ended_N = np.isin(token_T[lengths_N.cumsum() - 1], list(ends))
+            q_T = np.concatenate(rows["logprob_q"].tolist()).astype(np.float32)
+            given_T = ~np.concatenate(
+                [np.ones(n, bool) if w is None else w for w, n in zip(rows["written"], lengths_N, strict=True)]
+            )
+            for values_T in (q_T, *laws.values()):  # what the policy did not write is given to both sides
+                values_T[given_T] = 0.0
+            key_N, problem_N = rows["key"].to_numpy(object), rows["problem"].to_numpy(object)
+            yield Part(str(source), key_N, problem_N, lengths_N, ended_N, token_T, q_T, laws)
+
+
+def end_ids(tables: Tables) -> set[int]:
+    """The end token of rows that bring their own numbers, which no model names: the id that closes at least half of
+    the traces that were not cut, and stands nowhere else."""
+    if "end_ids" not in tables.memo:
+        last: Counter[int] = Counter()
+        inner: set[int] = set()
+        total = 0
+        for frame in tables.numbers():
+            for token, finish in zip(frame["token"], frame["finish"], strict=True):
+                if len(token) == 0:
+                    continue
+                inner.update(np.unique(token[:-1]).tolist())
+                if finish == "length":
+                    inner.add(int(token[-1]))
+                else:
+                    last[int(token[-1])] += 1
+                    total += 1
+        found = {t for t, n in last.items() if 2 * n >= total and t not in inner}
+        tables.memo["end_ids"] = found
+    return tables.memo["end_ids"]

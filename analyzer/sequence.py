@@ -1,0 +1,321 @@
+"""The word at the sequence level: each one earned by a certificate, none by a test that stayed silent.
+
+At budget k, tolerance tau for whole traces and HURDLED for the share of traces with a hurdle, about the given problems
+(bounds: `analyses/evidence`; error ALPHA for each word):
+- inside: the upper bound of the whole-trace excess is <= tau under one of the laws that count (T = 1, as the reference
+  was sampled, as the source was), the error split over them.
+- outside: the lower bound of the share of traces with a hurdle exceeds HURDLED, and that of the whole-trace excess
+  against the likeliest of all laws, lower temperatures among them, exceeds tau. Holm over the three levels.
+- sharpened: whole traces are beyond under every law that counts, the upper bound of the share with a hurdle is <=
+  HURDLED, a temperature explains more than half of KL(Q||P), and the surprisal lies below the entropy by DROP a token.
+- reweighted: whole traces are beyond, hurdle-free likewise, and every temperature leaves more than half of KL(Q||P).
+- undetermined: anything else, with what would decide. The base's own weights are never reweighted or outside: only
+  the sampler differs.
+Where log q is not known, `outside` is left: the lower bound of novel@4 exceeds tau / 2 and the endpoint holds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from analyzer.analyses.engine import below
+from analyzer.analyses.evidence import ALPHA, DROP, EXPLAINED, HURDLED, IMPROBABLE, PROBLEMS, RARE
+from analyzer.analyses.laws import PLAIN
+from analyzer.analyses.primary import CERTIFY, Endpoint, number, rows
+from analyzer.records import Estimate, Result
+from analyzer.stats.bootstrap import share_upper
+
+Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
+UNTESTED = "novelty was not tested: the base's scorer (a server?) knows log-probs, no entropies"
+COOLER = "log-probs of the base at lower temperatures (score with --policy, or base_logprobs at .8, .6, .4, .2)"
+LONGER = 1.5  # ratio of mean lengths from which on the length is named
+SURE = 0.84 / 1.645  # an advice counts on a bound and on being this much on its right side (power .8)
+MOST = 1000.0  # times as many traces: more is no advice
+
+
+def decide(support: Result | None, source: str, reference: str, budget: int, tau: float, end: Endpoint) -> Finding:
+    """Word, reasons and what would decide, from the tables and estimates of `support`."""
+    if support is None:
+        return "undetermined", ["no token probabilities under the base model"], "--base MODEL"
+    row = next(iter(rows(support, "evidence", source)), None)
+    if row is None:
+        why = [f"no trace of {source} was scored under the base"]
+        return "undetermined", why, f"scores of {source} under the base model"
+    if row.get("no_verdict"):
+        needs = "the model, prompts and ids that the reference was really drawn with"
+        return "undetermined", [row["no_verdict"]], needs
+    floor = number(row.get("k_min"))
+    if below(budget, floor):
+        why = [f"k_min = {floor:.3g} > {budget}: generation and scoring differ by more than the budget"]
+        return "undetermined", why, f"--budget {math.ceil(floor)} or more, or log-probs of generation and scoring alike"
+    if row.get("no_log_q") or not math.isfinite(number(row.get("inside_high"))):
+        return _without_log_q(support, row, source, budget, tau, end)
+    why = _beside(support, row, source, budget)
+    if row["problems"] < PROBLEMS:
+        needs = f"at least {PROBLEMS} problems: with fewer no interval over problems exists ({row['problems']} now)"
+        return "undetermined", [_whole(row, budget), *why], needs
+    if row["improbable_p"] < IMPROBABLE:
+        return _improbable(row, source, why)
+    return _of_bounds(support, row, source, budget, tau, end, why)
+
+
+def _of_bounds(
+    support: Result, row: dict[str, Any], source: str, budget: int, tau: float, end: Endpoint, why: list[str]
+) -> Finding:
+    """The five words, from the bounds of `evidence.row`."""
+    beyond, hurdle_free = row["beyond_low"] > tau, row["share_high"] <= HURDLED and not row["unknown"]
+    if row["inside_high"] <= tau:
+        return _inside(support, row, source, budget, tau, why)
+    whole, hurdles = _whole(row, budget), _hurdles(row, budget)
+    hurdled = row["share_low" if row["coolest"] < 1 else "far_low"] > HURDLED
+    if hurdled and row["every_low"] > tau and not row["same_weights"] and not row["missing_laws"]:
+        if end.certified:
+            held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
+            lead = [f"{hurdles} ({held})", *_far(row, budget)]
+            return "outside", [*lead, _every(row), whole, *why], None
+        why = [hurdles, whole, *why, f"not certified across the levels: Holm {end.p_holm:.2g}"]
+        return "undetermined", why, _advice(row["share_low"], row[_share(row)], HURDLED, row["n"], "the hurdle share")
+    if beyond and hurdle_free and not row["missing_laws"]:
+        explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
+        if row["s_low_half"] < 0 and row["drop_low"] >= DROP:
+            lead = _lead(row, budget, explained)
+            return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
+        if row["s_high_half"] > 0 and not row["same_weights"]:
+            line = f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
+            return "reweighted", [_lead(row, budget, line), whole, hurdles, _likelier(row), *why], None
+    return _undetermined(row, source, budget, tau, [whole, hurdles, *why])
+
+
+def _inside(support: Result, row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
+    found = (
+        f"at most {row['inside_high']:.3f} of whole traces lie beyond {budget} times the base's probability "
+        f"({_law(row['inside_law'])}): {row['inside_value']:.3f} over {row['n']:,} traces"
+    )
+    if row["unknown"]:
+        why = [found, *why, f"{row['unknown']:,} traces have tokens without a number, which could lie beyond"]
+        return "undetermined", why, "log-probs of every token"
+    novel = support.estimates.get(f"{source}.novel@{budget}")
+    if row["inside_law"] == PLAIN and novel is not None and novel.low > tau:
+        flags = _percent(novel.value, novel.low, novel.high)
+        why = [found, *why, f"contradiction: {flags} flagged as novel at k={budget}"]
+        needs = f"a reason why reach and novelty disagree: is --policy {source}=MODEL the right model?"
+        return "undetermined", why, needs
+    why = [found, *_same(row), *why]
+    if row["inside_events"]:
+        return "inside", why, None
+    line, needs = _no_event(int(row["problems"]), row["inside_high"], budget, tau)
+    return "inside", [*why, line], needs
+
+
+def _without_log_q(
+    support: Result, row: dict[str, Any], source: str, budget: int, tau: float, end: Endpoint
+) -> Finding:
+    least = number(row.get("certify"))
+    k = int(max(CERTIFY, least)) if math.isfinite(least) else CERTIFY
+    strict, plain = (support.estimates.get(f"{source}.novel@{level}") for level in (k, 1))
+    reach = support.estimates.get(f"{source}.reach@{budget}")
+    note = row.get("no_log_q") or (reach.note if reach is not None and reach.note else "no policy model")
+    why = _novelty({1: plain, k: strict}) + _surprisal(row) + _cut(row) + [f"log q unknown: {note}"]
+    if strict is not None and strict.low > tau / 2 and end.certified:
+        held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
+        return "outside", [*why, f"novelty certified at k={k} ({held}{_where(row)})"], None
+    missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
+    return "undetermined", why, f"{missing} (without log q only outside can be certified)"
+
+
+def _improbable(row: dict[str, Any], source: str, why: list[str]) -> Finding:
+    most = math.exp(-RARE)
+    line = (
+        f"{row['improbable']:.1%} of the traces are {RARE:g} nats likelier under the base ({_law(row['law'])}) than "
+        f"under the declared policy; a true policy puts at most {most:.1%} there (p = {row['improbable_p']:.1g})"
+    )
+    needs = (
+        f"log-probs that agree: a second scoring in float32 with one engine, or the right --policy {source}=MODEL and "
+        f"--sampler {source}=..."
+    )
+    return "undetermined", [line, *why], needs
+
+
+def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
+    """What would decide, by what is open: the whole trace, the hurdles, the temperature."""
+    n, missing = row["n"], row["missing_laws"]
+    if row["unknown"] and row["beyond_low"] > tau:
+        line = f"{row['unknown']:,} traces have tokens without a number, which could hold a step beyond"
+        return "undetermined", [*why, line], "log-probs of every token"
+    if row["beyond_low"] > tau and missing:
+        return "undetermined", why, f"log-probs under the base {' and '.join(map(_law, missing.split('; ')))}"
+    if not row["beyond_low"] > tau:
+        if row["inside_value"] == 0:
+            count = max(1, len(row["laws"].split("; ")))
+            least = math.ceil(math.log(ALPHA / count) / math.log1p(-tau))
+            needs = f"{least:,} traces without one beyond the budget would make it inside ({n:,} now)"
+            return "undetermined", why, needs
+        bound = row["inside_high"] if row["inside_value"] <= tau else row["beyond_low"]
+        value = row["inside_value"] if row["inside_value"] <= tau else row["beyond_value"]
+        return "undetermined", why, _advice(bound, value, tau, n, "the whole-trace excess")
+    if row["same_weights"]:
+        why = [*why, *_same(row)]
+        return "undetermined", why, f"{source} and the reference drawn with one sampler, or at temperatures up to 1"
+    if not row["share_high"] <= HURDLED:
+        if not row["coolest"] < 1:
+            return "undetermined", [*why, "cooling alone could make these steps, and no cooler law is known"], COOLER
+        share = row[_share(row)]
+        if not row["share_low"] > HURDLED:
+            bound = row["share_low"] if share > HURDLED else row["share_high"]
+            return "undetermined", why, _advice(bound, share, HURDLED, n, "the share of traces with a hurdle")
+        return "undetermined", why, _advice(row["every_low"], row["every_value"], tau, n, "the excess over every law")
+    if not math.isfinite(row["s"]):
+        return "undetermined", why, COOLER
+    explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
+    if row["s_low_half"] < 0:  # shown: what is open is whether the text is likelier
+        low = f"the surprisal lies {row['drop']:.3f} nats a token below the entropy (at least {row['drop_low']:.3f})"
+        why = [*why, f"{explained}; {low}, sharpened asks for {DROP:g}"]
+        if row["drop"] <= DROP:
+            return "undetermined", why, f"no number of traces, if the drop of the surprisal stays at {row['drop']:.3f}"
+        return "undetermined", why, _advice(row["drop_low"], row["drop"], DROP, n, "the drop of the surprisal")
+    why = [*why, f"{explained}, too close to a half"]
+    half = abs(row["s_high"] - row["s"])
+    name = "the share that a temperature explains"
+    return "undetermined", why, _advice(row["s"] + half, row["s"], EXPLAINED, n, name)
+
+
+def _same(row: dict[str, Any]) -> list[str]:
+    """What a source that is the base's own weights differs in."""
+    if not row["same_weights"]:
+        return []
+    how = "drawn with the reference's sampler" if row["same_sampler"] else "only the sampler differs"
+    return [f"{how}: the source is the base's own weights"]
+
+
+def _advice(bound: float, value: float, threshold: float, n: int, name: str) -> str:
+    """How many more traces would bring the bound to the right side of the threshold in four of five cases, if the value
+    stays: its distance falls with sqrt(n)."""
+    gap, half = abs(value - threshold), abs(bound - value)
+    if not (math.isfinite(half) and gap > 0):
+        return f"more problems: no interval for {name}"
+    factor = (half * (1 + SURE) / gap) ** 2
+    if not factor <= MOST:
+        return f"{name} ({value:.3f}) is too close to {threshold:g} for any affordable number of traces"
+    times = max(2, math.ceil(factor))
+    return f"about {times:,} times the traces ({n:,} now), if {name} stays at {value:.3f}"
+
+
+def _share(row: dict[str, Any]) -> str:
+    """Which of the two spans has the larger share of traces with a hurdle."""
+    return "share1" if row["share1"] >= row["share4"] else "share4"
+
+
+def _whole(row: dict[str, Any], budget: int) -> str:
+    return (
+        f"whole traces beyond {budget} draws: {row['beyond_value']:.3f} (at least {row['beyond_low']:.3f}) over "
+        f"{row['n']:,} traces, {_law(row['beyond_law'])}"
+    )
+
+
+def _lead(row: dict[str, Any], budget: int, how: str) -> str:
+    """The words sharpened and reweighted in one sentence."""
+    whole, step = f"{row['beyond_value']:.1%}", f"{row[_share(row)]:.1%}"
+    return f"{whole} lies beyond {budget} draws as a whole, a single step does in {step} of the traces, and {how}"
+
+
+def _left(row: dict[str, Any], tau: float) -> str:
+    """Beside the word sharpened: what the best temperature leaves."""
+    alone = "would do" if row["left_high"] <= tau else "would not do"
+    return (
+        f"{row['best']} alone {alone}: {row['left']:.3f} of whole traces stay beyond (at most {row['left_high']:.3f})"
+    )
+
+
+def _far(row: dict[str, Any], budget: int) -> list[str]:
+    """Beside the word outside, where no cooler law is known."""
+    if row["coolest"] < 1:
+        return []
+    line = f"{row['far']:.1%} hold a single token beyond {budget**2:,} tries, which no cooling lifts"
+    return [f"{line}: no cooler law of the base is known"]
+
+
+def _every(row: dict[str, Any]) -> str:
+    return f"against every law of the base at once: {row['every_value']:.3f} (at least {row['every_low']:.3f})"
+
+
+def _hurdles(row: dict[str, Any], budget: int) -> str:
+    share, rate = row[_share(row)], 1000 * row["hurdles" + _share(row)[-1]] / max(row["tokens"], 1e-9)
+    text = (
+        f"{share:.1%} of the traces hold a step that the base would not take within {budget} tries (between "
+        f"{row['share_low']:.1%} and {row['share_high']:.1%}; {rate:.2g} per 1,000 tokens)"
+    )
+    return text + (f"; carried by {row['carried_by']}" if row.get("carried_by") else "")
+
+
+def _likelier(row: dict[str, Any]) -> str:
+    """Beside the word reweighted: how its surprisal compares with what the base expected on the same way."""
+    if not math.isfinite(row["drop"]):
+        return "whether its text is likelier than the base's own is not known"
+    if abs(row["drop"]) < DROP:
+        return f"about as likely under the base as its own draws ({row['drop']:+.3f} nats a token)"
+    word = "likelier" if row["drop"] > 0 else "less likely"
+    return f"{word} under the base than its own draws, by {abs(row['drop']):.3f} nats a token"
+
+
+def _beside(support: Result, row: dict[str, Any], source: str, budget: int) -> list[str]:
+    """What stands beside every word: length, the end token, novelty, the share cut off."""
+    out = []
+    length, other = number(row.get("length")), number(row.get("length_reference"))
+    if length and other and max(length / other, other / length) >= LONGER:
+        out.append(f"responses are {length:.0f} tokens long on average, the reference's {other:.0f}")
+    if number(row.get("end_low")) > HURDLED:
+        out.append("stops earlier: it ends where the base would not within the budget (end tokens are no hurdles)")
+    if row["inside_value"] > row["inside_body_high"]:
+        out.append(
+            f"without the end token {row['inside_body_value']:.3f} is beyond: the difference is where it stops, the "
+            "text is the base's"
+        )
+    novel = {k: support.estimates.get(f"{source}.novel@{k}") for k in (1, CERTIFY)}
+    return out + _novelty(novel) + _surprisal(row) + _cut(row)
+
+
+def _novelty(novel: dict[int, Estimate | None]) -> list[str]:
+    known = {k: e for k, e in novel.items() if e is not None}
+    if not known:
+        return []
+    n = next(iter(known.values())).n
+    flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in known.items()]
+    return [f"flagged as novel by surprisal: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED]
+
+
+def _surprisal(row: dict[str, Any]) -> list[str]:
+    if not math.isfinite(number(row.get("z_median"))):
+        return []
+    z0 = number(row.get("z_reference_median"))
+    reference = f", reference {z0:.2f}" if math.isfinite(z0) else ""
+    return [f"excess surprisal z: median {row['z_median']:.2f}{reference}"]
+
+
+def _cut(row: dict[str, Any]) -> list[str]:
+    share = number(row.get("cut_share"))
+    line = f"{share:.1%} of the traces are cut off at the length limit; this speaks of their sampled part"
+    return [line] if share > 0 else []
+
+
+def _no_event(problems: int, high: float, budget: int, tau: float) -> tuple[str, str | None]:
+    """For whom the bound holds when no trace exceeds the budget, and how many problems would extend it to new ones."""
+    new = float(share_upper(0, problems))
+    line = f"no trace beyond {budget} draws: the bound {high:.3f} is for these {problems} problems"
+    if new <= tau:
+        return f"{line}, and for new ones {new:.3f}", None
+    least = math.ceil(math.log(ALPHA) / math.log1p(-tau))
+    cost = f"for new problems the bound is {new:.3f}; {least} problems without such a trace would bring it to {tau:g}"
+    return f"{line}, not for new ones", f"a new problem on which it departs ({cost}), or a wrong sampler or template"
+
+
+def _where(row: dict[str, Any]) -> str:
+    return f"; flagged: {row['flagged_groups']}" if row.get("flagged_groups") else ""
+
+
+def _law(name: str) -> str:
+    return f"at {name}" if name.startswith("T=") else name
+
+
+def _percent(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

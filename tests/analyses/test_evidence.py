@@ -1,0 +1,200 @@
+"""What the words rest on: rows of `evidence` on worlds whose numbers are known, and the bounds in them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from analyzer.analyses import evidence, laws, local, support
+from analyzer.records import Sampler, Tables
+from analyzer.stats import bounds
+from analyzer.validate import bigram as B
+
+V, K = 20, 64
+WARM = Sampler(0.6)
+
+
+def world(make, *, problems: int = 8, n: int = 12, longest: int = 60, reference: Sampler = B.PLAIN, seed: int = 0):
+    """Tables of base and source "s"; make(base law) -> (components, sampler, same weights, law of its model)."""
+    rng = np.random.default_rng(seed)
+    base = B.law(rng, V, 1.2)
+    parts, sampler, same, law = make(base)
+    draws = [B.draw(rng, c, problems, n, longest) for c in ([B.Component(1, B.sampled(base, reference))], parts)]
+    made = {"base": B.Made(draws[0], reference), "s": B.Made(draws[1], sampler, same, {}, law)}
+    return B.tables(base, made, reference_sampler=reference)
+
+
+def cooled(t: float):
+    return lambda base: ([B.Component(1, B.sampled(base, Sampler(t)))], B.PLAIN, False, B.sampled(base, Sampler(t)))
+
+
+def other(base: np.ndarray):
+    law = B.normalised(base + 0.4 * np.random.default_rng(9).normal(size=base.shape))
+    return [B.Component(1, law)], B.PLAIN, False, law
+
+
+def measured(tables: Tables) -> pd.DataFrame:
+    found = local.measured(tables, K).frame
+    mine = found[found["source"] == "s"]
+    return mine.drop(columns=[c for c in mine if c.startswith(("p:", "body:")) and mine[c].isna().all()])
+
+
+def row(tables: Tables, *, omitted: float = 0.0, drop: pd.Series | None = None, rows=None) -> dict:
+    base = tables.scores[tables.scores["model"] == "base"].set_index("key")
+    if drop is None:
+        drop = base["entropy_mean"] * base["n_tokens"] + base["logprob"]
+    rows = measured(tables) if rows is None else rows
+    return evidence.row(tables, rows, "s", budget=K, omitted=omitted, drop_N=drop)
+
+
+def test_the_bounds_are_those_of_the_excess_of_each_trace():
+    tables = world(lambda base: other(base)[:1] + (WARM, False, other(base)[3]), reference=Sampler(0.8))
+    rows, got = measured(tables), row(tables)
+    held = ["T=1", laws.REFERENCE, laws.SOURCE]
+    assert got["laws"] == "; ".join(held) and got["missing_laws"] == "" and got["n"] == 96 and got["problems"] == 8
+    excess = {n: evidence.of_trace(rows, n, K) for n in held}
+    for name, values in excess.items():
+        nats = (rows["log_q"] - rows[f"p:{name}"]).to_numpy()
+        np.testing.assert_allclose(values, np.maximum(0, 1 - K * np.exp(-nats)))
+        assert got[f"high[{name}]"] == bounds.upper(values, alpha=0.05 / 3)  # the error is split over three laws
+        assert got[f"low[{name}]"] == bounds.lower(values, alpha=0.05)
+    assert got["inside_high"] == min(got[f"high[{n}]"] for n in held)  # one law is enough for inside,
+    assert got["beyond_low"] == min(got[f"low[{n}]"] for n in held)  # beyond is beyond all of them
+    every = evidence.of_envelope(rows, [c[2:] for c in rows if c.startswith("p:")], K)
+    assert (every <= np.min([*excess.values()], axis=0) + 1e-12).all()
+    assert got["every_low"] == bounds.lower(every) and got["every_value"] == every.mean()
+    shares = [rows[f"share{w}@64"].to_numpy() for w in (1, 4)]
+    assert got["share_low"] == max(bounds.lower(x, alpha=0.025) for x in shares)  # the better of two: half the error
+    assert got["share_high"] == max(bounds.upper(x) for x in shares)
+    p = [bounds.p_above(x, evidence.HURDLED) for x in shares]
+    assert got["p_outside"] == max(min(1.0, 2 * min(p)), bounds.p_above(every, 0.02))
+
+
+@pytest.mark.parametrize("share", [0.005, 0.2])
+def test_a_share_without_log_ratios_is_counted_against_every_bound(share):
+    tables = world(other)
+    full, less = row(tables), row(tables, omitted=share)
+    for name in ("inside_high", "share_high"):
+        assert less[name] == pytest.approx(min(1.0, full[name] * (1 - share) + share)) and less[name] >= full[name]
+    for name in ("beyond_low", "every_low", "share_low"):
+        assert less[name] == pytest.approx(full[name] * (1 - share))
+    assert less["p_outside"] >= full["p_outside"]
+    assert less["inside_value"] == full["inside_value"] and less["s"] == full["s"]
+
+
+@pytest.mark.parametrize("t", [0.8, 0.6, 0.5, 0.4])
+def test_a_cooled_law_is_explained_by_its_temperature(t):
+    """At a known temperature every log-ratio is 0: s = 1 exactly, but for a neighbour that the draws happen to like as
+    much; between two of them a spline knows it to .001 nats a token."""
+    tables = world(cooled(t))
+    got = row(tables)
+    assert float(got["best"].removeprefix("T=")) == pytest.approx(t, abs=0.05)
+    assert got["s"] == pytest.approx(1, abs=0.02) and got["s"] <= 1
+    assert got["s_low_half"] < 0 and got["left"] == 0 and got["left_high"] == bounds.upper(np.zeros(96))
+    assert got["drop"] > 0.02 and got["coolest"] == pytest.approx(0.1)
+    mine = measured(tables)
+    ratio = (mine["log_q"] - mine["p:T=1"]).to_numpy()
+    assert got["kl"] == pytest.approx(ratio.mean())
+    # its reference bound: the half-way test is on log-ratios at T less half of those at 1
+    exact = {n: (mine["log_q"] - mine[f"p:{n}"]).to_numpy() for n in ("T=0.8", "T=0.6", "T=0.4", "T=0.2", "T=0.1")}
+    halves = [bounds.mean(x - 0.5 * ratio, mine["problem"].to_numpy()) for x in exact.values()]
+    # with more temperatures between the known ones the best can only be better, at a higher price for the choice
+    assert got["s_high_half"] <= min(m.low() for m in halves) + 1e-9
+
+
+def test_s_is_one_less_the_least_of_the_divergences_by_hand():
+    tables = world(other)
+    got, mine = row(tables), measured(tables)
+    at_one = (mine["log_q"] - mine["p:T=1"]).mean()
+    known = {t: (mine["log_q"] - mine[f"p:T={t}"]).mean() for t in (0.8, 0.6, 0.4, 0.2, 0.1)}
+    assert got["kl"] == pytest.approx(at_one) and got["s"] >= 1 - min(at_one, *known.values()) / at_one - 1e-9
+    assert got["s"] == pytest.approx(max(0.0, 1 - min(at_one, *known.values()) / at_one), abs=0.05)
+    assert got["s_high_half"] > 0 and 0 <= got["s_low"] <= got["s"] <= got["s_high"] <= 1
+    # against the exact divergences of the two laws over the states visited
+    few = replace(tables, engines={m: e | {"powers": []} for m, e in tables.engines.items()}, memo={})
+    none = row(few)
+    assert math.isnan(none["s"]) and none["kl"] == pytest.approx(got["kl"]) and none["coolest"] == 1
+    # the base itself: no divergence, nothing to explain
+    same = world(lambda base: ([B.Component(1, base)], B.PLAIN, False, base))
+    assert math.isnan(row(same)["s"]) and row(same)["inside_value"] == 0 == row(same)["inside_events"]
+
+
+def test_without_a_law_that_counts_nothing_is_said():
+    """Rows that bring base log-probs at T = .8 alone, both samplers plain: none of the laws of inside is known."""
+    tables = world(other)
+    rows = measured(tables)
+    bare = rows.drop(columns=[c for c in rows if c.startswith(("p:", "body:")) and not c.endswith("T=0.8")])
+    got = row(tables, rows=bare)
+    assert got == {"source": "s", "no_log_q": "log-probs under the base are not known at T=1"}
+
+
+def test_a_missing_law_is_named_and_bars_nothing_of_the_others():
+    tables = world(lambda base: other(base)[:1] + (WARM, False, other(base)[3]), reference=Sampler(0.8))
+    rows = measured(tables)
+    got = row(tables, rows=rows.drop(columns=[f"p:{laws.REFERENCE}", f"body:{laws.REFERENCE}"]))
+    assert got["missing_laws"] == laws.REFERENCE and got["laws"] == f"T=1; {laws.SOURCE}"
+    whole = row(tables)
+    assert got["high[T=1]"] <= whole["high[T=1]"]  # the error is split over fewer laws
+
+
+def test_drop_is_entropy_less_surprisal_and_where_that_is_unknown_a_lower_bound():
+    """log p_T is concave in 1/T: the slope from 1 to any higher 1/T is at most the drop, trace by trace."""
+    for make in (cooled(0.6), other):
+        tables = world(make)
+        got, unknown = row(tables), row(tables, drop=pd.Series(dtype=float))
+        base = tables.scores.query("model == 'base' and source == 's'")
+        drop = base["entropy_mean"] + base["logprob"] / base["n_tokens"]
+        assert got["drop"] == pytest.approx(drop.mean(), abs=1e-4)
+        assert unknown["drop"] <= got["drop"] + 1e-6 and unknown["drop_low"] <= got["drop_low"] + 0.01
+        assert got["drop_low"] < got["drop"]
+    assert got["drop"] != unknown["drop"]
+    few = replace(tables, engines={m: e | {"powers": []} for m, e in tables.engines.items()}, memo={})
+    assert math.isnan(row(few, drop=pd.Series(dtype=float))["drop"])
+
+
+def test_a_true_law_hardly_ever_lies_three_nats_below():
+    """P_Q(l <= -3) <= e^-3 for a true q: 40 sources, p of the binomial below .01 in each with probability at most .01
+    (P of more than 5: 5e-6); a q that is not the one that wrote is refused."""
+    refused = 0
+    for seed in range(40):
+        tables = world(other, problems=4, n=8, seed=seed)
+        refused += row(tables)["improbable_p"] < evidence.IMPROBABLE
+    assert refused <= 5
+    got, rows = row(world(other)), measured(world(other))
+    nats = (rows["log_q"] - rows["p:T=1"]).to_numpy()
+    assert got["improbable_p"] == pytest.approx(min(1.0, binom.sf((nats <= -3).sum() - 1, 96, math.exp(-3))))
+    wrong = rows.assign(log_q=rows["log_q"] - 8)
+    bad = row(world(other), rows=wrong)
+    assert bad["improbable_p"] < 1e-6 and bad["law"] == "T=1" and bad["improbable"] > 0.3
+
+
+def test_rounding_is_no_event_and_unknown_tokens_are_counted():
+    tables = world(lambda base: ([B.Component(1, base)], B.PLAIN, False, base))
+    rows = measured(tables)
+    near = rows.assign(log_q=rows["p:T=1"] + 9e-4)
+    assert evidence.of_trace(near, "T=1", 1).max() == 0
+    assert evidence.of_trace(rows.assign(log_q=rows["p:T=1"] + 2e-3), "T=1", 1).min() > 0
+    unknown = rows["unknown"].mask(np.arange(len(rows)) < 3, 2)
+    assert row(tables, rows=rows.assign(unknown=unknown))["unknown"] == 3
+
+
+def test_rows_of_the_table_survive_a_run_and_name_their_words():
+    tables = world(other, problems=10, n=16)
+    result = support.run(tables, budget=K, draws=50)
+    got = result.tables["evidence"].set_index("source").loc["s"]
+    want = row(tables)
+    for name in ("inside_high", "beyond_low", "every_low", "share_high", "s", "drop_low", "p_outside", "kl"):
+        assert got[name] == pytest.approx(want[name]), name
+    spans = result.tables["spans"].query("source == 's' and k == 64").set_index("span")
+    assert spans.loc[1, "excess"] == pytest.approx(got["hurdles1"]) and spans.loc[4, "share"] == got["share4"]
+    by_law = result.tables["laws"].query("source == 's'")
+    assert {32, 64, 128} == set(by_law["k"]) and "T=1" in set(by_law["law"])
+    for _, part in by_law.groupby("law"):
+        assert part.sort_values("k")["excess"].is_monotonic_decreasing
+        low, value, high = (part[name].to_numpy() for name in ("given_low", "excess", "given_high"))
+        assert (low <= value + 1e-9).all() and (value <= high + 1e-9).all()

@@ -1,0 +1,226 @@
+"""Words from the numbers that rows bring with them: ids, log-probs under their policy and under the base, and no model.
+
+The worlds are bigrams (`validate.bigram`), so that every number is exact and the truth of every word is known.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from analyzer import pipeline
+from analyzer.cli import main
+from analyzer.records import Sampler, Verdict
+from analyzer.store import Run
+from analyzer.tables import build
+from analyzer.validate import bigram as B
+from analyzer.verdict import decide
+
+V, PROBLEMS, N, LONGEST = 30, 8, 24, 60
+RARE = V - 2
+TEMPERATURES = (1.0, 0.8, 0.6, 0.4, 0.2)
+WARM = Sampler(0.6)
+
+
+def base_law() -> np.ndarray:
+    base = B.law(np.random.default_rng(0), V, 1.5)
+    base[:, RARE] = -np.inf
+    base = B.normalised(base) + np.log1p(-1e-7)
+    base[:, RARE] = np.log(1e-7)
+    return base
+
+
+def lines(source, made: B.Made, *, temperatures=TEMPERATURES, change=None, base=None) -> list[dict]:
+    """The draws as rows with response_logprobs and base_logprobs by temperature; `change` is applied to each row."""
+    base, d = base_law() if base is None else base, made.draws
+    laws = {t: B.sampled(base, Sampler(t)) for t in temperatures}
+    before = np.concatenate([d.start[:, None], np.maximum(d.tokens[:, :-1], 0)], 1)
+    out = []
+    for i, text in enumerate(B.rows(source, made, numbers={"response_logprobs": d.log_q})):
+        row, n = json.loads(text), int(d.length[i])
+        row["base_logprobs"] = {f"{t:g}": law[before[i, :n], d.tokens[i, :n]].tolist() for t, law in laws.items()}
+        row["base_logprobs"] = {t: [x if x > -math.inf else "-inf" for x in v] for t, v in row["base_logprobs"].items()}
+        row |= {"response": f"{source} {i}", "question": f"of {row['problem']}"}
+        out.append(change(row, i) if change else row)
+    return out
+
+
+def draws(parts, seed: int, n: int = N) -> B.Draws:
+    return B.draw(np.random.default_rng(seed), parts, PROBLEMS, n, LONGEST)
+
+
+def sources(seed: int = 1) -> dict[str, B.Made]:
+    """A base, another draw of it, a policy that is the base at T = .5, one that plants a token in half its traces."""
+    base = base_law()
+    cold = B.sampled(base, Sampler(0.5))
+    planted = [B.Component(0.5, base), B.Component(0.5, base, {30: RARE})]
+    made = {"base": [B.Component(1, base)], "again": [B.Component(1, base)], "cold": [B.Component(1, cold)]}
+    return {s: B.Made(draws(parts, seed + i)) for i, (s, parts) in enumerate((made | {"planted": planted}).items())}
+
+
+def written(folder, rows: dict[str, list[dict]]) -> list[str]:
+    paths = []
+    for source, found in rows.items():
+        path = folder / f"{source}.jsonl"
+        path.write_text("".join(json.dumps(r) + "\n" for r in found))
+        paths.append(str(path))
+    return paths
+
+
+def words(folder, rows: dict[str, list[dict]], **how) -> dict[str, Verdict]:
+    """source -> its verdict at the sequence level."""
+    run = Run.create(folder / "run")
+    pipeline.ingest(run, written(folder, rows), **how)
+    results, left = pipeline.analyze(run, ["support"])
+    assert not left
+    labels = list(build(run).sources)
+    found = decide(results, sources=labels, reference="base")
+    return {v.source: v for v in found if v.level == "sequence"}
+
+
+def test_the_command_line_gives_each_word_without_a_model(tmp_path, capsys):
+    paths = written(tmp_path, {s: lines(s, made) for s, made in sources().items()})
+    assert main(["report", *paths, "-o", str(tmp_path / "out"), "--no-robustness"]) in (0, None)
+    data = json.loads((tmp_path / "out" / "results.json").read_bytes())
+    found = {v["source"]: v for v in data["verdicts"] if v["level"] == "sequence"}
+    assert {s: v["verdict"] for s, v in found.items()} == {"again": "inside", "cold": "sharpened", "planted": "outside"}
+    assert any("T=0.5 explains" in w or "T=0.4" in w or "T=0.6" in w for w in found["cold"]["why"])
+    estimates = data["analyses"]["support"]["estimates"]
+    # 192 draws of a fair coin: within .15 with probability above 1 - 1e-4
+    assert estimates["planted.hurdle_share@64"]["value"] == pytest.approx(0.5, abs=0.15)
+    assert estimates["planted.hurdles@64"]["value"] == pytest.approx(0.5, abs=0.15)
+    assert estimates["again.reach@64"]["note"] == "from the log-probs that the rows bring"
+    places = data["analyses"]["support"]["tables"]["hurdles"]
+    at = [dict(zip(places["columns"], row, strict=True)) for row in places["rows"]]
+    assert {r["position"] for r in at} == {30} and {r["source"] for r in at} == {"planted"}
+    assert any("could not be checked" in n for n in data["analyses"]["support"]["notes"])
+    assert "SHARPENED" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_one_temperature_alone_makes_no_word_that_needs_others(tmp_path):
+    """At T = 1 alone: inside stays, and tokens that no cooling lifts are outside; what is beyond as a whole is neither
+    sharpened nor reweighted, nor outside for hurdles that cooling alone would make."""
+    base = base_law()
+    made = sources()
+    law = B.normalised(base + np.random.default_rng(3).normal(size=base.shape))
+    made["other"] = B.Made(draws([B.Component(1, law)], 9))
+    got = words(tmp_path, {s: lines(s, m, temperatures=(1.0,)) for s, m in made.items()})
+    want = {"again": "inside", "cold": "undetermined", "planted": "outside", "other": "undetermined"}
+    assert {s: v.word for s, v in got.items()} == want
+    for source in ("cold", "other"):
+        assert "base_logprobs at .8, .6, .4, .2" in got[source].needs, got[source].needs
+    assert any("beyond 4,096 tries, which no cooling lifts" in w for w in got["planted"].why)
+
+
+def test_two_temperatures_are_enough_to_tell_sharpening(tmp_path):
+    got = words(tmp_path, {s: lines(s, made, temperatures=(1.0, 0.6)) for s, made in sources().items()})
+    assert {s: v.word for s, v in got.items()} == {"again": "inside", "cold": "sharpened", "planted": "outside"}
+
+
+def test_the_reference_as_it_was_sampled_is_enough_for_inside(tmp_path):
+    """T = .6 on both sides, base log-probs at .6 alone: the law of T = 1 is missing, which other words ask for."""
+    warm = B.sampled(base_law(), WARM)
+    scripts = {"base": {}, "again": {}, "planted": {30: RARE}}
+    made = {s: B.Made(draws([B.Component(1, warm, script)], i), WARM) for i, (s, script) in enumerate(scripts.items())}
+    got = words(tmp_path, {s: lines(s, m, temperatures=(0.6,)) for s, m in made.items()})
+    assert got["again"].word == "inside" and "(as the reference was sampled)" in got["again"].why[0]
+    assert got["planted"].word == "undetermined" and got["planted"].needs == "log-probs under the base at T=1"
+
+
+def test_a_law_that_does_not_count_makes_no_word_and_no_crash(tmp_path):
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    got = words(tmp_path, {s: lines(s, m, temperatures=(0.8,)) for s, m in made.items()})["again"]
+    assert got.word == "undetermined" and any("log-probs under the base are not known at T=1" in w for w in got.why)
+
+
+def test_what_the_base_cannot_draw_at_all_is_a_hurdle(tmp_path):
+    """ "-inf" under every law, in a third of the traces."""
+
+    def impossible(row, i):
+        if i % 3 == 0:
+            for values in row["base_logprobs"].values():
+                values[20] = "-inf"
+        return row
+
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    rows = {"base": lines("base", made["base"]), "again": lines("again", made["again"], change=impossible)}
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, written(tmp_path, rows))
+    results, _ = pipeline.analyze(run, ["support"])
+    e = results["support"].estimates
+    assert e["again.hurdle_share@64"].value == e["again.hurdles@64"].value == e["again.beyond@64"].value == 1 / 3
+    assert set(results["support"].tables["hurdles"]["position"]) == {20}
+    (verdict,) = (v for v in decide(results, sources=["again"], reference="base") if v.level == "sequence")
+    assert verdict.word == "outside"
+
+
+@pytest.mark.parametrize("side", ["response_logprobs", "base_logprobs"])
+def test_a_number_that_is_not_known_keeps_the_row_and_bars_inside(tmp_path, side):
+    def gone(row, i):
+        if i == 5:
+            lists = [row[side]] if side == "response_logprobs" else row[side].values()
+            for values in lists:
+                values[7] = None
+        return row
+
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    rows = {"base": lines("base", made["base"]), "again": lines("again", made["again"], change=gone)}
+    got = words(tmp_path, rows)["again"]
+    assert got.word == "undetermined" and got.needs == "log-probs of every token"
+    assert "1 traces have tokens without a number, which could lie beyond" in got.why
+    assert any(f"over {PROBLEMS * N} traces" in w for w in got.why)
+
+
+def test_what_a_tool_said_bars_nothing(tmp_path):
+    """Ten tokens in every trace are not the policy's: whatever numbers stand there, they are given to both sides."""
+
+    def tool(row, i):
+        mask = [not 10 <= t < 20 for t in range(len(row["response_ids"]))]
+        for name, values in row["base_logprobs"].items():
+            row["base_logprobs"][name] = [v if m else "-inf" for v, m in zip(values, mask, strict=True)]
+        row["response_logprobs"] = [v if m else None for v, m in zip(row["response_logprobs"], mask, strict=True)]
+        return row | {"response_mask": [int(m) for m in mask]}
+
+    made = {s: m for s, m in sources().items() if s in ("base", "again", "planted")}
+    got = words(tmp_path, {s: lines(s, m, change=tool) for s, m in made.items()})
+    assert got["again"].word == "inside" and got["planted"].word == "outside"
+
+
+@pytest.mark.parametrize(
+    ("fields", "needs"),
+    [
+        ({"logprobs_temperature": 1.0}, "the log-probs of cool are at temperature 1 without truncation"),
+        ({"sampler": None}, "the sampler of cool is not known"),
+    ],
+)
+def test_log_probs_of_another_law_than_the_one_that_drew_are_no_log_q(tmp_path, fields, needs):
+    base = base_law()
+    made = {"base": sources()["base"], "cool": B.Made(draws([B.Component(1, B.sampled(base, WARM))], 4), WARM)}
+    rows = {"base": lines("base", made["base"]), "cool": lines("cool", made["cool"], change=lambda r, i: r | fields)}
+    got = words(tmp_path, rows)["cool"]
+    assert got.word == "undetermined" and any(needs in w for w in got.why)
+    said = lines("cool", made["cool"], change=lambda r, i: r | {"logprobs_temperature": 0.6})
+    right = {"base": rows["base"], "cool": said}
+    (tmp_path / "right").mkdir()
+    assert words(tmp_path / "right", right)["cool"].word == "inside"
+
+
+def test_an_end_token_is_found_in_ids_alone(tmp_path):
+    """A source that stops a hundred times as early says the same in another length: no hurdle, and it is said."""
+    base = B.law(np.random.default_rng(0), V, 1.5, stop=0.001)
+    early = base.copy()
+    early[:, :-1] += np.log(0.9 / 0.999)
+    early[:, -1] = np.log(0.1)
+    made = {"base": B.Made(draws([B.Component(1, base)], 0)), "early": B.Made(draws([B.Component(1, early)], 1))}
+    rows = {s: lines(s, m, base=base) for s, m in made.items()}
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, written(tmp_path, rows))
+    results, _ = pipeline.analyze(run, ["support"])
+    row = results["support"].tables["evidence"].set_index("source").loc["early"]
+    assert row["share_high"] <= 0.05 and row["end_low"] > 0.05 and row["body_value"] < 0.01 < row["inside_value"]
+    (verdict,) = (v for v in decide(results, sources=["early"], reference="base") if v.level == "sequence")
+    assert any(w.startswith("stops earlier: it ends where the base would not") for w in verdict.why)
+    assert any("the difference is where it stops" in w for w in verdict.why)

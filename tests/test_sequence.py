@@ -1,0 +1,344 @@
+"""The five words of the sequence level on hand-made evidence: each earned by all of its conditions, none by silence."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_evidence import COMMON, FREE, HURDLED, LARGE, NAN, NOTE, ROWS, ZERO, est, support, whole
+
+from analyzer.analyses.evidence import ALPHA
+from analyzer.analyses.primary import Endpoint
+from analyzer.records import Result, Verdict
+from analyzer.sequence import UNTESTED, _advice
+from analyzer.stats import bounds
+from analyzer.verdict import decide
+
+U = "undetermined"
+SAME = "only the sampler differs: the source is the base's own weights"
+
+
+def verdict(case: Result | None, **options) -> Verdict:
+    found = decide({"support": case} if case else {}, sources=["s"], reference="base", **options)
+    return next(v for v in found if v.level == "sequence")
+
+
+def word(case: Result, **options) -> str:
+    return verdict(case, **options).word
+
+
+@pytest.mark.parametrize("name", ["inside", "sharpened", "reweighted", "outside"])
+def test_each_word_is_earned_and_says_its_numbers(name):
+    got = verdict(support(name))
+    assert (got.word, got.needs) == (name, None)
+    again = Result.from_json("support", json.loads(json.dumps(support(name).as_json(), allow_nan=False)))
+    assert verdict(again) == got
+    assert not any("nan" in line for line in got.why)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "want"),
+    [
+        # inside: one upper bound, every token known, no contradiction
+        ("inside", {"inside_high": 0.0201}, U),
+        ("inside", {"unknown": 1}, U),
+        ("inside", {"problems": 2}, U),
+        ("inside", {"improbable_p": 0.0099}, U),
+        ("inside", {"improbable_p": 0.0101}, "inside"),
+        ("inside", {"missing_laws": "as the reference was sampled"}, "inside"),  # one law is enough
+        ("inside", {"share_low": 0.3, "share_high": 0.4}, "inside"),  # hurdles that sum to no whole trace beyond
+        ("inside", {"same_weights": True}, "inside"),
+        # outside: hurdles, whole traces against every law, Holm, other weights, all laws known
+        ("outside", {"share_low": 0.05}, U),
+        ("outside", {"every_low": 0.02}, U),
+        ("outside", {"every_low": 0.0201}, "outside"),
+        ("outside", {"same_weights": True}, U),
+        ("outside", {"missing_laws": "T=1"}, U),
+        # against T = 1 alone sharpening makes hurdles: share_low is then of tokens that no cooling lifts
+        ("outside", {"coolest": 1.0, "far": 0.4, "far_low": 0.3}, "outside"),
+        ("outside", {"coolest": 1.0, "far": 0.04, "far_low": 0.03}, U),
+        ("outside", {"p_outside": 0.0166}, "outside"),
+        ("outside", {"p_outside": 0.0167}, U),
+        ("outside", {"p_outside": NAN}, U),
+        ("outside", {"problems": 2}, U),
+        ("outside", {"improbable_p": 0.001}, U),
+        ("outside", whole(0.01, 0.005), "inside"),
+        ("outside", FREE, "reweighted"),
+        # sharpened: beyond under every law that counts, hurdle-free, s above a half, likelier
+        ("sharpened", {"beyond_low": 0.02}, U),
+        ("sharpened", {"share_high": 0.0501}, U),
+        ("sharpened", {"s_low_half": 0.0}, U),
+        ("sharpened", {"drop_low": 0.0199}, U),
+        ("sharpened", {"drop": NAN, "drop_low": NAN}, U),
+        ("sharpened", {"missing_laws": "as the source was sampled"}, U),
+        ("sharpened", {"same_weights": True}, "sharpened"),
+        ("sharpened", {"s": NAN, "s_low_half": NAN, "s_high_half": NAN, "best": ""}, U),
+        ("sharpened", {"unknown": 3}, "sharpened"),  # unknown tokens count for the base
+        ("sharpened", {"problems": 2}, U),
+        ("sharpened", {"improbable_p": 1e-5}, U),
+        ("sharpened", HURDLED | {"p_outside": 0.0005}, "outside"),
+        ("sharpened", whole(0.01, 0.005), "inside"),
+        # reweighted: the same, s below a half, other weights
+        ("reweighted", {"beyond_low": 0.02}, U),
+        ("reweighted", {"share_high": 0.0501}, U),
+        ("reweighted", {"s_high_half": 0.0}, U),
+        ("reweighted", {"same_weights": True}, U),
+        ("reweighted", {"missing_laws": "T=1"}, U),
+        ("reweighted", {"s": NAN, "s_low_half": NAN, "s_high_half": NAN, "best": ""}, U),
+        ("reweighted", {"drop": NAN, "drop_low": NAN}, "reweighted"),
+        ("reweighted", {"s_low_half": -1.0, "s_high_half": -2.0, "s": 0.8, "drop": 0.3, "drop_low": 0.2}, "sharpened"),
+    ],
+)
+def test_each_condition_flipped_alone(name, more, want):
+    got = verdict(support(name, **more))
+    assert got.word == want
+    assert got.word != U or got.needs
+
+
+def test_no_word_of_another_law_for_the_bases_own_weights():
+    """Whatever the numbers: only the sampler differs."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        row = ROWS[rng.choice(["inside", "sharpened", "reweighted", "outside"])]
+        mixed = row | {k: v for k, v in ROWS[rng.choice(["sharpened", "outside"])].items() if rng.random() < 0.3}
+        got = verdict(support(mixed, same_weights=True, p_outside=1e-6))
+        assert got.word in ("inside", "sharpened", U)
+        assert SAME in got.why or not mixed["beyond_low"] > 0.02, got.why
+    got = verdict(support("reweighted", same_weights=True))
+    assert got.needs == "s and the reference drawn with one sampler, or at temperatures up to 1"
+
+
+def test_the_words_say_what_they_rest_on():
+    inside = verdict(support("inside", inside_law="as the reference was sampled")).why
+    assert inside[0] == (
+        "at most 0.010 of whole traces lie beyond 64 times the base's probability (as the reference was sampled): "
+        "0.001 over 4,096 traces"
+    )
+    outside = verdict(support("outside", carried_by="number 61% ('17')")).why
+    assert outside[0] == (
+        "45.0% of the traces hold a step that the base would not take within 64 tries (between 38.0% and 50.0%; 6.5 "
+        "per 1,000 tokens); carried by number 61% ('17') (p = 0.0005, Holm over levels 0.0015)"
+    )
+    assert outside[1] == "against every law of the base at once: 0.500 (at least 0.480)"
+    assert outside[2] == "whole traces beyond 64 draws: 0.600 (at least 0.580) over 4,096 traces, at T=1"
+    sharpened = verdict(support("sharpened")).why
+    lead = "60.0% lies beyond 64 draws as a whole, a single step does in 0.0% of the traces, and "
+    assert sharpened[0] == lead + "T=0.6 explains 90% of the divergence from the base"
+    assert "T=0.6 alone would do: 0.001 of whole traces stay beyond (at most 0.010)" in sharpened
+    left = "T=0.6 alone would not do: 0.300 of whole traces stay beyond (at most 0.330)"
+    assert left in verdict(support("sharpened", left=0.3, left_high=0.33)).why
+    far = verdict(support("outside", coolest=1.0, far=0.4, far_low=0.3)).why[1]
+    assert far.startswith("40.0% hold a single token beyond 4,096 tries, which no cooling lifts: no cooler law")
+    for drop, said in (
+        (0.3, "likelier under the base than its own draws, by 0.300 nats a token"),
+        (-0.3, "less likely under the base than its own draws, by 0.300 nats a token"),
+        (0.01, "about as likely under the base as its own draws (+0.010 nats a token)"),
+        (NAN, "whether its text is likelier than the base's own is not known"),
+    ):
+        why = verdict(support("reweighted", drop=drop)).why
+        assert said in why
+        assert why[0] == lead + "no temperature does it (T=0.6 explains 10% of the divergence from the base)"
+    assert verdict(support("reweighted", s=0.0)).why[0] == lead + "no temperature explains any of it"
+    same = verdict(support("sharpened", same_weights=True, same_sampler=True)).why
+    assert "drawn with the reference's sampler: the source is the base's own weights" in same
+
+
+def test_what_stands_beside_every_word():
+    for name in ("inside", "sharpened", "reweighted", "outside"):
+        why = verdict(support(name, length=300.0, end_low=0.06, cut_share=0.1)).why
+        assert "responses are 300 tokens long on average, the reference's 190" in why
+        assert "stops earlier: it ends where the base would not within the budget (end tokens are no hurdles)" in why
+        assert "10.0% of the traces are cut off at the length limit; this speaks of their sampled part" in why
+        assert "excess surprisal z: median -0.50, reference 0.00" in why
+        flags = "flagged as novel by surprisal: 0.0 % [0.0, 0.1] at k=1, 0.0 % [0.0, 0.1] at k=4 (n = 4,096)"
+        assert flags in why
+        bare = verdict(support(name, length=280.0, z_median=NAN, end_low=0.05)).why
+        assert not any("long on average" in w or "stops" in w or "excess surprisal" in w for w in bare)
+        only = verdict(support(name, inside_body_value=0.0, inside_body_high=0.0005)).why
+        assert any("without the end token 0.000 is beyond: the difference is where it stops" in w for w in only)
+        unknown = verdict(support(name, est(NAN, NAN, NAN, 0), est(NAN, NAN, NAN, 0))).why
+        assert UNTESTED in unknown
+    assert any("responses are 100 tokens" in w for w in verdict(support("inside", length=100.0)).why)
+
+
+def test_a_contradiction_with_novelty_is_printed_and_bars_inside_at_temperature_one_alone():
+    got = verdict(support("inside", LARGE))
+    assert got.word == U and "contradiction: 60.0 % [50.0, 70.0] flagged as novel at k=64" in got.why
+    assert "--policy s=MODEL the right model" in got.needs
+    for law in ("as the reference was sampled", "as the source was sampled"):  # hot laws look novel at T = 1
+        assert word(support("inside", LARGE, inside_law=law)) == "inside"
+    assert word(support("inside", est(0.03, 0.019, 0.05))) == "inside"
+
+
+def test_below_the_engine_floor_nothing_is_said():
+    for name in ROWS:
+        got = verdict(support(name, LARGE, LARGE, k_min=180.0))
+        assert got.word == U and "k_min = 180 > 64" in got.why[0] and got.needs.startswith("--budget 180 or more")
+    assert word(support("inside", k_min=66.0)) == "inside"  # within the floor's slack
+
+
+def test_inputs_that_are_missing():
+    assert verdict(None).needs == "--base MODEL"
+    empty = Result("support", "", {}, {"evidence": pd.DataFrame([COMMON | {"source": "other"}])})
+    assert verdict(empty).why[0] == "no trace of s was scored under the base"
+    assert verdict(Result("support", "", {}, {"evidence": pd.DataFrame()})).needs == "scores of s under the base model"
+    got = verdict(support("outside", no_verdict="the base is not the base"))
+    assert got.word == U and got.why[0] == "the base is not the base"
+
+
+@pytest.mark.parametrize(
+    ("plain", "strict", "more", "want"),
+    [
+        (ZERO, ZERO, {}, U),
+        (LARGE, est(0.02, 0.009, 0.04), {}, U),
+        (LARGE, est(0.03, 0.011, 0.05), {}, "outside"),
+        (ZERO, LARGE, {"p_outside": 0.02}, U),
+        (LARGE, ZERO, {"certify": 64}, "outside"),  # the k above the engine floor: novel@64
+        (ZERO, LARGE, {"certify": 64}, U),
+    ],
+)
+def test_without_log_q_only_novelty_certifies(plain, strict, more, want):
+    got = verdict(support("unknown", plain, strict, **more))
+    assert got.word == want and f"log q unknown: {NOTE}" in got.why
+    if want == U:
+        assert got.needs == "--policy s=MODEL (without log q only outside can be certified)"
+    else:
+        assert any(w.startswith(f"novelty certified at k={more.get('certify', 4)} (p = 0.0005, Holm") for w in got.why)
+
+
+def test_unknown_bounds_are_no_bounds():
+    assert word(support("inside", inside_high=NAN)) == U
+    got = verdict(support("unknown", no_log_q="the engines differ"))
+    assert got.needs == "--policy s=MODEL (without log q only outside can be certified)"
+    flagged = verdict(support("unknown", LARGE, LARGE, flagged_groups="mul 62 of 768"))
+    assert any("; flagged: mul 62 of 768)" in w for w in flagged.why)
+
+
+def test_tolerance_and_budget_are_the_callers():
+    between = support("sharpened", **whole(0.03, 0.01))
+    assert word(between) == U and word(between, tau=0.05) == "inside" and word(between, tau=0.01) == "sharpened"
+    assert word(support("outside"), tau=0.49) == U and word(support("outside"), tau=0.47) == "outside"
+    assert "beyond 16 draws" in verdict(support("sharpened"), budget=16).why[0]
+    assert verdict(support("inside", k_min=30.0), budget=16).word == U
+
+
+@pytest.mark.parametrize(("laws", "least"), [(1, 149), (2, 183), (3, 203)])
+def test_how_many_traces_without_an_event_make_it_inside(laws, least):
+    """The advice is the bound's own count: so many zeros bring the bound to the tolerance, one less does not."""
+    names = "; ".join(["T=1", "as the reference was sampled", "as the source was sampled"][:laws])
+    got = verdict(support(ROWS["inside"] | whole(0.0, 0.05, events=0), n=100, laws=names))
+    assert got.word == U
+    assert got.needs == f"{least} traces without one beyond the budget would make it inside (100 now)"
+    highs = [bounds.upper(np.zeros(m), alpha=ALPHA / laws) for m in (least, least - 1)]
+    assert highs[0] <= 0.02 < highs[1]
+
+
+def test_without_an_event_inside_speaks_of_these_problems():
+    none = {"inside_events": 0, "inside_value": 0.0}
+    got = verdict(support("inside", **none))
+    assert "no trace beyond 64 draws: the bound 0.010 is for these 64 problems, not for new ones" in got.why
+    assert got.needs.startswith("a new problem on which it departs (for new problems the bound is 0.046; 149 problems")
+    many = verdict(support("inside", **none, problems=149))
+    assert many.needs is None and any(w.endswith("149 problems, and for new ones 0.020") for w in many.why)
+    assert verdict(support("inside")).needs is None
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "needs"),
+    [
+        ("inside", {"problems": 2}, "at least 3 problems: with fewer no interval over problems exists (2 now)"),
+        ("inside", {"unknown": 7}, "log-probs of every token"),
+        ("inside", {"improbable_p": 0.001, "improbable": 0.2, "law": "T=1"}, "or the right --policy s=MODEL"),
+        ("sharpened", {"missing_laws": "T=1; as the source was sampled"}, "the base at T=1 and as the source was"),
+        ("inside", whole(0.01, 0.02), "if the whole-trace excess stays at 0.010"),
+        ("sharpened", whole(0.03, 0.02), "if the whole-trace excess stays at 0.030"),
+        ("sharpened", whole(0.02, 0.02), "more problems: no interval for the whole-trace excess"),
+        ("sharpened", whole(0.0201, 0.02), "the whole-trace excess (0.020) is too close to 0.02 for any affordable"),
+        ("sharpened", {"share4": 0.03, "share_high": 0.06}, "if the share of traces with a hurdle stays at 0.030"),
+        ("sharpened", {"share1": 0.1, "share_low": 0.04, "share_high": 0.2}, "with a hurdle stays at 0.100"),
+        ("outside", {"every_value": 0.03, "every_low": 0.01}, "if the excess over every law stays at 0.030"),
+        ("outside", {"p_outside": 0.03}, "if the hurdle share stays at 0.450"),
+        ("reweighted", {"s": NAN, "s_low_half": NAN, "s_high_half": NAN}, "base_logprobs at .8, .6, .4, .2"),
+        ("reweighted", {"s": 0.45, "s_high": 0.55, "s_high_half": -0.1}, "if the share that a temperature explains st"),
+        ("outside", {"coolest": 1.0, "far_low": 0.03}, "base_logprobs at .8, .6, .4, .2"),
+        ("sharpened", {"drop": 0.03, "drop_low": 0.01}, "if the drop of the surprisal stays at 0.030"),
+        ("sharpened", {"drop": 0.01, "drop_low": 0.005}, "no number of traces"),
+    ],
+)
+def test_every_needs_says_what_would_decide(name, more, needs):
+    got = verdict(support(name, **more))
+    assert got.word == U and needs in got.needs, got.needs
+
+
+def test_a_temperature_that_explains_most_is_never_called_close_to_a_half():
+    for drop in (0.03, 0.01, NAN):
+        why = verdict(support("sharpened", drop=drop, drop_low=drop - 0.02)).why
+        assert not any("too close to a half" in w for w in why)
+    open_ = verdict(support("sharpened", s=0.55, s_low_half=0.1, s_high_half=-0.6, s_high=0.7)).why
+    assert any("T=0.6 explains 55% of the divergence from the base, too close to a half" in w for w in open_)
+
+
+def test_an_advice_is_enough_in_four_of_five_cases_if_the_value_stays():
+    """Binomial shares .01 and .04 against .02 at the size that the advice names: the bound is on the right side in at
+    least 70 % of 400 draws each (P at 80 %: below 1e-5), and the advised factor falls as the share moves away."""
+    rng = np.random.default_rng(1)
+    for value, side in ((0.01, "upper"), (0.04, "lower")):
+        n = 400
+        x = np.r_[np.ones(round(n * value)), np.zeros(n - round(n * value))]
+        bound = bounds.upper(x) if side == "upper" else bounds.lower(x)
+        text = _advice(bound, value, 0.02, n, "it")
+        times = int(text.split()[1].replace(",", ""))
+        hits = 0
+        for _ in range(400):
+            x = (rng.random(n * times) < value).astype(float)
+            hits += bounds.upper(x) <= 0.02 if side == "upper" else bounds.lower(x) > 0.02
+        assert hits >= 280, (value, text)
+    factors = [_advice(v + 0.02, v, 0.02, 10, "it") for v in (0.0201, 0.03, 0.05, 0.3)]
+    times = [float(f.split()[1].replace(",", "")) if f.startswith("about") else math.inf for f in factors]
+    assert times == sorted(times, reverse=True) and times[0] == math.inf and times[-1] == 2
+
+
+def test_p_and_holm_stand_in_the_reasons():
+    got = verdict(support("outside", p_outside=0.02))
+    assert got.word == U and "not certified across the levels: Holm 0.06" in got.why
+    boundary = pd.DataFrame(
+        [{"source": "s", "step": None, "group": "all", "k": 64, "problems": 9, "c_source": 9, "n_source": 9,
+          "c_reference": 0, "n_reference": 9, "source_only": 9, "reference_only": 0, "p": 1e-6, "p_holm": 1e-6,
+          "factor": NAN}]
+    )  # fmt: skip
+    answers = Result("boundary", "", {}, {"answer_test": boundary})
+    both = decide({"support": support("outside", p_outside=0.02), "boundary": answers}, sources=["s"], reference="b")
+    held = next(v for v in both if v.level == "sequence")
+    assert held.word == "outside" and "(p = 0.02, Holm over levels 0.04)" in held.why[0]
+    assert Endpoint(0.02, 0.04, True).certified
+
+
+def test_wider_bounds_never_make_a_word_firmer():
+    """Every bound moved away from its value, and the p-value up: a word may only become undetermined."""
+    rng = np.random.default_rng(0)
+    seen = set()
+
+    def made(values: dict[str, float], half: float) -> Result:
+        v = values
+        row = COMMON | whole(v["whole"], half, every=v["every"])
+        row |= {"share1": v["share"], "share4": v["share"], "hurdles1": v["share"], "hurdles4": v["share"]}
+        row |= {"share_low": max(0.0, v["share"] - half), "share_high": min(1.0, v["share"] + half)}
+        row |= {"kl": 1.0, "s": v["s"], "s_low_half": 0.5 - v["s"] + half, "s_high_half": 0.5 - v["s"] - half}
+        row |= {"s_high": min(1.0, v["s"] + half), "best": "T=0.6", "left": 0.1, "left_high": 0.2}
+        row |= {"drop": v["drop"], "drop_low": v["drop"] - half, "p_outside": 0.001 if half < 0.02 else 0.012}
+        return support(row, same_weights=bool(v["same"]))
+
+    for _ in range(250):
+        values = {
+            "whole": rng.choice([0, 0.005, 0.02, 0.1, 0.6]), "share": rng.choice([0, 0.01, 0.05, 0.2]),
+            "s": rng.choice([0, 0.3, 0.5, 0.9]), "drop": rng.choice([0, 0.03, 0.3]), "same": rng.random() < 0.2,
+        }  # fmt: skip
+        values["every"] = values["whole"] * rng.random()
+        tight = word(made(values, 0.012 * rng.random()))
+        loose = word(made(values, 0.02 + 0.4 * rng.random()))
+        assert loose in (tight, U), (values, tight, loose)
+        seen.add(tight)
+    assert seen == {"inside", "sharpened", "reweighted", "outside", U}
