@@ -261,6 +261,8 @@ def _likelier(row: dict[str, Any]) -> str:
 def _beside(support: Result, row: dict[str, Any], source: str, budget: int) -> list[str]:
     """What stands beside every word: length, the end token, novelty, the share cut off."""
     out = []
+    if row.get("assumed"):
+        out.append(f"no sampler is declared: its log-probs' own temperature is taken for it ({row['assumed']})")
     length, other = number(row.get("length")), number(row.get("length_reference"))
     if length and other and max(length / other, other / length) >= LONGER:
         out.append(f"responses are {length:.0f} tokens long on average, the reference's {other:.0f}")

@@ -224,3 +224,24 @@ def test_an_end_token_is_found_in_ids_alone(tmp_path):
     (verdict,) = (v for v in decide(results, sources=["early"], reference="base") if v.level == "sequence")
     assert any(w.startswith("stops earlier: it ends where the base would not") for w in verdict.why)
     assert any("the difference is where it stops" in w for w in verdict.why)
+
+
+def test_without_a_sampler_the_temperature_of_the_log_probs_is_taken_and_said(tmp_path):
+    def bare(row, i):
+        del row["sampler"]
+        return row | {"logprobs_temperature": 1.0}
+
+    made = sources()
+    got = words(tmp_path, {s: lines(s, made[s], change=bare) for s in ("base", "again", "planted")})
+    assert got["again"].word == "inside" and got["planted"].word == "outside"
+    said = "no sampler is declared: its log-probs' own temperature is taken for it (T=1)"
+    assert said in got["again"].why and said in got["planted"].why
+
+
+def test_without_a_sampler_and_a_temperature_there_is_no_word(tmp_path):
+    def bare(row, i):
+        return {name: value for name, value in row.items() if name != "sampler"}
+
+    made = sources()
+    got = words(tmp_path, {s: lines(s, made[s], change=bare) for s in ("base", "again")})
+    assert got["again"].word == "undetermined" and "sampler of again is not known" in " ".join(got["again"].why)

@@ -76,7 +76,7 @@ def test_each_word_is_earned_and_says_its_numbers(name):
         ("sharpened", {"missing_laws": "as the source was sampled"}, U),
         ("sharpened", {"same_weights": True}, "sharpened"),
         ("sharpened", {"s": NAN, "s_low_half": NAN, "s_high_half": NAN, "best": ""}, U),
-        ("sharpened", {"unknown": 3}, "sharpened"),  # unknown tokens count for the base
+        ("sharpened", {"unknown": 3}, U),  # a token without a number could be a hurdle
         ("sharpened", {"problems": 2}, U),
         ("sharpened", {"improbable_p": 1e-5}, U),
         ("sharpened", HURDLED | {"p_outside": 0.0005}, "outside"),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
 
-from analyzer.analyses import laws
+from analyzer.analyses import laws, membership
 from analyzer.analyses.primary import TAU
 from analyzer.records import Tables
 from analyzer.stats import bounds, reach, spans
@@ -44,7 +44,9 @@ def row(
     out: dict[str, Any] = {"source": source, "n": len(rows), "problems": len(set(problem)), "laws": "; ".join(held)}
     out |= {"missing_laws": "; ".join(missing), "unknown": int((rows["unknown"] > 0).sum())}
     out |= {"same_weights": laws.same_weights(tables, source), "tokens": float(rows["n"].mean())}
-    out["same_sampler"] = tables.samplers.get(source) == tables.samplers.get(tables.reference)
+    out["same_sampler"] = laws.samplers(tables).get(source) == laws.samplers(tables).get(tables.reference)
+    taken = laws.assumed(tables).get(source)
+    out["assumed"] = "" if taken is None else membership.words(taken)
     excess = {name: of_trace(rows, name, budget) for name in held}
     every = sorted(c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all())
     excess["every"] = of_envelope(rows, every, budget)

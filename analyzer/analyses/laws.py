@@ -6,6 +6,7 @@ columns of two scorers, or from the numbers that rows bring with them (`Tables.n
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -48,7 +49,7 @@ class Known(NamedTuple):
 
 def temperature(exponent: float) -> str:
     """The name of the law whose log-probs are `exponent` times those at T = 1, less a constant."""
-    return f"T={1 / exponent:.3g}"
+    return f"T={1 / exponent:.6g}"
 
 
 def exponent(name: str) -> float:
@@ -68,9 +69,9 @@ def same_weights(tables: Tables, source: str) -> bool:
 def known(tables: Tables) -> dict[str, Known]:
     """Source -> whether its own law is known, of all sources."""
     out = {}
-    brought = _brought(tables)
+    brought, declared = _brought(tables), samplers(tables)
     for source in tables.sources:
-        model, sampler = tables.policies.get(source), tables.samplers.get(source)
+        model, sampler = tables.policies.get(source), declared.get(source)
         if source in brought:
             why = _why_not(brought[source], sampler, source)
             out[source] = Known(why, None, True)
@@ -83,21 +84,37 @@ def known(tables: Tables) -> dict[str, Known]:
     return out
 
 
-def _brought(tables: Tables) -> dict[str, set[float]]:
-    """Source -> the temperatures of its own log-probs, of the sources whose rows bring base log-probs; NaN: none is
+def samplers(tables: Tables) -> dict[str, Sampler]:
+    """Source -> its sampler: the declared one; without one, of rows that bring their own numbers, the temperature that
+    their log-probs are said to be at (`assumed`, which the report says)."""
+    return assumed(tables) | tables.samplers
+
+
+def assumed(tables: Tables) -> dict[str, Sampler]:
+    """Source -> the sampler that is taken for it, of the sources that declare none and bring their own numbers."""
+    out = {}
+    for source, said in _brought(tables).items():
+        (t,) = said if len(said) == 1 else (None,)
+        if source not in tables.samplers and t is not None:
+            out[source] = Sampler(t)
+    return out
+
+
+def _brought(tables: Tables) -> dict[str, set[float | None]]:
+    """Source -> the temperatures of its own log-probs, of the sources whose rows bring base log-probs; None: none is
     said. Sources that were scored as well are left out: a model knows more."""
     if "brought" not in tables.memo:
-        found: dict[str, set[float]] = {}
+        found: dict[str, set[float | None]] = {}
         for frame in tables.numbers():
             for source, t in zip(frame["source"], frame["logprobs_temperature"], strict=True):
-                found.setdefault(source, set()).add(float(t))
+                found.setdefault(source, set()).add(None if math.isnan(t) else float(t))
         tables.memo["brought"] = found
     return {s: t for s, t in tables.memo["brought"].items() if tables.policies.get(s) is None or tables.base is None}
 
 
-def _why_not(temperatures: set[float], sampler: Sampler | None, source: str) -> str:
+def _why_not(temperatures: set[float | None], sampler: Sampler | None, source: str) -> str:
     """Why the log-probs that rows bring are not those of the law that drew them; "" where they are."""
-    said = {t for t in temperatures if t == t}
+    said = {t for t in temperatures if t is not None}
     if sampler is None:
         return membership.unknown(source)
     if len(said) > 1 or (said and len(said) < len(temperatures)):
@@ -120,7 +137,8 @@ def counted(tables: Tables, source: str) -> list[str]:
     A sampler that cuts nothing off at T = 1 is no further law, nor is one that both share. Where the source is the
     base's own weights, its own sampler is left out: it would be held against itself.
     """
-    there, here = tables.samplers.get(tables.reference), tables.samplers.get(source)
+    declared = samplers(tables)
+    there, here = declared.get(tables.reference), declared.get(source)
     out = [PLAIN]
     if there is not None and not there.is_plain:
         out.append(REFERENCE)
@@ -254,7 +272,7 @@ def _of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
     for frame in tables.numbers():
         frame = frame[among(frame["key"], keys)]
         for source, rows in frame[frame["source"].isin(sources)].groupby("source", sort=False):
-            names = {t: f"T={t:.3g}" for t in sorted(shared[source], reverse=True)}
+            names = {t: f"T={t:.6g}" for t in sorted(shared[source], reverse=True)}
             lengths_N = rows["token"].map(len).to_numpy(np.int64)
             rows, lengths_N = rows[lengths_N > 0], lengths_N[lengths_N > 0]
             if not len(rows):
@@ -262,7 +280,7 @@ def _of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
             found = {t: np.concatenate([r[t] for r in rows["laws"]]).astype(np.float32) for t in names}
             laws = {names[t]: p_T for t, p_T in found.items() if t <= 1}  # a hotter one only as somebody's sampler
             for label, name in ((tables.reference, REFERENCE), (source, SOURCE)):
-                sampler = tables.samplers.get(label)
+                sampler = samplers(tables).get(label)
                 if sampler is None or sampler.is_plain or sampler != Sampler(sampler.temperature):
                     continue
                 if sampler.temperature in found:

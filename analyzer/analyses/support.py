@@ -279,6 +279,9 @@ def _notes(
             f"From the log-probs that the rows bring, not from a model: {named}. Without entropies the declared policy "
             "and sampler could not be checked against the traces."
         )
+    if taken := laws.assumed(tables):
+        named = ", ".join(f"{s} {membership.words(sampler)}" for s, sampler in taken.items())
+        notes.append(f"No sampler is declared, so the temperature of the log-probs is taken for it: {named}.")
     if len(base):
         notes.append(
             f"Regions of the plane: log-ratio beyond log {budget} = {math.log(budget):.2f} nats; surprisal high above "

@@ -354,6 +354,7 @@ def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] |
         "tokens": [count(s["tokens"] or None) for s in sources],
     }
     gaps: dict[tuple[str, str], list[str]] = {}  # source and reason -> columns
+    refused = {v["source"] for v in data["verdicts"] if v["why"] and v["why"][0].startswith("no verdict")}
     for name, why in (("correct", "no labels"), ("tokens", "not scored")):
         for label, text in zip(names, columns[name], strict=True):
             if text == NONE:
@@ -362,6 +363,10 @@ def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] |
         columns[name] = []
         for label, (k, best) in zip(names, last, strict=True):
             e = best if suffix is None else estimate(analyses, analysis, f"{label}.{suffix}")
+            if analysis == "support" and label in refused:  # what a wrong declaration makes is no number of the source
+                columns[name].append(NONE)
+                gaps.setdefault((label, "no verdict: a check before the tests failed"), []).append(name)
+                continue
             columns[name].append(interval(e) + (f" (k = {k})" if e is not None and name == "pass@max" else ""))
             if columns[name][-1] == NONE:
                 why = e["note"] if e is not None else ""
