@@ -29,6 +29,7 @@ from analyzer.stats.bootstrap import share_upper
 Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
 UNTESTED = "novelty was not tested: the base's scorer (a server?) knows log-probs, no entropies"
 COOLER = "log-probs of the base at lower temperatures (score with --policy, or base_logprobs at .8, .6, .4, .2)"
+POWERLESS = -10.0  # median log e of the reference, nats, below which a flag is not to be expected
 LONGER = 1.5  # ratio of mean lengths from which on the length is named
 SURE = 0.84 / 1.645  # an advice counts on a bound and on being this much on its right side (power .8)
 MOST = 1000.0  # times as many traces: more is no advice
@@ -51,7 +52,7 @@ def decide(support: Result | None, source: str, reference: str, budget: int, tau
         return "undetermined", why, f"--budget {math.ceil(floor)} or more, or log-probs of generation and scoring alike"
     if row.get("no_log_q") or not math.isfinite(number(row.get("inside_high"))):
         return _without_log_q(support, row, source, budget, tau, end)
-    why = _beside(support, row, source, budget)
+    why = _beside(row, tau)
     if row["problems"] < PROBLEMS:
         needs = f"at least {PROBLEMS} problems: with fewer no interval over problems exists ({row['problems']} now)"
         return "undetermined", [_whole(row, budget), *why], needs
@@ -116,7 +117,7 @@ def _without_log_q(
     strict, plain = (support.estimates.get(f"{source}.novel@{level}") for level in (k, 1))
     reach = support.estimates.get(f"{source}.reach@{budget}")
     note = row.get("no_log_q") or (reach.note if reach is not None and reach.note else "no policy model")
-    why = _novelty({1: plain, k: strict}) + _surprisal(row) + _cut(row) + [f"log q unknown: {note}"]
+    why = [*_novelty({1: plain, k: strict}), *_power(row), *_surprisal(row), *_cut(row), f"log q unknown: {note}"]
     if strict is not None and strict.low > tau / 2 and end.certified:
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
         return "outside", [*why, f"novelty certified at k={k} ({held}{_where(row)})"], None
@@ -184,8 +185,12 @@ def _same(row: dict[str, Any]) -> list[str]:
     """What a source that is the base's own weights differs in."""
     if not row["same_weights"]:
         return []
-    how = "drawn with the reference's sampler" if row["same_sampler"] else "only the sampler differs"
-    return [f"{how}: the source is the base's own weights"]
+    if row["same_sampler"]:
+        return [
+            "by construction: the source is the base's own weights with the reference's sampler, every ratio is 1; "
+            "whether its traces are draws of it is checked before the tests (declared)"
+        ]
+    return ["only the sampler differs: the source is the base's own weights"]
 
 
 def _advice(bound: float, value: float, threshold: float, n: int, name: str) -> str:
@@ -243,7 +248,7 @@ def _hurdles(row: dict[str, Any], budget: int) -> str:
     share, rate = row[_share(row)], 1000 * row["hurdles" + _share(row)[-1]] / max(row["tokens"], 1e-9)
     text = (
         f"{share:.1%} of the traces hold a step that the base would not take within {budget} tries (between "
-        f"{row['share_low']:.1%} and {row['share_high']:.1%}; {rate:.2g} per 1,000 tokens)"
+        f"{row['share_low']:.1%} and {row['share_high']:.1%}; {rate:.3g} per 1,000 tokens)"
     )
     return text + (f"; carried by {row['carried_by']}" if row.get("carried_by") else "")
 
@@ -253,13 +258,13 @@ def _likelier(row: dict[str, Any]) -> str:
     if not math.isfinite(row["drop"]):
         return "whether its text is likelier than the base's own is not known"
     if abs(row["drop"]) < DROP:
-        return f"about as likely under the base as its own draws ({row['drop']:+.3f} nats a token)"
+        return f"about as likely as draws of the base itself ({row['drop']:+.3f} nats a token)"
     word = "likelier" if row["drop"] > 0 else "less likely"
-    return f"{word} under the base than its own draws, by {abs(row['drop']):.3f} nats a token"
+    return f"{word} than draws of the base itself, by {abs(row['drop']):.3f} nats a token"
 
 
-def _beside(support: Result, row: dict[str, Any], source: str, budget: int) -> list[str]:
-    """What stands beside every word: length, the end token, novelty, the share cut off."""
+def _beside(row: dict[str, Any], tau: float) -> list[str]:
+    """What stands beside every word: length, the end token, the surprisal, the share cut off."""
     out = []
     if row.get("assumed"):
         out.append(f"no sampler is declared: its log-probs' own temperature is taken for it ({row['assumed']})")
@@ -267,14 +272,14 @@ def _beside(support: Result, row: dict[str, Any], source: str, budget: int) -> l
     if length and other and max(length / other, other / length) >= LONGER:
         out.append(f"responses are {length:.0f} tokens long on average, the reference's {other:.0f}")
     if number(row.get("end_low")) > HURDLED:
-        out.append("stops earlier: it ends where the base would not within the budget (end tokens are no hurdles)")
-    if row["inside_value"] > row["inside_body_high"]:
+        what = "stops earlier" if length < other else "stops elsewhere"
+        out.append(f"{what}: it ends where the base would not within the budget (end tokens are no hurdles)")
+    if row["inside_value"] > tau and row["inside_body_high"] <= tau:
         out.append(
             f"without the end token {row['inside_body_value']:.3f} is beyond: the difference is where it stops, the "
             "text is the base's"
         )
-    novel = {k: support.estimates.get(f"{source}.novel@{k}") for k in (1, CERTIFY)}
-    return out + _novelty(novel) + _surprisal(row) + _cut(row)
+    return out + _surprisal(row) + _cut(row)
 
 
 def _novelty(novel: dict[int, Estimate | None]) -> list[str]:
@@ -284,6 +289,17 @@ def _novelty(novel: dict[int, Estimate | None]) -> list[str]:
     n = next(iter(known.values())).n
     flagged = [f"{_percent(e.value, e.low, e.high)} at k={k}" for k, e in known.items()]
     return [f"flagged as novel by surprisal: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED]
+
+
+def _power(row: dict[str, Any]) -> list[str]:
+    """What the e-value can see at this length, and what the test against the reference's own traces flags."""
+    out, log_e = [], number(row.get("log_e_reference"))
+    if log_e < POWERLESS:
+        out.append(f"the e-value can't see novelty at this length: log e of the reference's own traces is {log_e:.0f}")
+    flagged = [number(row.get(f"conformal_{x}")) for x in ("share", "low", "high")]
+    if math.isfinite(flagged[0]):
+        out.append(f"more surprising than the reference's traces: {_percent(*flagged)} (conformal, certifies nothing)")
+    return out
 
 
 def _surprisal(row: dict[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
             found[finer] = ("outside", [*why, line], None)
     words = {level: word for level, (word, _, _) in found.items()}
     word, why, needs = found[_headline(words)]
-    line = f"by level: wording {words['sequence']}, steps {words['strategy']}, answers {words['answer']}"
+    line = f"by level: sequence {words['sequence']}, strategy {words['strategy']}, answer {words['answer']}"
     found[_headline(words)] = (word, [*why, *_what_differs(results, source, words), line], needs)
     return _verdicts(found, source, reference, budget)
 

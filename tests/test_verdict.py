@@ -85,7 +85,7 @@ def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
     results = {"support": support("outside"), "boundary": boundary(0.4, 1.6)}
     assert words(results) == ("outside", U, U) and headline(results) == "sequence"
     got = by_level(results)
-    assert got["sequence"].why[-1] == "by level: wording outside, steps undetermined, answers undetermined"
+    assert got["sequence"].why[-1] == "by level: sequence outside, strategy undetermined, answer undetermined"
     assert got["sequence"].why[0].endswith("(p = 0.0005, Holm over levels 0.0015)")
     assert (
         got["answer"].needs == "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"

@@ -9,6 +9,7 @@ the budget are noise.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ FLOOR = 0.99  # quantile of |l0|
 SLACK = 1.05  # k counts as reached from k_min / 1.05: |l0| < .05 moves a term of E_k by at most .05
 CONTRADICTED = 0.01  # share of traces foreign to their own declared model or sampler beyond which that is wrong
 REFUSED = 0.01  # of true declarations, at most
+Z_MOST = 2.81  # two-sided size .005 of the check of a declaration
+SHIFT = 0.01  # of 1 / T: a smaller deviation of a declaration is said and refuses nothing
 SETTINGS = ("dtype", "device", "eos")  # of two scorers, must agree for a ratio
 
 
@@ -75,6 +78,45 @@ def other_settings(tables: Tables, one: str, other: str) -> list[str] | None:
     if not a or not b:
         return None
     return [f"{name} {a.get(name)} / {b.get(name)}" for name in SETTINGS if a.get(name) != b.get(name)]
+
+
+class Declared(NamedTuple):
+    """z of a source's own traces under its declared model and sampler, by how much 1 / T seems off, how many traces."""
+
+    z: float
+    shift: float
+    n: int
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the declaration is refused."""
+        return abs(self.z) > Z_MOST and abs(self.shift) > SHIFT
+
+
+def declared(under: pd.DataFrame) -> Declared | None:
+    """Two-sided: the surprisal of a source's own traces must lie where its declared model and sampler expect it.
+
+    under: its rows of the scorer that is said to have written them. Under a true declaration sum(s - H) is a martingale
+    with variance sum V, whatever the problems: z is about N(0, 1). The sum over V is, to first order, by how much 1 / T
+    is off. None where entropies under the sampler are not known.
+    """
+    if "excess_s" not in under:
+        return None
+    known = under[["excess_s", "variance_s"]].astype(float)
+    known = known[np.isfinite(known).all(axis=1)]
+    excess, variance = known["excess_s"].sum(), known["variance_s"].sum()
+    return (
+        Declared(float(excess / math.sqrt(variance)), float(-excess / variance), len(known)) if variance > 0 else None
+    )
+
+
+def misdeclared(found: Declared, source: str) -> str:
+    """What a deviation looks like, and what to look at."""
+    word = "too low" if found.z < 0 else "too high"
+    return (
+        f"surprisal {word}, as if 1 / T were off by {found.shift:+.3f}; check --policy {source}=MODEL and "
+        f"--sampler {source}=..."
+    )
 
 
 def foreign_share(tables: Tables, rows: pd.DataFrame, source: str) -> float:

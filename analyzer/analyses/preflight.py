@@ -28,8 +28,6 @@ QUESTION = (
 )
 DIFFERENCE = 0.10  # of the share cut off or copied, against the reference: said beyond this
 AT_MOST = 128  # traces of a problem in the A/A run, half of them relabelled
-Z_MOST = 2.81  # two-sided size .005 of the check of a declaration
-SHIFT = 0.01  # of 1 / T: a smaller deviation of a declaration is said and gates nothing
 PERMUTATIONS = 199  # in the A/A run: p down to .005, enough to fail the gate after Holm
 COLUMNS = ["check", "source", "value", "limit", "passed", "gates", "note"]
 WORDS = {
@@ -145,26 +143,13 @@ def _of_scores(
 
 
 def _declared(under: pd.DataFrame, source: str, policy: str, sampler_known: bool) -> dict[str, Any]:
-    """Two-sided: the surprisal of a source's own traces must lie where its declared model and sampler expect it.
-
-    Under a true declaration sum(s - H) is a martingale with variance sum V, whatever the problems: z is about N(0, 1).
-    The sum over V is, to first order, by how much 1 / T is off; below SHIFT it is precision and not a wrong word.
-    """
-    note = "surprisal against the entropy: z, two-sided"
-    known = under[["excess_s", "variance_s"]].astype(float) if "excess_s" in under and sampler_known else under.iloc[:0]
-    known = known[np.isfinite(known).all(axis=1)] if len(known) else known
-    if not len(known) or not known["variance_s"].sum() > 0:
-        why = "the sampler is not known" if not sampler_known else "entropies under its own sampler are not known"
-        return _check("declared", source, math.nan, Z_MOST, gates=True, note=f"{note}; {why}")
-    excess, variance = known["excess_s"].sum(), known["variance_s"].sum()
-    z, shift = excess / math.sqrt(variance), excess / variance
-    word = "too low" if z < 0 else "too high"
-    note = (
-        f"{note} over {len(known):,} traces under {policy}; surprisal {word}, as if 1 / T were off by {-shift:+.3f}; "
-        f"check --policy {source}=MODEL and --sampler {source}=..."
-    )
-    passed = bool(abs(z) <= Z_MOST or abs(shift) <= SHIFT)
-    return _check("declared", source, float(z), Z_MOST, gates=True, note=note, passed=passed)
+    """The row of the two-sided check of a declaration (`engine.declared`)."""
+    note, found = "surprisal against the entropy: z, two-sided", engine.declared(under) if sampler_known else None
+    if found is None:
+        why = "entropies under its own sampler are not known" if sampler_known else "the sampler is not known"
+        return _check("declared", source, math.nan, engine.Z_MOST, gates=True, note=f"{note}; {why}")
+    note = f"{note} over {found.n:,} traces under {policy}; {engine.misdeclared(found, source)}"
+    return _check("declared", source, found.z, engine.Z_MOST, gates=True, note=note, passed=not found.wrong)
 
 
 def _prompts(rows: pd.DataFrame) -> pd.Series:

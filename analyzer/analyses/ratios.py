@@ -64,7 +64,20 @@ def log_q(tables: Tables, scores: pd.DataFrame, frame: pd.DataFrame, source: str
     exits = float(np.isneginf(log_q).mean())
     advice = f"check --policy {source}=MODEL and --template"
     why = engine.contradiction(exits, source) or engine.foreign(tables, rows, source, policy, advice)
+    why = why or _misdeclared(tables, rows, source)
     return (nothing_known, why, 0.0) if why else (np.where(np.isneginf(log_q), np.nan, log_q), "", exits)
+
+
+def _misdeclared(tables: Tables, rows: pd.DataFrame, source: str) -> str:
+    """Why a source's declaration is refused, or "". Judged once, of all its traces: a choice among them by what they
+    are (short, correct) shifts the surprisal of a true source too."""
+    name = f"declared: {source}, {tables.policies[source]}, {tables.samplers[source]}"
+    if name not in tables.memo:
+        found = engine.declared(rows)
+        wrong = found is not None and found.wrong
+        what = f"the traces of {source} are not draws of what is declared for it"
+        tables.memo[name] = f"{what}: {engine.misdeclared(found, source)}" if wrong else ""
+    return tables.memo[name]
 
 
 def lost(tables: Tables, scores: pd.DataFrame, own: pd.DataFrame, source: str) -> tuple[pd.Series, str]:

@@ -81,7 +81,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         frames[name] = pd.concat(parts[name], ignore_index=True) if parts[name] else pd.DataFrame(columns=columns)
     others = [s for s in tables.sources if s != tables.reference]
     keys = set(tables.traces["key"])
-    frames |= hurdles.tables_of(tables, found, [s for s in others if s in set(found.frame["source"])], keys)
+    frames |= hurdles.tables_of(tables, found, [s for s in others if s in {r["source"] for r in parts["spans"]}], keys)
     tokens, windows = flagged.tables_of(tables, picked, own["key"])
     frames |= {"flagged_tokens": tokens, "flagged_windows": windows}
     if len(frames["evidence"]):
@@ -146,6 +146,7 @@ def _scored(
             **_certify(found, floor, budget),
             "no_log_q": reason,
             "no_verdict": wrong_base,
+            "log_e_reference": float(own["log_e"].median()) if len(own) else math.nan,
             "length": float(frame["n_tokens"].mean()),
             "length_reference": float(own["n_tokens"].mean()) if len(own) else math.nan,
         }
@@ -218,6 +219,10 @@ def _local(
     told = evidence.row(tables, rows, source, budget=budget, omitted=omitted, drop_N=drop)
     mine = next(r for r in parts["evidence"] if r["source"] == source)
     mine |= told
+    if "length" not in mine:  # of rows that bring their numbers
+        own = _own_rows(tables, found, tables.reference)
+        for name, part in (("length", rows), ("length_reference", own)):
+            mine[name] = float((part["n"] + part["ended"]).mean()) if len(part) else math.nan
     if told.get("no_log_q"):
         return
     kindest = evidence.of_trace(rows, told["inside_law"], budget)

@@ -166,7 +166,7 @@ def test_a_declaration_is_held_to_the_surprisal_from_both_sides():
         assert f"surprisal {'too low' if sign < 0 else 'too high'}" in row["note"] and "--policy s=MODEL" in row["note"]
     assert declared([-2.8], [1.0])["passed"] and not declared([-2.82], [1.0])["passed"]
     # a smaller deviation of 1 / T than SHIFT is precision, however many traces show it
-    near, far = (declared([factor * preflight.SHIFT * 100] * 1000, [100.0] * 1000) for factor in (0.95, 1.05))
+    near, far = (declared([factor * engine.SHIFT * 100] * 1000, [100.0] * 1000) for factor in (0.95, 1.05))
     assert near["value"] > 2.81 and near["passed"] and not far["passed"]
     # what the sampler could not have drawn is another check's; unknown is not checked
     assert declared([np.inf, 1.0, np.nan], [1.0, 1.0, 1.0])["value"] == 1
@@ -186,7 +186,7 @@ def test_true_declarations_pass_at_their_rate():
                 continue
             under = world.scores.query("model == @policy and source == @source")
             found.append(preflight._declared(under, source, policy, True)["value"])
-    assert len(found) == 80 and (np.abs(found) > preflight.Z_MOST).sum() <= 4
+    assert len(found) == 80 and (np.abs(found) > engine.Z_MOST).sum() <= 4
     assert np.std(found) == pytest.approx(1, abs=0.35) and abs(np.mean(found)) < 4.5 / math.sqrt(80)
 
 
