@@ -69,7 +69,8 @@ def _of_bounds(
     if row["inside_high"] <= tau:
         return _inside(support, row, source, budget, tau, why)
     whole, hurdles = _whole(row, budget), _hurdles(row, budget)
-    hurdled = row["share_low" if row["coolest"] < 1 else "far_low"] > HURDLED
+    # at k = 1 a hurdle is any step that is likelier than under the nearest stored temperature
+    hurdled = row["share_low" if row["coolest"] < 1 else "far_low"] > HURDLED and budget > 1
     if hurdled and row["every_low"] > tau and not row["same_weights"] and not row["missing_laws"]:
         if end.certified:
             held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
@@ -77,6 +78,9 @@ def _of_bounds(
             return "outside", [*lead, _every(row), whole, *why], None
         why = [hurdles, whole, *why, f"not certified across the levels: Holm {end.p_holm:.2g}"]
         return "undetermined", why, _advice(row["share_low"], row[_share(row)], HURDLED, row["n"], "the hurdle share")
+    if beyond and row["inside_body_high"] <= tau:  # neither sharpening nor reweighting: `why` names it
+        needs = "nothing: without its end token it is inside, so that only where it stops differs"
+        return "undetermined", [whole, *why], needs
     if beyond and hurdle_free and not row["missing_laws"]:
         explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
         if row["s_low_half"] < 0 and row["drop_low"] >= DROP:

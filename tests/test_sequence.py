@@ -344,3 +344,14 @@ def test_wider_bounds_never_make_a_word_firmer():
         assert loose in (tight, U), (values, tight, loose)
         seen.add(tight)
     assert seen == {"inside", "sharpened", "reweighted", "outside", U}
+
+
+def test_what_only_stops_elsewhere_has_no_word_and_says_so():
+    for name in ("sharpened", "reweighted"):
+        got = verdict(support(name, inside_body_value=0.001, inside_body_high=0.01))
+        assert got.word == U and "only where it stops differs" in got.needs
+        assert any("the difference is where it stops, the text is the base's" in w for w in got.why)
+
+
+def test_at_a_budget_of_one_no_step_is_outside():
+    assert verdict(support("outside"), budget=1).word == U

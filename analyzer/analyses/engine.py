@@ -81,16 +81,18 @@ def other_settings(tables: Tables, one: str, other: str) -> list[str] | None:
 
 
 class Declared(NamedTuple):
-    """z of a source's own traces under its declared model and sampler, by how much 1 / T seems off, how many traces."""
+    """z of a source's own traces under its declared model and sampler, Student's t over traces of the same sum, by how
+    much 1 / T seems off, how many traces."""
 
     z: float
+    t: float
     shift: float
     n: int
 
     @property
     def wrong(self) -> bool:
-        """Whether the declaration is refused."""
-        return abs(self.z) > Z_MOST and abs(self.shift) > SHIFT
+        """Whether the declaration is refused: by z and by t, which a few rare tokens do not make large."""
+        return min(abs(self.z), abs(self.t)) > Z_MOST and abs(self.shift) > SHIFT
 
 
 def declared(under: pd.DataFrame) -> Declared | None:
@@ -105,9 +107,11 @@ def declared(under: pd.DataFrame) -> Declared | None:
     known = under[["excess_s", "variance_s"]].astype(float)
     known = known[np.isfinite(known).all(axis=1)]
     excess, variance = known["excess_s"].sum(), known["variance_s"].sum()
-    return (
-        Declared(float(excess / math.sqrt(variance)), float(-excess / variance), len(known)) if variance > 0 else None
-    )
+    if len(known) < 2 or not variance > 0:
+        return None
+    spread = float(known["excess_s"].std()) * math.sqrt(len(known))
+    t = excess / spread if spread > 0 else math.copysign(math.inf, excess)
+    return Declared(float(excess / math.sqrt(variance)), float(t), float(-excess / variance), len(known))
 
 
 def misdeclared(found: Declared, source: str) -> str:

@@ -76,6 +76,10 @@ def allowed(n: dict[str, Any]) -> set[str]:
         out.add("inside")
     if n["beyond_value"] <= TAU * lower:
         return out
+    if n["inside_body_value"] <= TAU * higher:  # it says the same and stops elsewhere
+        out.add("undetermined")
+    if n["inside_body_value"] <= TAU * lower:
+        return out
     share_ = max(n["share1"], n["share4"])
     if share_ > evidence.HURDLED * lower and n["every_value"] > TAU * lower and not n["same_weights"]:
         out.add("outside")

@@ -164,13 +164,21 @@ def test_a_declaration_is_held_to_the_surprisal_from_both_sides():
         assert row["value"] == pytest.approx(sign * 7.5) and row["passed"] is False and row["limit"] == 2.81
         assert f"as if 1 / T were off by {-0.75 * sign:+.3f}" in row["note"]
         assert f"surprisal {'too low' if sign < 0 else 'too high'}" in row["note"] and "--policy s=MODEL" in row["note"]
-    assert declared([-2.8], [1.0])["passed"] and not declared([-2.82], [1.0])["passed"]
+    assert declared([-2.8] * 4, [4.0] * 4)["passed"] and not declared([-2.82] * 4, [4.0] * 4)["passed"]
+    # one rare token makes a large z and a small t: no wrong declaration
+    rare = declared([9.0, *[-0.05] * 39], [0.2] * 40)
+    assert rare["passed"] and not declared([0.25] * 40, [0.2] * 40)["passed"]
     # a smaller deviation of 1 / T than SHIFT is precision, however many traces show it
     near, far = (declared([factor * engine.SHIFT * 100] * 1000, [100.0] * 1000) for factor in (0.95, 1.05))
     assert near["value"] > 2.81 and near["passed"] and not far["passed"]
     # what the sampler could not have drawn is another check's; unknown is not checked
-    assert declared([np.inf, 1.0, np.nan], [1.0, 1.0, 1.0])["value"] == 1
-    for row in (declared([np.nan], [1.0]), declared([], []), declared([0.0], [0.0])):
+    assert declared([np.inf, 2.0, 2.0, np.nan], [1.0, 2.0, 2.0, 1.0])["value"] == 2
+    for row in (
+        declared([np.nan] * 2, [1.0] * 2),
+        declared([], []),
+        declared([0.0] * 2, [0.0] * 2),
+        declared([1.0], [1.0]),
+    ):
         assert row["passed"] is None and "entropies under its own sampler are not known" in row["note"]
     assert "the sampler is not known" in declared([9.0], [1.0], sampler=False)["note"]
 
