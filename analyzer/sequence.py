@@ -20,7 +20,7 @@ import math
 from typing import Any
 
 from analyzer.analyses.engine import below
-from analyzer.analyses.evidence import ALPHA, DROP, EXPLAINED, HURDLED, IMPROBABLE, PROBLEMS, RARE
+from analyzer.analyses.evidence import ALPHA, COOL, DROP, EXPLAINED, HURDLED, IMPROBABLE, PROBLEMS, RARE, far
 from analyzer.analyses.laws import PLAIN
 from analyzer.analyses.primary import CERTIFY, Endpoint, number, rows
 from analyzer.records import Estimate, Result
@@ -70,7 +70,7 @@ def _of_bounds(
         return _inside(support, row, source, budget, tau, why)
     whole, hurdles = _whole(row, budget), _hurdles(row, budget)
     # at k = 1 a hurdle is any step that is likelier than under the nearest stored temperature
-    hurdled = row["share_low" if row["coolest"] < 1 else "far_low"] > HURDLED and budget > 1
+    hurdled = row["share_low" if row["coolest"] <= COOL else "far_low"] > HURDLED and budget > 1
     if hurdled and row["every_low"] > tau and not row["same_weights"] and not row["missing_laws"]:
         if end.certified:
             held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
@@ -78,15 +78,18 @@ def _of_bounds(
             return "outside", [*lead, _every(row), whole, *why], None
         why = [hurdles, whole, *why, f"not certified across the levels: Holm {end.p_holm:.2g}"]
         return "undetermined", why, _advice(row["share_low"], row[_share(row)], HURDLED, row["n"], "the hurdle share")
-    if beyond and row["inside_body_high"] <= tau:  # neither sharpening nor reweighting: `why` names it
-        needs = "nothing: without its end token it is inside, so that only where it stops differs"
-        return "undetermined", [whole, *why], needs
+    if beyond and not row["body_low"] > tau:  # words about the text: without its end token it is not shown beyond
+        why = [whole, *_same(row), *why]
+        if row["inside_body_high"] <= tau:
+            return "undetermined", why, "nothing: without its end token it is inside, only where it stops differs"
+        line = f"without the end token {row['inside_body_value']:.3f} is beyond (at most {row['inside_body_high']:.3f})"
+        return "undetermined", [*why, line], "more traces: whether the text lies beyond without its end token is open"
     if beyond and hurdle_free and not row["missing_laws"]:
         explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
         if row["s_low_half"] < 0 and row["drop_low"] >= DROP:
             lead = _lead(row, budget, explained)
             return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
-        if row["s_high_half"] > 0 and not row["same_weights"]:
+        if row["s_high_half"] > 0 and not row["same_weights"] and row["coolest"] <= COOL:
             line = f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
             return "reweighted", [_lead(row, budget, line), whole, hurdles, _likelier(row), *why], None
     return _undetermined(row, source, budget, tau, [whole, hurdles, *why])
@@ -122,7 +125,9 @@ def _without_log_q(
     reach = support.estimates.get(f"{source}.reach@{budget}")
     note = row.get("no_log_q") or (reach.note if reach is not None and reach.note else "no policy model")
     why = [*_novelty({1: plain, k: strict}), *_power(row), *_surprisal(row), *_cut(row), f"log q unknown: {note}"]
-    if strict is not None and strict.low > tau / 2 and end.certified:
+    if number(row.get("temperature")) > 1:
+        why = [*why, "drawn hotter than T = 1, against which novelty is tested"]
+    elif strict is not None and strict.low > tau / 2 and end.certified:
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
         return "outside", [*why, f"novelty certified at k={k} ({held}{_where(row)})"], None
     missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
@@ -163,14 +168,14 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         why = [*why, *_same(row)]
         return "undetermined", why, f"{source} and the reference drawn with one sampler, or at temperatures up to 1"
     if not row["share_high"] <= HURDLED:
-        if not row["coolest"] < 1:
-            return "undetermined", [*why, "cooling alone could make these steps, and no cooler law is known"], COOLER
+        if not row["coolest"] <= COOL:
+            return "undetermined", [*why, "cooling alone could make these steps, and no cool law is known"], COOLER
         share = row[_share(row)]
         if not row["share_low"] > HURDLED:
             bound = row["share_low"] if share > HURDLED else row["share_high"]
             return "undetermined", why, _advice(bound, share, HURDLED, n, "the share of traces with a hurdle")
         return "undetermined", why, _advice(row["every_low"], row["every_value"], tau, n, "the excess over every law")
-    if not math.isfinite(row["s"]):
+    if not math.isfinite(row["s"]) or not row["coolest"] <= COOL:
         return "undetermined", why, COOLER
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
     if row["s_low_half"] < 0:  # shown: what is open is whether the text is likelier
@@ -238,10 +243,10 @@ def _left(row: dict[str, Any], tau: float) -> str:
 
 def _far(row: dict[str, Any], budget: int) -> list[str]:
     """Beside the word outside, where no cooler law is known."""
-    if row["coolest"] < 1:
+    if row["coolest"] <= COOL:
         return []
-    line = f"{row['far']:.1%} hold a single token beyond {budget**2:,} tries, which no cooling lifts"
-    return [f"{line}: no cooler law of the base is known"]
+    line = f"{row['far']:.1%} hold a single token beyond {far(budget):,} tries, which no cooling lifts"
+    return [f"{line}: no cool law of the base is known"]
 
 
 def _every(row: dict[str, Any]) -> str:

@@ -131,7 +131,7 @@ def test_the_words_say_what_they_rest_on():
     left = "T=0.6 alone would not do: 0.300 of whole traces stay beyond (at most 0.330)"
     assert left in verdict(support("sharpened", left=0.3, left_high=0.33)).why
     far = verdict(support("outside", coolest=1.0, far=0.4, far_low=0.3)).why[1]
-    assert far.startswith("40.0% hold a single token beyond 4,096 tries, which no cooling lifts: no cooler law")
+    assert far.startswith("40.0% hold a single token beyond 4,096 tries, which no cooling lifts: no cool law")
     for drop, said in (
         (0.3, "likelier than draws of the base itself, by 0.300 nats a token"),
         (-0.3, "less likely than draws of the base itself, by 0.300 nats a token"),
@@ -348,7 +348,7 @@ def test_wider_bounds_never_make_a_word_firmer():
 
 def test_what_only_stops_elsewhere_has_no_word_and_says_so():
     for name in ("sharpened", "reweighted"):
-        got = verdict(support(name, inside_body_value=0.001, inside_body_high=0.01))
+        got = verdict(support(name, inside_body_value=0.001, inside_body_high=0.01, body_low=0.0))
         assert got.word == U and "only where it stops differs" in got.needs
         assert any("the difference is where it stops, the text is the base's" in w for w in got.why)
 

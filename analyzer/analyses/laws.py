@@ -299,19 +299,20 @@ def _of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
 
 def end_ids(tables: Tables) -> set[int]:
     """The end token of rows that bring their own numbers, which no model names: the id that closes at least half of
-    the traces that were not cut, and stands nowhere else."""
+    the reference's traces that were not cut, and stands nowhere else. (A token that closes another source's traces
+    alone is what it wrote.)"""
     if "end_ids" not in tables.memo:
         last: Counter[int] = Counter()
         inner: set[int] = set()
         total = 0
         for frame in tables.numbers():
-            for token, finish in zip(frame["token"], frame["finish"], strict=True):
+            for source, token, finish in zip(frame["source"], frame["token"], frame["finish"], strict=True):
                 if len(token) == 0:
                     continue
                 inner.update(np.unique(token[:-1]).tolist())
                 if finish == "length":
                     inner.add(int(token[-1]))
-                else:
+                elif source == tables.reference:
                     last[int(token[-1])] += 1
                     total += 1
         found = {t for t, n in last.items() if 2 * n >= total and t not in inner}

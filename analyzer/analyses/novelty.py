@@ -38,9 +38,7 @@ def halves(own: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return own[odd], own[~odd]
 
 
-def shares(
-    frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, least: float
-) -> list[dict[str, Any]]:
+def shares(frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, least: float) -> list[dict[str, Any]]:
     """Share of flagged traces for both tests and every budget, with intervals by problem; `p_above` tests that the
     share is at most `least`.
 

@@ -70,6 +70,10 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
         elif source in brought and source != tables.reference:
             parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
+        if source in brought:  # its rows hold log q, whether or not a model is at hand
+            reason, omitted = known[source].reason, 0.0
+            for row in parts["evidence"]:
+                row["no_log_q"] = reason if row["source"] == source else row["no_log_q"]
         mine = _own_rows(tables, found, source)
         if omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
@@ -146,6 +150,7 @@ def _scored(
             **_certify(found, floor, budget),
             "no_log_q": reason,
             "no_verdict": wrong_base,
+            "temperature": tables.samplers[source].temperature if source in tables.samplers else math.nan,
             "log_e_reference": float(own["log_e"].median()) if len(own) else math.nan,
             "length": float(frame["n_tokens"].mean()),
             "length_reference": float(own["n_tokens"].mean()) if len(own) else math.nan,

@@ -54,12 +54,7 @@ TRUTHS = {
         NOT_OUTSIDE,
         NOT_OUTSIDE,
     ),
-    "padded": truth(
-        "draws of rlvr with recaps put in: log q is not known",
-        ["undetermined"],
-        NOT_OUTSIDE,
-        NOT_OUTSIDE,
-    ),
+    "padded": truth("draws of rlvr with recaps put in: log q is not known", ["undetermined"], NOT_OUTSIDE, NOT_OUTSIDE),
     "distill": truth(
         "fine-tuned on a teacher that multiplies and divides in the base's wording",
         ["outside"],

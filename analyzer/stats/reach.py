@@ -34,10 +34,6 @@ def coverage(log_ratio_N: np.ndarray, k: float) -> float:
     return float((log_ratio_N[known] >= np.log(k)).mean()) if known.any() else np.nan
 
 
-def curve(
-    log_ratio_N: np.ndarray,
-    problem_N: np.ndarray,
-    budgets: tuple[int, ...] = BUDGETS,
-) -> dict[int, Interval]:
+def curve(log_ratio_N: np.ndarray, problem_N: np.ndarray, budgets: tuple[int, ...] = BUDGETS) -> dict[int, Interval]:
     """E_k with its interval (`bootstrap.rate`) for every budget."""
     return {k: rate(excess(log_ratio_N, k), problem_N) for k in sorted(budgets)}

@@ -91,9 +91,7 @@ def sampled(law_VV: np.ndarray, sampler: Sampler) -> np.ndarray:
     return normalised(np.where(mask, out, -np.inf))
 
 
-def draw(
-    rng: np.random.Generator, components: Sequence[Component], problems: int, n: int, longest: int
-) -> Draws:
+def draw(rng: np.random.Generator, components: Sequence[Component], problems: int, n: int, longest: int) -> Draws:
     """n traces of each problem; the prompt of problem x is token x (modulo the vocabulary without its end)."""
     vocabulary = components[0].law_VV.shape[0]
     problem = np.repeat(np.arange(problems), n)

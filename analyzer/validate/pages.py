@@ -234,10 +234,7 @@ def _words(tables: dict[str, pd.DataFrame]) -> list[str]:
         runs = int(data["runs"].max())
         out += ["", f"## Words on {world}, of resamplings", ""]
         out += [f"Of {runs} resamplings (fewer at the coarser levels: `of`); bold: not what the truth allows.", ""]
-        out += [
-            f"| source | level | truth | all traces | {' | '.join(WORDS)} | of |",
-            f"|{'---|' * (len(WORDS) + 5)}",
-        ]
+        out += [f"| source | level | truth | all traces | {' | '.join(WORDS)} | of |", f"|{'---|' * (len(WORDS) + 5)}"]
         for (source, level), part in data.groupby(["source", "level"], sort=False):
             truth, whole = part["truth"].iloc[0], part["whole"].iloc[0]
             allowed, count = truth.split(" or "), dict(zip(part["word"], part["count"], strict=True))

@@ -89,9 +89,7 @@ def gate_confusion(rng: np.random.Generator, runs: int) -> Gate:
             anywhere[name] += "outside" in found.values()
         cooled = drawn["temp .5"]
         said = cooled.columns | {"log_q": cooled.columns["logprob"]}
-        plain = worlds.tables(
-            {"base": drawn["base"], "temp .5": cooled._replace(log_q=cooled.log_p, columns=said)}
-        )
+        plain = worlds.tables({"base": drawn["base"], "temp .5": cooled._replace(log_q=cooled.log_p, columns=said)})
         forgotten += words(plain, seed=run, names=("support",))["temp .5"]["sequence"] == "sharpened"
         solved = {s: np.bincount(drawn[s].problem, weights=drawn[s].correct) > 0 for s in ("base", "best of 16")}
         gained, lost = ((solved[a] & ~solved[b]).sum() for a, b in (("best of 16", "base"), ("base", "best of 16")))

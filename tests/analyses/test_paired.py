@@ -382,7 +382,6 @@ def test_no_hurdle_on_either_side_is_said():
     assert got["difference"] == 0 and got["equal"] == 6 and got["note"].startswith("no hurdle on either side")
 
 
-
 def same():
     rng = np.random.default_rng(0)
     base_VV = bigram.law(rng, 8, 1.0)

@@ -18,6 +18,7 @@ COMMON = {
     "length": 200.0, "length_reference": 190.0, "k_min": 1.0, "no_log_q": "", "no_verdict": "", "z_median": -0.5,
     "z_reference_median": 0.0, "cut_share": 0.0, "flagged_groups": "", "carrier": "", "carried": "", "carried_by": "",
     "certify": 4, "p_outside": 1.0, "inside_law": "T=1", "beyond_law": "T=1", "coolest": 0.1,
+    "temperature": 1.0,
 }  # fmt: skip
 NO_TEMPERATURE = dict.fromkeys(("s", "s_low", "s_high", "s_low_half", "s_high_half", "left", "left_high"), NAN)
 NO_TEMPERATURE |= {"best": "", "drop": NAN, "drop_low": NAN, "kl": NAN}
@@ -31,7 +32,7 @@ def whole(value: float, half: float = 0.02, *, events: int = 100, every: float |
     every = value if every is None else every
     return {
         "inside_value": value, "inside_high": high, "inside_events": events, "beyond_value": value, "beyond_low": low,
-        "every_value": every, "every_low": max(0.0, every - half), "inside_body_value": value, "inside_body_high": high,
+        "every_value": every, "every_low": max(0.0, every - half), "inside_body_value": value, "inside_body_high": high, "body_low": low,
         "body_value": every, "body_high": min(1.0, every + half),
     }  # fmt: skip
 
