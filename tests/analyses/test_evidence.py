@@ -107,6 +107,23 @@ def test_a_cooled_law_is_explained_by_its_temperature(t):
     assert got["s_high_half"] <= min(m.low() for m in halves) + 1e-9
 
 
+def test_between_the_known_temperatures_the_slope_at_one_is_the_entropy():
+    """A peaked law with a flat tail: the log-normaliser of T = .96 from six temperatures, within .001 nats a token."""
+    logit, lse = np.r_[9.0, np.zeros(2000)], np.logaddexp.reduce
+    free = {t: t * lse(logit / t) - lse(logit) for t in (1, 0.8, 0.6, 0.4, 0.2, 0.1, 0.96)}
+    p = np.exp(logit - lse(logit))
+    entropy = float(-(p * np.log(p)).sum())
+    logp = -1.3
+    rows = pd.DataFrame({f"p:T={t:g}": [(logp - free[t]) / t] for t in (1, 0.8, 0.6, 0.4, 0.2, 0.1)})
+    every = sorted(c[2:] for c in rows)
+
+    def error(known: float) -> float:
+        grid, at = evidence.cooled(rows, every, "p", np.array([known]))
+        return abs(float(at[np.isclose(grid, 0.96), 0][0]) - (logp - free[0.96]) / 0.96)
+
+    assert error(entropy) < 0.001 < error(math.nan)
+
+
 def test_s_is_one_less_the_least_of_the_divergences_by_hand():
     tables = world(other)
     got, mine = row(tables), measured(tables)

@@ -249,8 +249,9 @@ def test_what_the_policy_did_not_write_is_given_to_both_sides():
     assert (unknown.loc[sorted(long)] == 1).all() and unknown.drop(sorted(long)).eq(0).all()
 
 
-def ends(*rows: tuple[list[int], str]) -> set[int]:
+def ends(*rows: tuple[list[int], str], source: str = "base") -> set[int]:
     frame = pd.DataFrame({"token": [np.array(t, np.int32) for t, _ in rows], "finish": [f for _, f in rows]})
+    frame["source"] = source
     empty = pd.DataFrame(columns=["key", "source"])
     return laws.end_ids(Tables(empty, empty, lambda m, c: iter(()), "base", numbers=lambda: iter([frame])))
 
@@ -263,6 +264,7 @@ def test_the_end_token_is_told_by_where_it_stands():
     assert ends(([1, 9], "stop"), ([3, 9], "length")) == set()  # cut: its last token is one as any
     assert ends(([1, 9], "stop"), ([3, 4], "length"), ([5], "length")) == {9}
     assert ends(([], "stop"), ([9], "stop")) == {9} and ends() == set()
+    assert ends(([1, 2, 9], "stop"), ([3, 9], "stop"), source="s") == set()  # what a source alone writes is its text
 
 
 @pytest.mark.parametrize(

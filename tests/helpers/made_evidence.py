@@ -32,7 +32,8 @@ def whole(value: float, half: float = 0.02, *, events: int = 100, every: float |
     every = value if every is None else every
     return {
         "inside_value": value, "inside_high": high, "inside_events": events, "beyond_value": value, "beyond_low": low,
-        "every_value": every, "every_low": max(0.0, every - half), "inside_body_value": value, "inside_body_high": high, "body_low": low,
+        "every_value": every, "every_low": max(0.0, every - half), "inside_body_value": value, "inside_body_high": high,
+        "body_low": low,
         "body_value": every, "body_high": min(1.0, every + half),
     }  # fmt: skip
 
