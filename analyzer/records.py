@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEVELS = ("sequence", "strategy", "answer")
 WORDS = ("inside", "sharpened", "reweighted", "outside", "undetermined")
 
-# name -> dtype of the per-token columns of a Scored trace (DESIGN section 3). Unit: nats unless said otherwise.
+# name -> dtype of the per-token columns of a Scored trace. Unit: nats unless said otherwise.
 CORE_COLUMNS = {
     "token": "int32",  # id of the response token
     "logprob": "float32",  # log p(token | prompt, earlier tokens) at T=1 over the full vocabulary
@@ -133,7 +133,7 @@ def problem_id(question: str) -> str:
 
 @dataclass(frozen=True)
 class Scored:
-    """One trace under one model: arrays over the response tokens, all of length T, named as in DESIGN section 3.
+    """One trace under one model: arrays over the response tokens, all of length T.
 
     `columns` maps a name of CORE_COLUMNS, SAMPLER_COLUMNS, POWER_COLUMNS or SOURCE_COLUMNS (plus "offset", int32
     character offset) to an array [T]; the last three kinds only where they were asked for and are known.

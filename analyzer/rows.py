@@ -1,4 +1,4 @@
-"""The rows of a run's Parquet parts: their columns (a contract, DESIGN section 5); records to rows and back."""
+"""The rows of a run's Parquet parts: their columns (a contract); records to rows and back."""
 
 from __future__ import annotations
 

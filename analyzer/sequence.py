@@ -23,6 +23,7 @@ from analyzer.analyses.engine import below
 from analyzer.analyses.evidence import ALPHA, COOL, DROP, EXPLAINED, HURDLED, IMPROBABLE, PROBLEMS, RARE, far
 from analyzer.analyses.laws import PLAIN
 from analyzer.analyses.primary import CERTIFY, Endpoint, number, rows
+from analyzer.checks import event_free
 from analyzer.records import Estimate, Result
 from analyzer.stats.bootstrap import share_upper
 
@@ -157,8 +158,7 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         return "undetermined", why, f"log-probs under the base {' and '.join(map(_law, missing.split('; ')))}"
     if not row["beyond_low"] > tau:
         if row["inside_value"] == 0:
-            count = max(1, len(row["laws"].split("; ")))
-            least = math.ceil(math.log(ALPHA / count) / math.log1p(-tau))
+            least = event_free(tau, max(1, len(row["laws"].split("; "))))
             needs = f"{least:,} traces without one beyond the budget would make it inside ({n:,} now)"
             return "undetermined", why, needs
         bound = row["inside_high"] if row["inside_value"] <= tau else row["beyond_low"]

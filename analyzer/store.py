@@ -1,6 +1,6 @@
 """A run on disk: Parquet parts and a manifest, written so that a killed run loses at most the part in progress.
 
-Layout and column names are a contract (DESIGN section 5). What is on disk under its final name is complete (`disk`).
+Layout and column names are a contract. What is on disk under its final name is complete (`disk`).
 This module knows nothing of models or analyses.
 """
 

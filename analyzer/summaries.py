@@ -73,7 +73,7 @@ def summarise(
     columns: "token" [T] and any of records.CORE_COLUMNS, SAMPLER_COLUMNS and SOURCE_COLUMNS [T]; prompt_ids: what the
     response follows; sampler: of the source that this model produces (None: unknown, then logprob_s and its kin come
     from the columns, or are NaN without them; plain: where they are missing, those at T=1 are the same). excess_z:
-    stats.md section 10, after Fast-DetectGPT (arXiv 2310.05130). cvar20 averages ceil(T / 5) tokens. near_boundary is
+    after Fast-DetectGPT (arXiv 2310.05130). cvar20 averages ceil(T / 5) tokens. near_boundary is
     known without truncation (0) and for top-p alone; a top-k or min-p cut-off is not in the columns: NaN. Raises
     UsageError when window or ngram is below 1.
     """

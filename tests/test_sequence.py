@@ -87,6 +87,8 @@ def test_each_word_is_earned_and_says_its_numbers(name):
         ("reweighted", {"s_high_half": 0.0}, U),
         ("reweighted", {"same_weights": True}, U),
         ("reweighted", {"missing_laws": "T=1"}, U),
+        ("reweighted", {"coolest": 0.6}, U),  # a cooler law could explain it
+        ("sharpened", {"coolest": 0.6}, "sharpened"),  # one that is known does
         ("reweighted", {"s": NAN, "s_low_half": NAN, "s_high_half": NAN, "best": ""}, U),
         ("reweighted", {"drop": NAN, "drop_low": NAN}, "reweighted"),
         ("reweighted", {"s_low_half": -1.0, "s_high_half": -2.0, "s": 0.8, "drop": 0.3, "drop_low": 0.2}, "sharpened"),
@@ -198,6 +200,8 @@ def test_inputs_that_are_missing():
         (LARGE, est(0.02, 0.009, 0.04), {}, U),
         (LARGE, est(0.03, 0.011, 0.05), {}, "outside"),
         (ZERO, LARGE, {"p_outside": 0.02}, U),
+        (ZERO, LARGE, {"temperature": 1.0}, "outside"),
+        (ZERO, LARGE, {"temperature": 1.3}, U),  # novelty is against T = 1
         (LARGE, ZERO, {"certify": 64}, "outside"),  # the k above the engine floor: novel@64
         (ZERO, LARGE, {"certify": 64}, U),
     ],

@@ -1,7 +1,7 @@
 """What `support` and `preflight` both ask of the scorers: one engine for a ratio, and the floor that its noise sets.
 
-log q and log p must come from one engine: a mismatch of sd .05 per token over 2,000 tokens fakes a Cov_16 of .11
-(stats.md 0). The floor k_min = exp(q99 |l0|) is measured where the dump holds the generating engine's log-probs: l0 is
+log q and log p must come from one engine: a mismatch of sd .05 per token over 2,000 tokens fakes a Cov_16 of .11.
+The floor k_min = exp(q99 |l0|) is measured where the dump holds the generating engine's log-probs: l0 is
 their sum minus the sum that the scoring engine gives the same tokens under the same model; ratios closer than that to
 the budget are noise.
 """
@@ -23,7 +23,7 @@ SLACK = 1.05  # k counts as reached from k_min / 1.05: |l0| < .05 moves a term o
 CONTRADICTED = 0.01  # share of traces foreign to their own declared model or sampler beyond which that is wrong
 REFUSED = 0.01  # of true declarations, at most
 Z_MOST = 2.81  # two-sided size .005 of the check of a declaration
-SHIFT = 0.01  # of 1 / T: a smaller deviation of a declaration is said and refuses nothing
+SHIFT = 0.01  # of 1 / T: a smaller deviation of a declaration is reported and refuses nothing
 SETTINGS = ("dtype", "device", "eos")  # of two scorers, must agree for a ratio
 
 
@@ -98,7 +98,7 @@ class Declared(NamedTuple):
 def declared(under: pd.DataFrame) -> Declared | None:
     """Two-sided: the surprisal of a source's own traces must lie where its declared model and sampler expect it.
 
-    under: its rows of the scorer that is said to have written them. Under a true declaration sum(s - H) is a martingale
+    under: its rows of the scorer that is declared for it. Under a true declaration sum(s - H) is a martingale
     with variance sum V, whatever the problems: z is about N(0, 1). The sum over V is, to first order, by how much 1 / T
     is off. None where entropies under the sampler are not known.
     """

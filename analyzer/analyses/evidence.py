@@ -16,6 +16,7 @@ from scipy.interpolate import CubicSpline
 
 from analyzer.analyses import laws, membership
 from analyzer.analyses.primary import TAU
+from analyzer.analyses.ratios import SAME
 from analyzer.records import Tables
 from analyzer.stats import bounds, reach, spans
 
@@ -23,7 +24,6 @@ ALPHA = 0.05
 HURDLED = 0.05  # A_k: share of traces with a hurdle up to which a source counts as hurdle-free
 EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
-SAME = 1e-3  # nats: a smaller log-ratio of a trace is rounding
 PROBLEMS = 3  # below so many no word is given
 COOL = 0.45  # without a law at this temperature or below, cooling can explain more than is seen
 STEP, KNOTS = 0.02, 4  # temperatures that are tried, and how many must be known for those between

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -85,8 +85,8 @@ def known(tables: Tables) -> dict[str, Known]:
 
 
 def samplers(tables: Tables) -> dict[str, Sampler]:
-    """Source -> its sampler: the declared one; without one, of rows that bring their own numbers, the temperature that
-    their log-probs are said to be at (`assumed`, which the report says)."""
+    """Source -> its sampler: the declared one; without one, of rows that bring their own numbers, the temperature
+    recorded for their log-probs (`assumed`, which the report says)."""
     return assumed(tables) | tables.samplers
 
 
@@ -138,13 +138,19 @@ def counted(tables: Tables, source: str) -> list[str]:
     base's own weights, its own sampler is left out: it would be held against itself.
     """
     declared = samplers(tables)
-    there, here = declared.get(tables.reference), declared.get(source)
+    there = declared.get(tables.reference)
     out = [PLAIN]
     if there is not None and not there.is_plain:
         out.append(REFERENCE)
-    if here is not None and not here.is_plain and here != there and not same_weights(tables, source):
+    if _other_sampler(declared, tables.reference, source) and not same_weights(tables, source):
         out.append(SOURCE)
     return out
+
+
+def _other_sampler(declared: Mapping[str, Sampler], reference: str, source: str) -> bool:
+    """Whether a source has a sampler that shapes its law and is not the reference's."""
+    here = declared.get(source)
+    return here is not None and not here.is_plain and here != declared.get(reference)
 
 
 def parts(tables: Tables) -> Iterator[Part]:
@@ -200,7 +206,7 @@ def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[
     columns = ["token", "logprob", *(f"power_{a:g}" for a in powers)]
     if there is not None and not there.is_plain:
         columns.append("logprob_s")
-    if any(SOURCE in counted(tables, s) or _cooled(tables, s) for s in tables.sources):
+    if any(_other_sampler(tables.samplers, tables.reference, s) for s in tables.sources):
         columns.append("logprob_source")
     for whole in tables.tokens(tables.base, columns):
         whole = whole[among(whole["key"], owner)]
@@ -209,12 +215,6 @@ def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[
                 part = _joined(tables, str(source), rows.iloc[at : at + BATCH], owner, own, powers, ends)
                 if part is not None:
                     yield part
-
-
-def _cooled(tables: Tables, source: str) -> bool:
-    """Whether a source is the base's own weights under another sampler than the reference's."""
-    here = tables.samplers.get(source)
-    return here is not None and not here.is_plain and here != tables.samplers.get(tables.reference)
 
 
 def _joined(
@@ -246,7 +246,7 @@ def _joined(
         laws[temperature(a)] = np.float32(a) * plain_T - _flat(rows[f"power_{a:g}"], lengths_N)
     if "logprob_s" in rows:
         laws[REFERENCE] = _flat(rows["logprob_s"], lengths_N)
-    if "logprob_source" in rows and _cooled(tables, source):
+    if "logprob_source" in rows and _other_sampler(tables.samplers, tables.reference, source):
         laws[SOURCE] = _flat(rows["logprob_source"], lengths_N)
     laws = {name: p_T for name, p_T in laws.items() if name == PLAIN or not np.isnan(p_T).any()}
     last = lengths_N.cumsum() - 1

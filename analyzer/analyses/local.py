@@ -53,6 +53,7 @@ class Curve(NamedTuple):
 
 def budgets(budget: int) -> tuple[float, ...]:
     """The budgets of hurdles: the usual ones above 1, and half and twice the budget in question."""
+    # budget^2 and the 4,096 of BUDGETS: evidence.far
     usual = {float(k) for k in (*reach.BUDGETS, budget / 2, 2 * budget, budget**2) if k > 1}
     return tuple(sorted(usual | {float(budget)}))
 

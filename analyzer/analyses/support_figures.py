@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
 from analyzer.analyses.drawing import band, look, nothing
 from analyzer.analyses.hurdles import KINDS
 from analyzer.analyses.primary import TAU
@@ -37,8 +39,7 @@ def draw_kinds(result: Result, ax: Any) -> Any:
     """Of each source's expected hurdles, the share by kind of token."""
     import seaborn as sns
 
-    data = result.tables["hurdle_kinds"]
-    data = data[data["by"] == "kind"] if len(data) else data
+    data = _hurdles(result, "kind")
     if data.empty:
         return nothing(ax, "no hurdle in any source")
     styles = look(_sources(result))
@@ -53,8 +54,7 @@ def draw_tenths(result: Result, ax: Any) -> Any:
     """Expected hurdles of each source by tenth of the trace."""
     import seaborn as sns
 
-    data = result.tables["hurdle_kinds"]
-    data = data[data["by"] == "tenth"] if len(data) else data
+    data = _hurdles(result, "tenth")
     if data.empty:
         return nothing(ax, "no hurdle in any source")
     styles = look(_sources(result))
@@ -64,6 +64,11 @@ def draw_tenths(result: Result, ax: Any) -> Any:
     ax.set(xlabel="tenth of the response", ylabel="share of the source's hurdles", ylim=(-0.02, None))
     ax.set_xticks(range(1, 11))
     return ax
+
+
+def _hurdles(result: Result, by: str) -> pd.DataFrame:
+    data = result.tables["hurdle_kinds"]
+    return data[data["by"] == by] if len(data) else data
 
 
 def _sources(result: Result) -> list[str]:
@@ -155,12 +160,12 @@ def _caption_curve(result: Result, name: str, lead: str) -> str:
 
 
 def caption_reach(result: Result) -> str:
-    lead = "Whole traces that no selection from k base draws at T = 1 could make, with 95 % bands over problems."
+    lead = "Share of whole traces beyond k draws of the base at T = 1, with 95 % bands over problems."
     return _caption_curve(result, "reach", lead)
 
 
 def caption_lost(result: Result) -> str:
-    lead = "Share of the reference's traces that no selection from k draws of the trained model could make."
+    lead = "Share of the reference's traces beyond k draws of the trained model."
     return _caption_curve(result, "lost", lead)
 
 

@@ -27,7 +27,7 @@ def build_results(
     version: str,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of results.json (DESIGN section 5) as JSON values; raises AnalyzerError when it breaks the contract.
+    """The content of results.json (docs/reading.md) as JSON values; raises AnalyzerError when it breaks the contract.
 
     Absolute paths in `command` become relative to the working directory. Analyses stand in the order of the page,
     verdicts in the order of the sources and from the finest level to the coarsest, reasons by falling count.

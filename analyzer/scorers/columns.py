@@ -1,4 +1,4 @@
-"""Logits -> the columns of DESIGN section 3: each formula stands here once, for every torch scorer.
+"""Logits -> the per-token columns of `records`: each formula stands here once, for every torch scorer.
 
 All inputs are float32 logits [R, V] of the positions that predict R target tokens; all outputs are float32 [R] (rank
 int32). Nothing here knows of models, prompts or batches.

@@ -2,7 +2,7 @@
 
 A problem alone gives a p-value floor of 1 / (n + 1), too coarse for many tests, so scores are standardised by problem
 and pooled; each base trace is standardised by the others of its problem, which keeps the false discovery rate where
-naive standardising triples it (stats.md 1.4). Exact when problems differ in location and scale of the score only.
+naive standardising triples it. Exact when problems differ in location and scale of the score only.
 Bates et al., arXiv 2104.08279: sharing the calibration set keeps Benjamini-Hochberg valid.
 """
 

@@ -1,4 +1,4 @@
-"""The e-value of a trace: valid evidence against "drawn from the base at T=1", without base samples (stats.md 10).
+"""The e-value of a trace: valid evidence against "drawn from the base at T=1", without base samples.
 
 e = exp((1/2) sum_t (s_t - h_t)), s_t the surprisal of the token under the base and h_t = 2 log sum_v sqrt(p_v) the
 Renyi entropy of order 1/2 of its distribution (both nats). Each factor has mean 1 under the base, so e is a

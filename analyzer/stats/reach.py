@@ -1,4 +1,4 @@
-"""How much of a source no selection from k reference draws could make (stats.md 1.2; coverage: arXiv 2510.15020).
+"""How much of a source no selection from k reference draws could make (coverage: arXiv 2510.15020).
 
 l = log q - log p (nats) of a trace y drawn from Q. E_k(Q||P) = sup_A [Q(A) - k P(A)] = E_Q[(1 - k e^-l)+] is the
 least total-variation distance from Q to any R <= k P, and rejection sampling makes every R <= k P from k expected

@@ -10,7 +10,7 @@ def missing_mass(count_M: np.ndarray, problem_M: np.ndarray) -> np.ndarray:
 
     One entry per distinct answer and problem. E[N1 / n] = sum p (1 - p)^(n - 1), the expected chance that one more draw
     after n - 1 brings an answer not seen in them. A problem's own value is coarse (a distribution-free bound is useless
-    below about 1000 draws, stats.md 1.3): average over problems and resample those.
+    below about 1000 draws): average over problems and resample those.
     """
     count_M = np.asarray(count_M)
     index = np.unique(np.asarray(problem_M), return_inverse=True)[1]

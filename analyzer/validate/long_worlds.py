@@ -120,11 +120,12 @@ def rated(rng: np.random.Generator, rate: float, longest: int) -> World:
 
 
 def stopping(rng: np.random.Generator, factor: float) -> World:
-    """The base stops with chance .01 a token, the source with `factor` times that; 0: never, it is cut at 1,000."""
+    """The base stops with chance .01 a token, the source with `factor` times that; 0: never, it is cut at 1,000; 100:
+    at once, without a text."""
     base, longest = bigram.law(rng, VOCABULARY, 1.5, stop=0.01), 1000
     q = base.copy()
     with np.errstate(divide="ignore"):
-        q[:, :-1] += math.log((1 - 0.01 * factor) / 0.99)
+        q[:, :-1] += np.log((1 - 0.01 * factor) / 0.99)
         q[:, -1] = np.log(0.01 * factor)
     return World(base, _source(rng, [Component(1, q)], PROBLEMS, longest, law_VV=q), longest=longest)
 

@@ -65,6 +65,8 @@ def test_the_bounds_are_those_of_the_excess_of_each_trace():
         assert got[f"low[{name}]"] == bounds.lower(values, alpha=0.05)
     assert got["inside_high"] == min(got[f"high[{n}]"] for n in held)  # one law is enough for inside,
     assert got["beyond_low"] == min(got[f"low[{n}]"] for n in held)  # beyond is beyond all of them
+    bodies = [bounds.lower(evidence.of_trace(rows, n, K, part="body")) for n in held]
+    assert got["body_low"] == min(bodies) < max(bodies)
     every = evidence.of_envelope(rows, [c[2:] for c in rows if c.startswith("p:")], K)
     assert (every <= np.min([*excess.values()], axis=0) + 1e-12).all()
     assert got["every_low"] == bounds.lower(every) and got["every_value"] == every.mean()
@@ -73,6 +75,12 @@ def test_the_bounds_are_those_of_the_excess_of_each_trace():
     assert got["share_high"] == max(bounds.upper(x) for x in shares)
     p = [bounds.p_above(x, evidence.HURDLED) for x in shares]
     assert got["p_outside"] == max(min(1.0, 2 * min(p)), bounds.p_above(every, 0.02))
+
+
+def test_where_no_cool_law_is_known_a_token_must_be_far():
+    """A budget of 2 asks for 4,096 tries of a single token, as 64 does; each is among the budgets that are measured."""
+    assert [evidence.far(k) for k in (1, 2, 64, 100)] == [4096, 4096, 4096, 10_000]
+    assert all(float(evidence.far(k)) in local.budgets(k) for k in (1, 2, 3, 32, 64, 100, 1000))
 
 
 @pytest.mark.parametrize("share", [0.005, 0.2])

@@ -209,6 +209,11 @@ def test_without_log_q_only_outside_is_certified(world):
     assert needs["cool"] == "--policy cool=MODEL (without log q only outside can be certified)"
 
 
+def test_without_log_q_a_source_that_was_drawn_hot_is_not_outside(world):
+    hot = replace(world, policies={"base": "base"}, samplers=world.samplers | {"distill": Sampler(1.3)})
+    assert words(support.run(hot, draws=50))["distill"] == "undetermined"
+
+
 def test_unknown_sampler_is_named(world):
     result = support.run(
         replace(world, samplers={s: v for s, v in world.samplers.items() if s not in ("rlvr", "base")}), draws=100

@@ -1,4 +1,4 @@
-"""Closed forms of reach on enumerable worlds (stats.md, V0), exact to 1e-10, and its order relations."""
+"""Closed forms of reach on enumerable worlds (V0), exact to 1e-10, and its order relations."""
 
 from __future__ import annotations
 
