@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.analyses import laws, local
+from analyzer.analyses import laws, local, support
 from analyzer.records import POWERS, Sampler, Tables
 from analyzer.validate import bigram as B
 
@@ -295,3 +295,14 @@ def test_a_model_knows_more_than_rows():
     same(by_key(laws.parts(partly)), by_key(laws.parts(scored)), ["T=1", "T=0.4"])
     unknown = laws.known(replace(scored, policies={"base": "base"}, memo={}))["s"].reason
     assert unknown == "the model that produced s is not known; give --policy s=MODEL"
+
+
+def test_beside_a_scored_base_the_rows_own_numbers_make_the_word():
+    """Base scored, no policy model: log q comes from the rows, and the row of evidence has all bounds."""
+    scored = made({"s": (PLAIN, False)})
+    partly = replace(scored, numbers=rows_of(scored).numbers, policies={"base": "base"}, memo={})
+    evidence = (support.run(t, budget=8, draws=50).tables["evidence"] for t in (partly, scored))
+    row, whole = (e.set_index("source").loc["s"] for e in evidence)
+    assert row["no_log_q"] == whole["no_log_q"] == ""
+    for name in ("inside_value", "inside_high", "beyond_low", "share_high"):
+        assert row[name] == pytest.approx(whole[name], abs=1e-3)
