@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-LEVELS = ("sequence", "strategy", "answer")
+LEVELS = ("sequence", "skeleton", "steps", "kinds", "answer", "correct")
+METHOD, OUTCOME = LEVELS[1:4], LEVELS[4:]  # two branches from the sequence, each from fine to coarse
 WORDS = ("inside", "sharpened", "reweighted", "outside", "undetermined")
 
 # name -> dtype of the per-token columns of a Scored trace. Unit: nats unless said otherwise.

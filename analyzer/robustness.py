@@ -1,10 +1,10 @@
 """Would the verdicts stand? The same rules on altered data: one word per variation, source and level.
 
-Not redone is what a variation cannot touch. Copied tokens, the closing token, the engine floor and tau belong to the
-sequence level: strategies are read from texts and answers from `correct`. Another seed moves no answer test, which has
+Not redone is what a variation cannot touch. Copied tokens, the closing token and the engine floor belong to the
+sequence level: the rungs are read from texts, answers and `correct`. Another seed moves no answer test, which has
 nothing random. The checks before the tests are those of the run; another seed runs them again, A/A with it.
-`clusters` certifies nothing and is left out; of `strategy` only the skeletons are tested, without the tests of change.
-Skeletons are made once; their groups are found and tested anew on the traces of each variation.
+`clusters` certifies nothing and is left out; of `strategy` only what certifies is tested, without the tests of change.
+Skeletons and classes are made once; groups are found and tested anew on the traces of each variation.
 
 What would need scoring anew (BOS, template, precision) has a row that says so, with the command.
 """
@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from analyzer import features
-from analyzer.analyses import boundary, preflight, primary, strategy, support, variations
+from analyzer.analyses import boundary, contained, preflight, primary, strategy, support, variations
 from analyzer.analyses.primary import TAU
-from analyzer.analyses.variations import ALL, AS_RUN, NAMES, Case
+from analyzer.analyses.variations import AS_RUN, NAMES, Case
 from analyzer.errors import UsageError
-from analyzer.records import LEVELS, Estimate, Figure, Result, Tables, Verdict
+from analyzer.records import LEVELS, METHOD, OUTCOME, Estimate, Figure, Result, Tables, Verdict
 from analyzer.stats import permutation
 from analyzer.stats.bootstrap import DRAWS
 from analyzer.summaries import among
@@ -33,9 +33,13 @@ from analyzer.verdict import decide
 __all__ = ["FIGURES", "QUESTION", "draw", "run"]
 
 QUESTION = "Would the words stand under another choice of traces, tokens, seed or tolerance?"
-READ = ("preflight", "support", "strategy", "boundary")  # of what `decide` reads; clusters makes no word
+READ = ("preflight", "support", "strategy", "contained", "boundary")  # of what `decide` reads; clusters makes no word
 NOT_CHECKED = "not checked"
-ANALYSIS = dict(zip(LEVELS, ALL, strict=True))  # what a level reads
+ANALYSIS = {  # what a level reads
+    "sequence": {"support"},
+    **dict.fromkeys(METHOD, {"strategy", "contained"}),
+    **dict.fromkeys(OUTCOME, {"boundary", "contained"}),
+}
 LOOK = {  # word -> marker, colour
     "inside": ("o", 0),
     "sharpened": ("^", 1),
@@ -73,6 +77,7 @@ def run(
     if not sources:
         raise UsageError("there is one source: no verdict that could be decided again")
     skeletons = _skeletons(variations.last(tables)) if "strategy" in main else None
+    classes = contained.classes(variations.last(tables)) if "contained" in main else None
     total = tables.traces.groupby("source").size() if len(tables.traces) else pd.Series(dtype=int)
     heads: list[dict[str, Any]] = []
     levels: list[dict[str, Any]] = []
@@ -87,9 +92,9 @@ def run(
             none = {"variation": case.name, "source": "", "word": NOT_CHECKED, "traces": 0, "note": case.note}
             heads.append(dict.fromkeys(HEADS) | none)
         else:
-            found = _redone(case, main, skeletons, budget=budget, draws=draws)
+            found = _redone(case, main, skeletons, classes, budget=budget, draws=draws)
             row["traces"] = len(case.tables.traces)
-            rows = _rows(case, found, before, total, levels[: 3 * len(sources)], options)
+            rows = _rows(case, found, before, total, levels[: len(LEVELS) * len(sources)], options)
             levels += rows
             heads += [_head(case, rows, source, verdicts) for source in sources]
         cases.append(row)
@@ -104,7 +109,13 @@ def run(
 
 
 def _redone(
-    case: Case, main: dict[str, Result], skeletons: Skeletons | None, *, budget: int, draws: int
+    case: Case,
+    main: dict[str, Result],
+    skeletons: Skeletons | None,
+    classes: contained.Classes | None,
+    *,
+    budget: int,
+    draws: int,
 ) -> dict[str, Result]:
     """What `decide` reads, with the analyses that the case touches on its tables."""
     out = {name: result for name, result in main.items() if name not in case.drop}
@@ -112,9 +123,11 @@ def _redone(
     for name in (n for n in case.redo if n in main):
         if name == "strategy":
             out[name] = _strategy(case, skeletons, budget)
-        elif name == "boundary":  # the answer test reads `correct` alone, and nothing is drawn in it
-            bare = case.tables.traces.assign(response_hash=0, answer=None)
+        elif name == "boundary":  # nothing is drawn in the answer test
+            bare = case.tables.traces.assign(response_hash=0)
             out[name] = boundary.run(replace(case.tables, traces=bare), draws=2, **options)
+        elif name == "contained":
+            out[name] = contained.run(case.tables, draws=2, known=classes, **options)
         elif name == "support":
             out[name] = support.run(case.tables, draws=draws, **options)
         else:
@@ -130,7 +143,7 @@ def _skeletons(tables: Tables) -> Skeletons:
 
 
 def _strategy(case: Case, skeletons: Skeletons, budget: int) -> Result:
-    """The table `strategy_test` for skeletons at the budget."""
+    """The table `strategy_test` for what certifies, at the budget."""
     rows, matrix = skeletons
     at = np.flatnonzero(among(rows["key"], set(case.tables.traces["key"])))
     rows, shapes = rows.iloc[at].reset_index(drop=True), {strategy.SKELETON: matrix[at]}
@@ -153,9 +166,9 @@ def _rows(
     size = case.tables.traces.groupby("source").size()
     reference = options["reference"]
     own = {(row["source"], row["level"]): row["own"] for row in as_run}
-    for level, name in ANALYSIS.items():  # what is as in the run has the run's word
-        if {name, "preflight"} & {*case.redo, *case.drop} or not as_run or (name == "support" and case.tau != TAU):
-            alone = {n: r for n, r in found.items() if n in ("preflight", name)}
+    for level, names in ANALYSIS.items():  # what is as in the run has the run's word
+        if {*names, "preflight"} & {*case.redo, *case.drop} or not as_run or case.tau != TAU:
+            alone = {n: r for n, r in found.items() if n == "preflight" or n in names}
             words = decide(alone, tau=case.tau, **options)
             own |= {(v.source, level): v.word for v in words if v.level == level}
     ends = {source: primary.endpoints(found, source, options["budget"]) for source in options["sources"]}
@@ -169,7 +182,7 @@ def _rows(
         if not n or not size.get(reference, 0):
             none = f"no trace of {v.source if not n else reference} is left"
             row |= {"word": NOT_CHECKED, "own": NOT_CHECKED, "numbers": none}
-        elif ANALYSIS[v.level] in case.drop:
+        elif ANALYSIS[v.level] & {*case.drop}:
             row |= {"own": NOT_CHECKED, "numbers": "not asked here"}
             if v.word == "undetermined":
                 row["word"] = NOT_CHECKED
@@ -200,7 +213,7 @@ def _head(case: Case, rows: list[dict[str, Any]], source: str, verdicts: Sequenc
     out |= {"traces": mine["traces"], "note": ""}
     if mine["word"] == NOT_CHECKED:
         out |= {"differs": None, "note": mine["numbers"]}
-    elif before is not None and out["differs"] and ANALYSIS[before.level] in case.drop:
+    elif before is not None and out["differs"] and ANALYSIS[before.level] & {*case.drop}:
         out |= {"differs": None, "note": f"the run's word rests on the {before.level} level, which is not asked here"}
     return out
 

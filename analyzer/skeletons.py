@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 _SIGNS = str.maketrans(
@@ -68,15 +69,29 @@ def skeleton(text: str) -> str:
     comments and the names of variables in code. So "add 11 get 12" and "plus 11 gives 12" are "11 12", while
     "+ 11 = 12" keeps two more tokens: writing symbols instead of words counts as a different skeleton.
     """
-    if "`" not in text and "def " not in text and "import " not in text:
+    return " ".join(filter(None, (of_block(text[start:end], code=code) for start, end, code in blocks(text))))
+
+
+def of_block(text: str, *, code: bool) -> str:
+    """The skeleton of a piece of `blocks`, or of a part of one."""
+    if not code:
         return " ".join(_formula(text))
-    out, at = [], 0
+    fence = _FENCE.fullmatch(text.strip())
+    return " ".join(_program(fence[2] if fence else text))
+
+
+def blocks(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Start, end and whether it is code, of the pieces of a text in order, without a gap: code in fences, lines that
+    look like statements where the text defines or imports something, and what stands between them."""
+    if "`" not in text and "def " not in text and "import " not in text:
+        yield 0, len(text), False
+        return
+    at = 0
     for fence in _FENCE.finditer(text):
-        out += _prose(text[at : fence.start()])
-        coded = fence[1] or _PROGRAM.search(fence[2])
-        out += _program(fence[2]) if coded else _formula(fence[2])
+        yield from _statements(text, at, fence.start())
+        yield fence.start(), fence.end(), bool(fence[1] or _PROGRAM.search(fence[2]))
         at = fence.end()
-    return " ".join(out + _prose(text[at:]))
+    yield from _statements(text, at, len(text))
 
 
 def shape(skeleton: str) -> str:
@@ -84,18 +99,18 @@ def shape(skeleton: str) -> str:
     return _NUMBER.sub("N", _LETTER.sub("v", skeleton))
 
 
-def _prose(text: str) -> list[str]:
-    """Text outside fences: lines that look like statements are code once the text defines or imports something."""
-    if not _PROGRAM.search(text):
-        return _formula(text)
-    out, block, coded = [], [], False
-    for line in text.split("\n"):
-        statement = bool(_STATEMENT.match(line))
-        if statement != coded:
-            out += (_program if coded else _formula)("\n".join(block))
-            block, coded = [], statement
-        block.append(line)
-    return out + (_program if coded else _formula)("\n".join(block))
+def _statements(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """The pieces of a text outside fences: lines that look like statements are code once it defines something."""
+    if not _PROGRAM.search(text[start:end]):
+        yield start, end, False
+        return
+    coded, begun = False, start
+    for line in text[start:end].splitlines(keepends=True):
+        if (statement := bool(_STATEMENT.match(line.rstrip("\r\n")))) != coded:
+            yield begun, start, coded
+            begun, coded = start, statement
+        start += len(line)
+    yield begun, end, coded
 
 
 def _program(text: str) -> list[str]:

@@ -81,6 +81,7 @@ def test_nothing_is_left_out_of_the_ledger(results):
         "preflight",
         "perplexity",
         "support",
+        "contained",
         "strategy",
         "boundary",
         "clusters",

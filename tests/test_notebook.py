@@ -259,7 +259,7 @@ def test_a_report_is_written_and_can_be_made_again(tmp_path, monkeypatch):
         "import analyzer; analyzer.report('here/run', 'here', budget=4, seed=1)",
     ]
     assert own == data and (tmp_path / "here" / "run" / "run.json").is_file()
-    assert [v["source"] for v in data["verdicts"]] == ["rlvr"] * 3 and len(done.verdicts) == 3
+    assert [v["source"] for v in data["verdicts"]] == ["rlvr"] * 6 and len(done.verdicts) == 6
     html = done._repr_html_()
     assert 'href="here/index.html"' in html and len(html) < 50_000 and "? undetermined" in html
     assert Tags(html).seen <= {"p", "b", "a", *TABLE}

@@ -16,7 +16,7 @@ from analyzer import pipeline, robustness
 from analyzer.analyses import boundary, engine, strategy, support, variations
 from analyzer.arguments import build_parser
 from analyzer.errors import UsageError
-from analyzer.records import Result, Sampler, Tables
+from analyzer.records import METHOD, Result, Sampler, Tables
 from analyzer.report import methods
 from analyzer.store import Run
 from analyzer.summaries import summarise
@@ -155,7 +155,7 @@ def test_without_labels_or_scores_it_is_said(world):
 def test_skeletons_made_once_give_the_test_of_the_strategy_analysis(world):
     two = only(world, "distill")
     whole = strategy.run(two, seed=1, permutations=1, at_most=0).tables["strategy_test"]
-    whole = whole[(whole["representation"] == "skeleton") & (whole["k"] == 64)].reset_index(drop=True)
+    whole = whole[whole["representation"].isin(METHOD) & (whole["k"] == 64)].reset_index(drop=True)
     case = variations.Case("as run", two, seed=1)
     got = robustness._strategy(case, robustness._skeletons(two), 64).tables["strategy_test"]
     pd.testing.assert_frame_equal(got, whole)

@@ -60,8 +60,8 @@ def test_each_word_is_earned_and_says_its_numbers(name):
         # against T = 1 alone sharpening makes hurdles: share_low is then of tokens that no cooling lifts
         ("outside", {"coolest": 1.0, "far": 0.4, "far_low": 0.3}, "outside"),
         ("outside", {"coolest": 1.0, "far": 0.04, "far_low": 0.03}, U),
-        ("outside", {"p_outside": 0.0166}, "outside"),
-        ("outside", {"p_outside": 0.0167}, U),
+        ("outside", {"p_outside": 0.0099}, "outside"),
+        ("outside", {"p_outside": 0.0101}, U),
         ("outside", {"p_outside": NAN}, U),
         ("outside", {"problems": 2}, U),
         ("outside", {"improbable_p": 0.001}, U),
@@ -122,7 +122,7 @@ def test_the_words_say_what_they_rest_on():
     outside = verdict(support("outside", carried_by="number 61% ('17')")).why
     assert outside[0] == (
         "45.0% of the traces hold a step that the base would not take within 64 tries (between 38.0% and 50.0%; 6.5 "
-        "per 1,000 tokens); carried by number 61% ('17') (p = 0.0005, Holm over levels 0.0015)"
+        "per 1,000 tokens); carried by number 61% ('17') (p = 0.0005, Holm over levels 0.0025)"
     )
     assert outside[1] == "against every law of the base at once: 0.500 (at least 0.480)"
     assert outside[2] == "whole traces beyond 64 draws: 0.600 (at least 0.580) over 4,096 traces, at T=1"
@@ -309,16 +309,16 @@ def test_an_advice_is_enough_in_four_of_five_cases_if_the_value_stays():
 
 def test_p_and_holm_stand_in_the_reasons():
     got = verdict(support("outside", p_outside=0.02))
-    assert got.word == U and "not certified across the levels: Holm 0.06" in got.why
+    assert got.word == U and "not certified across the levels: Holm 0.1" in got.why
     boundary = pd.DataFrame(
         [{"source": "s", "step": None, "group": "all", "k": 64, "problems": 9, "c_source": 9, "n_source": 9,
           "c_reference": 0, "n_reference": 9, "source_only": 9, "reference_only": 0, "p": 1e-6, "p_holm": 1e-6,
-          "factor": NAN}]
+          "factor": NAN, "guess": 0.0, "guessable": 0, "guessed": False}]
     )  # fmt: skip
     answers = Result("boundary", "", {}, {"answer_test": boundary})
-    both = decide({"support": support("outside", p_outside=0.02), "boundary": answers}, sources=["s"], reference="b")
+    both = decide({"support": support("outside", p_outside=0.012), "boundary": answers}, sources=["s"], reference="b")
     held = next(v for v in both if v.level == "sequence")
-    assert held.word == "outside" and "(p = 0.02, Holm over levels 0.04)" in held.why[0]
+    assert held.word == "outside" and "(p = 0.012, Holm over levels 0.048)" in held.why[0]
     assert Endpoint(0.02, 0.04, True).certified
 
 

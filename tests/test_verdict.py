@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_evidence import est, support
 
-from analyzer.records import Result
+from analyzer.records import LEVELS, Result
 from analyzer.verdict import decide
 
 
@@ -30,6 +30,9 @@ def boundary(p: float = 1.0, factor: float = math.nan) -> Result:
             "p": p / 2,
             "factor": factor,
             "p_holm": p,
+            "guess": 0.0,
+            "guessable": 0,
+            "guessed": False,
         }
     ]
     return Result("boundary", "", {}, {"answer_test": pd.DataFrame(rows)})
@@ -40,8 +43,16 @@ def by_level(results: dict[str, Result], **options) -> dict:
 
 
 def words(results: dict[str, Result], **options) -> tuple[str, str, str]:
+    """At the sequence, the skeleton and the correct level: the ends of the two branches."""
     got = by_level(results, **options)
-    return tuple(got[level].word for level in ("sequence", "strategy", "answer"))
+    assert all(got[level].word == "outside" for level in ("answer",)) == (got["correct"].word == "outside")
+    return tuple(got[level].word for level in ("sequence", "skeleton", "correct"))
+
+
+def contained(level: str, miss_high: float = 0.01, **more) -> Result:
+    row = {"source": "s", "level": level, "k": 64, "contained": 0.995, "own": 0.74, "miss_high": miss_high, "note": ""}
+    row |= {"p_inside": 0.01 if miss_high <= 0.02 else 0.3, "best": 0.001, "draws_needed": 256.0} | more
+    return Result("contained", "", {}, {"rungs": pd.DataFrame([row])})
 
 
 def headline(results: dict[str, Result]) -> str:
@@ -54,9 +65,7 @@ U = "undetermined"
 
 def test_reference_gets_no_verdict_and_each_source_one_headline():
     got = decide({"support": support("sharpened")}, sources=["base", "s", "t"], reference="base")
-    assert [(v.source, v.level) for v in got] == [
-        (s, level) for s in ("s", "t") for level in ("sequence", "strategy", "answer")
-    ]
+    assert [(v.source, v.level) for v in got] == [(s, level) for s in ("s", "t") for level in LEVELS]
     assert all(sum(v.headline for v in got if v.source == s) == 1 for s in ("s", "t")) and {v.budget for v in got} == {
         64
     }
@@ -65,41 +74,84 @@ def test_reference_gets_no_verdict_and_each_source_one_headline():
 def test_inside_holds_at_coarser_levels():
     results = {"support": support("inside"), "boundary": boundary()}
     assert words(results) == ("inside",) * 3 and headline(results) == "sequence"
-    assert "inside at the strategy level, and coarsening only lowers the excess" in by_level(results)["answer"].why
-    assert by_level(results)["strategy"].needs is None and by_level(results)["answer"].needs is None
+    got = by_level(results)
+    assert "inside at the answer level, and coarsening only lowers the excess" in got["correct"].why
+    assert "inside at the steps level, and coarsening only lowers the excess" in got["kinds"].why
+    assert all(v.word == "inside" and v.needs is None for v in got.values())
+
+
+@pytest.mark.parametrize(
+    ("level", "inside"),
+    [("skeleton", ("skeleton", "steps", "kinds")), ("steps", ("steps", "kinds")), ("kinds", ("kinds",))]
+    + [("answer", ("answer", "correct")), ("correct", ("correct",))],
+)
+def test_what_k_draws_contain_certifies_its_rung_and_the_coarser_ones_of_its_branch(level, inside):
+    got = by_level({"contained": contained(level)})
+    assert {name for name, v in got.items() if v.word == "inside"} == set(inside)
+    assert got[level].headline and "64 draws of the reference contain 99.5% of it, 74.0%" in got[level].why[0]
+    known = by_level({"contained": contained(level), "support": support("reweighted")})
+    assert known["sequence"].headline and known[level].word == "inside"  # the sequence has a word of its own
+    for row in (contained(level, 0.021), contained(level, p_inside=math.nan), contained(level, contained=math.nan)):
+        assert {v.word for v in by_level({"contained": row}).values()} == {U}
+    few = by_level({"contained": contained(level, 0.05, best=0.03, draws_needed=128.0)})[level]
+    assert "128 draws of the reference a problem" in few.needs
+
+
+def test_outside_at_one_branch_says_nothing_of_the_other():
+    got = by_level({"contained": contained("kinds"), "boundary": boundary(1e-6)})
+    assert {name: v.word for name, v in got.items()} == {
+        "sequence": "outside",
+        "skeleton": U,
+        "steps": U,
+        "kinds": "inside",
+        "answer": "outside",
+        "correct": "outside",
+    }
+    assert got["correct"].headline
+    both = by_level({"contained": contained("steps"), "strategy": strategy(representation="kinds")})
+    assert both["steps"].word == both["kinds"].word == both["sequence"].word == "outside" and both["kinds"].headline
+    assert any(w.startswith("contradiction: by its own numbers inside at the steps level") for w in both["steps"].why)
+
+
+def test_a_rung_that_guesses_reach_cannot_decide():
+    table = boundary(1e-9).tables["answer_test"].assign(guessed=True, guess=0.25, guessable=12)
+    results = {"boundary": Result("boundary", "", {}, {"answer_test": table}), "contained": contained("correct")}
+    for level in ("answer", "correct"):
+        got = by_level({"boundary": results["boundary"], "contained": contained(level)})[level]
+        assert got.word == U and "64 guesses without reading the question hit (25% each)" in got.why[0]
 
 
 def test_outside_holds_at_finer_levels_and_the_contradiction_is_printed():
     for word in ("inside", "sharpened", "reweighted"):
         results = {"support": support(word), "boundary": boundary(1e-6)}
-        assert words(results) == ("outside",) * 3 and headline(results) == "answer"
+        assert words(results) == ("outside", "inside" if word == "inside" else U, "outside")
+        assert headline(results) == "correct"
         line = f"contradiction: by its own numbers {word} at the sequence level"
         assert any(w.startswith(line) for w in by_level(results)["sequence"].why)
-    # alone among three levels: Holm asks for .05 / 3
-    assert (
-        words({"boundary": boundary(0.0166)}) == ("outside",) * 3 and words({"boundary": boundary(0.0167)}) == (U,) * 3
-    )
+    # alone among five levels that are tested: Holm asks for .05 / 5
+    assert words({"boundary": boundary(0.0099)}) == ("outside", U, "outside")
+    assert words({"boundary": boundary(0.0101)}) == (U,) * 3
 
 
 def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
     results = {"support": support("outside"), "boundary": boundary(0.4, 1.6)}
     assert words(results) == ("outside", U, U) and headline(results) == "sequence"
     got = by_level(results)
-    assert got["sequence"].why[-1] == "by level: sequence outside, strategy undetermined, answer undetermined"
-    assert got["sequence"].why[0].endswith("(p = 0.0005, Holm over levels 0.0015)")
-    assert (
-        got["answer"].needs == "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"
-    )
-    assert got["answer"].why[0] == "group mul: 172 of 3,072 correct against 0 of 3,072 (p = 0.2, Holm 0.4)"
+    by = "sequence outside, skeleton undetermined, steps undetermined, kinds undetermined, answer undetermined"
+    assert got["sequence"].why[-1] == f"by level: {by}, correct undetermined"
+    assert got["sequence"].why[0].endswith("(p = 0.0005, Holm over levels 0.0025)")
+    needs = "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"
+    assert got["correct"].needs == needs
+    assert got["correct"].why[0] == "group mul: 172 of 3,072 correct against 0 of 3,072 (p = 0.2, Holm 0.4)"
 
 
 def test_needs_say_what_would_decide():
     assert by_level({})["sequence"].needs == "--base MODEL" and words({}) == (U,) * 3
-    assert "correctness of s and the reference" in by_level({"support": support("sharpened")})["answer"].needs
-    assert "no group exceeds 64 times" in by_level({"boundary": boundary(1.0)})["answer"].needs
+    assert "correctness of s and the reference" in by_level({"support": support("sharpened")})["correct"].needs
+    assert "no group exceeds 64 times" in by_level({"boundary": boundary(1.0)})["correct"].why[-1]
 
 
-def test_only_the_last_step_is_tested_at_the_answer_level():
+def test_only_the_last_step_is_tested_at_the_correct_level():
     early, late = (boundary(p).tables["answer_test"].assign(step=s) for p, s in ((1e-9, 100), (1.0, 300)))
     result = Result("boundary", "", {}, {"answer_test": pd.concat([late, early], ignore_index=True)})
     assert words({"boundary": result}) == (U, U, U)
@@ -109,7 +161,7 @@ def test_only_the_last_step_is_tested_at_the_answer_level():
 
 def test_clusters_are_named_and_certify_nothing():
     clusters = Result("clusters", "", {"s.novel_cluster_mass": est(0.9, 0.8, 1.0)})
-    got = by_level({"support": support("sharpened"), "clusters": clusters})["strategy"]
+    got = by_level({"support": support("sharpened"), "clusters": clusters})["skeleton"]
     assert got.word == U and "90.0 % [80.0, 100.0]" in got.why[0] and "descriptive" in got.why[0] and got.needs
 
 
@@ -133,36 +185,38 @@ def strategy(p: float = 0.001, *, certified: bool = True, representation: str = 
     return Result("strategy", "", estimates, {"strategy_test": pd.DataFrame([row])})
 
 
-def test_skeletons_certify_the_strategy_level():
+def test_groups_of_traces_certify_the_rungs_of_the_method():
     got = by_level({"support": support("sharpened"), "strategy": strategy()})
-    assert [got[level].word for level in ("sequence", "strategy", "answer")] == ["outside", "outside", U]
-    assert got["strategy"].headline and "'N * N = N'" in " ".join(got["strategy"].why)
-    assert "25.0% of s in such clusters" in " ".join(got["strategy"].why)
+    assert [v.word for v in got.values()] == ["outside", "outside", U, U, U, U]
+    why = " ".join(got["skeleton"].why)
+    assert got["skeleton"].headline and "'N * N = N'" in why and "25.0% of s in such groups" in why
     assert any(w.startswith("contradiction: by its own numbers sharpened") for w in got["sequence"].why)
-    assert "steps differ, and with them wording; answers are not shown to differ" in got["strategy"].why
-    assert "a change is not a leaving" in " ".join(got["strategy"].why)
+    assert "steps differ, and with them the very tokens" in got["skeleton"].why and "a change is not a leaving" in why
+    for rung, outside in (("steps", 3), ("kinds", 4)):
+        got = by_level({"strategy": strategy(representation=rung)})
+        assert [v.word for v in got.values()] == ["outside"] * outside + [U] * (6 - outside) and got[rung].headline
 
 
 @pytest.mark.parametrize(
     ("case", "needs"),
     [
-        (strategy(representation="tfidf"), "at least two traces per problem"),  # wording alone certifies nothing here
-        (strategy(representation="hidden"), "at least two traces per problem"),
+        (strategy(representation="tfidf"), "at least two traces a problem"),  # wording alone certifies nothing here
+        (strategy(representation="hidden"), "at least two traces a problem"),
         (strategy(0.2, certified=False, factor=2.5), "about 2.5 times the traces per problem"),
-        (strategy(0.2, certified=False), "no kind of solution exceeds 64 times the reference's share"),
-        (strategy(0.02, factor=1.2), "about 1.2 times"),  # certified by itself, not over three levels
+        (strategy(0.2, certified=False), "a coarser rung"),
+        (strategy(0.02, factor=1.2), "about 1.2 times"),  # certified by itself, not over five levels
         (strategy(k=16), "at least two traces"),  # another budget
     ],
 )
-def test_everything_else_leaves_the_strategy_level_open(case, needs):
-    got = by_level({"strategy": case})["strategy"]
+def test_everything_else_leaves_the_skeletons_open(case, needs):
+    got = by_level({"strategy": case})["skeleton"]
     assert got.word == U and needs in got.needs
 
 
 def test_holm_over_the_levels():
     novel = support("outside", p_outside=0.02)
     assert words({"support": novel})[0] == U
-    assert "not certified across the levels: Holm 0.06" in by_level({"support": novel})["sequence"].why
+    assert "not certified across the levels: Holm 0.1" in by_level({"support": novel})["sequence"].why
     assert words({"support": novel, "boundary": boundary(1e-6)})[0] == "outside"
     assert words({"support": novel, "strategy": strategy()}) == ("outside", "outside", U)
     assert words({"support": support("outside", p_outside=math.nan)})[0] == U
@@ -181,8 +235,8 @@ def test_a_failed_gate_gives_no_verdict_and_says_which(check):
         results = evidence | {"preflight": preflight(check, source=source)}
         got = by_level(results)
         assert words(results) == (U,) * 3 and got["sequence"].headline
-        assert got["answer"].why[0] == "no verdict: a check before the tests failed"
-        assert "0.5, limit 0; half of them; check --template" in got["answer"].why[1]
+        assert got["correct"].why[0] == "no verdict: a check before the tests failed"
+        assert "0.5, limit 0; half of them; check --template" in got["correct"].why[1]
         assert got["sequence"].needs == f"inputs that pass the preflight: {check} (check --template)"
 
 
@@ -214,6 +268,6 @@ def test_why_says_whether_wording_steps_or_answers_differ(carrier, said):
     why = by_level({"support": case})["sequence"].why
     assert "novelty carried by words 90% (20% of tokens); most by 'indeed' 30%" in why
     assert any(w.startswith(f"differs in its {said}") and "not shown" in w for w in why)
-    both = by_level({"support": case, "boundary": boundary(1e-9)})["answer"].why
-    assert "answers differ, and with them steps and wording" in both
+    both = by_level({"support": case, "boundary": boundary(1e-9)})["correct"].why
+    assert "answers differ, and with them the very tokens" in both
     assert not any("carried" in w for w in by_level({"support": support("sharpened", carried="words")})["sequence"].why)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from analyzer.analyses import boundary, clusters, perplexity, preflight, strategy, support, tokens
+from analyzer.analyses import boundary, clusters, contained, perplexity, preflight, strategy, support, tokens
 
 ANALYSES: dict[str, ModuleType] = {
     "preflight": preflight,
     "perplexity": perplexity,
     "support": support,
+    "contained": contained,
     "strategy": strategy,
     "boundary": boundary,
     "clusters": clusters,

@@ -28,16 +28,51 @@ def parity(traces: pd.DataFrame, mask: np.ndarray) -> np.ndarray:
     return out
 
 
+def golds(traces: pd.DataFrame) -> pd.Series:
+    """The right answer by problem (index): the one that most draws of any source gave that count as correct, of equally
+    frequent ones the first in order of the text. Empty where the dumps have no answers."""
+    right = traces["correct"].astype("boolean").eq(True).fillna(False).to_numpy(dtype=bool)
+    hits = known(traces[right])
+    counts = hits[hits["answer"] != NONE].groupby(["problem", "answer"]).size()
+    if not len(counts):
+        return pd.Series(dtype=object)
+    return pd.Series({problem: part.idxmax()[1] for problem, part in counts.groupby(level=0)}, dtype=object)
+
+
+def lenient(traces: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
+    """The traces with every draw correct whose answer counts as correct for its problem anywhere in `every`: where two
+    graders differ, the milder one. It can only raise what the reference solves."""
+    right = known(every[every["correct"].astype("boolean").eq(True).fillna(False).to_numpy(dtype=bool)])
+    right = pd.MultiIndex.from_frame(right[right["answer"] != NONE].drop_duplicates())
+    mine = known(traces)
+    if not len(right) or mine.empty:
+        return traces
+    accepted = pd.MultiIndex.from_frame(mine).isin(right) & traces["correct"].notna().to_numpy()
+    correct = traces["correct"].astype("boolean").where(~accepted, True)
+    return traces.assign(correct=correct)
+
+
+def guess_rate(gold: pd.Series) -> pd.Series:
+    """By problem (index): the chance that the right answer of another problem is right here, float: what answering
+    without the question solves (`guessing.permuted`). 0 where no other problem has a known answer."""
+    names, g_P = guessing.permuted(np.ones(len(gold)), gold.to_numpy(), gold.index.to_numpy(), gold.to_dict())
+    return pd.Series(np.nan_to_num(g_P), index=names)
+
+
 def budget_test(
     both: pd.DataFrame, k: int, first: pd.DataFrame | None = None, second: pd.DataFrame | None = None
 ) -> list[dict[str, Any]]:
-    """More correct draws than k reference draws allow? One row per predeclared group, and one for the problems chosen
-    on one half of the draws (the reference solves none, the source some) and tested on the other; Holm over all.
+    """More correct draws than k reference draws, or k guesses, allow? One row per predeclared group, and one for the
+    problems chosen on one half of the draws (the reference solves none, the source some) and tested on the other; Holm
+    over all.
 
-    `both`: one row per joined problem, columns n, c (source), n_ref, c_ref, group_ref; `first`, `second`: the same of
-    the two halves. Draws of a group are pooled. Problems whose ratio of draws n / n_ref is over twice the median are
-    left out (chosen by n alone), and the largest remaining ratio enters the test, so that unequal counts can only make
-    it milder. Nothing chosen is a row with p = 1, so that the number of tests does not depend on the data.
+    `both`: one row per joined problem, columns n, c (source), n_ref, c_ref, group_ref and guess, the chance that an
+    answer without the question is right; `first`, `second`: the same of the two halves. Problems that k guesses hit on
+    average (k guess >= 1) are left out (column guessable), and p is the larger one of the conditional binomial and of c
+    draws against k times the guess rate. Draws of a group are pooled. Problems whose ratio of draws n / n_ref is over
+    twice the median are left out (chosen by n alone), and the largest remaining ratio enters the test, so that unequal
+    counts can only make it milder. Nothing chosen is a row with p = 1, so that the number of tests does not depend on
+    the data.
     """
     parts = [(str(group), False, part) for group, part in both.groupby("group_ref")]
     if first is not None and second is not None:
@@ -48,16 +83,19 @@ def budget_test(
     out = []
     for group, chosen, part in parts:
         part = part.assign(ratio=part["n"] / part["n_ref"])
-        part = part[part["ratio"] <= most]
+        hopeless = k * part["guess"] >= 1
+        part, guess = part[~hopeless & (part["ratio"] <= most)], float(part["guess"].mean()) if len(part) else 0.0
         counts = int(part["c"].sum()), int(part["n"].sum()), int(part["c_ref"].sum()), int(part["n_ref"].sum())
         row = {"group": group, "chosen": chosen, "k": k, "problems": len(part)}
         row |= dict(zip(("c_source", "n_source", "c_reference", "n_reference"), counts, strict=True))
         row["source_only"] = int(((part["c"] > 0) & (part["c_ref"] == 0)).sum())
         row["reference_only"] = int(((part["c"] == 0) & (part["c_ref"] > 0)).sum())
-        row |= {"p": 1.0, "factor": math.nan}
+        row |= {"p": 1.0, "factor": math.nan, "guess": guess, "guessable": int(hopeless.sum())}
+        row["guessed"] = bool(hopeless.any() and not len(part))
         if len(part):
             in_test = (*counts[:3], counts[1] / part["ratio"].max())
-            row["p"] = float(budget.p_value(*in_test, k))
+            p_guess = guessing.p_value(*counts[:2], k * float((part["guess"] * part["n"]).sum() / counts[1]))
+            row["p"] = max(float(budget.p_value(*in_test, k)), p_guess)
             row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / len(parts))
         out.append(row)
     for row, p in zip(out, budget.holm(np.array([r["p"] for r in out])), strict=True):
@@ -115,7 +153,7 @@ def luck(
     kinds = wrong.groupby(["problem", "answer"]).size()
     names = kinds.index.get_level_values(0).to_numpy() if len(kinds) else np.zeros(0, dtype=object)
     g_names, g_P = guessing.rate(kinds.to_numpy(), reference["n"].reindex(names).to_numpy(), names)
-    lucky_PK, permuted_PK = (guessing.lucky(g, k_K) for g in (g_P, _permuted(traces, right, here.index)))
+    lucky_PK, permuted_PK = (guessing.lucky(g, k_K) for g in (g_P, _permuted(traces, here.index)))
     own = here.loc[g_names]
     own_PK = passk.pass_at_k(own["n"], own["c"], k_K)
     rate = (reference["c"] / reference["n"]).reindex(here.index)
@@ -134,13 +172,10 @@ def luck(
     return out
 
 
-def _permuted(traces: pd.DataFrame, right: pd.Series, problems: pd.Index) -> np.ndarray:
-    """Guess rate by permuted gold of the problems where it is known, float [P]; gold: the most frequent right answer
-    of a problem (of equally frequent ones the first in order of the text)."""
-    every, hits = known(traces), known(traces[right.eq(True).fillna(False).to_numpy(dtype=bool)])
-    every, hits = (frame[frame["problem"].isin(problems)] for frame in (every, hits))
-    counts = hits[hits["answer"] != NONE].groupby(["problem", "answer"]).size()
-    gold = {problem: part.idxmax()[1] for problem, part in counts.groupby(level=0)} if len(counts) else {}
+def _permuted(traces: pd.DataFrame, problems: pd.Index) -> np.ndarray:
+    """Guess rate by permuted gold (`golds`) of the problems where it is known, float [P]."""
+    every, gold = known(traces), golds(traces[traces["problem"].isin(problems)]).to_dict()
+    every = every[every["problem"].isin(problems)]
     kinds = every.groupby(["problem", "answer"]).size()
     if not len(kinds):
         return np.zeros(0)

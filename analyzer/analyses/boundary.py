@@ -55,6 +55,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     split = {arm: answers.parity(tables.traces, mask) for arm, mask in arms.items()}
     own_traces = tables.traces[arms[last[tables.reference]]] if tables.reference in last else tables.traces.iloc[:0]
     said = answers.known(own_traces)
+    gold = answers.golds(tables.traces)
+    guess_P, mild = answers.guess_rate(gold), answers.lenient(own_traces, tables.traces)
+    own_half = split[last[tables.reference]][arms[last[tables.reference]]] if tables.reference in last else np.zeros(0)
     if len(joined) > 0:
         one, other, k = halves(joined["n"], joined["c"], seed=seed)
         if k:
@@ -98,13 +101,10 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             both = own.join(reference.add_suffix("_ref"), how="inner")
             found = curves.compare(both, len(reference), head, rows, options)
             if len(both):
-                pairs = [
-                    _counts(tables.traces[split[source, step] == h]).join(
-                        _counts(tables.traces[split[last[tables.reference]] == h]).add_suffix("_ref"), how="inner"
-                    )
-                    for h in (0, 1)
+                rows["answer_test"] += [
+                    head | row
+                    for row in _answer_test(tables.traces, mask, split[source, step], mild, own_half, guess_P, budget)
                 ]
-                rows["answer_test"] += [head | row for row in answers.budget_test(both, budget, *pairs)]
             if final:
                 estimates |= {f"{source}.{name}": e for name, e in found.items()}
 
@@ -113,6 +113,29 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     return Result(
         "boundary", QUESTION, estimates, {name: pd.DataFrame(r) for name, r in rows.items()}, tuple(notes), params, seed
     )
+
+
+def _answer_test(
+    traces: pd.DataFrame,
+    mask: np.ndarray,
+    half: np.ndarray,
+    reference: pd.DataFrame,
+    reference_half: np.ndarray,
+    guess_P: pd.Series,
+    budget: int,
+) -> list[dict[str, Any]]:
+    """Rows of `answers.budget_test` of one arm against the reference's traces as the milder grader sees them, with the
+    share of draws on both sides of which no answer was read (0 where the dumps have none)."""
+    pairs = [
+        _counts(traces[mine]).join(_counts(theirs).add_suffix("_ref"), how="inner")
+        for mine, theirs in ((mask, reference), *((half == h, reference[reference_half == h]) for h in (0, 1)))
+    ]
+    pairs = [both.assign(guess=guess_P.reindex(both.index).fillna(0.0).to_numpy(float)) for both in pairs]
+    unread = {
+        f"unread_{side}": float((found["answer"] == answers.NONE).mean()) if len(found) else 0.0
+        for side, found in (("source", answers.known(traces[mask])), ("reference", answers.known(reference)))
+    }
+    return [row | unread for row in answers.budget_test(pairs[0], budget, *pairs[1:])]
 
 
 def _arms(traces: pd.DataFrame, sources: list[str]) -> dict[tuple[str, int | None], np.ndarray]:

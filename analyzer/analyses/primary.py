@@ -5,10 +5,11 @@ explain; it never certifies.
 - sequence: the share of traces with a hurdle is above evidence.HURDLED (at span 1 or 4: twice the smaller p) and the
   whole-trace excess against the likeliest law is above tau; p of an intersection: the larger one. Without log q the
   novel share (e-value) is above tau / 2, at CERTIFY or the next budget above the engine floor.
-- strategy: some cluster of style-blind skeletons is filled more often than `budget` reference draws allow (split data,
-  max-T over clusters; analysis "strategy").
-- answer: some group of problems, predeclared or chosen on the other half of the samples, is solved more often than
-  `budget` reference draws allow (conditional binomial, Holm; table `answer_test` of boundary).
+- skeleton, steps, kinds: some group of traces (cluster of skeletons; one kind of step after another; a symbol or a kind
+  of step) is filled more often than `budget` reference draws allow (split data, Holm over groups; analysis "strategy").
+- correct: some group of problems, predeclared or chosen on the other half of the samples, is solved more often than
+  `budget` reference draws, or as many guesses, allow (conditional binomial, Holm; table `answer_test` of boundary).
+- answer has no test of its own.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.records import LEVELS, Result
+from analyzer.records import LEVELS, METHOD, Result
 from analyzer.stats.budget import holm
 
 TAU = 0.02
 ALPHA = 0.05
+TESTED = tuple(level for level in LEVELS if level != "answer")  # levels with a test of their own for outside
 CERTIFY = 4  # least budget of novel@k that must hold where log q is not known
-REPRESENTATION = "skeleton"
 
 
 class Endpoint(NamedTuple):
-    """p of one level, Holm-adjusted over the levels (missing ones count as 1), and whether that is at most ALPHA."""
+    """p of one level, Holm-adjusted over TESTED (missing ones count as 1), and whether that is at most ALPHA."""
 
     p: float
     p_holm: float
@@ -53,25 +54,22 @@ def answer_rows(boundary: Result | None, source: str, budget: int) -> list[dict[
     return [r for r in found if r["k"] == budget and (last is None or r["step"] == last)]
 
 
-def strategy_row(strategy: Result | None, source: str, budget: int) -> dict[str, Any]:
-    """The row of `strategy_test` that certifies: skeletons at the budget; empty where it is missing."""
+def strategy_row(strategy: Result | None, source: str, level: str, budget: int) -> dict[str, Any]:
+    """The row of `strategy_test` that certifies at a level of METHOD and the budget; empty where it is missing."""
     found = rows(strategy, "strategy_test", source)
-    return next((r for r in found if r["representation"] == REPRESENTATION and r["k"] == budget), {})
+    return next((r for r in found if r["representation"] == level and r["k"] == budget), {})
 
 
 def endpoints(results: dict[str, Result], source: str, budget: int) -> dict[str, Endpoint]:
     """Level -> Endpoint of one source; `results` maps analysis names to results, each may be missing."""
     evidence = next(iter(rows(results.get("support"), "evidence", source)), {})
-    answers = [number(r["p_holm"]) for r in answer_rows(results.get("boundary"), source, budget)]
-    strategy = strategy_row(results.get("strategy"), source, budget)
-    p = {
-        "sequence": number(evidence.get("p_outside")),
-        "strategy": number(strategy.get("p")),
-        "answer": min(answers, default=math.nan),
-    }
-    adjusted = holm(np.array([1.0 if math.isnan(p[level]) else p[level] for level in LEVELS]))
-    allowed = {"strategy": bool(strategy.get("certified"))}
+    solved = [number(r["p_holm"]) for r in answer_rows(results.get("boundary"), source, budget)]
+    method = {level: strategy_row(results.get("strategy"), source, level, budget) for level in METHOD}
+    p = {level: number(row.get("p")) for level, row in method.items()}
+    p |= {"sequence": number(evidence.get("p_outside")), "correct": min(solved, default=math.nan)}
+    adjusted = holm(np.array([1.0 if math.isnan(p[level]) else p[level] for level in TESTED]))
+    allowed = {level: bool(row.get("certified")) for level, row in method.items()}
     return {
         level: Endpoint(p[level], float(a), bool(a <= ALPHA and math.isfinite(p[level]) and allowed.get(level, True)))
-        for level, a in zip(LEVELS, adjusted, strict=True)
-    }
+        for level, a in zip(TESTED, adjusted, strict=True)
+    } | {"answer": Endpoint(math.nan, 1.0, False)}

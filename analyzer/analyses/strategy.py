@@ -5,8 +5,9 @@ Every trained model fails that, also one that only re-weights what the base does
 leaving. `strategy_test`: is some group of traces more frequent than k times its frequency in the reference? The groups
 are found on one half of the data without labels and counted on the other half: this can certify leaving.
 
-Three representations: `skeleton` (numbers, symbols and code in their order, no wording), `tfidf` (the words as well),
-`hidden` (mean hidden states of the base). A strategy is what the skeleton shows: a new wording is none.
+Three representations certify, one a rung of the ladder: `skeleton` (clusters of numbers, symbols and code in their
+order, no wording), `steps` (which kind of step follows which), `kinds` (symbols and kinds of steps that a trace holds).
+Two are described: `tfidf` (the words as well), `hidden` (mean hidden states of the base). A new wording is no strategy.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from analyzer import features
+from analyzer import features, steps
 from analyzer.analyses import strategy_change, strategy_units
 from analyzer.analyses.strategy_figures import FIGURES, draw
 from analyzer.analyses.strategy_units import Units
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import METHOD, Estimate, Result, Tables
 from analyzer.stats import budget as at_budget
 from analyzer.stats import cluster_reach, permutation
 from analyzer.stats.bootstrap import rate
@@ -43,7 +44,8 @@ COLUMNS = {  # of empty tables
     "change": ["source", "representation", "statistic", "conditioned", "p"],
     "c2st": ["source", "auc", "p", "n", "note"],
 }
-SKELETON, TFIDF, HIDDEN = "skeleton", "tfidf", "hidden"
+SKELETON, STEPS, KINDS = METHOD
+TFIDF, HIDDEN = "tfidf", "hidden"
 
 
 def run(
@@ -73,16 +75,15 @@ def run(
     budgets = sorted({*BUDGETS, budget})
     tested, groups, estimates = [], [], {}
     for source in sources:
-        mass = None
+        method = []
         for rows, matrices in spaces:
             for name, found in reach(rows, matrices, source, tables.reference, budgets, seed, permutations).items():
                 tested += found["tests"]
                 groups += [g for g in found["groups"] if g["k"] == budget]
-                if name == SKELETON:
-                    mass = _mass(found, source, budget, seed)
-        estimates[f"{source}.strategy_mass"] = mass or Estimate(
-            math.nan, note=f"{source} and {tables.reference} have no problem in common with text on both sides"
-        )
+                if name in METHOD:
+                    method.append(found)
+        why = f"{source} and {tables.reference} have no problem in common with text on both sides"
+        estimates[f"{source}.strategy_mass"] = _mass(method, budget) if method else Estimate(math.nan, note=why)
     change, c2st = strategy_change.tables(
         tables, traces, counts, keys, vectors, sources, at_most=at_most, permutations=permutations, seed=seed
     )
@@ -111,8 +112,9 @@ def run(
 
 
 def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
-    """The traces with a text, of each source's last step, by problem, with their skeleton and shape; and the sentence
-    of `features.affordable` on those left out.
+    """The traces with a text, of each source's last step, by problem, with their skeleton, its shape, the skeleton with
+    marks between the steps and the kinds of the steps (tuple); and the sentence of `features.affordable` on those left
+    out.
 
     `unit` and `text` are the ranks of problem and response: numbers sort a hundred times faster than names.
     """
@@ -126,13 +128,18 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
     hashes = traces["response_hash"].tolist()
     for text, h in zip(names["response"], hashes, strict=True):
         if h not in forms:
-            forms[h] = features.skeleton(text)
-    skeletons = np.array([forms[h] for h in hashes], dtype=object)
-    shapes = {form: features.shape(form) for form in set(skeletons)}
+            forms[h] = steps.skeleton_of_steps(text)
+    marked = [forms[h] for h in hashes]
+    each = {
+        form: (bare := form.replace(steps.MARK, " "), features.shape(bare), steps.kinds(form)) for form in set(marked)
+    }
+    skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
     traces = traces.assign(
         **names,
+        marked=marked,
         skeleton=skeletons,
-        shape=np.array([shapes[form] for form in skeletons], dtype=object),
+        shape=shapes,
+        kinds=kinds,
         unit=pd.factorize(names["problem"], sort=True)[0],
         text=pd.factorize(names["response"], sort=True)[0],
     )
@@ -202,17 +209,22 @@ def reach(
     if held.all() or not (held & from_source).any() or not (held & ~from_source).any():
         return {}
     by_text = np.argsort(text, kind="stable")  # no name decides what is fitted on
-    units, counts = {}, {}
+    units: dict[str, Units] = {}
     for name, matrix in matrices.items():
         sorted_units = strategy_units.clustered(matrix[here[by_text]], ~held[by_text], seed=seed)
-        names, member = sorted_units.names, np.empty_like(sorted_units.member)
+        member = np.empty_like(sorted_units.member)
         member[by_text] = sorted_units.member
-        if name == SKELETON:
-            used = strategy_units.symbols(rows["shape"].to_numpy(dtype=object)[here], ~held)
-            names, member = [*used.names, *names], np.concatenate([used.member, member], axis=1)
-        if names:
-            units[name] = Units(names, member)
-            counts[name] = [_count(member, problem, from_source, half) for half in (~held, held)]
+        units[name] = Units(sorted_units.names, member)
+    if SKELETON in matrices:
+        kinds = rows["kinds"].to_numpy(dtype=object)[here]
+        for name, items in ((STEPS, strategy_units.followed), (KINDS, strategy_units.used)):
+            of = {own: items(own) for own in set(kinds)}
+            units[name] = strategy_units.held([of[own] for own in kinds], ~held)
+    units = {name: found for name, found in units.items() if found.names}
+    counts = {
+        name: [_count(found.member, problem, from_source, half) for half in (~held, held)]
+        for name, found in units.items()
+    }
     kept = {(name, k): _promising(first, k) for name, (first, _) in counts.items() for k in budgets}
     changed = {}
     if 1 in budgets and units:  # all representations with the same permutations
@@ -311,15 +323,16 @@ def _blocks(
         yield from_source[at], member[at], permutation.mark(response[at])
 
 
-def _mass(found: dict[str, Any], source: str, budget: int, seed: int) -> Estimate:
+def _mass(method: list[dict[str, Any]], budget: int) -> Estimate:
     """Share of the held-out traces of the source in groups certified at the budget, interval by problem."""
-    certified = {g["group"] for g in found["groups"] if g["k"] == budget and g["certified"]}
-    inside = found["member"][:, [name in certified for name in found["names"]]].any(axis=1)
-    if not certified:
-        note = f"no group of skeletons is certified beyond {budget} draws; that is no proof that there is none"
-        return Estimate(0.0, n=len(inside), method="held-out traces in certified groups", note=note)
-    mass = rate(inside.astype(float), found["problem"])
-    note = "certified: " + ", ".join(name for name in found["names"] if name in certified)
+    certified = [{g["group"] for g in found["groups"] if g["k"] == budget and g["certified"]} for found in method]
+    names = [name for found, sure in zip(method, certified, strict=True) for name in found["names"] if name in sure]
+    if not names:
+        note = f"no group is certified beyond {budget} draws; that is no proof that there is none"
+        return Estimate(0.0, n=len(method[0]["member"]), method="held-out traces in certified groups", note=note)
+    inside = [found["member"][:, [n in sure for n in found["names"]]] for found, sure in zip(method, certified)]
+    mass = rate(np.concatenate(inside, axis=1).any(axis=1).astype(float), method[0]["problem"])
+    note = "certified: " + ", ".join(names)
     return Estimate(mass.value, mass.low, mass.high, mass.n, mass.method, note)
 
 

@@ -1,4 +1,5 @@
-"""Which groups of traces are tested as strategies: kinds that clustering finds on one half, and the use of a symbol.
+"""Which groups of traces are tested: kinds of skeletons that clustering finds on one half, symbols and kinds of steps
+that traces hold, and which kind of step follows which.
 
 Nothing here sees who wrote a trace, and no number of a problem enters: what is grouped can be compared across problems.
 """
@@ -21,7 +22,7 @@ STARTS = 3  # of KMeans
 SLACK = 0.02  # the fewest kinds whose silhouette is this close to the best
 LEAST = 0.01  # share of the texts that hold a word
 WORDS = 300
-SYMBOLS = 24  # tested symbols, the most frequent
+ITEMS = 32  # what a trace can hold, the most frequent
 
 
 class Units(NamedTuple):
@@ -95,20 +96,27 @@ def clustered(matrix: csr_matrix | np.ndarray, fit_N: np.ndarray, *, seed: int =
     return Units(names, np.concatenate(columns, axis=1) if columns else np.zeros((matrix.shape[0], 0), bool))
 
 
-def symbols(shapes: Sequence[str], fit_N: np.ndarray) -> Units:
-    """ "uses +": which symbols of formulas and code a trace holds; the symbols of the rows in fit_N, frequent first.
-
-    Numbers, letters and brackets are in nearly every trace and are left out.
-    """
-    held: dict[str, frozenset[str]] = {s: frozenset(s.split()) - set("Nv()[]s") for s in set(shapes)}
+def held(items: Sequence[frozenset[str]], fit_N: np.ndarray) -> Units:
+    """Which of the items of the rows each row holds; those of the rows in fit_N, frequent first, at most ITEMS."""
     count: dict[str, int] = {}
     for at in np.flatnonzero(fit_N):
-        for symbol in held[shapes[at]]:
-            count[symbol] = count.get(symbol, 0) + 1
-    chosen = sorted(count, key=lambda symbol: (-count[symbol], symbol))[:SYMBOLS]
-    rows = {s: [symbol in tokens for symbol in chosen] for s, tokens in held.items()}
-    member = np.array([rows[s] for s in shapes], dtype=bool).reshape(len(shapes), len(chosen))
-    return Units([f"uses {symbol}" for symbol in chosen], member)
+        for item in items[at]:
+            count[item] = count.get(item, 0) + 1
+    chosen = sorted(count, key=lambda item: (-count[item], item))[:ITEMS]
+    rows = {own: [item in own for item in chosen] for own in set(items)}
+    member = np.array([rows[own] for own in items], dtype=bool).reshape(len(items), len(chosen))
+    return Units(chosen, member)
+
+
+def used(kinds: tuple[str, ...]) -> frozenset[str]:
+    """What a trace holds by the kinds of its steps: "uses +" for every symbol, and "has + =" for every kind."""
+    return frozenset([f"uses {symbol}" for kind in kinds for symbol in kind.split()] + [f"has {k}" for k in kinds])
+
+
+def followed(kinds: tuple[str, ...]) -> frozenset[str]:
+    """Pairs of kinds in a row: "+ = then - =", and the first and last ones: "start then + =", "- = then end"."""
+    line = ("start", *kinds, "end")
+    return frozenset(f"{a} then {b}" for a, b in zip(line, line[1:], strict=False))
 
 
 def _kmeans(dense: np.ndarray, k: int, seed: int):

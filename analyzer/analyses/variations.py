@@ -23,7 +23,7 @@ from analyzer.summaries import among, last_steps
 
 TAIL = 0.10  # of each source's traces that a cut on length drops
 LABELS = {"model", "key", "source", "problem", "finish", "group"}  # columns of names
-ALL = ("support", "strategy", "boundary")  # what the levels read, finest first
+ALL = ("support", "strategy", "contained", "boundary")  # what the levels read
 AS_RUN = "as run"
 OF_TRACES = ("correct traces only", "longest tenth dropped", "shortest tenth dropped")
 OF_TRACES += ("even samples only", "odd samples only", "another seed")
@@ -67,11 +67,11 @@ def _of_traces(whole: Tables, seed: int) -> Iterator[Case]:
     note = (
         "conditional on a correct answer, which is another question: a word that differs says on which side of "
         "`correct` the evidence lies, not that the run's word is wrong; reach is the mean of the same terms over "
-        "correct traces, problems that one side never solves drop out of the strategies, and the answer level is not "
-        "asked, as it is about `correct` itself"
+        "correct traces, problems that one side never solves drop out of the strategies; what k draws contain is not "
+        "asked, nor are answers, which are about `correct` itself"
     )
     if right.any():
-        yield Case(OF_TRACES[0], kept(whole, right), ALL[:2], ("boundary",), seed=seed, note=note)
+        yield Case(OF_TRACES[0], kept(whole, right), ALL[:2], ALL[2:], seed=seed, note=note)
     else:
         yield Case(OF_TRACES[0], note="no trace is known to be correct: give `correct` or a score in the dump")
     for name, longest in zip(OF_TRACES[1:3], (True, False), strict=True):

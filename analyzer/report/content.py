@@ -18,8 +18,8 @@ LONG = 400  # characters of a cell that a page shows; the csv holds all of them
 
 WORDS = {
     "inside": "an upper bound, for these problems: no more than the tolerance of it lies beyond k times the "
-    "probability under the base, sampled at T = 1, as the reference was or as the source was. It does not say that k "
-    "draws hold it.",
+    "probability under the base, sampled at T = 1, as the reference was or as the source was. At the "
+    "coarser levels: k draws of the reference contain all of it but the tolerance.",
     "sharpened": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and a lower "
     "temperature of the base explains more than half of the divergence from it.",
     "reweighted": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and every "
@@ -33,8 +33,11 @@ WORDS = {
 DECIDE = {"sharpened": 3, "reweighted": 3}  # first reasons that make the word: whole traces, hurdles, temperature
 LEVELS = {
     "sequence": "these very tokens",
-    "strategy": "what is done, however it is worded",
-    "answer": "the problem solved, the answer reached",
+    "skeleton": "the numbers, symbols and code in their order, without wording",
+    "steps": "the kinds of steps in their order",
+    "kinds": "which kinds of steps there are",
+    "answer": "the answer reached",
+    "correct": "whether the problem is solved",
 }
 REACH = (
     "The excess of a trace, a step or a beginning at budget k is (1 - k exp(-l))+ with l the log-ratio of the source's "
@@ -49,7 +52,8 @@ HEADINGS = {
     "preflight": "Checks before the tests",
     "perplexity": "Likelihood under the base",
     "support": "Support: sequences",
-    "strategy": "Support: strategies",
+    "contained": "Support: what draws contain",
+    "strategy": "Support: kinds of solution",
     "tokens": "Support: tokens",
     "boundary": "pass@k and coverage",
     "clusters": "Clusters",
@@ -60,7 +64,8 @@ SHORT = {
     "Checks before the tests": "Checks",
     "Likelihood under the base": "Likelihood",
     "Support: sequences": "Sequences",
-    "Support: strategies": "Strategies",
+    "Support: what draws contain": "Contained",
+    "Support: kinds of solution": "Kinds",
     "Support: tokens": "Tokens",
     "pass@k and coverage": "pass@k",
     "Compare two sources": "Compare",

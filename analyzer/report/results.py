@@ -11,9 +11,9 @@ from typing import Any
 from analyzer.errors import AnalyzerError
 from analyzer.records import LEVELS, WORDS, Result, Verdict, json_value
 
-SCHEMA = 1
+SCHEMA = 2
 # of the page; further analyses follow by name
-ORDER = ("preflight", "perplexity", "support", "strategy", "tokens", "boundary", "clusters")
+ORDER = ("preflight", "perplexity", "support", "contained", "strategy", "tokens", "boundary", "clusters")
 LEDGER = ("rows", "rows_used", "rows_rejected", "traces", "traces_scored", "traces_rejected")
 SOURCE = ("traces", "problems", "tokens", "correct")
 
@@ -81,7 +81,8 @@ def validate_results(data: Mapping[str, Any]) -> None:
     if wrong:
         raise AnalyzerError("results.json breaks its contract: " + "; ".join(wrong))
     if data["schema"] != SCHEMA:
-        wrong.append(f"schema is {data['schema']!r}, not {SCHEMA}")
+        again = "; make it again from its run: analyzer report RUN -o DIR" if data["schema"] == 1 else ""
+        wrong.append(f"schema is {data['schema']!r}, not {SCHEMA}{again}")
     wrong += _wrong_ledger(data["ledger"])
     for label, source in data["sources"].items():
         for key in SOURCE:

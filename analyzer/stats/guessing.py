@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.stats import binom
 
 
 def rate(count_M: np.ndarray, n_M: np.ndarray, problem_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +40,12 @@ def permuted(
     hits_P = np.bincount(index, weights=count_M * same_M, minlength=len(names))
     with np.errstate(invalid="ignore", divide="ignore"):
         return names, hits_P / (np.bincount(index, weights=count_M, minlength=len(names)) * others_P)
+
+
+def p_value(c: int, n: int, chance: float) -> float:
+    """P(c or more of n draws hit) where each hits with `chance` on average: Binomial at the mean, which is conservative
+    above it (Hoeffding 1956). 1 where the count is not above the mean."""
+    return float(binom.sf(c - 1, n, min(1.0, chance))) if c > 1 + n * chance else 1.0
 
 
 def lucky(g_P: np.ndarray, k_K: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from analyzer import features
 from analyzer import tables as tables_module
 from analyzer.analyses import ANALYSES, clusters, grouping
 from analyzer.errors import AnalyzerError, UsageError
-from analyzer.records import Tables
+from analyzer.records import LEVELS, Tables
 from analyzer.store import Run
 from analyzer.validate import lengths
 from analyzer.validate.checks import Gate, GateResult, number, share
@@ -86,8 +86,8 @@ def gate_world(rng: np.random.Generator, runs: int, *, run: Path, folder: Path, 
     """The words of every source, on the whole pools and over resamplings, against the truths; the mutant reads the
     perplexity.
 
-    The strategy level is run on the first `strategies` resamplings only (it takes most of the time); before the others
-    it can only follow from the other levels and is not counted.
+    The rungs are run on the first `strategies` resamplings only (they take most of the time); in the others they can
+    only follow from the sequence and are not counted.
     """
     world, tables = folder.name, tables_module.build(Run.open(run))
     known = {s: levels for s, levels in truths(folder).items() if s in tables.sources}
@@ -132,7 +132,7 @@ def gate_world(rng: np.random.Generator, runs: int, *, run: Path, folder: Path, 
         wrong = ("perplexity read as in most papers: below the base's is inside, else outside", perplexity[source])
         mutant = wrong if source == "rlvr" else None
         checks.append(share("V11", what, *hits[source, "sequence"], at_least=0.9, mutant=mutant))
-    checks += [level_check(world, level, [hits[s, level] for s in known]) for level in ("strategy", "answer")]
+    checks += [level_check(world, level, [hits[s, level] for s in known]) for level in LEVELS[1:]]
     rows: list[dict[str, Any]] = [
         {"source": s, "level": level, "truth": " or ".join(known[s][level]), "whole": whole[s][level], "word": word}
         | {"count": n, "runs": hits[s, level][1]}

@@ -17,8 +17,8 @@ from analyzer.validate.checks import Gate, number, share
 from analyzer.verdict import decide
 
 PROBLEMS, TRACES, BUDGET = 30, 64, 64
-READ = ("preflight", "support", "strategy", "boundary")  # what the verdict reads of the analyses
-QUICK = ("support", "boundary")  # without the slow ones: see `strategies`
+READ = ("preflight", "support", "contained", "strategy", "boundary")  # what the verdict reads of the analyses
+QUICK = ("support", "contained", "boundary")  # without the slow ones: see `strategies`
 TEACHERS = {"teacher .05": 0.05, "teacher .2": 0.2, "teacher .5": 0.5}
 SOURCES = ("base again", "tilt 1", "tilt .2", "best of 16", "longer", "temp .5", *TEACHERS)
 INSIDE = SOURCES[:5]  # E_64 = 0 in all of these

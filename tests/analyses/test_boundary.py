@@ -25,7 +25,7 @@ def traces(
     step: int | None = None,
     unknown: int = 0,
 ) -> pd.DataFrame:
-    """counts: problem -> (n, c); the first c samples are correct and answer "7"; `unknown` more rows lack `correct`."""
+    """counts: problem -> (n, c); the first c samples are correct ("right PROBLEM"); `unknown` more lack `correct`."""
     rows = []
     for problem, (n, c) in counts.items():
         for sample in range(n + unknown):
@@ -40,7 +40,7 @@ def traces(
                     "correct": correct,
                     "score": None,
                     "finish": "stop",
-                    "answer": "7" if correct else None if sample % 2 else f"no {sample}",
+                    "answer": f"right {problem}" if correct else None if sample % 2 else f"no {sample}",
                     "group": (group or {}).get(problem),
                     "response": f"text {sample % 10}",
                     "prompt": "q",
@@ -231,6 +231,32 @@ def test_answer_test_by_group_at_the_budget():
     assert groups.to_dict() == pytest.approx({"easy": 20 / 64, "never": 0})
 
 
+def test_a_problem_that_guesses_solve_is_no_evidence():
+    """Four options: the base answers in one draw of a hundred, the source guesses. k = 4 guesses hit on average."""
+    gold = {str(i): "ABCD"[i % 4] for i in range(40)}
+    rng, frames = np.random.default_rng(0), []
+    for source, answered in (("base", 0.01), ("new", 1.0)):
+        frame = traces(source, {p: (64, 0) for p in gold})
+        said = pd.Series(rng.choice(list("ABCD"), len(frame))).where(rng.random(len(frame)) < answered)
+        right = said == frame["problem"].map(gold)
+        frames.append(frame.assign(answer=said, correct=right.astype("boolean")))
+    found = boundary.run(tables(*frames), budget=16, draws=50).tables["answer_test"]
+    assert (found["p_holm"] == 1).all() and found["guessed"].iloc[0] and found["guessable"].iloc[0] == 40
+    assert found["unread_reference"].iloc[0] > 0.98 and found["unread_source"].iloc[0] == 0
+    blind = boundary.run(tables(*(f.assign(answer=None) for f in frames)), budget=16, draws=50).tables["answer_test"]
+    assert blind["p_holm"].min() < 1e-6 and not blind["guessed"].any()  # answers unknown: nothing tells a guess
+
+
+def test_of_two_graders_the_milder_one_counts_for_the_reference():
+    """Both sides give the same answers; the source's grader accepts them, the reference's does not."""
+    base, new = (traces(s, {str(i): (64, 16) for i in range(20)}) for s in ("base", "new"))
+    strict = base.assign(correct=pd.array([False] * len(base), dtype="boolean"))
+    found = boundary.run(tables(strict, new), budget=4, draws=50).tables["answer_test"].iloc[0]
+    assert found["c_reference"] == 20 * 16 and found["p"] == 1
+    other = strict.assign(answer="something else")
+    assert boundary.run(tables(other, new), budget=4, draws=50).tables["answer_test"].iloc[0]["p"] < 1e-6
+
+
 def test_unequal_draws_do_not_fake_an_excess():
     """One problem with a single reference draw must not turn 63 source draws into evidence at k = 1."""
     base = traces("base", {str(i): (64, 20) for i in range(9)} | {"thin": (1, 0)})
@@ -340,7 +366,7 @@ def test_choosing_on_the_tested_half_would_alarm():
 
     def counts(n: int) -> pd.DataFrame:
         own, ref = (pd.DataFrame({"n": n, "c": rng.binomial(n, 1 / 32, 60), "group": "all"}, names) for _ in range(2))
-        return own.join(ref.add_suffix("_ref"))
+        return own.join(ref.add_suffix("_ref")).assign(guess=0.0)
 
     for _ in range(60):
         first, second = counts(16), counts(16)

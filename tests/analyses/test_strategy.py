@@ -200,11 +200,14 @@ def test_auc_by_hand():
     assert strategy_change._auc(scores, positive).tolist() == [1.0, 0.5, 0.0]
 
 
-def test_symbols_and_kinds():
-    shapes = ["N + N = N", "N + N", "N N", "N * N"]
-    found = strategy_units.symbols(shapes, np.array([True, True, True, False]))
-    assert found.names == ["uses +", "uses ="]  # * is not on the half that chooses
-    assert found.member.tolist() == [[True, True], [True, False], [False, False], [False, False]]
+def test_what_traces_hold_and_kinds():
+    kinds = [("+ =", "+"), ("+ =",), (), ("*",)]
+    chosen = np.array([True, True, True, False])
+    found = strategy_units.held([strategy_units.used(k) for k in kinds], chosen)
+    assert found.names == ["has + =", "uses +", "uses =", "has +"]  # * is not on the half that chooses
+    assert found.member.tolist() == [[True] * 4, [True, True, True, False], [False] * 4, [False] * 4]
+    pairs = strategy_units.held([strategy_units.followed(k) for k in kinds], chosen)
+    assert pairs.names == ["start then + =", "+ = then +", "+ = then end", "+ then end", "start then end"]
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(size=(40, 3)) * 0.1 + 5 * np.eye(3)[c] for c in range(3)])
     label = strategy_units.nearest(points, strategy_units.kinds(points))

@@ -15,7 +15,7 @@ from analyzer.lab.measure import pass_at_k, pass_curve
 from analyzer.lab.rewrites import NATIVE
 from analyzer.lab.truths import TRUTHS
 from analyzer.lab.verifier import grade
-from analyzer.records import WORDS
+from analyzer.records import LEVELS, WORDS
 
 KEYS = ["source", "problem", "sample", "prompt", "response", "prompt_ids", "response_ids"]
 SAMPLED = [source for source, recipe in SOURCES.items() if recipe["sampler"]]
@@ -182,7 +182,7 @@ def test_every_source_has_its_truth(miniature):
     assert truths == {"schema": 1, "budget": 64, "sources": TRUTHS} and set(TRUTHS) == set(SOURCES)
     words = set(WORDS)
     for source, item in TRUTHS.items():
-        assert list(item["truth"]) == ["sequence", "strategy", "answer"] and item["made_by"]
+        assert list(item["truth"]) == list(LEVELS) and item["made_by"]
         assert all(allowed and set(allowed) <= words for allowed in item["truth"].values())
         if SOURCES[source]["sampler"] is None:  # without log q nothing is found inside or sharpened
             assert {"undetermined", "outside"} & set(item["truth"]["sequence"])

@@ -230,7 +230,7 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
             ),
             None,
         ),
-        Verdict("rlvr", "base", "strategy", 64, "inside", False, ("x",)),
+        Verdict("rlvr", "base", "steps", 64, "inside", False, ("x",)),
         Verdict("rlvr", "base", "answer", 64, "inside"),
         Verdict("distill/v1 α", "base", "sequence", 64, "sharpened", False, ("x",)),
         Verdict(

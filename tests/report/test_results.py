@@ -49,7 +49,7 @@ def test_analyses_come_back_as_results(written):
 
 
 BREAKS = {
-    "schema": (lambda d: d.update(schema=2), "schema is 2, not 1"),
+    "schema": (lambda d: d.update(schema=1), "schema is 1, not 2"),
     "missing part": (lambda d: d.pop("sources"), "sources is missing"),
     "rows": (lambda d: d["ledger"].update(rows_used=5), "but rows_used \\+ rows_rejected is 15"),
     "traces": (lambda d: d["ledger"].update(traces_rejected=0), "but traces_scored \\+ traces_rejected is 1990"),
@@ -61,7 +61,10 @@ BREAKS = {
         lambda d: d["verdicts"][0].update(verdict="novel"),
         "'novel', not one of inside, sharpened, reweighted, outside",
     ),
-    "level": (lambda d: d["verdicts"][0].update(level="token"), "'token', not one of sequence, strategy, answer"),
+    "level": (
+        lambda d: d["verdicts"][0].update(level="token"),
+        "'token', not one of sequence, skeleton, steps, kinds, answer, correct",
+    ),
     "unknown source": (lambda d: d["verdicts"][0].update(source="x"), "source is 'x', which is not a source"),
     "no headline": (
         lambda d: d["verdicts"][0].update(headline=False),
