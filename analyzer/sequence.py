@@ -87,13 +87,25 @@ def _of_bounds(
         return "undetermined", [*why, line], "more traces: whether the text lies beyond without its end token is open"
     if beyond and hurdle_free and not row["missing_laws"]:
         explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
-        if row["s_low_half"] < 0 and row["drop_low"] >= DROP:
+        cooler, other = _from_reference(row)
+        if row["s_low_half"] < 0 and cooler and row["drop_low"] >= DROP:
             lead = _lead(row, budget, explained)
             return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
-        if row["s_high_half"] > 0 and not row["same_weights"] and row["coolest"] <= COOL:
+        known = not row["same_weights"] and row["coolest"] <= COOL and row["every_low"] > tau
+        if row["s_high_half"] > 0 and other and known:
             line = f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
             return "reweighted", [_lead(row, budget, line), whole, hurdles, _likelier(row), *why], None
     return _undetermined(row, source, budget, tau, [whole, hurdles, *why])
+
+
+def _from_reference(row: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether a temperature explains more, and less, than half of the divergence from the reference as it was sampled
+    (T = 1 is asked apart). Where its sampler cuts off what the source writes, or is hotter than 1, nothing says so."""
+    if "r_low_half" not in row:
+        return True, True
+    hotter = number(row["reference_temperature"]) > 1
+    unknown = math.isnan(number(row["r_high_half"]))
+    return row["r_low_half"] < 0, not hotter and (unknown or row["r_high_half"] > 0)
 
 
 def _inside(support: Result, row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
@@ -178,6 +190,18 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
     if not math.isfinite(row["s"]) or not row["coolest"] <= COOL:
         return "undetermined", why, COOLER
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
+    cooler, other = _from_reference(row)
+    if (row["s_low_half"] < 0 and not cooler) or (row["s_high_half"] > 0 and not other):
+        share = number(row["s_reference"])
+        said = f"{share:.0%}" if math.isfinite(share) else "an unknown share (its sampler cuts tokens off)"
+        why = [*why, f"{explained} at T = 1, and {said} of that from the reference as it was sampled"]
+        return "undetermined", why, "both sides sampled at T = 1 without a cut, so that no sampler is shared"
+    if row["s_high_half"] > 0:  # shown: what is open is whether several temperatures would do
+        low = f"{row['every_value']:.3f} beyond every law at once (at least {row['every_low']:.3f})"
+        why = [*why, f"no single temperature does it, yet each trace has one that may: {low}"]
+        if row["every_value"] <= tau:
+            return "undetermined", why, "nothing: several temperatures of the base would do it"
+        return "undetermined", why, _advice(row["every_low"], row["every_value"], tau, n, "the excess over every law")
     if row["s_low_half"] < 0:  # shown: what is open is whether the text is likelier
         low = f"the surprisal lies {row['drop']:.3f} nats a token below the entropy (at least {row['drop_low']:.3f})"
         why = [*why, f"{explained}; {low}, sharpened asks for {DROP:g}"]
@@ -235,7 +259,9 @@ def _lead(row: dict[str, Any], budget: int, how: str) -> str:
 
 def _left(row: dict[str, Any], tau: float) -> str:
     """Beside the word sharpened: what the best temperature leaves."""
-    alone = "would do" if row["left_high"] <= tau else "would not do"
+    alone = "is not shown to do"
+    if row["left_high"] <= tau or row["left_low"] > tau:
+        alone = "would do" if row["left_high"] <= tau else "would not do"
     return (
         f"{row['best']} alone {alone}: {row['left']:.3f} of whole traces stay beyond (at most {row['left_high']:.3f})"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_the_command_line_gives_each_word_without_a_model(tmp_path, capsys):
     data = json.loads((tmp_path / "out" / "results.json").read_bytes())
     found = {v["source"]: v for v in data["verdicts"] if v["level"] == "sequence"}
     assert {s: v["verdict"] for s, v in found.items()} == {"again": "inside", "cold": "sharpened", "planted": "outside"}
-    assert any("T=0.5 explains" in w or "T=0.4" in w or "T=0.6" in w for w in found["cold"]["why"])
+    assert any(re.search(r"T=0\.[456]\d? explains", w) for w in found["cold"]["why"])
     estimates = data["analyses"]["support"]["estimates"]
     # 192 draws of a fair coin: within .15 with probability above 1 - 1e-4
     assert estimates["planted.hurdle_share@64"]["value"] == pytest.approx(0.5, abs=0.15)

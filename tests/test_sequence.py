@@ -39,6 +39,9 @@ def test_each_word_is_earned_and_says_its_numbers(name):
     assert not any("nan" in line for line in got.why)
 
 
+REFERENCE = {"r_low_half": 1.0, "r_high_half": 0.5, "s_reference": 0.0, "reference_temperature": 0.6}
+
+
 @pytest.mark.parametrize(
     ("name", "more", "want"),
     [
@@ -81,7 +84,20 @@ def test_each_word_is_earned_and_says_its_numbers(name):
         ("sharpened", {"improbable_p": 1e-5}, U),
         ("sharpened", HURDLED | {"p_outside": 0.0005}, "outside"),
         ("sharpened", whole(0.01, 0.005), "inside"),
-        # reweighted: the same, s below a half, other weights
+        # against the reference as it was sampled too, where that is not T = 1
+        ("sharpened", REFERENCE | {"r_low_half": -1.0, "r_high_half": -2.0}, "sharpened"),
+        (
+            "sharpened",
+            REFERENCE | {"r_low_half": 1.0, "r_high_half": 0.5},
+            U,
+        ),  # the sampler that both share explains it
+        ("sharpened", REFERENCE | {"r_low_half": NAN, "r_high_half": NAN}, U),  # it cuts off what the source writes
+        ("reweighted", REFERENCE | {"r_low_half": 1.0, "r_high_half": 0.5}, "reweighted"),
+        ("reweighted", REFERENCE | {"r_low_half": 1.0, "r_high_half": -0.5}, U),
+        ("reweighted", REFERENCE | {"r_low_half": NAN, "r_high_half": NAN}, "reweighted"),
+        ("reweighted", REFERENCE | {"reference_temperature": 1.5}, U),  # no law between 1 and 1.5 is known
+        # reweighted: the same, s below a half, other weights, beyond every law at once
+        ("reweighted", {"every_low": 0.02}, U),
         ("reweighted", {"beyond_low": 0.02}, U),
         ("reweighted", {"share_high": 0.0501}, U),
         ("reweighted", {"s_high_half": 0.0}, U),
@@ -131,7 +147,7 @@ def test_the_words_say_what_they_rest_on():
     assert sharpened[0] == lead + "T=0.6 explains 90% of the divergence from the base"
     assert "T=0.6 alone would do: 0.001 of whole traces stay beyond (at most 0.010)" in sharpened
     left = "T=0.6 alone would not do: 0.300 of whole traces stay beyond (at most 0.330)"
-    assert left in verdict(support("sharpened", left=0.3, left_high=0.33)).why
+    assert left in verdict(support("sharpened", left=0.3, left_low=0.27, left_high=0.33)).why
     far = verdict(support("outside", coolest=1.0, far=0.4, far_low=0.3)).why[1]
     assert far.startswith("40.0% hold a single token beyond 4,096 tries, which no cooling lifts: no cool law")
     for drop, said in (
@@ -333,7 +349,7 @@ def test_wider_bounds_never_make_a_word_firmer():
         row |= {"share1": v["share"], "share4": v["share"], "hurdles1": v["share"], "hurdles4": v["share"]}
         row |= {"share_low": max(0.0, v["share"] - half), "share_high": min(1.0, v["share"] + half)}
         row |= {"kl": 1.0, "s": v["s"], "s_low_half": 0.5 - v["s"] + half, "s_high_half": 0.5 - v["s"] - half}
-        row |= {"s_high": min(1.0, v["s"] + half), "best": "T=0.6", "left": 0.1, "left_high": 0.2}
+        row |= {"s_high": min(1.0, v["s"] + half), "best": "T=0.6", "left": 0.1, "left_low": 0.0, "left_high": 0.2}
         row |= {"drop": v["drop"], "drop_low": v["drop"] - half, "p_outside": 0.001 if half < 0.02 else 0.012}
         return support(row, same_weights=bool(v["same"]))
 

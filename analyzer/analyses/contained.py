@@ -270,7 +270,7 @@ def _notes(rungs: pd.DataFrame, found: Classes, budget: int) -> list[str]:
             draws = ("more problems or traces" if math.isnan(n) else f"{n:.0f} draws" for n in small["draws_needed"])
             names = ", ".join(f"{source}: {n}" for source, n in zip(small["source"], draws, strict=True))
             notes.append(
-                f"At the {level} rung inside cannot be certified with the draws at hand, whatever they show; what could "
-                f"(draws of the reference a problem): {names}."
+                f"At the {level} rung inside cannot be certified with the draws at hand, whatever they show; what "
+                f"could (draws of the reference a problem): {names}."
             )
     return [*notes, *([found.left_out] if found.left_out else [])]

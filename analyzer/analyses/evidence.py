@@ -26,7 +26,9 @@ EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
 PROBLEMS = 3  # below so many no word is given
 COOL = 0.45  # without a law at this temperature or below, cooling can explain more than is seen
-STEP, KNOTS = 0.02, 4  # temperatures that are tried, and how many must be known for those between
+STEP, KNOTS = 0.97, 4  # ratio of the temperatures that are tried, and how many must be known for those between
+SPLINE = 0.0005  # nats a token by which a temperature between the known ones may be off (`cooled`)
+FINER = 10  # temperatures tried on each side of the best one
 RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
 
 
@@ -77,6 +79,9 @@ def row(
     drop = drop_N.reindex(rows["key"]).to_numpy(float)
     entropy_N = drop - (rows[f"p:{laws.PLAIN}"].to_numpy(float) if laws.PLAIN in every else math.nan)
     out |= _temperature(rows, problem, every, budget, entropy_N)
+    if laws.REFERENCE in held:
+        there = laws.samplers(tables)[tables.reference]
+        out |= _from_reference(rows, problem, every, there.temperature, entropy_N)
     tokens = (rows["n"] + rows["ended"]).to_numpy(float)
     if np.isnan(drop).any():
         drop = _least_drop(rows)
@@ -147,19 +152,27 @@ def _temperature(
     """s, the share of KL(Q||P) that the best temperature T <= 1 explains, the bounds that the words read, and the
     excess that this temperature leaves. Log-ratios without the end token. entropy_N: of whole traces, NaN unknown."""
     out: dict[str, Any] = {"kl": math.nan, "s": math.nan, "best": "", "s_low_half": math.nan, "s_high_half": math.nan}
-    out |= {"s_low": math.nan, "s_high": math.nan, "left": math.nan, "left_high": math.nan}
+    out |= dict.fromkeys(("s_low", "s_high", "left", "left_low", "left_high"), math.nan)
     if laws.PLAIN not in every:
         return out
+    q_N = rows["body_q"].to_numpy(float)
     temperature_G, body_GN = cooled(rows, every, "body", entropy_N)
-    ratio_GN = rows["body_q"].to_numpy(float) - body_GN
+    ratio_GN = q_N - body_GN
     plain = ratio_GN[0]
     out["kl"] = float(plain.mean())
     if len(temperature_G) == 1 or not out["kl"] > 0 or not np.isfinite(ratio_GN).all():
         return out
     at = int(ratio_GN.mean(1).argmin())
+    near = (float(temperature_G[min(at + 1, len(temperature_G) - 1)]), float(temperature_G[max(at - 1, 0)]))
+    if len(temperature_G) > KNOTS:  # between the temperatures next to the best one, once more
+        finer_G, finer_GN = cooled(rows, every, "body", entropy_N, np.geomspace(*near, 2 * FINER + 1))
+        at = int((q_N - finer_GN).mean(1).argmin())
+        temperature_G, ratio_GN = np.append(finer_G[at], temperature_G), np.vstack([q_N - finer_GN[at], ratio_GN])
+        at = 0
     s = 1 - float(ratio_GN[at].mean()) / out["kl"]
     # s > 1/2: some temperature leaves less than half; s < 1/2: every temperature leaves more than half
-    halves = [bounds.mean(ratio - (1 - EXPLAINED) * plain, problem) for ratio in ratio_GN[1:]]
+    cooler = temperature_G < 1
+    halves = [bounds.mean(ratio - (1 - EXPLAINED) * plain, problem) for ratio in ratio_GN[cooler]]
     out |= {"best": f"T={temperature_G[at]:.2g}", "s": s}
     out["s_low_half"] = min(m.high(ALPHA / len(halves)) for m in halves)  # below 0: s > 1/2
     out["s_high_half"] = min(m.low(ALPHA) for m in halves)  # above 0: s < 1/2
@@ -167,12 +180,43 @@ def _temperature(
     half = (around.high(0.025) - around.value) / out["kl"]
     # the mean of log-ratios may fall below 0, a divergence can't
     out |= {"s": min(1.0, s), "s_low": min(1.0, max(0.0, s - half)), "s_high": min(1.0, s + half)}
-    left = _excess(rows["log_q"].to_numpy(float) - cooled(rows, every, "p", entropy_N)[1][at], budget)
-    return out | {"left": float(left.mean()), "left_high": bounds.upper(left)}
+    alone_GN = cooled(rows, every, "p", entropy_N, temperature_G[at : at + 1])[1]
+    l_N = rows["log_q"].to_numpy(float) - alone_GN[0]
+    left = _excess(l_N, budget)
+    out |= {"left": float(left.mean()), "left_high": bounds.upper(left)}
+    return out | {"left_low": bounds.lower(_excess(l_N - SPLINE * rows["n"].to_numpy(float), budget))}
 
 
-def cooled(rows: pd.DataFrame, every: list[str], part: str, entropy_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Temperatures from 1 down to the lowest known one [G], and each trace's log-prob at them [G, N].
+def _from_reference(
+    rows: pd.DataFrame, problem: np.ndarray, every: list[str], temperature: float, entropy_N: np.ndarray
+) -> dict[str, Any]:
+    """s against the reference as it was sampled, where that is not T = 1: what two sources share by a sampler of their
+    own is no difference between them, and a temperature explains it of KL(Q||P_1) all the same.
+
+    s_reference: share of KL(Q||reference) that the best temperature up to its own explains; below 0, r_low_half: some
+    such temperature explains more than half; above 0, r_high_half: every temperature up to 1 leaves more than half. NaN
+    where the reference's sampler cuts off what the source writes.
+    """
+    out = dict.fromkeys(("s_reference", "r_low_half", "r_high_half"), math.nan)
+    out["reference_temperature"] = temperature
+    q_N = rows["body_q"].to_numpy(float)
+    there_N = q_N - rows[f"body:{laws.REFERENCE}"].to_numpy(float)
+    if laws.PLAIN not in every or (there_N > -spans.IMPOSSIBLE / 2).any() or not there_N.mean() > 0:
+        return out
+    temperature_G, body_GN = cooled(rows, every, "body", entropy_N)
+    halves = [bounds.mean(q_N - p_N - (1 - EXPLAINED) * there_N, problem) for p_N in body_GN]
+    out["r_high_half"] = min(m.low(ALPHA) for m in halves)
+    up_to = np.flatnonzero(temperature_G <= temperature)
+    if len(up_to):
+        out["s_reference"] = 1 - float((q_N - body_GN[up_to]).mean(1).min()) / float(there_N.mean())
+        out["r_low_half"] = min(halves[i].high(ALPHA / len(up_to)) for i in up_to)
+    return out
+
+
+def cooled(
+    rows: pd.DataFrame, every: list[str], part: str, entropy_N: np.ndarray, wanted_G: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Temperatures from 1 down to the lowest known one (or those wanted) [G], and each trace's log-prob at them [G, N].
 
     T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: with four or more of those, a
     cubic spline gives what lies between. Its slope at T = 1 is the entropy; where that is known the spline is within
@@ -185,12 +229,14 @@ def cooled(rows: pd.DataFrame, every: list[str], part: str, entropy_N: np.ndarra
     free_KN = np.stack([plain - t * rows[f"{part}:{known[t]}"].to_numpy(float) for t in knots])
     grid = knots[::-1]
     if len(knots) >= KNOTS:
-        between = np.arange(1.0, knots[0], -STEP)
-        grid = np.array(sorted({*np.round(between, 6), *knots}, reverse=True))
+        between = STEP ** np.arange(1 + math.floor(math.log(knots[0]) / math.log(STEP)))
+        grid = np.array(sorted({*between, *knots}, reverse=True)) if wanted_G is None else wanted_G
         ends = "not-a-knot" if np.isnan(entropy_N).any() else ("not-a-knot", (1, entropy_N))
         free_GN = CubicSpline(knots, free_KN, bc_type=ends)(grid)
-    else:
+    elif wanted_G is None:
         free_GN = free_KN[::-1]
+    else:
+        grid, free_GN = wanted_G, free_KN[np.searchsorted(knots, wanted_G)]
     return grid, (plain - free_GN) / grid[:, None]
 
 

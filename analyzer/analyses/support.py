@@ -203,6 +203,7 @@ def _local(
             share = bootstrap.rate(rows[f"share{width}@{k:g}"].to_numpy(), problem)
             number = bootstrap.mean(rows[f"hurdles{width}@{k:g}"].to_numpy(), problem, **options)
             rate = pooled.ratio(1000 * rows[f"hurdles{width}@{k:g}"], rows["n"].to_numpy(float), problem, **options)
+            number, rate = _wider(number, share, 1.0), _wider(rate, share, 1000 / float(rows["n"].mean()))
             row = {"source": source, "k": k, "span": width, "excess": number.value, "low": number.low}
             row |= {"high": number.high, "n": number.n, "share": share.value, "share_low": share.low}
             row |= {"share_high": share.high, "per_1000": rate.value, "rate_low": rate.low, "rate_high": rate.high}
@@ -244,6 +245,13 @@ def _local(
     estimates[f"{source}.temperature_share"] = value
     if curve is not None:
         estimates[f"{source}.horizon@{budget}"] = local.horizon(curve, len(curve.names) - 1)
+
+
+def _wider(number: Interval, share: Interval, scale: float) -> Interval:
+    """A number of hurdles is never below the chance of at least one (times scale): where hurdles are rare, resampling
+    problems knows too little, and without one it knows nothing, so that the interval of the share is kept within."""
+    low, high = (f(a, scale * b) for f, a, b in ((min, number.low, share.low), (max, number.high, share.high)))
+    return number._replace(low=low, high=high)
 
 
 def _of(i: Interval, note: str) -> Estimate:

@@ -151,6 +151,8 @@ def rate(values_N: np.ndarray, problem_N: np.ndarray, *, alpha: float = ALPHA) -
         return Interval(value, low, high, n, m, method)
     if m < LEAST:
         return Interval(value, np.nan, np.nan, n, m, too_few(m))
+    if equal_problems(counts_P) < LEAST - 1e-9:
+        return Interval(value, np.nan, np.nan, n, m, f"{counts_P.max()} of {n} traces are of one problem: no interval")
     low_K, high_K, size_K = share_ends(sums_P[:, None], counts_P, alpha=alpha)
     method = f"Korn-Graubard over problems, worth {size_K[0]:.0f} independent traces"
     return Interval(value, float(low_K[0]), float(high_K[0]), n, m, method)
@@ -161,10 +163,11 @@ def share_ends(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Korn and Graubard's interval of K means of values in [0, 1], from their sums by problem: low, high, n*, each [K].
 
-    Two-sided at alpha; at a mean of 0 or 1 the end that is certain is that value. NaN below LEAST problems.
+    Two-sided at alpha; at a mean of 0 or 1 the end that is certain is that value. NaN below LEAST problems of equal
+    size (`equal_problems`).
     """
     n, value_K = counts_P.sum(), sums_PK.sum(0) / counts_P.sum()
-    if len(counts_P) < LEAST:
+    if equal_problems(counts_P) < LEAST - 1e-9:
         return np.full_like(value_K, np.nan), np.full_like(value_K, np.nan), np.full_like(value_K, n)
     size_K = effective(sums_PK, counts_P, alpha / 2)
     hits_K, rest_K = size_K * value_K, np.maximum(size_K * (1 - value_K), 1e-12)
@@ -172,13 +175,25 @@ def share_ends(
     return low_K, np.where(value_K < 1, betaincinv(hits_K + 1, rest_K, 1 - alpha / 2), 1.0), size_K
 
 
+def equal_problems(counts_P: np.ndarray) -> float:
+    """Kish's (1965) number of problems of equal size that would know as much: (sum n)^2 / sum n^2, at most P."""
+    counts_P = np.asarray(counts_P, float)
+    return float(counts_P.sum() ** 2 / max(1e-300, (counts_P**2).sum()))
+
+
 def effective(sums_PK: np.ndarray, counts_P: np.ndarray, tail: float) -> np.ndarray:
-    """How many independent 0/1 values would know each mean as well: n* [K] of `rate`, at one tail's error."""
+    """How many independent 0/1 values would know each mean as well: n* [K] of `rate`, at one tail's error.
+
+    A problem with most of the traces draws the mean to itself and its residual to 0: each residual is divided by 1 less
+    its share (the jackknife's), and Student's degrees of freedom are those of `equal_problems`.
+    """
     m, n = len(counts_P), float(counts_P.sum())
     value_K = sums_PK.sum(0) / n
     residual_PK = (sums_PK - counts_P[:, None] * value_K) / counts_P.mean()
-    variance_K = residual_PK.var(axis=0, ddof=1) / m
-    ratio = (student.isf(tail, n - 1) / student.isf(tail, m - 1)) ** 2 if n > m else 1.0
+    residual_PK = residual_PK * (1 - 1 / m) / (1 - counts_P[:, None] / n)
+    variance_K = ((residual_PK - residual_PK.mean(0)) ** 2).sum(0) / (m - 1) / m
+    freedom = equal_problems(counts_P) - 1
+    ratio = (student.isf(tail, n - 1) / student.isf(tail, freedom)) ** 2 if n > m else 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         size_K = value_K * (1 - value_K) / variance_K * ratio
     return np.where(variance_K > 0, np.minimum(n, size_K), n)

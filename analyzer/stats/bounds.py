@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from analyzer.stats.bootstrap import by_problem, rare_upper
+from analyzer.stats.bootstrap import by_problem, equal_problems, rare_upper
 
 ALPHA = 0.05
 LEAST = 1e-12  # no p-value is told below it
@@ -88,10 +88,11 @@ def mean(values_N: np.ndarray, problem_N: np.ndarray) -> Mean:
 
 def between(values_N: np.ndarray, problem_N: np.ndarray) -> Mean:
     """Mean over traces with problems as the unit, for problems such as these: residuals of a ratio of sums, one degree
-    of freedom less than there are problems."""
+    of freedom less than there are problems of equal size."""
     sums_P, n_P = by_problem(values_N, problem_N)
     m, value = len(n_P), float(sums_P.sum() / max(1, n_P.sum()))
     if m < 2:
         return Mean(value, math.nan, 0.0)
-    residual_P = (sums_P - value * n_P) / n_P.mean()
-    return Mean(value, float(residual_P.std(ddof=1)) / math.sqrt(m), float(m - 1))
+    # as `bootstrap.effective`: a problem with most of the traces draws the mean to itself
+    residual_P = (sums_P - value * n_P) / n_P.mean() * (1 - 1 / m) / (1 - n_P / n_P.sum())
+    return Mean(value, float(residual_P.std(ddof=1)) / math.sqrt(m), equal_problems(n_P) - 1)

@@ -29,7 +29,7 @@ class Measured(NamedTuple):
     the end token, NaN without one. unknown_N: tokens without a number. hurdles_2NK: summed excess of the spans of 1,
     and of SPAN tokens (mean over its four offsets). share_2NK: chance of at least one, 1 - prod(1 - excess).
     stretch_N: largest l of STRETCH tokens in a row (of the whole trace where it is shorter), stretch_at_N where it
-    begins. prefix_CWN: l over the first w tokens (over the whole trace where it is shorter), of each curve.
+    begins. prefix_CWN: l over the first w tokens, of each curve (the end token apart; over all where there are fewer).
     spot_trace, spot_at, spot_l, spot_width: every span beyond the smallest budget: its trace, the token in it with the
     largest l of its own (position in the trace), l, and 1 or SPAN.
     """
@@ -96,12 +96,12 @@ def measure(
     run_q, run_L = _running(q), [_running(p) for p in laws]
     q_N = run_q[last + 1] - run_q[start]
     p_LN = np.stack([run[last + 1] - run[start] for run in run_L])
-    upto_WN = start + np.minimum(place_W[:, None], n)
+    body_n = n - ended_N  # where it stops is no step of the way there
+    upto_WN = start + np.minimum(place_W[:, None], body_n)
     part_LWN = [run[upto_WN] - run[start] for run in run_L]
     prefix_q = run_q[upto_WN] - run_q[start]
     prefix_CWN = np.stack([prefix_q - np.maximum.reduce([part_LWN[i] for i in c]) for c in curves])
     del part_LWN
-    body_n = n - ended_N
     stretch_N, stretch_at_N = _stretches(run_q, run_L, start, body_n)
     del run_q, run_L
     for values in (q, *laws):

@@ -52,6 +52,44 @@ def row(tables: Tables, *, omitted: float = 0.0, drop: pd.Series | None = None, 
     return evidence.row(tables, rows, "s", budget=K, omitted=omitted, drop_N=drop)
 
 
+def flatter(base: np.ndarray):
+    """Hotter weights, sampled at T = .6 as the reference is: cooler than T = 1, hotter than the reference."""
+    law = B.normalised(base / 1.2)
+    return [B.Component(1, B.sampled(law, WARM))], WARM, False, law
+
+
+def test_a_sampler_that_both_share_is_no_sharpening():
+    """T = .72 explains all of the divergence from T = 1, and no temperature up to .6 any of that from the reference."""
+    got = row(world(flatter, reference=WARM, longest=300))
+    assert got["s"] > 0.99 and got["s_low_half"] < 0 and got["drop_low"] > 0.02 and got["beyond_low"] > 0.02
+    assert got["s_reference"] < 0.05 and got["r_low_half"] > 0 > got["r_high_half"]  # T = .72 is above .6
+    cooler = row(
+        world(lambda base: (*cooled(0.4)(base)[:1], B.PLAIN, False, B.sampled(base, Sampler(0.4))), reference=WARM)
+    )
+    assert cooler["s_reference"] > 0.99 and cooler["r_low_half"] < 0
+    cut = row(world(lambda base: (other(base)[0], B.PLAIN, False, other(base)[3]), reference=Sampler(0.6, 0.8)))
+    assert math.isnan(cut["s_reference"]) and math.isnan(cut["r_high_half"])  # it writes what the reference never could
+    assert "r_low_half" not in row(world(other))
+
+
+def test_several_temperatures_are_beyond_no_law_at_once():
+    """Half the traces at T = 1, half at .2: no single temperature explains most of it, each trace has one that does."""
+
+    def mixed(base):
+        parts = [B.Component(0.5, base), B.Component(0.5, B.sampled(base, Sampler(0.2)))]
+        return parts, B.PLAIN, False, base
+
+    got = row(world(mixed, longest=300, n=24))
+    assert got["beyond_low"] > 0.02 and got["every_low"] <= 0.02
+
+
+def test_the_temperature_that_alone_does_it_is_found():
+    """A policy that is the base at T = .25, 3,000 tokens: a grid of temperatures is too coarse to say so."""
+    for t in (0.15, 0.25):
+        got = row(world(cooled(t), longest=3000, n=4))
+        assert got["s"] > 0.99 and got["left_low"] <= 0.02 and got["best"] == f"T={t}"
+
+
 def test_the_bounds_are_those_of_the_excess_of_each_trace():
     tables = world(lambda base: other(base)[:1] + (WARM, False, other(base)[3]), reference=Sampler(0.8))
     rows, got = measured(tables), row(tables)
@@ -126,8 +164,8 @@ def test_between_the_known_temperatures_the_slope_at_one_is_the_entropy():
     every = sorted(c[2:] for c in rows)
 
     def error(known: float) -> float:
-        grid, at = evidence.cooled(rows, every, "p", np.array([known]))
-        return abs(float(at[np.isclose(grid, 0.96), 0][0]) - (logp - free[0.96]) / 0.96)
+        at = evidence.cooled(rows, every, "p", np.array([known]), np.array([0.96]))[1]
+        return abs(float(at[0, 0]) - (logp - free[0.96]) / 0.96)
 
     assert error(entropy) < 0.001 < error(math.nan)
 

@@ -20,7 +20,9 @@ COMMON = {
     "certify": 4, "p_outside": 1.0, "inside_law": "T=1", "beyond_law": "T=1", "coolest": 0.1,
     "temperature": 1.0,
 }  # fmt: skip
-NO_TEMPERATURE = dict.fromkeys(("s", "s_low", "s_high", "s_low_half", "s_high_half", "left", "left_high"), NAN)
+NO_TEMPERATURE = dict.fromkeys(
+    ("s", "s_low", "s_high", "s_low_half", "s_high_half", "left", "left_low", "left_high"), NAN
+)
 NO_TEMPERATURE |= {"best": "", "drop": NAN, "drop_low": NAN, "kl": NAN}
 FREE = {"share1": 0.0, "share4": 0.0, "hurdles1": 0.0, "hurdles4": 0.0, "share_low": 0.0, "share_high": 0.001}
 HURDLED = {"share1": 0.40, "share4": 0.45, "hurdles1": 1.2, "hurdles4": 1.3, "share_low": 0.38, "share_high": 0.5}
@@ -40,10 +42,21 @@ def whole(value: float, half: float = 0.02, *, events: int = 100, every: float |
 
 INSIDE = COMMON | whole(0.001, 0.009) | FREE | NO_TEMPERATURE
 SHARPENED = COMMON | whole(0.6, every=0.5) | FREE
-SHARPENED |= {"kl": 6.0, "s": 0.9, "s_low": 0.85, "s_high": 0.95, "s_low_half": -2.0, "s_high_half": -3.0,
-              "best": "T=0.6", "left": 0.001, "left_high": 0.01, "drop": 0.3, "drop_low": 0.25}  # fmt: skip
+SHARPENED |= {
+    "kl": 6.0,
+    "s": 0.9,
+    "s_low": 0.85,
+    "s_high": 0.95,
+    "s_low_half": -2.0,
+    "s_high_half": -3.0,
+    "best": "T=0.6",
+    "left": 0.001,
+    "left_low": 0.0,
+    "left_high": 0.01,
+}
+SHARPENED |= {"drop": 0.3, "drop_low": 0.25}  # fmt: skip
 REWEIGHTED = SHARPENED | {"s": 0.1, "s_low": 0.05, "s_high": 0.15, "s_low_half": 3.0, "s_high_half": 2.0}
-REWEIGHTED |= {"left": 0.5, "left_high": 0.55, "drop": 0.01, "drop_low": -0.02}
+REWEIGHTED |= {"left": 0.5, "left_low": 0.45, "left_high": 0.55, "drop": 0.01, "drop_low": -0.02}
 OUTSIDE = REWEIGHTED | HURDLED | {"p_outside": 0.0005, "s": 0.0}
 NOTE = "the model that produced s is not known; give --policy s=MODEL"
 UNKNOWN = {k: v for k, v in COMMON.items() if k in ("source", "n", "problems", "k_min", "z_median", "cut_share")}

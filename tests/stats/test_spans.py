@@ -14,7 +14,7 @@ def excess(nats: float, k: float) -> float:
 
 def slow(q_T, laws, ended: bool, ks, places, curves) -> dict:
     """One trace, by the definitions."""
-    n, m = len(q_T), len(q_T) - ended
+    m = len(q_T) - ended
 
     def nats(a: int, b: int, whose=None) -> float:
         chosen = laws if whose is None else [laws[i] for i in whose]
@@ -34,7 +34,7 @@ def slow(q_T, laws, ended: bool, ks, places, curves) -> dict:
     return {
         "hurdles_2NK": hurdles,
         "share_2NK": shares,
-        "prefix_CWN": np.array([[nats(0, min(w, n), c) for w in places] for c in curves]),
+        "prefix_CWN": np.array([[nats(0, min(w, m), c) for w in places] for c in curves]),
         "q_N": q_T.sum(),
         "p_LN": np.array([p.sum() for p in laws]),
         "body_q_N": q_T[:m].sum(),
