@@ -29,7 +29,7 @@ def enumerated(longest: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                     terms.append((-logs[state, token], renyi[state]))
                     state = token
                 s, h = np.array(terms).T
-                found.append((np.exp(log_p), evalue.log_e(s, h), trace.count(0) % 2 == 1))
+                found.append((np.exp(log_p), evalue.log_e({"logprob": -s, "renyi_half": h}), trace.count(0) % 2 == 1))
     p, log_e, right = map(np.array, zip(*found, strict=True))
     return p, log_e, right.astype(bool)
 
