@@ -32,11 +32,12 @@ SLACK = 1e-9
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def log_e(columns: Mapping[str, np.ndarray], hottest: float = 1.0) -> float:
+def log_e(columns: Mapping[str, np.ndarray], hottest: float = 1.0, grids: tuple[tuple[int, int], ...] = GRIDS) -> float:
     """log e of one trace (nats) from its columns [T]: logprob, renyi_half and, where known, power_b of EXPONENTS.
 
     hottest: the largest temperature at which the trace may have been drawn; e is valid up to 1 / `null_exponent`. NaN
-    where a number is not known. This is the definition; `log_e_many` does many traces at once.
+    where a number is not known. grids: other windows, for proofs on short traces. This is the definition; `log_e_many`
+    does many traces at once.
     """
     for exponents in (EXPONENTS, EXPONENTS[-1:]):
         bets = dict(_factors(columns, hottest, exponents))
@@ -44,7 +45,7 @@ def log_e(columns: Mapping[str, np.ndarray], hottest: float = 1.0) -> float:
             continue
         d_TB = np.stack(list(bets.values()), axis=1)
         parts = []
-        for width, first in GRIDS:
+        for width, first in grids:
             edges = [0, *range(first or width, len(d_TB), width), len(d_TB)]
             w_W = [_mean_exp(d_TB[a:b].sum(0)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
             parts += [sum(np.logaddexp(math.log1p(-x), math.log(x) + w) for w in w_W) for x in STAKES]

@@ -17,6 +17,13 @@ def model(prefix: tuple[int, ...]) -> np.ndarray:
     return np.exp(logits) / np.exp(logits).sum()
 
 
+SMALL = ((2, 0), (2, 1), (4, 0), (4, 3))  # windows so short that a trace of seven tokens has several
+
+
+def log_e(columns: dict[str, np.ndarray], hottest: float = 1.0) -> float:
+    return evalue.log_e(columns, hottest, SMALL)
+
+
 def columns_of(trace: tuple[int, ...], names: tuple[float, ...] = evalue.EXPONENTS) -> dict[str, np.ndarray]:
     """What a scorer tells of a trace."""
     dists = [model(trace[:t]) for t in range(len(trace))]
@@ -49,32 +56,25 @@ def enumerate_world(longest: int, exponent: float = 1.0, top_k: int = 0) -> list
     return out
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Windows so short that a trace of seven tokens has several."""
-    monkeypatch.setattr(evalue, "GRIDS", ((2, 0), (2, 1), (4, 0), (4, 3)))
-    monkeypatch.setattr(evalue, "ATOM", 1)
-
-
 @pytest.mark.parametrize("names", [evalue.EXPONENTS, ()])
 @pytest.mark.parametrize("longest", [1, 3, 7])
-def test_mean_one_at_the_end_token_and_at_a_length_limit(longest, names, small):
+def test_mean_one_at_the_end_token_and_at_a_length_limit(longest, names):
     world = enumerate_world(longest)
     assert sum(p for p, _ in world) == pytest.approx(1, abs=1e-12)
-    assert sum(p * math.exp(evalue.log_e(columns_of(t, names))) for p, t in world) == pytest.approx(1, abs=1e-12)
+    assert sum(p * math.exp(log_e(columns_of(t, names))) for p, t in world) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("hottest", [1.0, 1.05, 1 / 0.9, 1.25, 1.4])
-def test_the_null_covers_every_cooler_or_cut_sampler_and_is_exact_at_its_own_temperature(hottest, small):
+def test_the_null_covers_every_cooler_or_cut_sampler_and_is_exact_at_its_own_temperature(hottest):
     a = evalue.null_exponent(hottest)
     for exponent, top_k in itertools.product((a, 1 / hottest, 1.0, 1.3, 3.0), (0, 2, 1)):
         world = enumerate_world(6, exponent, top_k)
-        mean = sum(p * math.exp(evalue.log_e(columns_of(t), hottest)) for p, t in world)
+        mean = sum(p * math.exp(log_e(columns_of(t), hottest)) for p, t in world)
         assert mean <= 1 + 1e-12
         if (exponent, top_k) == (a, 0):
             assert mean == pytest.approx(1, abs=1e-12)
     hotter = enumerate_world(6, 0.4)
-    assert sum(p * math.exp(evalue.log_e(columns_of(t), hottest)) for p, t in hotter) > 1.001
+    assert sum(p * math.exp(log_e(columns_of(t), hottest)) for p, t in hotter) > 1.001
 
 
 def test_which_null_covers_a_temperature():
@@ -132,9 +132,9 @@ def test_a_dozen_foreign_tokens_are_found_wherever_they_stand_in_a_long_trace():
         assert 0.5 * (-foreign - renyi).sum() < -1000
 
 
-def test_p_value_never_rejects_too_often_at_any_budget(small):
+def test_p_value_never_rejects_too_often_at_any_budget():
     world = enumerate_world(8)
-    p, e = np.array([p for p, _ in world]), np.array([evalue.log_e(columns_of(t)) for _, t in world])
+    p, e = np.array([p for p, _ in world]), np.array([log_e(columns_of(t)) for _, t in world])
     for level, k in itertools.product((0.01, 0.05, 0.2, 0.5), (1, 4, 16)):
         tilted = p * np.where(np.arange(len(p)) % 3 == 0, 1.0, 0.0)
         q = np.minimum(tilted / tilted.sum(), k * p)  # some mass within reach k
@@ -147,7 +147,7 @@ def test_without_the_end_token_the_mean_is_not_one():
     total = 0.0
     for p, trace in enumerate_world(8):
         shorter = {c: x[:-1] for c, x in columns_of(trace).items()}
-        total += p * math.exp(evalue.log_e(shorter)) if len(trace) > 1 else p
+        total += p * math.exp(log_e(shorter)) if len(trace) > 1 else p
     assert abs(total - 1) > 0.01
 
 
