@@ -16,7 +16,7 @@ from analyzer.validate.checks import Gate, GateResult, share
 from analyzer.verdict import decide
 
 VOCABULARY, TOKENS, SHARE = 1001, 12, 0.2  # the last token of the vocabulary ends a trace
-Q = 0.1
+Q, LOOSE = 0.1, 0.2  # of p <= .05 there are too few for a mutant to show
 
 
 def walk(
@@ -115,13 +115,13 @@ def _selected(rng: np.random.Generator, runs: int) -> list[GateResult]:
             start = np.repeat(rng.integers(0, 60, n), k)
             best = log_e(law_VV, start, walk(rng, law_VV, start, longest)).reshape(n, k).max(1)
             quiet += not conformal.discoveries(evalue.p_value(best, k), q=Q).any()
-            hits += int((evalue.p_value(best, k) <= 0.05).sum())
-            naive += int((evalue.p_value(best, 1) <= 0.05).sum())
+            hits += int((evalue.p_value(best, k) <= LOOSE).sum())
+            naive += int((evalue.p_value(best, 1) <= LOOSE).sum())
         what = f"the most novel of {k} base draws: no trace flagged at budget {k}"
         checks.append(share("V6", what, quiet, runs, at_least=1 - Q))
         mutant = ("k = 1 in the place of k", naive) if k == 64 else None
-        what = f"the most novel of {k} base draws: P(p <= .05) at budget {k}"
-        checks.append(share("V6", what, hits, n * runs, at_most=0.05, mutant=mutant))
+        what = f"the most novel of {k} base draws: P(p <= {LOOSE:g}) at budget {k}"
+        checks.append(share("V6", what, hits, n * runs, at_most=LOOSE, mutant=mutant))
     return checks
 
 
