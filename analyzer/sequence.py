@@ -11,7 +11,7 @@ At budget k, tolerance tau for whole traces and HURDLED for the share of traces 
 - reweighted: whole traces are beyond, hurdle-free likewise, and every temperature leaves more than half of KL(Q||P).
 - undetermined: anything else, with what would decide. The base's own weights are never reweighted or outside: only
   the sampler differs.
-Where log q is not known, `outside` is left: the lower bound of novel@4, or of the share beyond 4 base draws by rank,
+Where log q is not known, `outside` is left: the lower bound of novel@k, or of the share beyond k base draws by rank,
 exceeds tau / 2 and the endpoint holds. The null reaches to the hottest sampler that is declared, or there is no word.
 """
 

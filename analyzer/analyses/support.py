@@ -168,7 +168,7 @@ def _certify(found: list[dict[str, Any]], floor: float, budget: int, null: novel
     and rank, of those that may speak); with log q, evidence.row sets the p-value."""
     out = {"k_min": floor, "certify": math.nan, "p_outside": math.nan}
     out |= dict.fromkeys(("rank_share", "rank_p", "rank_low", "base_draws"), math.nan)
-    k = next((r["k"] for r in found if r["k"] >= CERTIFY and not engine.below(r["k"], floor)), None)
+    k = next((r["k"] for r in found if r["k"] >= max(CERTIFY, budget) and not engine.below(r["k"], floor)), None)
     if k is None:
         return out
     at = {row["test"]: row for row in found if row["k"] == k}

@@ -10,9 +10,9 @@ Axis letters: `_N` traces of the source, `_M` base draws, `_G` problems.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
@@ -26,11 +26,15 @@ def beyond(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether each trace scores above all base draws of its problem, 0 / 1 [N], NaN where that is not known (no draw,
     an unknown score), and how many draws its problem has, int [N]. A problem with an unknown draw counts as without."""
-    base = pd.DataFrame({"problem": np.asarray(base_problem_M), "score": np.asarray(base_M, float)})
-    unknown = base.loc[base["score"].isna(), "problem"].unique()
-    groups = base[~base["problem"].isin(unknown)].groupby("problem")["score"]
-    problem = pd.Series(np.asarray(problem_N))
-    top_N, count_N = problem.map(groups.max()).to_numpy(float), problem.map(groups.size()).fillna(0).to_numpy(int)
+    names_P, at_M = np.unique(np.asarray(base_problem_M), return_inverse=True)
+    top_P = np.full(len(names_P), -np.inf)
+    np.maximum.at(top_P, at_M, np.asarray(base_M, float))  # an unknown draw stays unknown
+    count_P = np.where(np.isnan(top_P), 0, np.bincount(at_M, minlength=len(names_P)))
+    problem_N = np.asarray(problem_N)
+    where_N = np.minimum(np.searchsorted(names_P, problem_N), max(len(names_P) - 1, 0))
+    known_N = np.isin(problem_N, names_P)
+    top_N, count_N = np.full(len(problem_N), np.nan), np.zeros(len(problem_N), int)
+    top_N[known_N], count_N[known_N] = top_P[where_N[known_N]], count_P[where_N[known_N]]
     score_N = np.asarray(score_N, float)
     return np.where(np.isnan(score_N) | np.isnan(top_N), np.nan, score_N > top_N), count_N
 
@@ -43,13 +47,13 @@ def p_value(hit_N: np.ndarray, problem_N: np.ndarray, draws_N: np.ndarray, k: fl
     total, hits = int(known.sum()), int(np.nansum(hit_N))
     if not hits:
         return 1.0
-    frame = pd.DataFrame({"problem": np.asarray(problem_N)[known], "draws": np.asarray(draws_N)[known]})
-    kinds = frame.groupby("problem")["draws"].agg(["size", "first"]).value_counts()
-    size = total + 2 - total % 2  # even, more than the hits that there can be
-    transform = np.ones(size // 2 + 1, complex)
+    _, first, size_P = np.unique(np.asarray(problem_N)[known], return_index=True, return_counts=True)
+    kinds = Counter(zip(size_P.tolist(), np.asarray(draws_N)[known][first].tolist(), strict=True))
+    length = total + 2 - total % 2  # even, more than the hits that there can be
+    transform = np.ones(length // 2 + 1, complex)
     for (m, n), times in kinds.items():
-        transform *= np.fft.rfft(_hits(m, n, k), size) ** times
-    pmf = np.fft.irfft(transform, size)
+        transform *= np.fft.rfft(_hits(m, n, k), length) ** times
+    pmf = np.fft.irfft(transform, length)
     return float(np.clip(pmf[hits : total + 1].sum(), LEAST, 1.0))
 
 
@@ -77,8 +81,8 @@ def least_share(hit_N: np.ndarray, problem_N: np.ndarray, draws_N: np.ndarray, k
     less k times the mean of U (upper bound at alpha / 2, by Chernoff from U <= Exp(1) / n).
     """
     hit_N, draws_N = np.nan_to_num(np.asarray(hit_N, float)), np.asarray(draws_N)
-    counts = pd.DataFrame({"problem": np.asarray(problem_N), "draws": draws_N}).groupby("problem")["draws"]
-    m_G, n_G = counts.size().to_numpy(float), counts.first().to_numpy(float)
+    _, first, m_G = np.unique(np.asarray(problem_N), return_index=True, return_counts=True)
+    n_G = draws_N[first]
     rate_G = (m_G / len(hit_N) / np.maximum(n_G, 1))[n_G > 0]
     if not hit_N.any() or not len(rate_G):
         return 0.0

@@ -204,7 +204,9 @@ def test_without_log_q_only_outside_is_certified(world):
     assert rank.loc[("distill", 4), "low_share"] > 0.2 and rank.loc[("distill", 64), "low_share"] == 0
     evidence = result.tables["evidence"].set_index("source")
     assert evidence.loc["teacher", "ranked"] == "" and "another sampler" in evidence.loc["cool", "ranked"]
-    assert np.isnan(evidence.loc["cool", "rank_low"]) and evidence.loc["distill", "rank_low"] > 0.2
+    assert np.isnan(evidence.loc["cool", "rank_low"]) and np.isnan(evidence.loc["distill", "rank_low"])  # 32 < 64 draws
+    few = support.run(blind, budget=4, draws=50).tables["evidence"].set_index("source")
+    assert few.loc["distill", "rank_low"] > 0.2 and few.loc["distill", "certify"] == 4
     assert (
         result.estimates["cool.reach@64"].note == "the model that produced cool is not known; give --policy cool=MODEL"
     )
@@ -435,7 +437,7 @@ def test_what_a_server_does_not_tell_is_unknown_to_the_analyses_and_never_a_numb
         **dict.fromkeys(("cool", "rlvr"), "undetermined"),
         **{"again": "inside", "distill": "outside", "teacher": "outside"},
     }
-    assert any(w.startswith("novelty by rank certified at k=4") for w in verdicts["teacher"].why)
+    assert any(w.startswith("novelty by rank certified at k=16") for w in verdicts["teacher"].why)
     for v in verdicts.values():
         assert "nan" not in " ".join(v.why)
     assert any("novelty was not tested" in why for why in verdicts["teacher"].why)
