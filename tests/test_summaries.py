@@ -70,7 +70,7 @@ def test_closed_forms_by_hand():
         [math.exp(0.5 * (x - 0.8 * n)) for x, n in ((s[:8].sum(), 8), (s[8:].sum(), 2))],
     )
     bets = [3 * (1 - x + x * whole) + (1 - x + x * cut[0]) * (1 - x + x * cut[1]) for x in (0.1, 0.01, 0.001)]
-    e_by_hand = math.log(whole / 2 + sum(bets) / 12 / 2)  # three windows hold all ten tokens, one is of 8 and 2
+    e_by_hand = math.log(0.75 * whole + 0.25 * sum(bets) / 12)  # three windows hold all ten tokens, one is of 8 and 2
     assert (
         out["n_tokens"] == 10 and out["logprob"] == -10 and out["nll_mean"] == 1 and out["ppl"] == pytest.approx(math.e)
     )

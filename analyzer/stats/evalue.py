@@ -5,9 +5,9 @@ at T = 1 (nats), has mean 1 under the base at temperature 1 / a given the past, 
 sampler: their ratio to that law never rises with s, so that they put less weight on what is surprising. One e-value is
 made of such factors, fixed beforehand (no weight depends on the trace or its length):
 
-    half   the mean over lambda of the product over the whole trace: novelty that is spread thin
-    half   the mean over GRIDS and STAKES of prod_j (1 - stake + stake W_j), W_j the mean over lambda of the product
-           over the j-th window of the grid: a few tokens anywhere in a long trace, in one place or in several
+    3/4  the mean over lambda of the product over the whole trace: novelty that is spread thin
+    1/4  the mean over GRIDS and STAKES of prod_j (1 - stake + stake W_j), W_j the mean over lambda of the product over
+         the j-th window of the grid: a few tokens anywhere in a long trace, in one place or in several
 
 Each is a nonnegative (super)martingale from 1, and so is their mean: E[e] <= 1 at any stopping time that the scored
 tokens decide (the end token must be among them; without it the last factor is missing), and P(e >= 1/a) <= a (Ville).
@@ -19,15 +19,16 @@ start times weighted by 1/(j(j+1)) would cost 2 log j and let only one place cou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 EXPONENTS = (0.95, 0.9, 0.8, 0.7, 0.5)  # of log sum p^b; that of 1/2 is half of renyi_half
+SHARES = {0.95: 0.1, 0.9: 0.15, 0.8: 0.2, 0.7: 0.2, 0.5: 0.35}  # weights of the bets on them, of those there are
 GRIDS = ((16, 0), (16, 8), (64, 0), (64, 32))  # windows: length in tokens, and length of the first one (0: a whole one)
 ATOM = 8  # tokens, divides all of them
 STAKES = (0.1, 0.01, 0.001)
-WHOLE = 0.5  # weight of the whole trace
+WHOLE = 0.75  # weight of the whole trace
 LARGE = 600.0  # nats of a window: beyond, 1 - stake is nothing beside stake W
 SLACK = 1e-9
 
@@ -41,16 +42,16 @@ def log_e(columns: Mapping[str, np.ndarray], hottest: float = 1.0, grids: tuple[
     does many traces at once.
     """
     for exponents in (EXPONENTS, EXPONENTS[-1:]):
-        bets = dict(_factors(columns, hottest, exponents))
-        if not bets:
+        share_B, d_BT = _factors(columns, hottest, exponents)
+        if not len(share_B):
             continue
-        d_TB = np.stack(list(bets.values()), axis=1)
         parts = []
         for width, first in grids:
-            edges = [0, *range(first or width, len(d_TB), width), len(d_TB)]
-            w_W = [_mean_exp(d_TB[a:b].sum(0)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+            edges = [0, *range(first or width, d_BT.shape[1], width), d_BT.shape[1]]
+            w_W = [_mean_exp(d_BT[:, a:b].sum(1), share_B) for a, b in zip(edges[:-1], edges[1:], strict=True)]
             parts += [sum(np.logaddexp(math.log1p(-x), math.log(x) + w) for w in w_W) for x in STAKES]
-        found = np.logaddexp(math.log(WHOLE) + _mean_exp(d_TB.sum(0)), math.log1p(-WHOLE) + _mean_exp(np.array(parts)))
+        whole, local = _mean_exp(d_BT.sum(1), share_B), _mean_exp(np.array(parts))
+        found = np.logaddexp(math.log(WHOLE) + whole, math.log1p(-WHOLE) + local)
         if not math.isnan(found):
             return float(found)
     return math.nan
@@ -85,20 +86,20 @@ def _of_atoms(sums: Mapping[str, np.ndarray], number_A: np.ndarray, hottest: flo
     """log e of traces [N] from the columns' sums over atoms [A] and the atoms' numbers within their trace."""
     out_N = np.full(int((number_A == 0).sum()), np.nan)
     for exponents in (EXPONENTS, EXPONENTS[-1:]):  # where some columns are unknown the last one is left
-        bets = [bet_A for _, bet_A in _factors(sums, hottest, exponents)]
-        if bets and np.isnan(out_N).any():
-            found_N = _mixed(np.stack(bets), number_A)
-            out_N = np.where(np.isnan(out_N), found_N, out_N)
+        if np.isnan(out_N).any():
+            share_B, d_BA = _factors(sums, hottest, exponents)
+            if len(share_B):
+                out_N = np.where(np.isnan(out_N), _mixed(d_BA, share_B, number_A), out_N)
     return out_N
 
 
-def _mixed(d_BA: np.ndarray, number_A: np.ndarray) -> np.ndarray:
+def _mixed(d_BA: np.ndarray, share_B: np.ndarray, number_A: np.ndarray) -> np.ndarray:
     """log e of traces [N] from the log factors of each bet, summed over atoms."""
-    whole_N = _mean_exp(np.add.reduceat(d_BA, np.flatnonzero(number_A == 0), axis=1))
+    whole_N = _mean_exp(np.add.reduceat(d_BA, np.flatnonzero(number_A == 0), axis=1), share_B)
     parts = []
     for width, first in GRIDS:
         begin_W = np.flatnonzero((number_A == 0) | ((number_A - first // ATOM) % (width // ATOM) == 0))
-        window_W = _mean_exp(np.add.reduceat(d_BA, begin_W, axis=1))
+        window_W = _mean_exp(np.add.reduceat(d_BA, begin_W, axis=1), share_B)
         trace_N = np.flatnonzero(number_A[begin_W] == 0)
         held_W = np.minimum(window_W, LARGE)
         gain_W, rest_W = np.expm1(held_W), window_W - held_W  # log(1 + x (W - 1)), a third of logaddexp's time
@@ -108,16 +109,19 @@ def _mixed(d_BA: np.ndarray, number_A: np.ndarray) -> np.ndarray:
 
 def _factors(
     columns: Mapping[str, np.ndarray], hottest: float, exponents: tuple[float, ...]
-) -> Iterator[tuple[float, np.ndarray]]:
-    """(lambda, log of the factor of each token, or of a sum of tokens) for the exponents below the null's; none where a
-    column is missing, or where no null reaches so high a temperature."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [B] and log factors [B, T] of the bets on the exponents below the null's, of tokens or of sums of tokens;
+    B = 0 where a column is missing, or where no null reaches so high a temperature."""
     a = null_exponent(hottest)
     below = [b for b in exponents if b < a]
     if any(_column(b) not in columns for b in (*below, a) if b < 1) or "logprob" not in columns or math.isnan(a):
-        return
+        return np.empty(0), np.empty((0, 0))
     s, null = -np.asarray(columns["logprob"], float), 0.0 if a == 1 else _log_sum(columns, a)
-    for b in below:
-        yield a - b, (a - b) * s - (_log_sum(columns, b) - null)
+    d_BT = np.empty((len(below), len(s)))
+    for d_T, b in zip(d_BT, below, strict=True):
+        d_T[:] = (a - b) * s - (_log_sum(columns, b) - null)
+    share_B = np.array([SHARES[b] for b in below])
+    return share_B / share_B.sum(), d_BT
 
 
 def _column(b: float) -> str:
@@ -130,12 +134,13 @@ def _log_sum(columns: Mapping[str, np.ndarray], b: float) -> np.ndarray:
     return values / 2 if b == 0.5 else values
 
 
-def _mean_exp(x: np.ndarray) -> np.ndarray:
-    """log mean exp over the first axis; infinity is an answer."""
+def _mean_exp(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """log mean exp over the first axis, with these weights of sum 1 (None: equal ones); infinity is an answer."""
+    weights = np.full(len(x), 1 / len(x)) if weights is None else weights
     top = x.max(0)
     safe = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore", over="ignore"):
-        return np.where(np.isfinite(top), np.log(np.exp(x - safe).mean(0)) + safe, top)
+        return np.where(np.isfinite(top), np.log(weights @ np.exp(x - safe)) + safe, top)
 
 
 def null_exponent(hottest: float) -> float:

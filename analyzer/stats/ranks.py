@@ -28,7 +28,8 @@ def beyond(
     an unknown score), and how many draws its problem has, int [N]. A problem with an unknown draw counts as without."""
     names_P, at_M = np.unique(np.asarray(base_problem_M), return_inverse=True)
     top_P = np.full(len(names_P), -np.inf)
-    np.maximum.at(top_P, at_M, np.asarray(base_M, float))  # an unknown draw stays unknown
+    with np.errstate(invalid="ignore"):
+        np.maximum.at(top_P, at_M, np.asarray(base_M, float))  # an unknown draw stays unknown
     count_P = np.where(np.isnan(top_P), 0, np.bincount(at_M, minlength=len(names_P)))
     problem_N = np.asarray(problem_N)
     where_N = np.minimum(np.searchsorted(names_P, problem_N), max(len(names_P) - 1, 0))
