@@ -94,7 +94,11 @@ def _found(
         row = {"nats": entropy, "tokens": longest, "k": k, "flagged": float(flags[novel].mean())}
         curves.append(row | {"others": float(flags[~novel].mean()), "whole": float(whole[novel].mean())})
         what = f"{TOKENS} foreign tokens in a fifth of the traces, {where}: flagged at k = {k}"
-        mutant = ("the whole trace alone, lambda = 1/2", int(whole[novel].sum())) if entropy * longest >= 1000 else None
+        mutant = (
+            ("the whole trace alone, lambda = 1/2", int(whole[novel].sum()))
+            if entropy >= 1 and longest >= 1000
+            else None
+        )
         out.append(share("V6", what, int(flags[novel].sum()), int(novel.sum()), at_least=0.8, mutant=mutant))
         out.append(
             share("V6", f"the base itself, {where}: flagged at k = {k}", int(wrong.sum()), traces, at_most=Q / 10)
