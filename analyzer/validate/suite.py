@@ -63,7 +63,7 @@ TASKS: dict[str, Task] = {
     "reach": Task(reaching.gate_reach, ("V4",), 100, 1000, {"problems": 200, "traces": 16}),
     "reweighting": Task(change.gate_reweighting, ("V3",), 30, 600),
     "budget": Task(novelty.gate_budget, ("V6",), 24, 400),
-    "foreign tokens": Task(foreign.gate_foreign, ("V6",), 3, 40, {"nats": (1.0,), "lengths": (1000,), "traces": 100}),
+    "foreign tokens": Task(foreign.gate_foreign, ("V6",), 5, 40, {"nats": (1.0,), "lengths": (1000,), "traces": 100}),
     "power": Task(change.gate_power, ("V1",), 4, 60),
     "invariance": Task(verdicts.gate_invariance, ("V10",), 1, 8),
     "conformal": Task(novelty.gate_conformal, ("V5",), 60, 600),
