@@ -22,8 +22,8 @@ from typing import Any
 from analyzer.errors import AnalyzerError
 from analyzer.plan import packs, units
 from analyzer.progress import size, span
-from analyzer.records import POWERS, Sampler, Trace
-from analyzer.scoring import LOADING, UNIT_TRACES, Progress, planned, quiet, unit_tokens
+from analyzer.records import Sampler, Trace
+from analyzer.scoring import LOADING, UNIT_TRACES, Progress, exponents, planned, quiet, unit_tokens
 from analyzer.store import Run
 
 PROBE_FLOPS = {"cpu": 3e11, "cuda": 3e14}  # work of a probe: seconds
@@ -93,7 +93,7 @@ def dry_run(
         if server.split(name):
             on_servers[label] = name, loaded.model.about()
             served.refuse_one_for_two(on_servers)
-        powers = POWERS if label == "base" and call.get("policies") else ()
+        powers = () if server.split(name) else exponents(work, label)
         models[label] = _model(todo, loaded, sampler, work.templates, eos, on_overlong, scorer, powers)
         models[label]["seconds"] += took
     return {

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analyzer.records import Sampler
+from analyzer.stats.evalue import log_e_many
 from analyzer.summaries import BOUNDARY, NGRAM, SUMMARY_COLUMNS, WINDOW, copied
 
 CHUNK = 1 << 18  # tokens whose n-grams are sorted at a time
@@ -26,13 +27,15 @@ def summarise_many(
     *,
     prompts: Sequence[np.ndarray],
     sampler: Sampler | None = None,
+    hottest: float | np.ndarray = 1.0,
     window: int = WINDOW,
     ngram: int = NGRAM,
 ) -> dict[str, np.ndarray]:
     """SUMMARY_COLUMNS -> [N], float64 with NaN where a number is unknown, int64 for counts that all are known.
 
     columns: "token" [T] and any of the columns that `summarise` takes [T], NaN (rank: 0) where a trace lacks one.
-    prompts: the prompt's ids of each trace. The other arguments are those of `summarise`.
+    prompts: the prompt's ids of each trace; hottest: of all or of each trace [N]. The other arguments are those of
+    `summarise`.
     """
     lengths_N = np.asarray(lengths_N, np.int64)
     whole, full = len(lengths_N), np.flatnonzero(lengths_N)
@@ -41,6 +44,7 @@ def summarise_many(
         n = lengths_N[full]
         starts = n.cumsum() - n
         found = _surprisals(columns, n, starts, window)
+        found["log_e"] = log_e_many(columns, n, hottest if np.isscalar(hottest) else np.asarray(hottest)[full])
         copied_T = copied_many(columns["token"], n, [prompts[i] for i in full], ngram)
         found["n_copied"] = np.add.reduceat(copied_T, starts, dtype=np.int64)
         found |= _masked(columns, n, starts, copied_T, found, window)
@@ -85,8 +89,6 @@ def _surprisals(columns: Mapping[str, np.ndarray], n: np.ndarray, starts: np.nda
         variance = _sums(columns["varentropy"], starts)
         z = (total - _sums(columns["entropy"], starts)) / np.sqrt(variance)
         out["excess_z"] = np.where(variance > 0, z, np.nan)
-    if "renyi_half" in columns:
-        out["log_e"] = 0.5 * (total - _sums(columns["renyi_half"], starts))
     return out
 
 

@@ -44,6 +44,8 @@ SAMPLER_COLUMNS = {
 POWERS = (1.25, 5 / 3, 2.5, 5.0, 10.0)  # exponents of the power columns: temperatures .8, .6, .4, .2, .1
 # log sum_v p_v^a at T=1 over the full vocabulary: log p(token) at temperature 1/a is a * logprob - power_a
 POWER_COLUMNS = {f"power_{a:g}": "float32" for a in POWERS}
+NOVEL_POWERS = (0.95, 0.9, 0.8, 0.7)  # exponents below 1: factors of the e-value of novelty (`stats/evalue.py`)
+NOVEL_COLUMNS = {f"power_{a:g}": "float32" for a in NOVEL_POWERS}  # as POWER_COLUMNS, never below 0
 # log p(token) as SAMPLER_COLUMNS' logprob_s, by the sampler that is declared for the trace's own source; only in traces
 # of a source whose sampler is neither plain nor the scoring model's own
 SOURCE_COLUMNS = {"logprob_source": "float32"}
@@ -136,8 +138,8 @@ def problem_id(question: str) -> str:
 class Scored:
     """One trace under one model: arrays over the response tokens, all of length T.
 
-    `columns` maps a name of CORE_COLUMNS, SAMPLER_COLUMNS, POWER_COLUMNS or SOURCE_COLUMNS (plus "offset", int32
-    character offset) to an array [T]; the last three kinds only where they were asked for and are known.
+    `columns` maps a name of CORE_COLUMNS, SAMPLER_COLUMNS, POWER_COLUMNS, NOVEL_COLUMNS or SOURCE_COLUMNS (plus
+    "offset", int32 character offset) to an array [T]; all but the first only where they were asked for and are known.
     `embedding` is float16 [H] or None; `top` holds (position, ids, logprobs) where the surprisal is high.
     """
 

@@ -196,7 +196,7 @@ def _number(support_: Result | None, v: Verdict) -> dict[str, Any]:
     nothing = {"quantity": "", "value": math.nan, "low": math.nan, "high": math.nan}
     if v.level != "sequence" or support_ is None:
         return nothing
-    for name in (f"beyond@{v.budget}", f"novel@{primary.CERTIFY}"):
+    for name in (f"beyond@{v.budget}", f"novel@{max(primary.CERTIFY, v.budget)}"):
         e = support_.estimates.get(f"{v.source}.{name}")
         if e is not None and math.isfinite(e.value):
             return {"quantity": name, "value": e.value, "low": e.low, "high": e.high}

@@ -16,7 +16,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.records import CORE_COLUMNS, POWER_COLUMNS, SAMPLER_COLUMNS, SOURCE_COLUMNS, Sampler, Scored, Trace
+from analyzer.records import (
+    CORE_COLUMNS,
+    NOVEL_COLUMNS,
+    POWER_COLUMNS,
+    SAMPLER_COLUMNS,
+    SOURCE_COLUMNS,
+    Sampler,
+    Scored,
+    Trace,
+)
 
 BATCH, BATCH_TEXT = 4096, 1 << 26  # traces that make a row group, and characters that they may have
 IDENTITY = ["source", "problem", "sample", "step"]
@@ -51,8 +60,8 @@ ADDED = ("base_temperatures", "base_logprobs")  # columns that parts of older ve
 TABLE = (
     "key", "source", "problem", "step", "sample", "correct", "score", "finish", "answer", "group",
 )  # fmt: skip
-COLUMNS = CORE_COLUMNS | SAMPLER_COLUMNS | POWER_COLUMNS | SOURCE_COLUMNS
-ADDED_SCORES = (*POWER_COLUMNS, *SOURCE_COLUMNS)  # columns of scores that parts of older versions lack
+COLUMNS = CORE_COLUMNS | SAMPLER_COLUMNS | POWER_COLUMNS | SOURCE_COLUMNS | NOVEL_COLUMNS
+ADDED_SCORES = (*POWER_COLUMNS, *SOURCE_COLUMNS, *NOVEL_COLUMNS)  # columns of scores that parts of older versions lack
 LISTS = {
     **{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in COLUMNS.items()},
     "offset": pa.list_(pa.int32()),

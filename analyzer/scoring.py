@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.plan import choose, units
-from analyzer.records import POWERS, Sampler, Scored, Trace
+from analyzer.records import NOVEL_POWERS, POWERS, Sampler, Scored, Trace
 from analyzer.rows import prompt_hash
 from analyzer.store import SCHEMA, Run
 
@@ -68,7 +68,8 @@ def score(
 ) -> None:
     """Score everything in the run that is not scored yet: all sources under the base and the cross models, each
     source with a policy also under that, and the reference's traces under it (what training lost). Where there are
-    policies the base also gets the power columns: what its other temperatures would have given.
+    policies the base also gets the power columns: what its other temperatures would have given. Where a source has none
+    it gets those of the exponents below 1: what novelty is told by.
 
     A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
     (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. servers:
@@ -113,7 +114,7 @@ def score(
                 encoded = _encode(run, label, wanted, loaded, sampler, work.templates, eos, on_overlong, shard, done)
                 run.settle(**settings)
                 before = run.manifest["scorers"].get(label, {})
-                with_powers = label == "base" and model not in on_servers and (policies or before.get("powers"))
+                powers = () if model in on_servers else exponents(work, label)
                 run.manifest["scorers"][label] = before | {
                     "model": model,
                     "fingerprint": loaded.fingerprint,
@@ -128,7 +129,7 @@ def score(
                     "vocabulary": loaded.vocab_size,
                     "eos": eos,
                     "eos_ids": sorted({*loaded.eos_ids, *(() if eos is None else (eos,))}),
-                    "powers": list(POWERS) if with_powers else [],
+                    "powers": sorted({*powers, *before.get("powers", ())}, key=(NOVEL_POWERS + POWERS).index),
                     **(_about(loaded.model, before) if model in on_servers else {}),
                     "decisions": {},
                 }
@@ -162,6 +163,16 @@ def planned(
     base, policies, cross = _on_servers(base, policies or {}, cross or {}, scorer, servers or {})
     jobs, produced = _jobs(run, base, policies, cross, set(texts))
     return Work(jobs, produced, texts, *choose(list(run.traces()), at_most))
+
+
+def exponents(work: Work, label: str) -> tuple[float, ...]:
+    """Of the power columns that a scorer stores: the base's alone, for the sources with a policy and for those without
+    (the reference's own is the base)."""
+    if label != "base":
+        return ()
+    without = work.jobs[label][2] - set(work.produced)
+    with_policy = len(work.produced) > 1 or "base" not in work.produced.values()
+    return (NOVEL_POWERS if without else ()) + (POWERS if with_policy else ())
 
 
 @contextlib.contextmanager

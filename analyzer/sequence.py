@@ -11,7 +11,8 @@ At budget k, tolerance tau for whole traces and HURDLED for the share of traces 
 - reweighted: whole traces are beyond, hurdle-free likewise, and every temperature leaves more than half of KL(Q||P).
 - undetermined: anything else, with what would decide. The base's own weights are never reweighted or outside: only
   the sampler differs.
-Where log q is not known, `outside` is left: the lower bound of novel@4 exceeds tau / 2 and the endpoint holds.
+Where log q is not known, `outside` is left: the lower bound of novel@k, or of the share beyond k base draws by rank,
+exceeds tau / 2 and the endpoint holds. The null reaches to the hottest sampler that is declared, or there is no word.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from analyzer.analyses.primary import CERTIFY, Endpoint, number, rows
 from analyzer.checks import event_free
 from analyzer.records import Estimate, Result
 from analyzer.stats.bootstrap import share_upper
+from analyzer.stats.ranks import chance
 
 Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
 UNTESTED = "novelty was not tested: the base's scorer (a server?) knows log-probs, no entropies"
 COOLER = "log-probs of the base at lower temperatures (score with --policy, or base_logprobs at .8, .6, .4, .2)"
-POWERLESS = -10.0  # median log e of the reference, nats, below which a flag is not to be expected
 LONGER = 1.5  # ratio of mean lengths from which on the length is named
 SURE = 0.84 / 1.645  # an advice counts on a bound and on being this much on its right side (power .8)
 MOST = 1000.0  # times as many traces: more is no advice
@@ -137,14 +138,20 @@ def _without_log_q(
     strict, plain = (support.estimates.get(f"{source}.novel@{level}") for level in (k, 1))
     reach = support.estimates.get(f"{source}.reach@{budget}")
     note = row.get("no_log_q") or (reach.note if reach is not None and reach.note else "no policy model")
-    why = [*_novelty({1: plain, k: strict}), *_power(row), *_surprisal(row), *_cut(row), f"log q unknown: {note}"]
-    if number(row.get("temperature")) > 1:
-        why = [*why, "drawn hotter than T = 1, against which novelty is tested"]
-    elif strict is not None and strict.low > tau / 2 and end.certified:
+    found = [*_novelty({1: plain, k: strict}), *_ranked(row, k), *_told(row, source)]
+    why = [*found, *_surprisal(row), *_cut(row), f"log q unknown: {note}"]
+    flagged = strict is not None and strict.low > tau / 2 and not _too_hot(row)
+    beyond = number(row.get("rank_low")) > tau / 2
+    if (flagged or beyond) and end.certified:
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
-        return "outside", [*why, f"novelty certified at k={k} ({held}{_where(row)})"], None
+        how = "novelty" if flagged else "novelty by rank"
+        return "outside", [*why, f"{how} certified at k={k} ({held}{_where(row)})"], None
     missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
-    return "undetermined", why, f"{missing} (without log q only outside can be certified)"
+    needs = f"{missing} (without log q only outside can be certified)"
+    draws = number(row.get("base_draws"))
+    if draws + 1 <= k and not row.get("ranked"):
+        needs += f", more base draws a problem (n + 1 > {k}, now n = {draws:.0f})"
+    return "undetermined", why, f"{needs}, or the texts alone: contained@{budget}"
 
 
 def _improbable(row: dict[str, Any], source: str, why: list[str]) -> Finding:
@@ -326,11 +333,43 @@ def _novelty(novel: dict[int, Estimate | None]) -> list[str]:
     return [f"flagged as novel by surprisal: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED]
 
 
-def _power(row: dict[str, Any]) -> list[str]:
-    """What the e-value can see at this length, and what the test against the reference's own traces flags."""
-    out, log_e = [], number(row.get("log_e_reference"))
-    if log_e < POWERLESS:
-        out.append(f"the e-value can't see novelty at this length: log e of the reference's own traces is {log_e:.0f}")
+def _too_hot(row: dict[str, Any]) -> bool:
+    """Whether source or reference were drawn hotter than the laws that the e-value is held against."""
+    known = [t for t in (number(row.get("hottest")), number(row.get("temperature"))) if math.isfinite(t)]
+    return not max([1.0, *known]) <= number(row.get("covered", 1.0)) + 1e-9
+
+
+def _ranked(row: dict[str, Any], k: int) -> list[str]:
+    """The traces among the base's draws of their problem."""
+    share, draws = number(row.get("rank_share")), number(row.get("base_draws"))
+    if not math.isfinite(share) or not draws > 0:
+        return []
+    line = f"{share:.1%} of the traces are more surprising than all {draws:.0f} base draws of their problem"
+    if row.get("ranked"):
+        return [f"{line}: of the base as sampled, no word ({row['ranked']})"]
+    if draws + 1 <= k:
+        return [f"{line}; with n + 1 <= {k} ranks can decide nothing of a share"]
+    within = f"within {k} draws at most {chance(int(draws), k):.1%} would be, p = {number(row.get('rank_p')):.2g}"
+    return [f"{line} ({within}; at least {number(row.get('rank_low')):.3f} lies beyond)"]
+
+
+def _told(row: dict[str, Any], source: str) -> list[str]:
+    """What the e-values are held against, what they say together, and what the conformal test flags."""
+    out, hottest = [], number(row.get("hottest"))
+    if _too_hot(row):
+        out.append("drawn hotter than any law of the base that the e-value could be held against: no word from it")
+    elif hottest > 1:
+        out.append(f"held against the base at temperatures up to {row['covered']:.3g}, cut or not")
+    elif "temperature" in row and not math.isfinite(number(row["temperature"])):
+        out.append(f"no sampler of {source} is declared: hotter than T = 1 its draws of the base would look novel too")
+    if number(row.get("bets")) == 1:
+        out.append("told by square roots alone (lambda = 1/2): novelty spread thin needs the base scored once more")
+    together = number(row.get("log_e_sum"))
+    if together > -math.log(ALPHA) and not _too_hot(row):
+        out.append(
+            f"together the traces are not draws of that law (log of the product of e: {together:.0f}), which says "
+            "nothing of reach"
+        )
     flagged = [number(row.get(f"conformal_{x}")) for x in ("share", "low", "high")]
     if math.isfinite(flagged[0]):
         out.append(f"more surprising than the reference's traces: {_percent(*flagged)} (conformal, certifies nothing)")

@@ -34,7 +34,7 @@ SUMMARY_COLUMNS = {
     "ppl": "perplexity: exp of the surprisal per token",
     "entropy_mean": "mean entropy of the next-token distributions (nats)",
     "excess_z": "sum(s - H) / sqrt(sum V): surprisal beyond the entropy, about N(0, 1) if drawn from the model at T=1",
-    "log_e": "log of the e-value, (1/2) sum(s - renyi_half) (nats)",
+    "log_e": "log of the e-value of stats/evalue.py, against the model at the temperatures that are declared (nats)",
     "surprisal_max": "largest surprisal of a token (nats)",
     "logprob_min": "smallest log-probability of a token (nats)",
     "window_max": "largest mean surprisal of 8 tokens in a row (nats per token); the mean where the trace is shorter",
@@ -65,17 +65,18 @@ def summarise(
     *,
     prompt_ids: Sequence[int] | np.ndarray = (),
     sampler: Sampler | None = None,
+    hottest: float = 1.0,
     window: int = WINDOW,
     ngram: int = NGRAM,
 ) -> dict[str, float | int]:
     """The numbers of SUMMARY_COLUMNS, in that order, for one trace under one model.
 
-    columns: "token" [T] and any of records.CORE_COLUMNS, SAMPLER_COLUMNS and SOURCE_COLUMNS [T]; prompt_ids: what the
-    response follows; sampler: of the source that this model produces (None: unknown, then logprob_s and its kin come
-    from the columns, or are NaN without them; plain: where they are missing, those at T=1 are the same). excess_z:
-    after Fast-DetectGPT (arXiv 2310.05130). cvar20 averages ceil(T / 5) tokens. near_boundary is
-    known without truncation (0) and for top-p alone; a top-k or min-p cut-off is not in the columns: NaN. Raises
-    UsageError when window or ngram is below 1.
+    columns: "token" [T] and any of records.CORE_COLUMNS, SAMPLER_COLUMNS, NOVEL_COLUMNS and SOURCE_COLUMNS [T];
+    prompt_ids: what the response follows; hottest: the largest declared temperature, see `evalue.log_e`; sampler: of
+    the source that this model produces (None: unknown, then logprob_s and its kin come from the columns, or are NaN
+    without them; plain: where they are missing, those at T=1 are the same). excess_z: after Fast-DetectGPT (arXiv
+    2310.05130). cvar20 averages ceil(T / 5) tokens. near_boundary is known without truncation (0) and for top-p alone;
+    a top-k or min-p cut-off is not in the columns: NaN. Raises UsageError when window or ngram is below 1.
     """
     if window < 1 or ngram < 1:
         raise UsageError(f"window {window} and ngram {ngram} must be at least 1 token")
@@ -87,14 +88,12 @@ def summarise(
     copied_T = copied(columns["token"], prompt_ids, ngram)
     out["n_copied"] = int(np.count_nonzero(copied_T))
     s_T, entropy_T, variance_T = (_floats(columns, name) for name in ("logprob", "entropy", "varentropy"))
-    renyi_T = _floats(columns, "renyi_half")
     if s_T is not None:
         s_T = 0.0 - s_T
         out |= _of_surprisals(s_T, window)
         if entropy_T is not None and variance_T is not None:
             out["excess_z"] = _excess(s_T, entropy_T, variance_T)
-        if renyi_T is not None:
-            out["log_e"] = log_e(s_T, renyi_T)
+        out["log_e"] = log_e(columns, hottest)
         if out["n_copied"] == 0:
             masked = out
         elif out["n_copied"] < n:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analyzer.ragged import summarise_many
-from analyzer.records import Sampler, Tables, trace_key
+from analyzer.records import NOVEL_COLUMNS, Sampler, Tables, trace_key
 from analyzer.rows import IDENTITY
 from analyzer.store import Run
 from analyzer.summaries import SUMMARY_COLUMNS
@@ -23,7 +23,7 @@ NUMBERS = [
 ]  # fmt: skip
 TOKEN_COLUMNS = [
     "token", "logprob", "rank", "entropy", "varentropy", "renyi_half",
-    "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source",
+    "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source", *NOVEL_COLUMNS,
 ]  # fmt: skip
 
 
@@ -38,12 +38,12 @@ def build(run: Run) -> Tables:
     traces[["logprob_generated", "n_generated"]] = _generated(run)  # all in the order of the parts
     settings = run.manifest.get("settings", {})
     labels = run.scorers()
-    frames = [_summaries(run, label) for label in labels]
+    samplers = {label: Sampler(**values) for label, values in run.manifest.get("samplers", {}).items() if values}
+    frames = [_summaries(run, label, samplers if label == "base" else {}) for label in labels]
     frames = [f for f in frames if not f.empty]
     columns = ["model", "key", *ORDER, "prompt_hash", *SUMMARY_COLUMNS]
     scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
     scores = scores.merge(traces[["key", "correct", "finish", "group"]], on="key", how="left", validate="many_to_one")
-    samplers = {label: Sampler(**values) for label, values in run.manifest.get("samplers", {}).items() if values}
 
     def tokens(model: str, columns: list[str]) -> Iterator[pd.DataFrame]:
         return run.tokens(model, columns)
@@ -141,7 +141,15 @@ def _arrays(lists: pa.ListArray) -> list[np.ndarray]:
     return np.split(values, lengths.cumsum()[:-1]) if len(lengths) else []
 
 
-def _summaries(run: Run, label: str) -> pd.DataFrame:
+def hottest(samplers: Mapping[str, Sampler], reference: str, source: str) -> float:
+    """The largest temperature at which a trace of the source counts as drawn from the base: 1, that declared for the
+    reference, that declared for the source (what is not declared adds nothing)."""
+    return max([1.0, *(samplers[s].temperature for s in (reference, source) if s in samplers)])
+
+
+def _summaries(run: Run, label: str, declared: Mapping[str, Sampler]) -> pd.DataFrame:
+    """Rows of `scores` of one scorer; declared: the samplers that its e-value has to cover."""
+    reference = run.manifest.get("settings", {}).get("reference", "")
     sampler = run.manifest["scorers"].get(label, {}).get("sampler")
     sampler = Sampler(**sampler) if sampler else None
     prompts, none = run.prompts(label), np.empty(0, np.int32)
@@ -150,9 +158,9 @@ def _summaries(run: Run, label: str) -> pd.DataFrame:
         lengths_N = batch["token"].value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
         columns = {name: values for name in TOKEN_COLUMNS if (values := _flat(batch[name], lengths_N)) is not None}
         identity = {name: batch[name].to_pylist() for name in (*IDENTITY, "prompt")}
-        numbers = summarise_many(
-            lengths_N, columns, prompts=[prompts.get(h, none) for h in identity["prompt"]], sampler=sampler
-        )
+        heat_N = np.array([hottest(declared, reference, source) for source in identity["source"]])
+        asked = [prompts.get(h, none) for h in identity["prompt"]]
+        numbers = summarise_many(lengths_N, columns, prompts=asked, sampler=sampler, hottest=heat_N)
         keys = list(map(trace_key, *(identity[name] for name in IDENTITY)))
         steps = pd.array(identity["step"], dtype="Int64")
         head = {"model": label, "key": keys, **identity, "step": steps}

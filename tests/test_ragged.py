@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import ragged
-from analyzer.records import Sampler
+from analyzer.records import NOVEL_COLUMNS, Sampler
 from analyzer.summaries import SUMMARY_COLUMNS, copied, summarise
 
 NAMES = (
     "logprob", "rank", "entropy", "varentropy", "renyi_half",
-    "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source",
+    "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source", *NOVEL_COLUMNS,
 )  # fmt: skip
 SAMPLERS = (None, Sampler(), Sampler(0.6, 0.95), Sampler(0.6, 0.95, 5), Sampler(0.7))
 
@@ -63,13 +63,12 @@ def test_all_numbers_are_those_of_the_definition(seed):
         for name in names
     }
     columns["token"] = columns["token"].astype(np.int32)
-    found = ragged.summarise_many(length, columns, prompts=prompts, sampler=sampler, window=window, ngram=ngram)
+    heat = rng.choice([1.0, 1.2], len(length))
+    how = {"sampler": sampler, "window": window, "ngram": ngram}
+    found = ragged.summarise_many(length, columns, prompts=prompts, hottest=heat, **how)
     assert list(found) == list(SUMMARY_COLUMNS)
     with np.errstate(invalid="ignore"):
-        wanted = [
-            summarise(t, prompt_ids=p, sampler=sampler, window=window, ngram=ngram)
-            for t, p in zip(traces, prompts, strict=True)
-        ]
+        wanted = [summarise(t, prompt_ids=p, hottest=h, **how) for t, p, h in zip(traces, prompts, heat, strict=True)]
     for name, values in found.items():
         assert values.tolist() == pytest.approx([w[name] for w in wanted], rel=1e-9, abs=1e-9, nan_ok=True), name
 

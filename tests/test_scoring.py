@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from contextlib import contextmanager
 
@@ -14,9 +15,10 @@ from fake_server import Fake, serving
 from analyzer import pipeline
 from analyzer.errors import ResourceError, UsageError
 from analyzer.merge import merge
-from analyzer.records import POWERS, Sampler
+from analyzer.records import NOVEL_COLUMNS, NOVEL_POWERS, POWERS, Sampler
 from analyzer.rows import ADDED_SCORES
 from analyzer.scorers import server_client
+from analyzer.stats import evalue
 from analyzer.store import Run
 from analyzer.tables import build
 
@@ -38,9 +40,9 @@ def folders(tiny, tmp_path):
 
 @pytest.fixture()
 def new(tmp_path):
-    """A function that makes a run of 12 traces by base and 6 by rl."""
+    """A function that makes a run of 12 traces by base and 6 of the others."""
     rng = np.random.default_rng(0)
-    for source, n in {"base": 12, "rl": 6}.items():
+    for source, n in {"base": 12, "rl": 6, "api": 6, "hot": 6}.items():
         ids = rng.integers(1, 60, (n, 9)).tolist()
         rows = [
             {"source": source, "question": f"q{i % 3}", "sample": i // 3, "response": "r"}
@@ -51,7 +53,7 @@ def new(tmp_path):
 
     def make(name="run", sources=("base",), **samplers):
         run = Run.create(tmp_path / name)
-        samplers = {source: PLAIN[source] for source in sources} | samplers
+        samplers = {source: PLAIN.get(source, Sampler()) for source in sources} | samplers
         pipeline.ingest(run, [str(tmp_path / f"{source}.jsonl") for source in sources], samplers=samplers)
         return run
 
@@ -119,7 +121,7 @@ def test_the_base_tells_powers_and_what_the_samplers_of_other_sources_give(tiny,
     assert (own["variance_s"] > 0).all() and own["excess_s"].notna().all()
 
 
-def test_without_policies_no_powers_and_old_parts_and_records_are_still_read(tiny, new):
+def test_of_the_reference_alone_no_powers_and_old_parts_and_records_are_still_read(tiny, new):
     run = new()
     pipeline.score(run, base=tiny.name)
     assert run.manifest["scorers"]["base"]["powers"] == []
@@ -133,6 +135,30 @@ def test_without_policies_no_powers_and_old_parts_and_records_are_still_read(tin
     assert "powers" not in run.manifest["scorers"]["base"]
     assert all(row["power_5"] is None for row in by_key(run, "base", ["power_5"]).values())
     assert build(run).scores["logprob_source"].isna().all() and build(run).scores["excess_s"].notna().all()
+
+
+def test_where_a_source_has_no_policy_the_base_tells_what_novelty_is_told_by(tiny, new):
+    run = new(sources=("base", "rl", "api"))
+    pipeline.score(run, base=tiny.name, policies={"rl": tiny.name})
+    assert run.manifest["scorers"]["base"]["powers"] == [*NOVEL_POWERS, *POWERS]
+    rows = by_key(run, "base", ["logprob", "renyi_half", *NOVEL_COLUMNS])
+    scores = build(run).scores.query("model == 'base'").set_index("key")
+    for key, row in rows.items():
+        assert all((row[name] >= 0).all() for name in NOVEL_COLUMNS), key
+        assert scores.at[key, "log_e"] == pytest.approx(evalue.log_e(row), abs=1e-6), key
+        roots = evalue.log_e({c: row[c] for c in ("logprob", "renyi_half")})
+        assert scores.at[key, "log_e"] != pytest.approx(roots, abs=1e-6)
+
+
+def test_a_hot_source_is_held_against_the_base_as_hot(tiny, new):
+    run = new(sources=("base", "api", "hot"), api=Sampler(1.25), hot=Sampler(1.6))
+    pipeline.score(run, base=tiny.name)
+    assert run.manifest["scorers"]["base"]["powers"] == [*NOVEL_POWERS]
+    rows = by_key(run, "base", ["logprob", "renyi_half", *NOVEL_COLUMNS])
+    for key, log_e in build(run).scores.set_index("key")["log_e"].items():
+        heat = {"base": 1.0, "api": 1.25, "hot": 1.6}[key.partition("/")[0]]
+        assert log_e == pytest.approx(evalue.log_e(rows[key], heat), abs=1e-6, nan_ok=True), key
+        assert math.isnan(log_e) == (heat == 1.6)
 
 
 def test_a_served_base_tells_neither_powers_nor_end_tokens(tiny, folders, new):

@@ -209,6 +209,9 @@ def test_inputs_that_are_missing():
     assert got.word == U and got.why[0] == "the base is not the base"
 
 
+OPEN = "--policy s=MODEL (without log q only outside can be certified), or the texts alone: contained@64"
+
+
 @pytest.mark.parametrize(
     ("plain", "strict", "more", "want"),
     [
@@ -217,7 +220,9 @@ def test_inputs_that_are_missing():
         (LARGE, est(0.03, 0.011, 0.05), {}, "outside"),
         (ZERO, LARGE, {"p_outside": 0.02}, U),
         (ZERO, LARGE, {"temperature": 1.0}, "outside"),
-        (ZERO, LARGE, {"temperature": 1.3}, U),  # novelty is against T = 1
+        (ZERO, LARGE, {"temperature": 1.3}, U),  # the null is T = 1 where nothing else is said
+        (ZERO, LARGE, {"temperature": 1.3, "hottest": 1.3, "covered": 1 / 0.7}, "outside"),
+        (ZERO, LARGE, {"temperature": 0.6, "hottest": 1.6, "covered": NAN}, U),  # the reference was hot
         (LARGE, ZERO, {"certify": 64}, "outside"),  # the k above the engine floor: novel@64
         (ZERO, LARGE, {"certify": 64}, U),
     ],
@@ -226,15 +231,47 @@ def test_without_log_q_only_novelty_certifies(plain, strict, more, want):
     got = verdict(support("unknown", plain, strict, **more))
     assert got.word == want and f"log q unknown: {NOTE}" in got.why
     if want == U:
-        assert got.needs == "--policy s=MODEL (without log q only outside can be certified)"
+        assert got.needs == OPEN
     else:
         assert any(w.startswith(f"novelty certified at k={more.get('certify', 4)} (p = 0.0005, Holm") for w in got.why)
+
+
+RANKS = {"rank_share": 0.2, "rank_p": 1e-9, "rank_low": 0.1, "base_draws": 64.0, "ranked": ""}
+
+
+def test_ranks_among_base_draws_certify_where_they_may_speak():
+    got = verdict(support("unknown", ZERO, ZERO, **RANKS))
+    assert got.word == "outside" and any(w.startswith("novelty by rank certified at k=4 (p =") for w in got.why)
+    line = (
+        "20.0% of the traces are more surprising than all 64 base draws of their problem (within 4 draws at most 6.2% "
+    )
+    assert any(w.startswith(line) for w in got.why)
+    assert verdict(support("unknown", ZERO, ZERO, **RANKS | {"rank_low": 0.005})).word == U
+    few = verdict(support("unknown", ZERO, ZERO, **RANKS | {"rank_low": NAN, "base_draws": 3.0}))
+    assert few.word == U and any("n + 1 <= 4 ranks can decide nothing" in w for w in few.why)
+    assert "more base draws a problem (n + 1 > 4, now n = 3)" in few.needs and few.needs.endswith("contained@64")
+    other = verdict(support("unknown", ZERO, ZERO, **RANKS | {"rank_low": NAN, "ranked": "s was drawn hotter"}))
+    assert other.word == U and any(
+        w.endswith("of the base as sampled, no word (s was drawn hotter)") for w in other.why
+    )
+
+
+def test_what_the_e_values_are_held_against_is_said():
+    def why(**more):
+        return "; ".join(verdict(support("unknown", LARGE, LARGE, **more)).why)
+
+    assert "held against the base at temperatures up to 1.43, cut or not" in why(hottest=1.3, covered=1 / 0.7)
+    assert "drawn hotter than any law of the base" in why(hottest=1.6, covered=NAN)
+    assert "no sampler of s is declared" in why(temperature=NAN)
+    assert "told by square roots alone" in why(bets=1) and "told by square roots" not in why(bets=5)
+    assert "not draws of that law (log of the product of e: 40), which says nothing of reach" in why(log_e_sum=40.0)
+    assert "not draws of that law" not in why(log_e_sum=2.9)
 
 
 def test_unknown_bounds_are_no_bounds():
     assert word(support("inside", inside_high=NAN)) == U
     got = verdict(support("unknown", no_log_q="the engines differ"))
-    assert got.needs == "--policy s=MODEL (without log q only outside can be certified)"
+    assert got.needs == OPEN
     flagged = verdict(support("unknown", LARGE, LARGE, flagged_groups="mul 62 of 768"))
     assert any("; flagged: mul 62 of 768)" in w for w in flagged.why)
 

@@ -13,7 +13,17 @@ import pytest
 from analyzer import scorers
 from analyzer.disk import write_atomically
 from analyzer.errors import DumpError, ResourceError, UsageError
-from analyzer.records import CORE_COLUMNS, POWER_COLUMNS, POWERS, SAMPLER_COLUMNS, SOURCE_COLUMNS, Sampler, Trace
+from analyzer.records import (
+    CORE_COLUMNS,
+    NOVEL_COLUMNS,
+    NOVEL_POWERS,
+    POWER_COLUMNS,
+    POWERS,
+    SAMPLER_COLUMNS,
+    SOURCE_COLUMNS,
+    Sampler,
+    Trace,
+)
 from analyzer.rows import ADDED, prompt_hash
 from analyzer.scorers import plain
 from analyzer.scorers.encode import encode
@@ -134,13 +144,13 @@ def test_scores_survive_the_disk(tmp_path, stories):
         encode(Trace("s", "p", i, t, prompt="A story: "), loaded.tokenizer, vocab_size=512) for i, t in enumerate(texts)
     ]
     items[1] = replace(items[1], sampler=Sampler(0.5))  # the others have no logprob_source
-    want = {s.key: s for s in plain.score(items, loaded.model, Sampler(0.6, 0.9), powers=POWERS)}
+    want = {s.key: s for s in plain.score(items, loaded.model, Sampler(0.6, 0.9), powers=(*NOVEL_POWERS, *POWERS))}
     run.append_scores("base", [(i.trace, i.prompt_ids, want[i.trace.key]) for i in items[:2]])
     run.append_scores(
         "base", [(items[2].trace, items[2].prompt_ids, want["s/p/2"]), (Trace("s", "p", 3, ""), (), "empty response")]
     )
     assert run.done("base") == {"s/p/0": "ok", "s/p/1": "ok", "s/p/2": "ok", "s/p/3": "empty response"}
-    columns = [*CORE_COLUMNS, *SAMPLER_COLUMNS, *POWER_COLUMNS, *SOURCE_COLUMNS, "offset", "embedding"]
+    columns = [*CORE_COLUMNS, *SAMPLER_COLUMNS, *POWER_COLUMNS, *NOVEL_COLUMNS, *SOURCE_COLUMNS, "offset", "embedding"]
     rows = [r for part in run.tokens("base", columns) for r in part.to_dict("records")]
     assert [r["key"] for r in rows] == list(want)
     for row in rows:

@@ -65,13 +65,19 @@ def test_closed_forms_by_hand():
         "renyi_half": np.full(10, 0.8),
     }
     out = summarise(columns, sampler=Sampler())
+    whole, cut = (
+        math.exp(0.5 * (10 - 8)),
+        [math.exp(0.5 * (x - 0.8 * n)) for x, n in ((s[:8].sum(), 8), (s[8:].sum(), 2))],
+    )
+    bets = [3 * (1 - x + x * whole) + (1 - x + x * cut[0]) * (1 - x + x * cut[1]) for x in (0.1, 0.01, 0.001)]
+    e_by_hand = math.log(0.75 * whole + 0.25 * sum(bets) / 12)  # three windows hold all ten tokens, one is of 8 and 2
     assert (
         out["n_tokens"] == 10 and out["logprob"] == -10 and out["nll_mean"] == 1 and out["ppl"] == pytest.approx(math.e)
     )
     assert (
         out["entropy_mean"] == 0.5
         and out["excess_z"] == pytest.approx((10 - 5) / 2)
-        and out["log_e"] == pytest.approx(0.5 * (10 - 8))
+        and out["log_e"] == pytest.approx(e_by_hand)
     )
     assert out["surprisal_max"] == 4 and out["logprob_min"] == -4 and out["cvar20"] == 3.5
     assert out["window_max"] == pytest.approx(9 / 8)  # tokens 2..9: 2 + 4 + 3

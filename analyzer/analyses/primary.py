@@ -4,7 +4,8 @@ Fixed before any data is seen. Everything else that the analyses print (conforma
 explain; it never certifies.
 - sequence: the share of traces with a hurdle is above evidence.HURDLED (at span 1 or 4: twice the smaller p) and the
   whole-trace excess against the likeliest law is above tau; p of an intersection: the larger one. Without log q the
-  novel share (e-value) is above tau / 2, at CERTIFY or the next budget above the engine floor.
+  novel share (e-value) or the share beyond the base's draws (rank) is above tau / 2, at the budget (CERTIFY at least)
+  or the next one above the engine floor: twice the smaller p of those that may speak.
 - skeleton, steps, kinds: some group of traces (cluster of skeletons; one kind of step after another; a symbol or a kind
   of step) is filled more often than `budget` reference draws allow (split data, Holm over groups; analysis "strategy").
 - correct: some group of problems, predeclared or chosen on the other half of the samples, is solved more often than

@@ -134,6 +134,7 @@ def _scored(
         parts[name] += [{"source": source, **point} for point in points]
         if name != "reach_sampler" and not is_reference:
             estimates |= {f"{source}.{name}@{point['k']}": _estimate(point) for point in points}
+    null = novelty.null(tables, source)
     pair = novelty.halves(own, options["seed"]) if is_reference else (frame, own)
     found = novelty.shares(*pair, levels, least=TAU / 2)
     parts["novel"] += [{"source": f"{source} (A/A)" if is_reference else source, **row} for row in found]
@@ -146,8 +147,8 @@ def _scored(
     parts["evidence"].append(
         {
             "source": source,
-            **novelty.evidence(frame, own, found, **options),
-            **_certify(found, floor, budget),
+            **novelty.evidence(frame, own, found, null, **options),
+            **_certify(found, floor, budget, null),
             "no_log_q": reason,
             "no_verdict": wrong_base,
             "temperature": tables.samplers[source].temperature if source in tables.samplers else math.nan,
@@ -162,13 +163,24 @@ def _scored(
     return reason, omitted
 
 
-def _certify(found: list[dict[str, Any]], floor: float, budget: int) -> dict[str, Any]:
-    """Where log q is not known: the k of novel@k that counts, and p of the word outside; with log q, evidence.row sets
-    the p-value."""
+def _certify(found: list[dict[str, Any]], floor: float, budget: int, null: novelty.Null) -> dict[str, Any]:
+    """Where log q is not known: the k of novel@k that counts, and p of the word outside (twice the smaller of e-value
+    and rank, of those that may speak); with log q, evidence.row sets the p-value."""
     out = {"k_min": floor, "certify": math.nan, "p_outside": math.nan}
-    for row in sorted((r for r in found if r["test"] == novelty.PRIMARY), key=lambda r: r["k"]):
-        if row["k"] >= CERTIFY and not engine.below(row["k"], floor):
-            return out | {"certify": row["k"], "p_outside": math.nan if engine.below(budget, floor) else row["p_above"]}
+    out |= dict.fromkeys(("rank_share", "rank_p", "rank_low", "base_draws"), math.nan)
+    k = next((r["k"] for r in found if r["k"] >= max(CERTIFY, budget) and not engine.below(r["k"], floor)), None)
+    if k is None:
+        return out
+    at = {row["test"]: row for row in found if row["k"] == k}
+    rank = at[novelty.RANK]
+    out |= {"certify": k, "rank_share": rank["share"], "rank_p": rank["p"], "base_draws": rank["draws"]}
+    ps = [at[novelty.PRIMARY]["p_above"]] if math.isfinite(null.covered) else []
+    if not null.ranked and rank["draws"] + 1 > k:
+        out["rank_low"] = rank["low_share"]
+        ps.append(rank["p_above"])
+    ps = [p for p in ps if not math.isnan(p)]
+    if ps and not engine.below(budget, floor):
+        out["p_outside"] = min(1.0, len(ps) * min(ps))
     return out
 
 
@@ -288,7 +300,8 @@ def _notes(
         "A hurdle is a step (one token, or four in a row) that the base would not take within the budget in any of the "
         "ways it could be sampled: at T = 1, cooler, as the reference was, as the source was. reach@k is of whole "
         "traces against T = 1, beyond@k against the kindest of the laws that count for the word inside.",
-        "novel@k is the e-value test alone; the conformal test stands beside it and the two are not united.",
+        "novel@k is the e-value test alone; ranks among the base's draws and the conformal test stand beside it and "
+        "are not united with it.",
     ]
     brought = [s for s, k in known.items() if k.brought]
     if brought:

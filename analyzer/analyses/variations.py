@@ -18,8 +18,10 @@ import pandas as pd
 from analyzer.analyses import local
 from analyzer.analyses.engine import SLACK
 from analyzer.analyses.primary import TAU
-from analyzer.records import Result, Tables
+from analyzer.records import NOVEL_COLUMNS, Result, Tables
+from analyzer.stats import evalue
 from analyzer.summaries import among, last_steps
+from analyzer.tables import hottest
 
 TAIL = 0.10  # of each source's traces that a cut on length drops
 LABELS = {"model", "key", "source", "problem", "finish", "group"}  # columns of names
@@ -207,10 +209,12 @@ def without_end(tables: Tables, tokens: Any) -> tuple[Tables, pd.Series]:
         for part in tokens(model, ["token", "offset"]):  # many runs have none, and these are two columns of seven
             part = part[among(part["key"], wanted)]
             closed.update(part.loc[_closed(part, texts, eos), "key"])
-        for part in tokens(model, ["token", *SUMS]) if closed else ():
+        for part in tokens(model, ["token", *SUMS, *NOVEL_COLUMNS]) if closed else ():
             part = part[among(part["key"], closed)]
             if len(part):
-                parts.append(_rest(part).assign(model=model))
+                heats = {s: hottest(tables.samplers, tables.reference, s) for s in part["source"].unique()}
+                heat_N = part["source"].map(heats).to_numpy(float) if model == tables.base else 1.0
+                parts.append(_rest(part, heat_N).assign(model=model))
                 if model == tables.base:
                     counts = counts.add(part["source"].value_counts(), fill_value=0)
     if not parts:
@@ -233,8 +237,9 @@ def _closed(part: pd.DataFrame, texts: pd.Series, eos: int | None) -> np.ndarray
     return out
 
 
-def _rest(part: pd.DataFrame) -> pd.DataFrame:
-    """key and, for each of SUMS, the sum without the last token and the last value; `exits`: of the rest."""
+def _rest(part: pd.DataFrame, heat_N: float | np.ndarray) -> pd.DataFrame:
+    """key and, for each of SUMS, the sum without the last token and the last value; `exits`, `log_e`: of the rest.
+    heat_N: the hottest temperature declared for each trace."""
     size = part["token"].map(len).to_numpy()
     last_N = size.cumsum() - 1
     first_N = last_N - size + 1
@@ -247,6 +252,12 @@ def _rest(part: pd.DataFrame) -> pd.DataFrame:
         out[name] = np.add.reduceat(flat, first_N)
         if name == "logprob_s":
             out["exits"] = np.where(np.isnan(out[name]), np.nan, np.add.reduceat(np.isneginf(flat), first_N, dtype=int))
+    whole = {}
+    for name in ("logprob", "renyi_half", *NOVEL_COLUMNS):
+        if part[name].notna().any():
+            values = [np.full(max(n - 1, 0), np.nan) if x is None else x[:-1] for x, n in zip(part[name], size)]
+            whole[name] = np.concatenate(values).astype(float)
+    out["log_e"] = evalue.log_e_many(whole, np.maximum(size - 1, 0), heat_N)
     return pd.DataFrame(out)
 
 
@@ -261,7 +272,7 @@ def _shortened(scores: pd.DataFrame, rest: pd.DataFrame) -> pd.DataFrame:
     new["n_tokens"], new["logprob"], new["nll_mean"] = n, rest["logprob"], -rest["logprob"] / n
     new["logprob_s"] = rest["logprob_s"].where(~plain, rest["logprob"].where(old["logprob_s"].notna()))
     new["exits"] = rest["exits"].where(~plain, old["exits"])
-    new["log_e"] = 0.5 * (-rest["logprob"] - rest["renyi_half"])
+    new["log_e"] = rest["log_e"]
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.sqrt(rest["varentropy"].where(rest["varentropy"] > 0))
         new["excess_z"] = (-rest["logprob"] - rest["entropy"]) / spread

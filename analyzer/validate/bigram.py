@@ -9,7 +9,7 @@ Axis letters: `_V` tokens (the last one ends a trace), `_N` traces, `_T` positio
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from analyzer.ragged import summarise_many
-from analyzer.records import POWERS, Sampler, Tables, trace_key
-from analyzer.tables import in_memory
+from analyzer.records import NOVEL_COLUMNS, NOVEL_POWERS, POWER_COLUMNS, POWERS, Sampler, Tables, trace_key
+from analyzer.tables import hottest, in_memory
 
 PLAIN = Sampler()
 
@@ -149,12 +149,16 @@ class Made(NamedTuple):
     law_VV: np.ndarray | None = None  # of the declared model, for its entropies; None: where log q is a mixture
 
 
-def tables(base_VV: np.ndarray, sources: dict[str, Made], *, reference_sampler: Sampler = PLAIN) -> Tables:
-    """Tables as a scored run gives them; the first source is the reference, drawn with `reference_sampler`."""
+def tables(
+    base_VV: np.ndarray, sources: dict[str, Made], *, reference_sampler: Sampler = PLAIN, unknown: Collection[str] = ()
+) -> Tables:
+    """Tables as a scored run gives them; the first source is the reference, drawn with `reference_sampler`. Sources in
+    `unknown` have no policy; where there are any, the base also tells what novelty is told by."""
     reference = next(iter(sources))
     laws = {"logprob": base_VV}
     traces, scores, columns = [], [], {}
-    policies, samplers, engines = {}, {}, {"base": _engine(base_VV, "base")}
+    policies, samplers, engines = {}, {}, {"base": _engine(base_VV, "base", NOVEL_POWERS if unknown else ())}
+    declared = {s: reference_sampler if s == reference else m.sampler for s, m in sources.items()}
     for source, made in sources.items():
         d = made.draws
         head = _identity(source, d)
@@ -167,10 +171,14 @@ def tables(base_VV: np.ndarray, sources: dict[str, Made], *, reference_sampler: 
             found["logprob_source"] = sampled(base_VV, made.sampler)[before, flat]
         found = {k: v.astype(np.int32 if k in ("token", "rank") else np.float32) for k, v in found.items()}
         columns["base", source] = (head, lengths, found)
-        scores.append(_scores(head, lengths, found, "base", reference_sampler))
-        policies[source] = "base" if own else f"policy-{source}"
+        if not unknown:
+            found = {k: v for k, v in found.items() if k not in NOVEL_COLUMNS}
+        heat = hottest(declared, reference, source)
+        scores.append(_scores(head, lengths, found, "base", reference_sampler, heat))
         samplers[source] = made.sampler
-        if own:
+        if source not in unknown:
+            policies[source] = "base" if own else f"policy-{source}"
+        if own or source in unknown:
             continue
         engines[policies[source]] = _engine(base_VV, "base" if made.same else source)
         mine = _columns(made.law_VV if made.law_VV is not None else base_VV, before, flat, made.sampler)
@@ -179,7 +187,11 @@ def tables(base_VV: np.ndarray, sources: dict[str, Made], *, reference_sampler: 
             mine["logprob"] = mine["logprob_s"]
         if made.law_VV is None:  # what a mixture's next-token law is, is not in a table: surprisal as expected
             mine["entropy_s"], mine["varentropy_s"] = -mine["logprob_s"], np.ones(len(flat))
-        mine = {k: v.astype(np.int32 if k in ("token", "rank") else np.float32) for k, v in mine.items()}
+        mine = {
+            k: v.astype(np.int32 if k in ("token", "rank") else np.float32)
+            for k, v in mine.items()
+            if k not in NOVEL_COLUMNS
+        }
         columns[policies[source], source] = (head, lengths, mine)
         scores.append(_scores(head, lengths, mine, policies[source], made.sampler))
     del laws
@@ -196,8 +208,8 @@ def tables(base_VV: np.ndarray, sources: dict[str, Made], *, reference_sampler: 
     )
 
 
-def _engine(base_VV: np.ndarray, name: str) -> dict[str, Any]:
-    return {"fingerprint": name, "powers": list(POWERS), "eos_ids": [len(base_VV) - 1], "dtype": "float32"}
+def _engine(base_VV: np.ndarray, name: str, more: tuple[float, ...] = ()) -> dict[str, Any]:
+    return {"fingerprint": name, "powers": [*more, *POWERS], "eos_ids": [len(base_VV) - 1], "dtype": "float32"}
 
 
 def _columns(law_VV: np.ndarray, before: np.ndarray, token: np.ndarray, sampler: Sampler) -> dict[str, np.ndarray]:
@@ -214,7 +226,7 @@ def _columns(law_VV: np.ndarray, before: np.ndarray, token: np.ndarray, sampler:
             "varentropy": (p_VV * (s_VV - entropy_V[:, None]) ** 2).sum(1)[before],
             "renyi_half": 2 * np.log(np.sqrt(p_VV).sum(1))[before],
         }
-        for a in POWERS:
+        for a in (*POWERS, *NOVEL_POWERS):
             out[f"power_{a:g}"] = np.log((p_VV**a).sum(1))[before]
         cut_VV = sampled(law_VV, sampler)
         p_VV = np.exp(cut_VV)
@@ -241,12 +253,20 @@ def _identity(source: str, d: Draws) -> pd.DataFrame:
 
 
 def _scores(
-    head: pd.DataFrame, lengths: np.ndarray, columns: dict[str, np.ndarray], model: str, sampler: Sampler
+    head: pd.DataFrame,
+    lengths: np.ndarray,
+    columns: dict[str, np.ndarray],
+    model: str,
+    sampler: Sampler,
+    heat: float = 1.0,
 ) -> pd.DataFrame:
     prompts = [np.empty(0, np.int32)] * len(lengths)
-    known = {k: v for k, v in columns.items() if not k.startswith("power")}
+    known = {k: v for k, v in columns.items() if k not in POWER_COLUMNS}
     return pd.concat(
-        [head.assign(model=model), pd.DataFrame(summarise_many(lengths, known, prompts=prompts, sampler=sampler))],
+        [
+            head.assign(model=model),
+            pd.DataFrame(summarise_many(lengths, known, prompts=prompts, sampler=sampler, hottest=heat)),
+        ],
         axis=1,
     )
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzer.records import POWER_COLUMNS, POWERS, Sampler, Tables, trace_key
-from analyzer.tables import in_memory
+from analyzer.records import NOVEL_COLUMNS, NOVEL_POWERS, POWER_COLUMNS, POWERS, Sampler, Tables, trace_key
+from analyzer.stats import evalue
+from analyzer.tables import hottest, in_memory
 
 TOKENS = 12
 END = TOKENS
@@ -147,7 +148,7 @@ def _walk(
     own, base = weights[problem], world.weights[problem]
     same = np.array_equal(weights, world.weights) and np.array_equal(stop, world.stop)
     out = np.full((n, LONGEST), -1)
-    names = ("logprob", "entropy", "varentropy", "renyi_half", "rank", "log_q", *POWER_COLUMNS)
+    names = ("logprob", "entropy", "varentropy", "renyi_half", "rank", "log_q", *POWER_COLUMNS, *NOVEL_COLUMNS)
     columns = {name: np.zeros((n, LONGEST)) for name in names}
     live = np.arange(n)
     for t in range(LONGEST):
@@ -176,7 +177,7 @@ def _walk(
             ("renyi_half", 2 * np.log(np.sqrt(p).sum(1))),
             ("rank", 1 + (p > p[row, y][:, None]).sum(1)),
             ("log_q", np.log(drawn[row, y])),
-            *((f"power_{a:g}", np.log((p**a).sum(1))) for a in POWERS),
+            *((f"power_{a:g}", np.log((p**a).sum(1))) for a in (*POWERS, *NOVEL_POWERS)),
         ):
             columns[name][live, t] = value
         for posterior, law in ((own, law_q),) if same else ((own, law_q), (base, law_p)):
@@ -206,8 +207,9 @@ def take(draws: Draws, keep: np.ndarray) -> Draws:
     return Draws(*parts)
 
 
-def summaries(draws: Draws) -> dict[str, np.ndarray]:
-    """The columns of summaries.SUMMARY_COLUMNS that the analyses read, [N] each; nothing counts as copied."""
+def summaries(draws: Draws, heat: float = 1.0) -> dict[str, np.ndarray]:
+    """The columns of summaries.SUMMARY_COLUMNS that the analyses read, [N] each; nothing counts as copied. heat: the
+    hottest declared temperature."""
     s, n = -draws.columns["logprob"], draws.length
     inside = np.arange(LONGEST) < n[:, None]
     total, rank = s.sum(1), np.where(inside, draws.columns["rank"], np.inf)
@@ -226,7 +228,7 @@ def summaries(draws: Draws) -> dict[str, np.ndarray]:
         "ppl": np.exp(mean),
         "entropy_mean": draws.columns["entropy"].sum(1) / n,
         "excess_z": z,
-        "log_e": 0.5 * (total - draws.columns["renyi_half"].sum(1)),
+        "log_e": evalue.log_e_many({c: x[inside] for c, x in draws.columns.items()}, n, heat),
         "surprisal_max": largest[:, 0],
         "logprob_min": -largest[:, 0],
         "window_max": window,
@@ -259,6 +261,7 @@ def tables(
     """
     reference = next(iter(sources))
     traces, scores, policies, tokens, cooled = [], [], {reference: "base"}, {}, set()
+    declared = {source: Sampler(temperature=t) for source, t in (samplers or {}).items()}
     for source, draws in sources.items():
         head = _identity(source, draws)
         strategy = draws.strategy.astype(str)
@@ -268,7 +271,7 @@ def tables(
         answer = np.where(draws.correct, "right", np.char.add("wrong", strategy))
         prompt = np.char.add("problem ", draws.problem.astype(str))
         traces.append(head.assign(score=np.nan, answer=answer, response=text, prompt=prompt))
-        found = pd.DataFrame(summaries(draws))
+        found = pd.DataFrame(summaries(draws, hottest(declared, reference, source)))
         scores.append(pd.concat([head.assign(model="base"), found], axis=1))
         tokens["base", source] = head, draws
         if source != reference and source not in unknown:
@@ -283,7 +286,7 @@ def tables(
     return Tables(
         scores=pd.concat(scores, ignore_index=True),
         tokens=_tokens(tokens, cooled),
-        engines={"base": {"powers": list(POWERS), "eos_ids": [END], "fingerprint": "base"}}
+        engines={"base": {"powers": [*NOVEL_POWERS, *POWERS], "eos_ids": [END], "fingerprint": "base"}}
         | {policies[source]: {"fingerprint": "base"} for source in cooled},
         reference=reference,
         base="base",

@@ -198,6 +198,15 @@ def test_without_log_q_only_outside_is_certified(world):
         "distill": "outside",
         "teacher": "outside",
     }
+    rank = result.tables["novel"].query("test == 'rank'").set_index(["source", "k"])
+    # a share above all 32 draws: 1/33 of a source that is the base, 768 traces in clumps of 24: sd .01
+    assert rank.loc[("again", 1), "share"] < 0.08 and rank.loc[("again", 1), "p"] > 1e-4
+    assert rank.loc[("distill", 4), "low_share"] > 0.2 and rank.loc[("distill", 64), "low_share"] == 0
+    evidence = result.tables["evidence"].set_index("source")
+    assert evidence.loc["teacher", "ranked"] == "" and "another sampler" in evidence.loc["cool", "ranked"]
+    assert np.isnan(evidence.loc["cool", "rank_low"]) and np.isnan(evidence.loc["distill", "rank_low"])  # 32 < 64 draws
+    few = support.run(blind, budget=4, draws=50).tables["evidence"].set_index("source")
+    assert few.loc["distill", "rank_low"] > 0.2 and few.loc["distill", "certify"] == 4
     assert (
         result.estimates["cool.reach@64"].note == "the model that produced cool is not known; give --policy cool=MODEL"
     )
@@ -206,7 +215,7 @@ def test_without_log_q_only_outside_is_certified(world):
         for v in decide({"support": result}, sources=["cool"], reference="base")
         if v.level == "sequence"
     }
-    assert needs["cool"] == "--policy cool=MODEL (without log q only outside can be certified)"
+    assert needs["cool"].startswith("--policy cool=MODEL (without log q only outside can be certified), or the texts")
 
 
 def test_without_log_q_a_source_that_was_drawn_hot_is_not_outside(world):
@@ -422,11 +431,13 @@ def test_what_a_server_does_not_tell_is_unknown_to_the_analyses_and_never_a_numb
     assert any("knows log-probs, no entropies" in note for note in result.notes)
     found = decide({"support": result}, sources=world.sources, reference="base", budget=16)
     verdicts = {v.source: v for v in found if v.level == "sequence"}
-    # without lower temperatures cooling alone makes hurdles: only tokens beyond k^2 are more than that
+    # without lower temperatures cooling alone makes hurdles: only tokens beyond k^2 are more than that; of the teacher,
+    # whose log q is not known, its ranks among the base's draws are left
     assert {source: v.word for source, v in verdicts.items()} == {
-        **dict.fromkeys(("cool", "rlvr", "teacher"), "undetermined"),
-        **{"again": "inside", "distill": "outside"},
+        **dict.fromkeys(("cool", "rlvr"), "undetermined"),
+        **{"again": "inside", "distill": "outside", "teacher": "outside"},
     }
+    assert any(w.startswith("novelty by rank certified at k=16") for w in verdicts["teacher"].why)
     for v in verdicts.values():
         assert "nan" not in " ".join(v.why)
     assert any("novelty was not tested" in why for why in verdicts["teacher"].why)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from analyzer.records import CORE_COLUMNS, POWER_COLUMNS, POWERS, Sampler
+from analyzer.records import CORE_COLUMNS, NOVEL_COLUMNS, NOVEL_POWERS, POWER_COLUMNS, POWERS, Sampler
 from analyzer.scorers.columns import all_columns, core_columns, powers, sampler_columns, top_alternatives
 
-EXPONENTS = (0.7, 0.95, 1.0, *POWERS)
+EXPONENTS = (*NOVEL_POWERS, 1.0, *POWERS)
 
 
 def oracle(logits: np.ndarray, target: int) -> dict[str, float]:
@@ -124,7 +124,7 @@ def test_powers_equal_the_float64_definition(scale):
     logits = (np.random.default_rng(6).normal(size=(40, 997)) * scale).astype(np.float32)
     logits[:10, 500:] = -np.inf
     got = powers(torch.tensor(logits), EXPONENTS)
-    assert set(POWER_COLUMNS) < set(got) and all(v.dtype == torch.float32 for v in got.values())
+    assert {*POWER_COLUMNS, *NOVEL_COLUMNS} < set(got) and all(v.dtype == torch.float32 for v in got.values())
     for a in EXPONENTS:
         want = power_oracle(logits, a)
         assert np.allclose(got[f"power_{a:g}"], want, rtol=5e-6, atol=1e-12), a

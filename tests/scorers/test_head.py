@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from analyzer.records import POWERS, Sampler
+from analyzer.records import NOVEL_POWERS, POWERS, Sampler
 from analyzer.scorers import head, nucleus
 from analyzer.scorers.columns import all_columns, powers, sampler_columns, truncations
 
@@ -27,7 +27,7 @@ SAMPLERS = [
 
 SCALES = {"uniform": 0.0, "nearly uniform": 0.01, "flat": 1.0, "usual": 4.0, "peaked": 15.0, "huge": 120.0}
 KINDS = [*SCALES, "masked", "certain", "ties", "a heap below the top"]
-EXPONENTS = (0.7, 0.95, *POWERS)
+EXPONENTS = (*NOVEL_POWERS, *POWERS)
 
 
 def fast(

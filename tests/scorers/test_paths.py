@@ -10,7 +10,7 @@ import torch
 
 from analyzer import scorers
 from analyzer.errors import ResourceError
-from analyzer.records import Sampler, Trace
+from analyzer.records import NOVEL_POWERS, Sampler, Trace
 from analyzer.scorers import attention, cluster, head, local, plain, shared, trunk, windows
 from analyzer.scorers.encode import Encoded
 
@@ -122,7 +122,7 @@ def mixed(vocab: int) -> list[Encoded]:
 
 @pytest.mark.parametrize("path", ["shared", "cached", "plain"])
 def test_powers_and_log_probs_by_the_source_are_the_definition_whatever_the_order_budget_and_company(path):
-    model, exponents, items = tiny("llama"), (0.7, 1.25, 2.5), mixed(97)
+    model, exponents, items = tiny("llama"), (*NOVEL_POWERS, 1.25, 2.5), mixed(97)
     want = {s.key: s for s in plain.score(items, model, Sampler(0.8), powers=exponents)}
     for item in items:  # the definition itself: each trace scored under its source's sampler
         columns = want[item.trace.key].columns
