@@ -14,6 +14,11 @@ FIELDS = frozenset(("response_logprobs", "base_logprobs", "base_logprobs_tempera
 Laws = dict[float, tuple[float, ...]]  # temperature -> one log-prob per response id
 
 
+def tidy(temperature: float) -> float:
+    """A temperature to six digits: one that went through float32 (0.60000002384) is the one that it was made of."""
+    return float(f"{temperature:.6g}")
+
+
 def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
     """Put the checked FIELDS of a draft into `out`, whose response_ids are checked. Raises Fault."""
     ids = out.get("response_ids")
@@ -65,7 +70,7 @@ def of_base(value: Any, temperature: float | None, count: int) -> Laws:
                 "base_logprobs is a list and base_logprobs_temperature is missing; expected the temperature that they "
                 "were taken at (a number > 0, --map base_logprobs_temperature=FIELD), or an object {temperature: list}",
             )
-        return {temperature: _numbers(value, "base_logprobs", count, base=True)}
+        return {tidy(temperature): _numbers(value, "base_logprobs", count, base=True)}
     if not isinstance(value, dict):
         raise Fault(
             "bad logprobs",
@@ -79,7 +84,7 @@ def of_base(value: Any, temperature: float | None, count: int) -> Laws:
             raise Fault("bad logprobs", f"base_logprobs has the temperature {at:g} twice; expected each once")
         if values is not None:
             out[at] = _numbers(values, f"base_logprobs.{key}", count, base=True)
-    if out and temperature is not None and temperature not in out:
+    if out and temperature is not None and tidy(temperature) not in out:
         raise Fault(
             "bad base_logprobs_temperature",
             f"base_logprobs_temperature = {temperature:g}, but base_logprobs is an object of {', '.join(value)}; "
@@ -124,7 +129,7 @@ def _temperature(key: str) -> float:
         at = math.nan
     if not (math.isfinite(at) and at > 0):
         raise Fault("bad logprobs", f"base_logprobs has the key {show(key)}; expected a temperature > 0 such as 1.0")
-    return at
+    return tidy(at)
 
 
 def _numbers(value: Any, name: str, count: int, *, base: bool) -> tuple[float, ...]:

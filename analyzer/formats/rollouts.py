@@ -30,6 +30,14 @@ BASE = (
     "ref_per_token_logps",  # TRL
     "base_action_log_probs",  # OpenRLHF, SkyRL
 )
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+SETTINGS = (  # objects that rows keep their sampling settings in
+    "sampling_params",  # vLLM, SGLang, verl
+    "sampling",
+    "generation_config",  # transformers
+    "generation_kwargs",  # TRL
+    "gen_kwargs",  # lm-eval
+)
 OWN = ("response_logprobs", "logprobs_temperature", "base_logprobs", "base_logprobs_temperature", "response_mask")
 
 
@@ -69,7 +77,21 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
                 f"at is not beside it; where a field of the rows holds it, --map base_logprobs={base[0]} --map "
                 f"base_logprobs_temperature={beside}, else write it into every row as base_logprobs_temperature."
             )
+    if "response_logprobs" in fields and not {"sampler", *SAMPLING} & {*given}:
+        notes += _sampling(fields, head)
     return notes
+
+
+def _sampling(fields: shapes.Fields, head: Sequence[Any]) -> Iterator[str]:
+    """What the log-probs of the policy rest on: where rows say how they were drawn under a trainer's names, that is
+    their sampler."""
+    for name in SAMPLING:
+        if name in fields:
+            continue
+        fields[name] = (name, *(f"{settings}.{name}" for settings in SETTINGS))
+        for path in fields[name]:
+            if any(has(r, path) for r in head if isinstance(r, dict)):
+                yield f"{path} was read as the sampler's: --map sampler=FIELD or --map {name}=FIELD chooses."
 
 
 def _path(name: str, values: dict[str, Any], response: str) -> str | None:
