@@ -66,7 +66,8 @@ def _of_bounds(
     support: Result, row: dict[str, Any], source: str, budget: int, tau: float, end: Endpoint, why: list[str]
 ) -> Finding:
     """The five words, from the bounds of `evidence.row`."""
-    beyond, hurdle_free = row["beyond_low"] > tau, row["share_high"] <= HURDLED and not row["unknown"]
+    beyond, unknown = row["beyond_low"] > tau, row["unknown"] or number(row.get("silent")) > 0
+    hurdle_free = row["share_high"] <= HURDLED and not unknown
     if row["inside_high"] <= tau:
         return _inside(support, row, source, budget, tau, why)
     whole, hurdles = _whole(row, budget), _hurdles(row, budget)
@@ -81,6 +82,9 @@ def _of_bounds(
         return "undetermined", why, _advice(row["share_low"], row[_share(row)], HURDLED, row["n"], "the hurdle share")
     if beyond and not row["body_low"] > tau:  # words about the text: without its end token it is not shown beyond
         why = [whole, *_same(row), *why]
+        if row["inside_body_high"] <= tau and row.get("end_unknown") is True:
+            needs = "`finish` in every row (stop or length): what stays is their last tokens, which may be end tokens"
+            return "undetermined", why, needs
         if row["inside_body_high"] <= tau:
             return "undetermined", why, "nothing: without its end token it is inside, only where it stops differs"
         line = f"without the end token {row['inside_body_value']:.3f} is beyond (at most {row['inside_body_high']:.3f})"
@@ -131,6 +135,8 @@ def _without_log_q(
     elif strict is not None and strict.low > tau / 2 and end.certified:
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
         return "outside", [*why, f"novelty certified at k={k} ({held}{_where(row)})"], None
+    if isinstance(row.get("needs"), str) and row["needs"]:  # of rows that bring numbers
+        return "undetermined", why, row["needs"]
     missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
     return "undetermined", why, f"{missing} (without log q only outside can be certified)"
 
@@ -151,6 +157,9 @@ def _improbable(row: dict[str, Any], source: str, why: list[str]) -> Finding:
 def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
     """What would decide, by what is open: the whole trace, the hurdles, the temperature."""
     n, missing = row["n"], row["missing_laws"]
+    silent = number(row.get("silent"))
+    if silent > 0 and (row["beyond_low"] > tau or _heard(row) <= tau or silent > tau * row["every"]):
+        return "undetermined", why, f"response_logprobs and base_logprobs in every row ({row['silent']:,.0f} lack them)"
     if row["unknown"] and row["beyond_low"] > tau:
         line = f"{row['unknown']:,} traces have tokens without a number, which could hold a step beyond"
         return "undetermined", [*why, line], "log-probs of every token"
@@ -188,6 +197,11 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
     half = abs(row["s_high"] - row["s"])
     name = "the share that a temperature explains"
     return "undetermined", why, _advice(row["s"] + half, row["s"], EXPLAINED, n, name)
+
+
+def _heard(row: dict[str, Any]) -> float:
+    """The upper bound of whole traces beyond the budget over the traces that bring numbers alone."""
+    return (row["inside_high"] * row["every"] - row["silent"]) / max(1, row["every"] - row["silent"])
 
 
 def _same(row: dict[str, Any]) -> list[str]:
@@ -275,12 +289,19 @@ def _likelier(row: dict[str, Any]) -> str:
 def _beside(row: dict[str, Any], tau: float) -> list[str]:
     """What stands beside every word: length, the end token, the surprisal, the share cut off."""
     out = []
+    if number(row.get("silent")) > 0:
+        out.append(
+            f"{row['silent']:,.0f} of {row['every']:,.0f} traces bring no numbers of a token that the policy wrote: "
+            "they count against every bound"
+        )
     if row.get("assumed"):
         out.append(f"no sampler is declared: its log-probs' own temperature is taken for it ({row['assumed']})")
     length, other = number(row.get("length")), number(row.get("length_reference"))
     if length and other and max(length / other, other / length) >= LONGER:
         out.append(f"responses are {length:.0f} tokens long on average, the reference's {other:.0f}")
-    if number(row.get("end_low")) > HURDLED:
+    if row.get("end_unknown") is True:
+        out.append("no end token is known: the last token of a trace that was not cut is held to be its end")
+    elif number(row.get("end_low")) > HURDLED:
         what = "stops earlier" if length < other else "stops elsewhere"
         out.append(f"{what}: it ends where the base would not within the budget (end tokens are no hurdles)")
     if row["inside_value"] > tau and row["inside_body_high"] <= tau:

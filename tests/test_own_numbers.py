@@ -13,6 +13,7 @@ import pytest
 
 from analyzer import pipeline
 from analyzer.cli import main
+from analyzer.errors import DumpError
 from analyzer.records import Sampler, Verdict
 from analyzer.store import Run
 from analyzer.tables import build
@@ -22,7 +23,7 @@ from analyzer.verdict import decide
 V, PROBLEMS, N, LONGEST = 30, 8, 24, 60
 RARE = V - 2
 TEMPERATURES = (1.0, 0.8, 0.6, 0.4, 0.2)
-WARM = Sampler(0.6)
+WARM, COLD = Sampler(0.6), Sampler(0.3)
 
 
 def base_law() -> np.ndarray:
@@ -245,3 +246,116 @@ def test_without_a_sampler_and_a_temperature_there_is_no_word(tmp_path):
     made = sources()
     got = words(tmp_path, {s: lines(s, made[s], change=bare) for s in ("base", "again")})
     assert got["again"].word == "undetermined" and "sampler of again is not known" in " ".join(got["again"].why)
+
+
+STATED = {
+    "greedy": {"sampler": {"temperature": 0.0}},
+    "cut": {"sampler": {"top_p": 0.5}},
+    "column": {"temperature": 0.3},
+    "cut-column": {"top_p": 0.5},
+    "params": {"sampling_params": {"temperature": 0.3, "top_p": 1.0, "n": 8}},
+}
+
+
+def test_a_sampler_that_rows_state_is_never_replaced_by_the_temperature_of_their_log_probs(tmp_path):
+    """Drawn at T = .3 and scored at T = 1, which would read as inside if T = 1 were taken for the sampler."""
+    base, cool = B.Made(draws([B.Component(1, base_law())], 1)), draws([B.Component(1, B.sampled(base_law(), COLD))], 2)
+
+    def raw(fields):
+        def change(row, i):
+            row.pop("sampler")
+            fields_ = fields(i) if callable(fields) else fields
+            return row | {"response_logprobs": row["base_logprobs"]["1"], "logprobs_temperature": 1.0} | fields_
+
+        return change
+
+    made = STATED | {"mixed": lambda i: {"sampler": {"temperature": 0.3 if i % 2 else 0.4}}, "silent": {}}
+    rows = {s: lines(s, B.Made(cool), change=raw(fields)) for s, fields in made.items()}
+    got = words(tmp_path, {"base": lines("base", base)} | rows)
+    assert {s: v.word for s, v in got.items()} == dict.fromkeys([*STATED, "mixed"], "undetermined") | {
+        "silent": "inside"  # nothing says otherwise, and the report says what is taken
+    }
+    assert got["greedy"].needs == "greedy drawn anew with a temperature above 0"
+    for source in ("cut", "cut-column"):
+        assert "response_logprobs under it" in got[source].needs
+    for source in ("column", "params"):
+        assert "under the sampler that drew it (T=0.3)" in got[source].needs
+    assert "under a label of their own" in got["mixed"].needs
+
+
+def test_two_samplers_of_one_row_are_refused(tmp_path):
+    rows = lines("s", sources()["again"], change=lambda r, i: r | {"temperature": 0.3})
+    with pytest.raises(DumpError, match=r"sampler.temperature = 1.0, and beside it temperature = 0.3"):
+        words(tmp_path, {"s": rows}, reference="s")
+
+
+def test_rows_without_numbers_count_against_every_bound(tmp_path):
+    """The traces that hold the planted token bring none: nothing is beyond in the others, and nothing is inside."""
+
+    def selected(row, i):
+        if RARE in row["response_ids"]:
+            del row["base_logprobs"]
+        return row
+
+    made = sources()
+    few = lines("few", made["again"], change=lambda r, i: r if i else {k: v for k, v in r.items() if "base" not in k})
+    some = {"planted": lines("planted", made["planted"], change=selected), "few": few}
+    some["cold"] = lines("cold", made["cold"], change=lambda r, i: r if i else r | {"base_logprobs": None})
+    got = words(tmp_path, {"base": lines("base", made["base"])} | some)
+    assert {s: v.word for s, v in got.items()} == dict.fromkeys(some, "undetermined")
+    n = PROBLEMS * N
+    assert any(w.startswith(f"1 of {n} traces bring no numbers of a token") for w in got["few"].why)
+    assert "in every row" in got["planted"].needs and "in every row" in got["cold"].needs
+
+
+@pytest.mark.parametrize("how", ["reference without ids", "one inside", "one masked inside", "no finish"])
+def test_stopping_early_is_no_hurdle_however_the_end_token_shows(tmp_path, how):
+    base = B.law(np.random.default_rng(0), V, 1.5, stop=0.001)
+    early = base.copy()
+    early[:, :-1] += np.log(0.9 / 0.999)
+    early[:, -1] = np.log(0.1)
+
+    def change(row, i):
+        if how == "reference without ids":
+            return {k: row[k] for k in ("source", "problem", "sample", "response", "question", "finish")}
+        if how == "no finish":
+            return row | {"finish": None}
+        if i == 0:
+            row["response_ids"][10] = V - 1
+            if "masked" in how:
+                row["response_mask"] = [int(j != 10) for j in range(len(row["response_ids"]))]
+        return row
+
+    made = {"base": B.Made(draws([B.Component(1, base)], 0)), "early": B.Made(draws([B.Component(1, early)], 1))}
+    rows = {"base": lines("base", made["base"], base=base, change=change)}
+    rows["early"] = lines("early", made["early"], base=base, change=change if how == "no finish" else None)
+    got = words(tmp_path, rows)["early"]
+    assert got.word == "undetermined", got
+    if how == "no finish":
+        assert "`finish` in every row" in got.needs and any("no end token is known" in w for w in got.why)
+    else:
+        assert "only where it stops differs" in got.needs
+
+
+def test_nothing_that_was_judged_is_nothing_inside(tmp_path):
+    made = sources()
+
+    def masked(row, i):
+        return row | {"response_mask": [0] * len(row["response_ids"])}
+
+    def zeros(row, i):
+        nothing = [0.0] * len(row["response_ids"])
+        return row | {"response_logprobs": nothing, "base_logprobs": {"1.0": nothing}}
+
+    def half(row, i):
+        return masked(row, i) if i % 2 else row
+
+    rows = {s: lines(s, made["planted"], change=f) for s, f in (("masked", masked), ("zeros", zeros))}
+    rows |= {"base": lines("base", made["base"]), "half": lines("half", made["again"], change=half)}
+    got = words(tmp_path, rows)
+    assert {v.word for v in got.values()} == {"undetermined"}
+    assert "no row of masked has a token that its policy wrote" in got["masked"].why[-2]
+    assert "response_logprobs of zeros are 0 in every token" in got["zeros"].why[-2]
+    assert any(
+        f"{PROBLEMS * N // 2} of {PROBLEMS * N} traces bring no numbers of a token" in w for w in got["half"].why
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyzer.analyses import brought as rows_
 from analyzer.analyses import engine, evidence, flagged, hurdles, laws, local, membership, novelty, ratios
 from analyzer.analyses.primary import CERTIFY, TAU
 from analyzer.analyses.support_figures import FIGURES, draw
@@ -68,15 +69,21 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         reason, omitted = known[source].reason, 0.0
         if (base["source"] == source).any():
             reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
-        elif source in brought and source != tables.reference:
+        elif brought and source != tables.reference:
             parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
-        if source in brought:  # its rows hold log q, whether or not a model is at hand
-            reason, omitted = known[source].reason, 0.0
-            for row in parts["evidence"]:
-                row["no_log_q"] = reason if row["source"] == source else row["no_log_q"]
         mine = _own_rows(tables, found, source)
-        if omitted:  # the traces that the declared sampler could not have drawn
+        if source in brought:  # its rows hold log q, whether or not a model is at hand
+            silent, every = _without_numbers(tables, mine, source)
+            reason, omitted = known[source].reason, silent / max(1, every)
+            for row in (r for r in parts["evidence"] if r["source"] == source):
+                row |= {"needs": known[source].needs, "no_log_q": reason, "silent": silent, "every": every}
+                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not rows_.ends(tables).ids)
+        elif omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
+        elif tables.base is None:
+            reason = f"the rows of {source} do not bring response_logprobs and base_logprobs side by side"
+            for row in (r for r in parts["evidence"] if r["source"] == source):
+                row |= {"no_log_q": reason, "needs": "both log-probs in every row, or --base MODEL and --policy"}
         if not reason and len(mine):
             _local(tables, found, mine, base, source, budget, omitted, parts, estimates, options)
     notes = _notes(tables, base, edge, budget, own, known)
@@ -170,6 +177,13 @@ def _certify(found: list[dict[str, Any]], floor: float, budget: int) -> dict[str
         if row["k"] >= CERTIFY and not engine.below(row["k"], floor):
             return out | {"certify": row["k"], "p_outside": math.nan if engine.below(budget, floor) else row["p_above"]}
     return out
+
+
+def _without_numbers(tables: Tables, mine: pd.DataFrame, source: str) -> tuple[int, int]:
+    """How many of the source's traces (of its last step) are not measured, and how many there are: their rows bring no
+    numbers, or none of a token that the policy wrote. They count against every bound."""
+    every = len(last_steps(tables.traces[tables.traces["source"] == source]))
+    return every - len(mine), every
 
 
 def _own_rows(tables: Tables, found: local.Local, source: str) -> pd.DataFrame:
@@ -289,6 +303,7 @@ def _notes(
             f"From the log-probs that the rows bring, not from a model: {named}. Without entropies the declared policy "
             "and sampler could not be checked against the traces."
         )
+        notes.append(f"{rows_.said_of_ends(rows_.ends(tables))}.")
     if taken := laws.assumed(tables):
         named = ", ".join(f"{s} {membership.words(sampler)}" for s, sampler in taken.items())
         notes.append(f"No sampler is declared, so the temperature of the log-probs is taken for it: {named}.")
