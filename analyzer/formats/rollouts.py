@@ -77,7 +77,7 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
                 f"at is not beside it; where a field of the rows holds it, --map base_logprobs={base[0]} --map "
                 f"base_logprobs_temperature={beside}, else write it into every row as base_logprobs_temperature."
             )
-    if "response_logprobs" in fields and not {"sampler", *SAMPLING} & {*given}:
+    if _held(fields, "response_logprobs", head) and not {"sampler", *SAMPLING} & {*given}:
         notes += _sampling(fields, head)
     return notes
 
@@ -141,7 +141,7 @@ def _weak(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> I
 
 def _faults(fields: shapes.Fields, head: Sequence[Any], name: str) -> Iterator[Fault | None]:
     """For each draft that has the field and ids, what is wrong with it."""
-    wanted = ("response", "response_ids", name, "base_logprobs_temperature")
+    wanted = ("response", "response_ids", name, "base_logprobs_temperature", "response_mask")
     read = shapes.reader({n: fields[n] for n in wanted if n in fields})
     for record in head:
         try:
@@ -156,11 +156,13 @@ def _faults(fields: shapes.Fields, head: Sequence[Any], name: str) -> Iterator[F
             except Fault:
                 continue
             try:
+                held = draft.get("response_mask")
+                written = None if held is None else numbers.mask(held, len(own))
                 if name == "base_logprobs":
                     at = draft.get("base_logprobs_temperature")
-                    numbers.of_base(draft[name], at if isinstance(at, (int, float)) else None, len(own))
+                    numbers.of_base(draft[name], at if isinstance(at, (int, float)) else None, len(own), written)
                 else:
-                    numbers.of_policy(draft[name], own)
+                    numbers.of_policy(draft[name], own, written)
                 yield None
             except Fault as fault:
                 yield fault
