@@ -94,7 +94,7 @@ def _of_bounds(
         if row["s_low_half"] < 0 and row["drop_low"] >= DROP:
             lead = _lead(row, budget, explained)
             return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
-        if row["s_high_half"] > 0 and not row["same_weights"] and row["coolest"] <= COOL:
+        if row["s_high_half"] > 0 and not row["same_weights"] and row["coolest"] <= COOL and row.get("dense", True):
             line = f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
             return "reweighted", [_lead(row, budget, line), whole, hurdles, _likelier(row), *why], None
     return _undetermined(row, source, budget, tau, [whole, hurdles, *why])
@@ -193,6 +193,9 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         if row["drop"] <= DROP:
             return "undetermined", why, f"no number of traces, if the drop of the surprisal stays at {row['drop']:.3f}"
         return "undetermined", why, _advice(row["drop_low"], row["drop"], DROP, n, "the drop of the surprisal")
+    if not row.get("dense", True):
+        why = [*why, f"{explained} (of those known), and what lies between them could explain half"]
+        return "undetermined", why, f"log-probs of the base at T={row['unknown_temperatures']} too (base_logprobs)"
     why = [*why, f"{explained}, too close to a half"]
     half = abs(row["s_high"] - row["s"])
     name = "the share that a temperature explains"

@@ -359,3 +359,33 @@ def test_nothing_that_was_judged_is_nothing_inside(tmp_path):
     assert any(
         f"{PROBLEMS * N // 2} of {PROBLEMS * N} traces bring no numbers of a token" in w for w in got["half"].why
     )
+
+
+@pytest.mark.parametrize(
+    "held", [(1.0, 0.4), (1.0, 0.1), (1.0, 0.6, 0.4), (1.0, 0.3, 0.2, 0.1), (1.0, 0.45, 0.44, 0.43)]
+)
+def test_a_cooled_base_is_never_reweighted_by_temperatures_that_leave_gaps(tmp_path, held):
+    cool = {s: B.Made(draws([B.Component(1, B.sampled(base_law(), Sampler(t)))], 5, n=40)) for s, t in COOLED.items()}
+    made = {"base": sources()["base"], **cool}
+    got = words(tmp_path, {s: lines(s, m, temperatures=held) for s, m in made.items()})
+    for source, verdict in got.items():
+        assert verdict.word in ("sharpened", "undetermined"), (source, verdict)
+        if any("could explain half" in w for w in verdict.why):
+            assert verdict.needs.startswith("log-probs of the base at T=.8") and verdict.needs.endswith(
+                "(base_logprobs)"
+            )
+
+
+COOLED = {f"at {t:g}": t for t in (0.5, 0.7, 0.8)}
+
+
+def test_what_followed_the_advice_is_decided(tmp_path):
+    """A tilt is undetermined at T = 1 and .4, and reweighted with the temperatures that are asked for."""
+    law = B.normalised(base_law() + 0.5 * np.random.default_rng(7).normal(size=(V, V)))
+    made = {"base": sources()["base"], "tilt": B.Made(draws([B.Component(1, law)], 8, n=60))}
+    got = {}
+    for name, held in (("few", (1.0, 0.4)), ("all", (1.0, 0.8, 0.6, 0.4, 0.2))):
+        (tmp_path / name).mkdir()
+        got[name] = words(tmp_path / name, {s: lines(s, m, temperatures=held) for s, m in made.items()})["tilt"]
+    assert got["few"].needs == "log-probs of the base at T=.8, .6, .2 too (base_logprobs)"
+    assert (got["few"].word, got["all"].word) == ("undetermined", "reweighted")

@@ -8,6 +8,7 @@ explains.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
 PROBLEMS = 3  # below so many no word is given
 COOL = 0.45  # without a law at this temperature or below, cooling can explain more than is seen
-STEP, KNOTS = 0.02, 4  # temperatures that are tried, and how many must be known for those between
+STEP = 0.02  # between the temperatures that are tried
+GRID, APART = (0.8, 0.6, 0.4, 0.2), 0.2  # temperatures to know, and how far apart they may lie for those between
 RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
 
 
@@ -61,6 +63,9 @@ def row(
     worst = min(held, key=lambda name: out[f"low[{name}]"])
     out |= {"beyond_law": worst, "beyond_value": out[f"excess[{worst}]"], "beyond_low": out[f"low[{worst}]"]}
     out |= {"every_value": out["excess[every]"], "every_low": out["low[every]"]}
+    known = sorted((1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1), reverse=True)
+    out["dense"] = dense(known)
+    out["unknown_temperatures"] = ", ".join(f"{t:g}"[1:] for t in GRID if not any(abs(t - x) < 0.01 for x in known))
     out["coolest"] = min((1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1), default=math.nan)
     body = of_envelope(rows, every, budget, part="body") if rows["ended"].any() else excess["every"]
     out |= {"body_value": float(body.mean()), "body_high": _with(bounds.upper(body), omitted)}
@@ -141,6 +146,15 @@ def _hurdles(
     return out | {"p_outside": max(min(1.0, 2 * min(ps)), p_every)}
 
 
+def dense(temperatures: list[float]) -> bool:
+    """Whether the temperatures (from 1 down) tell of those between them, down to COOL: none is further than APART from
+    the next. Where they are not, what lies between could explain the half that none of them does."""
+    if not temperatures or temperatures[0] < 1 or temperatures[-1] > COOL:
+        return False
+    gaps = [a - b for a, b in pairwise(temperatures) if a > COOL]
+    return max(gaps) <= APART + 1e-3
+
+
 def _temperature(
     rows: pd.DataFrame, problem: np.ndarray, every: list[str], budget: int, entropy_N: np.ndarray
 ) -> dict[str, Any]:
@@ -174,17 +188,17 @@ def _temperature(
 def cooled(rows: pd.DataFrame, every: list[str], part: str, entropy_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Temperatures from 1 down to the lowest known one [G], and each trace's log-prob at them [G, N].
 
-    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: with four or more of those, a
-    cubic spline gives what lies between. Its slope at T = 1 is the entropy; where that is known the spline is within
-    .0005 nats a token of peaked laws with flat tails, where it is not within .011 (a policy at T = .96 can then count
-    as reweighted).
+    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: where those are `dense`, a
+    cubic spline gives what lies between; else they stand alone. Its slope at T = 1 is the entropy; where that is known
+    the spline is within .0005 nats a token of peaked laws with flat tails, where it is not within .011 (a policy at T =
+    .96 can then count as reweighted).
     """
     known = {1 / laws.exponent(name): name for name in every if laws.exponent(name) >= 1}
     knots = np.array(sorted(known))
     plain = rows[f"{part}:{laws.PLAIN}"].to_numpy(float)
     free_KN = np.stack([plain - t * rows[f"{part}:{known[t]}"].to_numpy(float) for t in knots])
     grid = knots[::-1]
-    if len(knots) >= KNOTS:
+    if dense(grid.tolist()):
         between = np.arange(1.0, knots[0], -STEP)
         grid = np.array(sorted({*np.round(between, 6), *knots}, reverse=True))
         ends = "not-a-knot" if np.isnan(entropy_N).any() else ("not-a-knot", (1, entropy_N))
