@@ -209,6 +209,11 @@ def _heard(row: dict[str, Any]) -> float:
 
 def _same(row: dict[str, Any]) -> list[str]:
     """What a source that is the base's own weights differs in."""
+    if not row["same_weights"] and row.get("equal"):
+        return [
+            f"by construction: its log-probs and the base's ({_law(row['equal'])}) are the same number at every token; "
+            "whether one was copied from the other, no check can tell"
+        ]
     if not row["same_weights"]:
         return []
     if row["same_sampler"]:

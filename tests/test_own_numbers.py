@@ -389,3 +389,64 @@ def test_what_followed_the_advice_is_decided(tmp_path):
         got[name] = words(tmp_path / name, {s: lines(s, m, temperatures=held) for s, m in made.items()})["tilt"]
     assert got["few"].needs == "log-probs of the base at T=.8, .6, .2 too (base_logprobs)"
     assert (got["few"].word, got["all"].word) == ("undetermined", "reweighted")
+
+
+def scaled(k):
+    def change(row, i):
+        row["base_logprobs"] = {t: [x if x == "-inf" else x * k for x in v] for t, v in row["base_logprobs"].items()}
+        return row
+
+    return change
+
+
+def moved(keys):
+    return lambda row, i: row | {"base_logprobs": {to: row["base_logprobs"][at] for to, at in keys.items()}}
+
+
+def unnormalised(row, i):
+    plain = row["base_logprobs"]["1"]
+    return row | {"base_logprobs": {f"{t:g}": [x / t for x in plain] for t in TEMPERATURES}}
+
+
+def rounded(row, i):
+    """As bfloat16 keeps numbers, on one side."""
+    bits = np.asarray(row["response_logprobs"], np.float32).view(np.uint32)
+    near = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return row | {"response_logprobs": near.astype(float).tolist()}
+
+
+WRONG = {
+    "bits": (scaled(1 / math.log(2)), "agreed"),
+    "half": (scaled(0.5), "agreed"),
+    "mislabelled": (moved({"1.0": "0.6"}), "agreed"),
+    "slightly": (moved({"1.0": "0.8"}), "agreed"),
+    "swapped": (moved({"1": "0.4", "0.8": "0.6", "0.6": "0.8", "0.4": "1", "0.2": "0.2"}), "laws, agreed"),
+    "shifted": (
+        lambda r, i: r | {"base_logprobs": {t: v[1:] + v[:1] for t, v in r["base_logprobs"].items()}},
+        "agreed",
+    ),
+    "unnormalised": (unnormalised, "laws"),
+}
+
+
+def test_numbers_that_disagree_with_each_other_make_no_word(tmp_path):
+    made = {s: m for s, m in sources().items() if s != "planted"}
+    for name, (change, failed) in ({"rounded": (rounded, "")} | WRONG).items():
+        (tmp_path / name).mkdir()
+        run = Run.create(tmp_path / name / "run")
+        pipeline.ingest(run, written(tmp_path / name, {s: lines(s, m, change=change) for s, m in made.items()}))
+        results, _ = pipeline.analyze(run, ["support", "preflight"])
+        checks = results["preflight"].tables["checks"]
+        assert set(failed.split(", ")) - {""} == set(checks.loc[checks["passed"].eq(False), "check"]), name
+        got = {v.source: v for v in decide(results, sources=list(made), reference="base") if v.level == "sequence"}
+        want = (
+            {"again": "inside", "cold": "sharpened"} if not failed else dict.fromkeys(("again", "cold"), "undetermined")
+        )
+        assert {s: got[s].word for s in want} == want, name
+
+
+def test_a_source_that_is_the_base_in_every_token_says_so(tmp_path):
+    made = sources()
+    copied = lines("copied", made["planted"], change=lambda r, i: r | {"base_logprobs": {"1": r["response_logprobs"]}})
+    got = words(tmp_path, {"base": lines("base", made["base"]), "copied": copied})["copied"]
+    assert got.word == "inside" and any(w.startswith("by construction: its log-probs and the base's") for w in got.why)

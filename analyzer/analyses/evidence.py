@@ -48,6 +48,9 @@ def row(
     out |= {"missing_laws": "; ".join(missing), "unknown": int((rows["unknown"] > 0).sum())}
     out |= {"same_weights": laws.same_weights(tables, source), "tokens": float(rows["n"].mean())}
     out["same_sampler"] = laws.samplers(tables).get(source) == laws.samplers(tables).get(tables.reference)
+    # of a source that brings its numbers: the two lists are one, by the same weights or by a copy
+    equal = [name for name in held if (rows["log_q"] == rows[f"p:{name}"]).all() and not out["same_weights"]]
+    out["equal"] = equal[0] if equal else ""
     taken = laws.assumed(tables).get(source)
     out["assumed"] = "" if taken is None else membership.words(taken)
     excess = {name: of_trace(rows, name, budget) for name in held}
