@@ -188,6 +188,8 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         return "undetermined", why, COOLER
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
     if row["s_low_half"] < 0:  # shown: what is open is whether the text is likelier
+        if not math.isfinite(row["drop"]):
+            return _of_the_drop(row, [*why, explained], n)
         low = f"the surprisal lies {row['drop']:.3f} nats a token below the entropy (at least {row['drop_low']:.3f})"
         why = [*why, f"{explained}; {low}, sharpened asks for {DROP:g}"]
         if row["drop"] <= DROP:
@@ -200,6 +202,18 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
     half = abs(row["s_high"] - row["s"])
     name = "the share that a temperature explains"
     return "undetermined", why, _advice(row["s"] + half, row["s"], EXPLAINED, n, name)
+
+
+def _of_the_drop(row: dict[str, Any], why: list[str], n: int) -> Finding:
+    """What would decide where entropies are not known, and only a bound of the surprisal's distance to them is."""
+    least = number(row.get("drop_least"))
+    line = "how far the surprisal lies below the entropy is not known from these temperatures"
+    line += f" (at least {row['drop_low']:.3f} nats a token)" if row["drop_low"] > 0 else ""
+    why = [*why, f"{line}, sharpened asks for {DROP:g}"]
+    if least > DROP:
+        return "undetermined", why, _advice(row["drop_low"], least, DROP, n, "the least drop of the surprisal")
+    nearer = "log-probs of the base nearer to T=1 (base_logprobs at T=.95 and .9): the bound is the better the nearer"
+    return "undetermined", why, nearer
 
 
 def _heard(row: dict[str, Any]) -> float:
@@ -287,6 +301,8 @@ def _hurdles(row: dict[str, Any], budget: int) -> str:
 def _likelier(row: dict[str, Any]) -> str:
     """Beside the word reweighted: how its surprisal compares with what the base expected on the same way."""
     if not math.isfinite(row["drop"]):
+        if row["drop_low"] > 0:
+            return f"likelier than draws of the base itself, by at least {row['drop_low']:.3f} nats a token"
         return "whether its text is likelier than the base's own is not known"
     if abs(row["drop"]) < DROP:
         return f"about as likely as draws of the base itself ({row['drop']:+.3f} nats a token)"

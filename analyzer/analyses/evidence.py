@@ -86,11 +86,12 @@ def row(
     entropy_N = drop - (rows[f"p:{laws.PLAIN}"].to_numpy(float) if laws.PLAIN in every else math.nan)
     out |= _temperature(rows, problem, every, budget, entropy_N)
     tokens = (rows["n"] + rows["ended"]).to_numpy(float)
-    if np.isnan(drop).any():
+    bounded = bool(np.isnan(drop).any())
+    if bounded:
         drop = _least_drop(rows)
-    out |= {"drop": math.nan, "drop_low": math.nan}
-    if not np.isnan(drop).any():
-        out["drop"] = float(drop.sum() / tokens.sum())
+    out |= {"drop": math.nan, "drop_low": math.nan, "drop_least": math.nan}
+    if not np.isnan(drop).any():  # drop: the value, where it is known; drop_least: what it is at least
+        out["drop_least" if bounded else "drop"] = float(drop.sum() / tokens.sum())
         mean = bounds.mean(drop - DROP * tokens, problem)
         out["drop_low"] = DROP + mean.low(ALPHA) / tokens.mean()
     return out | _improbable(rows, held)
