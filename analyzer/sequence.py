@@ -164,6 +164,8 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         line = f"{row['unknown']:,} traces have tokens without a number, which could hold a step beyond"
         return "undetermined", [*why, line], "log-probs of every token"
     if row["beyond_low"] > tau and missing:
+        if isinstance(row.get("missing_needs"), str):
+            return "undetermined", why, row["missing_needs"]
         return "undetermined", why, f"log-probs under the base {' and '.join(map(_law, missing.split('; ')))}"
     if not row["beyond_low"] > tau:
         if row["inside_value"] == 0:
@@ -178,14 +180,18 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         return "undetermined", why, f"{source} and the reference drawn with one sampler, or at temperatures up to 1"
     if not row["share_high"] <= HURDLED:
         if not row["coolest"] <= COOL:
-            return "undetermined", [*why, "cooling alone could make these steps, and no cool law is known"], COOLER
+            return (
+                "undetermined",
+                [*why, "cooling alone could make these steps, and no cool law is known"],
+                _cooler(row),
+            )
         share = row[_share(row)]
         if not row["share_low"] > HURDLED:
             bound = row["share_low"] if share > HURDLED else row["share_high"]
             return "undetermined", why, _advice(bound, share, HURDLED, n, "the share of traces with a hurdle")
         return "undetermined", why, _advice(row["every_low"], row["every_value"], tau, n, "the excess over every law")
     if not math.isfinite(row["s"]) or not row["coolest"] <= COOL:
-        return "undetermined", why, COOLER
+        return "undetermined", why, _cooler(row)
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
     if row["s_low_half"] < 0:  # shown: what is open is whether the text is likelier
         if not math.isfinite(row["drop"]):
@@ -197,11 +203,20 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         return "undetermined", why, _advice(row["drop_low"], row["drop"], DROP, n, "the drop of the surprisal")
     if not row.get("dense", True):
         why = [*why, f"{explained} (of those known), and what lies between them could explain half"]
-        return "undetermined", why, f"log-probs of the base at T={row['unknown_temperatures']} too (base_logprobs)"
+        needs = f"log-probs of the base at T={row['unknown_temperatures']} too (base_logprobs)"
+        return "undetermined", why, _cooler(row) if row.get("short") else needs
     why = [*why, f"{explained}, too close to a half"]
     half = abs(row["s_high"] - row["s"])
     name = "the share that a temperature explains"
     return "undetermined", why, _advice(row["s"] + half, row["s"], EXPLAINED, n, name)
+
+
+def _cooler(row: dict[str, Any]) -> str:
+    """The temperatures that would decide: more of them, or those that some rows have and others lack."""
+    short = row.get("short")
+    return (
+        f"base_logprobs at the same temperatures in every row: {short}" if isinstance(short, str) and short else COOLER
+    )
 
 
 def _of_the_drop(row: dict[str, Any], why: list[str], n: int) -> Finding:
@@ -317,6 +332,11 @@ def _beside(row: dict[str, Any], tau: float) -> list[str]:
         out.append(
             f"{row['silent']:,.0f} of {row['every']:,.0f} traces bring no numbers of a token that the policy wrote: "
             "they count against every bound"
+        )
+    if number(row.get("copies")) > 0:
+        out.append(
+            f"{row['copies']:,.0f} more traces repeat another of their problem token by token, which no draw would: "
+            "each is counted once"
         )
     if row.get("assumed"):
         out.append(f"no sampler is declared: its log-probs' own temperature is taken for it ({row['assumed']})")

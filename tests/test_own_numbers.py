@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from analyzer import pipeline
+from analyzer.analyses import paired
 from analyzer.cli import main
 from analyzer.errors import DumpError
 from analyzer.records import Sampler, Verdict
@@ -128,7 +129,9 @@ def test_the_reference_as_it_was_sampled_is_enough_for_inside(tmp_path):
     made = {s: B.Made(draws([B.Component(1, warm, script)], i), WARM) for i, (s, script) in enumerate(scripts.items())}
     got = words(tmp_path, {s: lines(s, m, temperatures=(0.6,)) for s, m in made.items()})
     assert got["again"].word == "inside" and "(as the reference was sampled)" in got["again"].why[0]
-    assert got["planted"].word == "undetermined" and got["planted"].needs == "log-probs under the base at T=1"
+    assert got["planted"].word == "undetermined" and got["planted"].needs.startswith(
+        "log-probs under the base at T=1: base_"
+    )
 
 
 def test_a_law_that_does_not_count_makes_no_word_and_no_crash(tmp_path):
@@ -450,3 +453,65 @@ def test_a_source_that_is_the_base_in_every_token_says_so(tmp_path):
     copied = lines("copied", made["planted"], change=lambda r, i: r | {"base_logprobs": {"1": r["response_logprobs"]}})
     got = words(tmp_path, {"base": lines("base", made["base"]), "copied": copied})["copied"]
     assert got.word == "inside" and any(w.startswith("by construction: its log-probs and the base's") for w in got.why)
+
+
+def test_traces_that_no_draw_repeats_are_counted_once(tmp_path):
+    """Thirty-two traces six times each are no 192 draws."""
+    few = B.Made(draws([B.Component(1, base_law())], 77, n=4))
+    rows = [r | {"sample": 100 * k + r["sample"]} for k in range(6) for r in lines("again", few)]
+    got = words(tmp_path, {"base": lines("base", sources()["base"]), "again": rows})["again"]
+    assert got.word == "undetermined" and "149 traces" in got.needs
+    (line,) = (w for w in got.why if "more traces repeat another of their problem" in w)
+    assert 140 <= int(line.split()[0]) <= 160  # the shortest may have been drawn twice
+
+
+def test_the_rows_that_lack_a_temperature_are_named(tmp_path):
+    def lack(row, i):
+        return row | {"base_logprobs": {"1": row["base_logprobs"]["1"]}} if i == 3 else row
+
+    made = sources()
+    rows = {"base": lines("base", made["base"]), "cold": lines("cold", made["cold"], change=lack)}
+    got = words(tmp_path, rows)["cold"]
+    assert got.word == "undetermined" and got.needs.startswith(
+        "base_logprobs at the same temperatures in every row: T="
+    )
+    assert "in 191 of 192 rows (cold/p0000/3 is one without)" in got.needs
+
+
+def test_what_rows_cannot_bring_is_not_asked_of_them(tmp_path):
+    def cut(row, i):
+        return row | {"sampler": {"temperature": 0.6, "top_p": 0.95}}
+
+    made = sources()
+    rows = {"base": lines("base", made["base"], change=cut), "planted": lines("planted", made["planted"])}
+    rows["half"] = lines("half", made["again"], change=lambda r, i: r | {"response_logprobs": None})
+    got = words(tmp_path, rows)
+    assert {v.word for v in got.values()} == {"undetermined"}
+    assert got["planted"].needs.startswith(
+        "--base MODEL and --policy LABEL=MODEL: the law as the reference was sampled"
+    )
+    assert got["half"].needs == "both log-probs in every row, or --base MODEL and --policy"
+
+
+@pytest.mark.parametrize("held", [(1.2,), (2.0, 1.2)])
+def test_hotter_laws_alone_are_no_crash(tmp_path, held):
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    got = words(tmp_path, {s: lines(s, m, temperatures=held) for s, m in made.items()})["again"]
+    assert got.word == "undetermined" and got.needs.startswith("base_logprobs at T=1")
+
+
+def test_a_pair_that_is_held_against_different_laws_has_no_difference(tmp_path):
+    base = base_law()
+    made = {s: B.Made(draws([B.Component(1, B.sampled(base, COLD))], i)) for i, s in enumerate(("one", "other"), 11)}
+    rows = {"base": lines("base", sources()["base"]), "one": lines("one", made["one"], temperatures=(1.0,))}
+    rows["other"] = lines("other", made["other"])
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, written(tmp_path, rows))
+    results, _ = pipeline.analyze(run, ["support"])
+    found = paired.run(build(run), draws=50).tables["differences"].set_index(["a", "b", "measure"])
+    assert found.at[("one", "other", "hurdles"), "problems"] == 0
+    assert (
+        "held against different laws of the base (one: T=1; other: T=1" in found.at[("one", "other", "hurdles"), "note"]
+    )
+    assert found.at[("other", "base", "hurdles"), "problems"] == PROBLEMS
+    assert any("one T=1; other T=1, T=0.8" in note for note in results["support"].notes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from analyzer.records import Sampler, Tables
 from analyzer.summaries import last_steps
 from analyzer.tables import GREEDY, PARTIAL
 
+REPEATED = -14.0  # log-prob of a trace that a second draw repeats once in a million times
 SAME = 1e-5  # relative: two temperatures are one
 
 
@@ -25,7 +27,8 @@ class Said(NamedTuple):
 
     temperatures: of their own log-probs, None where it is not said. stated: how they were drawn, in words ("" where
     nothing is said). laws: temperature -> rows with log-probs under the base at it. lacking: temperature -> the first
-    row without, of those that some row has. zero: the list that is 0 in every token, or "".
+    row without, of those that some row has. zero: the list that is 0 in every token, or "". copies: keys of traces that
+    repeat another of their problem, tokens and numbers alike, though no draw would (REPEATED): they are no draws.
     """
 
     temperatures: frozenset[float | None]
@@ -34,6 +37,7 @@ class Said(NamedTuple):
     rows: int = 0
     lacking: dict[float, str] = {}
     zero: str = ""
+    copies: frozenset[str] = frozenset()
 
 
 class Ends(NamedTuple):
@@ -55,6 +59,7 @@ def said(tables: Tables) -> dict[str, Said]:
     if "said" not in tables.memo:
         keys: set[str] = set()
         found: dict[str, list[pd.DataFrame]] = {}
+        drawn: set[tuple[str, ...]] = set()
         for frame in tables.numbers():
             keys = keys or set(last_steps(tables.traces)["key"])
             mine = frame[frame["key"].isin(keys)]
@@ -62,6 +67,7 @@ def said(tables: Tables) -> dict[str, Said]:
                 stated=mine.get("stated", ""),
                 laws=[tuple(held) for held in mine["laws"]],
                 judged=[judged(token, own) for token, own in zip(mine["token"], mine["written"], strict=True)],
+                copy=_copies(mine, drawn),
                 zero_q=[not np.any(q) for q in mine["logprob_q"]],
                 zero_p=[not any(map(np.any, held.values())) for held in mine["laws"]],
             )
@@ -80,7 +86,18 @@ def _said(rows: pd.DataFrame) -> Said:
     zero = ""
     if len(rows):
         zero = "response_logprobs" if rows["zero_q"].all() else "base_logprobs" if rows["zero_p"].all() else ""
-    return Said(told, stated, dict(laws), len(rows), short, zero)
+    return Said(told, stated, dict(laws), len(rows), short, zero, frozenset(rows.loc[rows["copy"], "key"]))
+
+
+def _copies(rows: pd.DataFrame, drawn: set[tuple[str, ...]]) -> list[bool]:
+    """Whether each trace was there before, bit by bit, though too improbable to be drawn twice. Adds to `drawn`."""
+    out = []
+    columns = (rows[c] for c in ("source", "problem", "token", "logprob_q"))
+    for source, problem, token, q in zip(*columns, strict=True):
+        own = (source, problem, blake2b(token.tobytes() + q.tobytes(), digest_size=16).hexdigest())
+        out.append(own in drawn and float(np.nansum(q)) < REPEATED)
+        drawn.add(own)
+    return out
 
 
 def judged(token: np.ndarray, written: np.ndarray | None) -> int:

@@ -126,6 +126,19 @@ def of_rows(tables: Tables, source: str) -> dict[str, float]:
     return out
 
 
+def missing_needs(tables: Tables, missing: Iterable[str]) -> str:
+    """What rows that bring their numbers would have to bring for these laws; a truncated law they can't bring."""
+    declared = samplers(tables)
+    cut = [s for s in missing if s != PLAIN and any(x != Sampler(x.temperature) for x in declared.values())]
+    if cut:
+        return (
+            f"--base MODEL and --policy LABEL=MODEL: the law {' and '.join(cut)} cuts tokens off, and base_logprobs "
+            "are by temperature alone; or a reference and a source drawn without truncation"
+        )
+    ways = " and ".join(f"at {name}" if name == PLAIN else name for name in missing)
+    return f"log-probs under the base {ways}: base_logprobs at that temperature in every row"
+
+
 def _no_law(tables: Tables, source: str) -> tuple[str, str]:
     """Why the rows of a source hold no law that counts, and what would mend it."""
     told = brought.said(tables)[source]
@@ -270,7 +283,8 @@ def _parts_of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
     """Parts from the numbers that rows bring; a temperature that some trace of a source lacks is no law of it. Tokens
     that the policy did not write are left out, and traces without any other."""
     found = brought.ends(tables)
-    keys = set(last_steps(tables.traces)["key"])
+    copies = [told.copies for told in brought.said(tables).values()]
+    keys = set(last_steps(tables.traces)["key"]).difference(*copies)
     for frame in tables.numbers():
         frame = frame[among(frame["key"], keys)]
         for source, rows in frame[frame["source"].isin(sources)].groupby("source", sort=False):

@@ -299,3 +299,25 @@ def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
     assert {t.sampler for t in read(tmp_path / "other.jsonl", alone)[0]} == {None}  # nothing rests on it
     part = read(tmp_path / "part.jsonl", [ROW | numbers | {"top_p": 0.5}])[0][0]
     assert part.sampler is None and part.meta["sampler_part"] == {"top_p": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"sampler": {"temperature": 0}}, "rows drawn at temperature 0 are no draws"),
+        ({"sampler": {"top_p": 0.5}}, "a truncation without a temperature"),
+        ({"sampler": {"temperature": 0.6}}, "its log-probs are at T=1 without truncation"),
+        ({"logprobs_temperature": None}, "no sampler is recorded, nor the temperature"),
+        ({"base_logprobs": {"1.2": [-1, -1]}}, "above T=1 alone"),
+    ],
+)
+def test_check_promises_no_reach_that_the_report_refuses(tmp_path, more, why):
+    numbers = {
+        "response_logprobs": [-1, -1],
+        "logprobs_temperature": 1.0,
+        "base_logprobs": {"1": [-1, -1]},
+        "sample": 0,
+    }
+    _, _, said = read(tmp_path / "rl.jsonl", [ROW | numbers | more])
+    assert any(line.startswith("Reach, hurdles and horizon: not yet for rl") and why in line for line in said["next"])
+    assert not any("need no model" in line for line in said["next"])
