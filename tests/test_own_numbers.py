@@ -513,5 +513,6 @@ def test_a_pair_that_is_held_against_different_laws_has_no_difference(tmp_path):
     assert (
         "held against different laws of the base (one: T=1; other: T=1" in found.at[("one", "other", "hurdles"), "note"]
     )
+    assert "laws" not in found.at[("one", "other", "pass@k"), "note"]  # answers need no law
     assert found.at[("other", "base", "hurdles"), "problems"] == PROBLEMS
     assert any("one T=1; other T=1, T=0.8" in note for note in results["support"].notes)

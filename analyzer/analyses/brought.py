@@ -123,6 +123,7 @@ def why_not(told: Said, sampler: Sampler | None, source: str) -> tuple[str, str]
     drawn = membership.words(sampler)
     under = f"response_logprobs of {source} under the sampler that drew it ({drawn})"
     needs = f"{under}: after its temperature and truncation, with logprobs_temperature left out"
+    needs += ", or --base MODEL and --policy (no row can bring the base's law under a truncation)" if cut else ""
     if len(known) > 1:
         return f"the log-probs of {source} are at several temperatures: {_listed(known)}", needs
     why = f"the log-probs of {source} are at temperature {known[0]:g} without truncation, its traces were drawn with"

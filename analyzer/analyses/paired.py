@@ -275,6 +275,7 @@ def _difference(
     both, d_P, endless = both[finite], d_P[finite], int((~finite).sum())
     found = bootstrap.mean(d_P, np.arange(len(d_P)), draws=draws, seed=seed)
     notes, drawn = [], None
+    why = why if name in OWN_LAW else ""  # answers need no law
     if name == "pass@k" and k:
         drawn, fewer = k, int(table[["pass_rate_a", "pass_rate_b"]].notna().all(axis=1).sum()) - len(d_P)
         notes += [f"k = {k}"] + ([f"{fewer} problems with fewer draws left out"] if fewer else [])
