@@ -89,7 +89,15 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
         )
     own = [s for s, counts in sources.items() if counts["numbers"] and counts["numbers"]["both_rows"]]
     if own:
-        out.append(f"Reach, hurdles and horizon: need no model for {listed(own)}, whose rows bring both log-probs.")
+        barred = {s: why for s in own if (why := _barred(accounts[s]))}
+        if ready := [s for s in own if s not in barred]:
+            out.append(
+                f"Reach, hurdles and horizon: need no model for {listed(ready)}, whose rows bring both log-probs."
+            )
+        out += [f"Reach, hurdles and horizon: not yet for {s}: {why}." for s, why in barred.items()]
+        for s in ready:
+            if (n := sources[s]["numbers"]["both_rows"]) < (every := sources[s]["traces"]):
+                out.append(f"{s}: {every - n:,} of {every:,} rows lack one of them and count against every bound.")
     if len(own) < len(sources):
         out.append(
             f"Reach of {'another' if own else 'a'} source (inside, sharpened or reweighted): needs the model that "
@@ -98,6 +106,27 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
     if len(sources) < 2:
         out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")
     return out
+
+
+def _barred(own: Source) -> str:
+    """Why rows that bring both log-probs do not tell of reach (`analyses.brought.why_not`), "" where they do."""
+    known, counts = [s for s in own.samplers if s is not None], own.counts
+    if counts["greedy"]:
+        return "rows drawn at temperature 0 are no draws of a law"
+    if len(known) > 1:
+        return f"its rows state {len(known)} samplers; give the rows of each a label of their own (LABEL=FILE)"
+    if own.numbers.counts["sampler in part"]:
+        return "its rows state a truncation without a temperature (--sampler LABEL=T,top_p)"
+    if len(own.samplers) > 1:
+        return "only some of its rows state a sampler (--sampler LABEL=T,top_p)"
+    if not known and counts["undeclared"]:
+        return "no sampler is recorded, nor the temperature of its log-probs (--sampler LABEL=T,top_p)"
+    cut = known and (known[0].top_p < 1 or known[0].top_k or known[0].min_p)
+    if known and (cut or known[0].temperature != 1) and counts["T=1"]:
+        return "its log-probs are at T=1 without truncation, its sampler is another; bring those under the sampler"
+    if not any(t <= 1 for t in own.laws) and not any(s.temperature in own.laws for s in known):
+        return "its base_logprobs are above T=1 alone; bring T=1"
+    return ""
 
 
 def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[str]:

@@ -67,7 +67,8 @@ def _of_bounds(
     support: Result, row: dict[str, Any], source: str, budget: int, tau: float, end: Endpoint, why: list[str]
 ) -> Finding:
     """The five words, from the bounds of `evidence.row`."""
-    beyond, hurdle_free = row["beyond_low"] > tau, row["share_high"] <= HURDLED and not row["unknown"]
+    beyond, unknown = row["beyond_low"] > tau, row["unknown"] or number(row.get("silent")) > 0
+    hurdle_free = row["share_high"] <= HURDLED and not unknown
     if row["inside_high"] <= tau:
         return _inside(support, row, source, budget, tau, why)
     whole, hurdles = _whole(row, budget), _hurdles(row, budget)
@@ -82,6 +83,9 @@ def _of_bounds(
         return "undetermined", why, _advice(row["share_low"], row[_share(row)], HURDLED, row["n"], "the hurdle share")
     if beyond and not row["body_low"] > tau:  # words about the text: without its end token it is not shown beyond
         why = [whole, *_same(row), *why]
+        if row["inside_body_high"] <= tau and row.get("end_unknown") is True:
+            needs = "`finish` in every row (stop or length): what stays is their last tokens, which may be end tokens"
+            return "undetermined", why, needs
         if row["inside_body_high"] <= tau:
             return "undetermined", why, "nothing: without its end token it is inside, only where it stops differs"
         line = f"without the end token {row['inside_body_value']:.3f} is beyond (at most {row['inside_body_high']:.3f})"
@@ -92,8 +96,8 @@ def _of_bounds(
         if row["s_low_half"] < 0 and cooler and row["drop_low"] >= DROP:
             lead = _lead(row, budget, explained)
             return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
-        known = not row["same_weights"] and row["coolest"] <= COOL and row["every_low"] > tau
-        if row["s_high_half"] > 0 and other and known:
+        known = row["coolest"] <= COOL and row.get("dense", True) and row["every_low"] > tau
+        if row["s_high_half"] > 0 and other and known and not row["same_weights"]:
             line = f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
             return "reweighted", [_lead(row, budget, line), whole, hurdles, _likelier(row), *why], None
     return _undetermined(row, source, budget, tau, [whole, hurdles, *why])
@@ -146,6 +150,8 @@ def _without_log_q(
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
         how = "novelty" if flagged else "novelty by rank"
         return "outside", [*why, f"{how} certified at k={k} ({held}{_where(row)})"], None
+    if isinstance(row.get("needs"), str) and row["needs"]:  # of rows that bring numbers
+        return "undetermined", why, row["needs"]
     missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
     needs = f"{missing} (without log q only outside can be certified)"
     draws = number(row.get("base_draws"))
@@ -170,10 +176,15 @@ def _improbable(row: dict[str, Any], source: str, why: list[str]) -> Finding:
 def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
     """What would decide, by what is open: the whole trace, the hurdles, the temperature."""
     n, missing = row["n"], row["missing_laws"]
+    silent = number(row.get("silent"))
+    if silent > 0 and (row["beyond_low"] > tau or _heard(row) <= tau or silent > tau * row["every"]):
+        return "undetermined", why, f"response_logprobs and base_logprobs in every row ({row['silent']:,.0f} lack them)"
     if row["unknown"] and row["beyond_low"] > tau:
         line = f"{row['unknown']:,} traces have tokens without a number, which could hold a step beyond"
         return "undetermined", [*why, line], "log-probs of every token"
     if row["beyond_low"] > tau and missing:
+        if isinstance(row.get("missing_needs"), str):
+            return "undetermined", why, row["missing_needs"]
         return "undetermined", why, f"log-probs under the base {' and '.join(map(_law, missing.split('; ')))}"
     if not row["beyond_low"] > tau:
         if row["inside_value"] == 0:
@@ -188,14 +199,18 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         return "undetermined", why, f"{source} and the reference drawn with one sampler, or at temperatures up to 1"
     if not row["share_high"] <= HURDLED:
         if not row["coolest"] <= COOL:
-            return "undetermined", [*why, "cooling alone could make these steps, and no cool law is known"], COOLER
+            return (
+                "undetermined",
+                [*why, "cooling alone could make these steps, and no cool law is known"],
+                _cooler(row),
+            )
         share = row[_share(row)]
         if not row["share_low"] > HURDLED:
             bound = row["share_low"] if share > HURDLED else row["share_high"]
             return "undetermined", why, _advice(bound, share, HURDLED, n, "the share of traces with a hurdle")
         return "undetermined", why, _advice(row["every_low"], row["every_value"], tau, n, "the excess over every law")
     if not math.isfinite(row["s"]) or not row["coolest"] <= COOL:
-        return "undetermined", why, COOLER
+        return "undetermined", why, _cooler(row)
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
     cooler, other = _from_reference(row)
     if (row["s_low_half"] < 0 and not cooler) or (row["s_high_half"] > 0 and not other):
@@ -203,26 +218,64 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         said = f"{share:.0%}" if math.isfinite(share) else "an unknown share (its sampler cuts tokens off)"
         why = [*why, f"{explained} at T = 1, and {said} of that from the reference as it was sampled"]
         return "undetermined", why, "both sides sampled at T = 1 without a cut, so that no sampler is shared"
-    if row["s_high_half"] > 0:  # shown: what is open is whether several temperatures would do
+    if row["s_high_half"] > 0 and row.get(
+        "dense", True
+    ):  # shown: what is open is whether several temperatures would do
         low = f"{row['every_value']:.3f} beyond every law at once (at least {row['every_low']:.3f})"
         why = [*why, f"no single temperature does it, yet each trace has one that may: {low}"]
         if row["every_value"] <= tau:
             return "undetermined", why, "nothing: several temperatures of the base would do it"
         return "undetermined", why, _advice(row["every_low"], row["every_value"], tau, n, "the excess over every law")
     if row["s_low_half"] < 0:  # shown: what is open is whether the text is likelier
+        if not math.isfinite(row["drop"]):
+            return _of_the_drop(row, [*why, explained], n)
         low = f"the surprisal lies {row['drop']:.3f} nats a token below the entropy (at least {row['drop_low']:.3f})"
         why = [*why, f"{explained}; {low}, sharpened asks for {DROP:g}"]
         if row["drop"] <= DROP:
             return "undetermined", why, f"no number of traces, if the drop of the surprisal stays at {row['drop']:.3f}"
         return "undetermined", why, _advice(row["drop_low"], row["drop"], DROP, n, "the drop of the surprisal")
+    if not row.get("dense", True):
+        why = [*why, f"{explained} (of those known), and what lies between them could explain half"]
+        needs = f"log-probs of the base at T={row['unknown_temperatures']} too (base_logprobs)"
+        return "undetermined", why, _cooler(row) if row.get("short") else needs
     why = [*why, f"{explained}, too close to a half"]
     half = abs(row["s_high"] - row["s"])
     name = "the share that a temperature explains"
     return "undetermined", why, _advice(row["s"] + half, row["s"], EXPLAINED, n, name)
 
 
+def _cooler(row: dict[str, Any]) -> str:
+    """The temperatures that would decide: more of them, or those that some rows have and others lack."""
+    short = row.get("short")
+    return (
+        f"base_logprobs at the same temperatures in every row: {short}" if isinstance(short, str) and short else COOLER
+    )
+
+
+def _of_the_drop(row: dict[str, Any], why: list[str], n: int) -> Finding:
+    """What would decide where entropies are not known, and only a bound of the surprisal's distance to them is."""
+    least = number(row.get("drop_least"))
+    line = "how far the surprisal lies below the entropy is not known from these temperatures"
+    line += f" (at least {row['drop_low']:.3f} nats a token)" if row["drop_low"] > 0 else ""
+    why = [*why, f"{line}, sharpened asks for {DROP:g}"]
+    if least > DROP:
+        return "undetermined", why, _advice(row["drop_low"], least, DROP, n, "the least drop of the surprisal")
+    nearer = "log-probs of the base nearer to T=1 (base_logprobs at T=.95 and .9): the bound is the better the nearer"
+    return "undetermined", why, nearer
+
+
+def _heard(row: dict[str, Any]) -> float:
+    """The upper bound of whole traces beyond the budget over the traces that bring numbers alone."""
+    return (row["inside_high"] * row["every"] - row["silent"]) / max(1, row["every"] - row["silent"])
+
+
 def _same(row: dict[str, Any]) -> list[str]:
     """What a source that is the base's own weights differs in."""
+    if not row["same_weights"] and row.get("equal"):
+        return [
+            f"by construction: its log-probs and the base's ({_law(row['equal'])}) are the same number at every token; "
+            "whether one was copied from the other, no check can tell"
+        ]
     if not row["same_weights"]:
         return []
     if row["same_sampler"]:
@@ -298,6 +351,8 @@ def _hurdles(row: dict[str, Any], budget: int) -> str:
 def _likelier(row: dict[str, Any]) -> str:
     """Beside the word reweighted: how its surprisal compares with what the base expected on the same way."""
     if not math.isfinite(row["drop"]):
+        if row["drop_low"] > 0:
+            return f"likelier than draws of the base itself, by at least {row['drop_low']:.3f} nats a token"
         return "whether its text is likelier than the base's own is not known"
     if abs(row["drop"]) < DROP:
         return f"about as likely as draws of the base itself ({row['drop']:+.3f} nats a token)"
@@ -308,12 +363,24 @@ def _likelier(row: dict[str, Any]) -> str:
 def _beside(row: dict[str, Any], tau: float) -> list[str]:
     """What stands beside every word: length, the end token, the surprisal, the share cut off."""
     out = []
+    if number(row.get("silent")) > 0:
+        out.append(
+            f"{row['silent']:,.0f} of {row['every']:,.0f} traces bring no numbers of a token that the policy wrote: "
+            "they count against every bound"
+        )
+    if number(row.get("copies")) > 0:
+        out.append(
+            f"{row['copies']:,.0f} more traces repeat another of their problem token by token, which no draw would: "
+            "each is counted once"
+        )
     if row.get("assumed"):
         out.append(f"no sampler is declared: its log-probs' own temperature is taken for it ({row['assumed']})")
     length, other = number(row.get("length")), number(row.get("length_reference"))
     if length and other and max(length / other, other / length) >= LONGER:
         out.append(f"responses are {length:.0f} tokens long on average, the reference's {other:.0f}")
-    if number(row.get("end_low")) > HURDLED:
+    if row.get("end_unknown") is True:
+        out.append("no end token is known: the last token of a trace that was not cut is held to be its end")
+    elif number(row.get("end_low")) > HURDLED:
         what = "stops earlier" if length < other else "stops elsewhere"
         out.append(f"{what}: it ends where the base would not within the budget (end tokens are no hurdles)")
     if row["inside_value"] > tau and row["inside_body_high"] <= tau:
@@ -356,12 +423,12 @@ def _ranked(row: dict[str, Any], k: int) -> list[str]:
 def _told(row: dict[str, Any], source: str) -> list[str]:
     """What the e-values are held against, what they say together, and what the conformal test flags."""
     out, hottest = [], number(row.get("hottest"))
+    undeclared = "temperature" in row and not math.isfinite(number(row["temperature"]))
+    why = f"no sampler of {source} is declared, and draws of the base hotter than T = 1 look novel too: " * undeclared
     if _too_hot(row):
-        out.append("drawn hotter than any law of the base that the e-value could be held against: no word from it")
+        out.append(f"{why}the e-value could not be held against a law of the base that is hot enough: no word from it")
     elif hottest > 1:
-        out.append(f"held against the base at temperatures up to {row['covered']:.3g}, cut or not")
-    elif "temperature" in row and not math.isfinite(number(row["temperature"])):
-        out.append(f"no sampler of {source} is declared: hotter than T = 1 its draws of the base would look novel too")
+        out.append(f"{why}held against the base at temperatures up to {row['covered']:.3g}, cut or not")
     if number(row.get("bets")) == 1:
         out.append("told by square roots alone (lambda = 1/2): novelty spread thin needs the base scored once more")
     together = number(row.get("log_e_sum"))

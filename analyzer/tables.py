@@ -19,12 +19,16 @@ from analyzer.summaries import SUMMARY_COLUMNS
 ORDER = ["source", "problem", "step", "sample"]
 NUMBERS = [
     "key", "source", "problem", "sample", "step", "finish", "response_ids", "response_logprobs", "logprobs_temperature",
-    "base_temperatures", "base_logprobs", "meta",
+    "base_temperatures", "base_logprobs", "sampler", "meta",
 ]  # fmt: skip
+GREEDY, PARTIAL = "temperature 0", " without a temperature"  # see _stated
+NAMES = {"temperature": "T=", "top_p": "top-p ", "top_k": "top-k ", "min_p": "min-p "}
 TOKEN_COLUMNS = [
     "token", "logprob", "rank", "entropy", "varentropy", "renyi_half",
     "mass_above_s", "logprob_s", "entropy_s", "varentropy_s", "logprob_source", *NOVEL_COLUMNS,
 ]  # fmt: skip
+
+UNDECLARED = 1 / 0.7  # the hottest law that the stored exponents tell
 
 
 def build(run: Run) -> Tables:
@@ -122,7 +126,9 @@ def _numbers(run: Run) -> Iterator[pd.DataFrame]:
         frame["logprobs_temperature"] = batch["logprobs_temperature"].to_numpy(zero_copy_only=False).astype(float)
         temperatures, laws = _arrays(batch["base_temperatures"]), iter(_arrays(batch["base_logprobs"].flatten()))
         frame["laws"] = [{at: next(laws) for at in own.tolist()} for own in temperatures]
-        frame["written"] = [_mask(meta, len(ids)) for meta, ids in zip(batch["meta"].to_pylist(), frame["token"])]
+        metas = batch["meta"].to_pylist()
+        frame["written"] = [_mask(meta, len(ids)) for meta, ids in zip(metas, frame["token"], strict=True)]
+        frame["stated"] = list(map(_stated, batch["sampler"].to_pylist(), metas))
         yield frame
 
 
@@ -134,6 +140,24 @@ def _mask(meta: str, count: int) -> np.ndarray | None:
     return np.array(held, bool) if isinstance(held, list) and len(held) == count else None
 
 
+def _stated(sampler: str | None, meta: str) -> str:
+    """What a row says about how it was drawn, in words: a sampler, GREEDY, a truncation PARTIAL; "" for nothing."""
+    if sampler is not None:
+        return _words(orjson.loads(sampler))
+    if '"greedy"' not in meta and '"sampler_part"' not in meta:
+        return ""
+    held = orjson.loads(meta)
+    if held.get("greedy"):
+        return GREEDY
+    part = held.get("sampler_part")  # the dump's own meta may hold anything under this name
+    return f"{_words(part)}{PARTIAL}" if isinstance(part, dict) else ""
+
+
+def _words(values: dict[str, Any]) -> str:
+    off = {"top_p": 1, "top_k": 0, "min_p": 0} if "temperature" in values else {}
+    return ", ".join(f"{NAMES.get(k, k)}{v}" for k, v in values.items() if k not in off or off[k] != v)
+
+
 def _arrays(lists: pa.ListArray) -> list[np.ndarray]:
     """Each list as an array; none is missing."""
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
@@ -143,8 +167,10 @@ def _arrays(lists: pa.ListArray) -> list[np.ndarray]:
 
 def hottest(samplers: Mapping[str, Sampler], reference: str, source: str) -> float:
     """The largest temperature at which a trace of the source counts as drawn from the base: 1, that declared for the
-    reference, that declared for the source (what is not declared adds nothing)."""
-    return max([1.0, *(samplers[s].temperature for s in (reference, source) if s in samplers)])
+    reference, that declared for the source; of a source that declares none UNDECLARED, as draws of the base that are a
+    little hotter than T = 1 are no novelty."""
+    known = [samplers[s].temperature for s in (reference, source) if s in samplers]
+    return max([1.0, *known, *([UNDECLARED] if source not in samplers and source != reference else [])])
 
 
 def _summaries(run: Run, label: str, declared: Mapping[str, Sampler]) -> pd.DataFrame:

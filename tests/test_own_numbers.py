@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from analyzer import pipeline
+from analyzer.analyses import paired
 from analyzer.cli import main
+from analyzer.errors import DumpError
 from analyzer.records import Sampler, Verdict
 from analyzer.store import Run
 from analyzer.tables import build
@@ -23,7 +25,7 @@ from analyzer.verdict import decide
 V, PROBLEMS, N, LONGEST = 30, 8, 24, 60
 RARE = V - 2
 TEMPERATURES = (1.0, 0.8, 0.6, 0.4, 0.2)
-WARM = Sampler(0.6)
+WARM, COLD = Sampler(0.6), Sampler(0.3)
 
 
 def base_law() -> np.ndarray:
@@ -128,7 +130,9 @@ def test_the_reference_as_it_was_sampled_is_enough_for_inside(tmp_path):
     made = {s: B.Made(draws([B.Component(1, warm, script)], i), WARM) for i, (s, script) in enumerate(scripts.items())}
     got = words(tmp_path, {s: lines(s, m, temperatures=(0.6,)) for s, m in made.items()})
     assert got["again"].word == "inside" and "(as the reference was sampled)" in got["again"].why[0]
-    assert got["planted"].word == "undetermined" and got["planted"].needs == "log-probs under the base at T=1"
+    assert got["planted"].word == "undetermined" and got["planted"].needs.startswith(
+        "log-probs under the base at T=1: base_"
+    )
 
 
 def test_a_law_that_does_not_count_makes_no_word_and_no_crash(tmp_path):
@@ -246,3 +250,270 @@ def test_without_a_sampler_and_a_temperature_there_is_no_word(tmp_path):
     made = sources()
     got = words(tmp_path, {s: lines(s, made[s], change=bare) for s in ("base", "again")})
     assert got["again"].word == "undetermined" and "sampler of again is not known" in " ".join(got["again"].why)
+
+
+STATED = {
+    "greedy": {"sampler": {"temperature": 0.0}},
+    "cut": {"sampler": {"top_p": 0.5}},
+    "column": {"temperature": 0.3},
+    "cut-column": {"top_p": 0.5},
+    "params": {"sampling_params": {"temperature": 0.3, "top_p": 1.0, "n": 8}},
+}
+
+
+def test_a_sampler_that_rows_state_is_never_replaced_by_the_temperature_of_their_log_probs(tmp_path):
+    """Drawn at T = .3 and scored at T = 1, which would read as inside if T = 1 were taken for the sampler."""
+    base, cool = B.Made(draws([B.Component(1, base_law())], 1)), draws([B.Component(1, B.sampled(base_law(), COLD))], 2)
+
+    def raw(fields):
+        def change(row, i):
+            row.pop("sampler")
+            fields_ = fields(i) if callable(fields) else fields
+            return row | {"response_logprobs": row["base_logprobs"]["1"], "logprobs_temperature": 1.0} | fields_
+
+        return change
+
+    made = STATED | {"mixed": lambda i: {"sampler": {"temperature": 0.3 if i % 2 else 0.4}}, "silent": {}}
+    rows = {s: lines(s, B.Made(cool), change=raw(fields)) for s, fields in made.items()}
+    got = words(tmp_path, {"base": lines("base", base)} | rows)
+    assert {s: v.word for s, v in got.items()} == dict.fromkeys([*STATED, "mixed"], "undetermined") | {
+        "silent": "inside"  # nothing says otherwise, and the report says what is taken
+    }
+    assert got["greedy"].needs == "greedy drawn anew with a temperature above 0"
+    for source in ("cut", "cut-column"):
+        assert "response_logprobs under it" in got[source].needs
+    for source in ("column", "params"):
+        assert "under the sampler that drew it (T=0.3)" in got[source].needs
+    assert "under a label of their own" in got["mixed"].needs
+
+
+def test_two_samplers_of_one_row_are_refused(tmp_path):
+    rows = lines("s", sources()["again"], change=lambda r, i: r | {"temperature": 0.3})
+    with pytest.raises(DumpError, match=r"sampler.temperature = 1.0, and beside it temperature = 0.3"):
+        words(tmp_path, {"s": rows}, reference="s")
+
+
+def test_rows_without_numbers_count_against_every_bound(tmp_path):
+    """The traces that hold the planted token bring none: nothing is beyond in the others, and nothing is inside."""
+
+    def selected(row, i):
+        if RARE in row["response_ids"]:
+            del row["base_logprobs"]
+        return row
+
+    made = sources()
+    few = lines("few", made["again"], change=lambda r, i: r if i else {k: v for k, v in r.items() if "base" not in k})
+    some = {"planted": lines("planted", made["planted"], change=selected), "few": few}
+    some["cold"] = lines("cold", made["cold"], change=lambda r, i: r if i else r | {"base_logprobs": None})
+    got = words(tmp_path, {"base": lines("base", made["base"])} | some)
+    assert {s: v.word for s, v in got.items()} == dict.fromkeys(some, "undetermined")
+    n = PROBLEMS * N
+    assert any(w.startswith(f"1 of {n} traces bring no numbers of a token") for w in got["few"].why)
+    assert "in every row" in got["planted"].needs and "in every row" in got["cold"].needs
+
+
+@pytest.mark.parametrize("how", ["reference without ids", "one inside", "one masked inside", "no finish"])
+def test_stopping_early_is_no_hurdle_however_the_end_token_shows(tmp_path, how):
+    base = B.law(np.random.default_rng(0), V, 1.5, stop=0.001)
+    early = base.copy()
+    early[:, :-1] += np.log(0.9 / 0.999)
+    early[:, -1] = np.log(0.1)
+
+    def change(row, i):
+        if how == "reference without ids":
+            return {k: row[k] for k in ("source", "problem", "sample", "response", "question", "finish")}
+        if how == "no finish":
+            return row | {"finish": None}
+        if i == 0:
+            row["response_ids"][10] = V - 1
+            if "masked" in how:
+                row["response_mask"] = [int(j != 10) for j in range(len(row["response_ids"]))]
+        return row
+
+    made = {"base": B.Made(draws([B.Component(1, base)], 0)), "early": B.Made(draws([B.Component(1, early)], 1))}
+    rows = {"base": lines("base", made["base"], base=base, change=change)}
+    rows["early"] = lines("early", made["early"], base=base, change=change if how == "no finish" else None)
+    got = words(tmp_path, rows)["early"]
+    assert got.word == "undetermined", got
+    if how == "no finish":
+        assert "`finish` in every row" in got.needs and any("no end token is known" in w for w in got.why)
+    else:
+        assert "only where it stops differs" in got.needs
+
+
+def test_nothing_that_was_judged_is_nothing_inside(tmp_path):
+    made = sources()
+
+    def masked(row, i):
+        return row | {"response_mask": [0] * len(row["response_ids"])}
+
+    def zeros(row, i):
+        nothing = [0.0] * len(row["response_ids"])
+        return row | {"response_logprobs": nothing, "base_logprobs": {"1.0": nothing}}
+
+    def half(row, i):
+        return masked(row, i) if i % 2 else row
+
+    rows = {s: lines(s, made["planted"], change=f) for s, f in (("masked", masked), ("zeros", zeros))}
+    rows |= {"base": lines("base", made["base"]), "half": lines("half", made["again"], change=half)}
+    got = words(tmp_path, rows)
+    assert {v.word for v in got.values()} == {"undetermined"}
+    assert "no row of masked has a token that its policy wrote" in got["masked"].why[-2]
+    assert "response_logprobs of zeros are 0 in every token" in got["zeros"].why[-2]
+    assert any(
+        f"{PROBLEMS * N // 2} of {PROBLEMS * N} traces bring no numbers of a token" in w for w in got["half"].why
+    )
+
+
+@pytest.mark.parametrize(
+    "held", [(1.0, 0.4), (1.0, 0.1), (1.0, 0.6, 0.4), (1.0, 0.3, 0.2, 0.1), (1.0, 0.45, 0.44, 0.43)]
+)
+def test_a_cooled_base_is_never_reweighted_by_temperatures_that_leave_gaps(tmp_path, held):
+    cool = {s: B.Made(draws([B.Component(1, B.sampled(base_law(), Sampler(t)))], 5, n=40)) for s, t in COOLED.items()}
+    made = {"base": sources()["base"], **cool}
+    got = words(tmp_path, {s: lines(s, m, temperatures=held) for s, m in made.items()})
+    for source, verdict in got.items():
+        assert verdict.word in ("sharpened", "undetermined"), (source, verdict)
+        if any("could explain half" in w for w in verdict.why):
+            assert verdict.needs.startswith("log-probs of the base at T=.8") and verdict.needs.endswith(
+                "(base_logprobs)"
+            )
+
+
+COOLED = {f"at {t:g}": t for t in (0.5, 0.7, 0.8)}
+
+
+def test_what_followed_the_advice_is_decided(tmp_path):
+    """A tilt is undetermined at T = 1 and .4, and reweighted with the temperatures that are asked for."""
+    law = B.normalised(base_law() + 0.5 * np.random.default_rng(7).normal(size=(V, V)))
+    made = {"base": sources()["base"], "tilt": B.Made(draws([B.Component(1, law)], 8, n=60))}
+    got = {}
+    for name, held in (("few", (1.0, 0.4)), ("all", (1.0, 0.8, 0.6, 0.4, 0.2))):
+        (tmp_path / name).mkdir()
+        got[name] = words(tmp_path / name, {s: lines(s, m, temperatures=held) for s, m in made.items()})["tilt"]
+    assert got["few"].needs == "log-probs of the base at T=.8, .6, .2 too (base_logprobs)"
+    assert (got["few"].word, got["all"].word) == ("undetermined", "reweighted")
+
+
+def scaled(k):
+    def change(row, i):
+        row["base_logprobs"] = {t: [x if x == "-inf" else x * k for x in v] for t, v in row["base_logprobs"].items()}
+        return row
+
+    return change
+
+
+def moved(keys):
+    return lambda row, i: row | {"base_logprobs": {to: row["base_logprobs"][at] for to, at in keys.items()}}
+
+
+def unnormalised(row, i):
+    plain = row["base_logprobs"]["1"]
+    return row | {"base_logprobs": {f"{t:g}": [x / t for x in plain] for t in TEMPERATURES}}
+
+
+def rounded(row, i):
+    """As bfloat16 keeps numbers, on one side."""
+    bits = np.asarray(row["response_logprobs"], np.float32).view(np.uint32)
+    near = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return row | {"response_logprobs": near.astype(float).tolist()}
+
+
+WRONG = {
+    "bits": (scaled(1 / math.log(2)), "agreed"),
+    "half": (scaled(0.5), "agreed"),
+    "mislabelled": (moved({"1.0": "0.6"}), "agreed"),
+    "slightly": (moved({"1.0": "0.8"}), "agreed"),
+    "swapped": (moved({"1": "0.4", "0.8": "0.6", "0.6": "0.8", "0.4": "1", "0.2": "0.2"}), "laws, agreed"),
+    "shifted": (
+        lambda r, i: r | {"base_logprobs": {t: v[1:] + v[:1] for t, v in r["base_logprobs"].items()}},
+        "agreed",
+    ),
+    "unnormalised": (unnormalised, "laws"),
+}
+
+
+def test_numbers_that_disagree_with_each_other_make_no_word(tmp_path):
+    made = {s: m for s, m in sources().items() if s != "planted"}
+    for name, (change, failed) in ({"rounded": (rounded, "")} | WRONG).items():
+        (tmp_path / name).mkdir()
+        run = Run.create(tmp_path / name / "run")
+        pipeline.ingest(run, written(tmp_path / name, {s: lines(s, m, change=change) for s, m in made.items()}))
+        results, _ = pipeline.analyze(run, ["support", "preflight"])
+        checks = results["preflight"].tables["checks"]
+        assert set(failed.split(", ")) - {""} == set(checks.loc[checks["passed"].eq(False), "check"]), name
+        got = {v.source: v for v in decide(results, sources=list(made), reference="base") if v.level == "sequence"}
+        want = (
+            {"again": "inside", "cold": "sharpened"} if not failed else dict.fromkeys(("again", "cold"), "undetermined")
+        )
+        assert {s: got[s].word for s in want} == want, name
+
+
+def test_a_source_that_is_the_base_in_every_token_says_so(tmp_path):
+    made = sources()
+    copied = lines("copied", made["planted"], change=lambda r, i: r | {"base_logprobs": {"1": r["response_logprobs"]}})
+    got = words(tmp_path, {"base": lines("base", made["base"]), "copied": copied})["copied"]
+    assert got.word == "inside" and any(w.startswith("by construction: its log-probs and the base's") for w in got.why)
+
+
+def test_traces_that_no_draw_repeats_are_counted_once(tmp_path):
+    """Thirty-two traces six times each are no 192 draws."""
+    few = B.Made(draws([B.Component(1, base_law())], 77, n=4))
+    rows = [r | {"sample": 100 * k + r["sample"]} for k in range(6) for r in lines("again", few)]
+    got = words(tmp_path, {"base": lines("base", sources()["base"]), "again": rows})["again"]
+    assert got.word == "undetermined" and "149 traces" in got.needs
+    (line,) = (w for w in got.why if "more traces repeat another of their problem" in w)
+    assert 140 <= int(line.split()[0]) <= 160  # the shortest may have been drawn twice
+
+
+def test_the_rows_that_lack_a_temperature_are_named(tmp_path):
+    def lack(row, i):
+        return row | {"base_logprobs": {"1": row["base_logprobs"]["1"]}} if i == 3 else row
+
+    made = sources()
+    rows = {"base": lines("base", made["base"]), "cold": lines("cold", made["cold"], change=lack)}
+    got = words(tmp_path, rows)["cold"]
+    assert got.word == "undetermined" and got.needs.startswith(
+        "base_logprobs at the same temperatures in every row: T="
+    )
+    assert "in 191 of 192 rows (cold/p0000/3 is one without)" in got.needs
+
+
+def test_what_rows_cannot_bring_is_not_asked_of_them(tmp_path):
+    def cut(row, i):
+        return row | {"sampler": {"temperature": 0.6, "top_p": 0.95}}
+
+    made = sources()
+    rows = {"base": lines("base", made["base"], change=cut), "planted": lines("planted", made["planted"])}
+    rows["half"] = lines("half", made["again"], change=lambda r, i: r | {"response_logprobs": None})
+    got = words(tmp_path, rows)
+    assert {v.word for v in got.values()} == {"undetermined"}
+    assert got["planted"].needs.startswith(
+        "--base MODEL and --policy LABEL=MODEL: the law as the reference was sampled"
+    )
+    assert got["half"].needs == "both log-probs in every row, or --base MODEL and --policy"
+
+
+@pytest.mark.parametrize("held", [(1.2,), (2.0, 1.2)])
+def test_hotter_laws_alone_are_no_crash(tmp_path, held):
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    got = words(tmp_path, {s: lines(s, m, temperatures=held) for s, m in made.items()})["again"]
+    assert got.word == "undetermined" and got.needs.startswith("base_logprobs at T=1")
+
+
+def test_a_pair_that_is_held_against_different_laws_has_no_difference(tmp_path):
+    base = base_law()
+    made = {s: B.Made(draws([B.Component(1, B.sampled(base, COLD))], i)) for i, s in enumerate(("one", "other"), 11)}
+    rows = {"base": lines("base", sources()["base"]), "one": lines("one", made["one"], temperatures=(1.0,))}
+    rows["other"] = lines("other", made["other"])
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, written(tmp_path, rows))
+    results, _ = pipeline.analyze(run, ["support"])
+    found = paired.run(build(run), draws=50).tables["differences"].set_index(["a", "b", "measure"])
+    assert found.at[("one", "other", "hurdles"), "problems"] == 0
+    assert (
+        "held against different laws of the base (one: T=1; other: T=1" in found.at[("one", "other", "hurdles"), "note"]
+    )
+    assert "laws" not in found.at[("one", "other", "pass@k"), "note"]  # answers need no law
+    assert found.at[("other", "base", "hurdles"), "problems"] == PROBLEMS
+    assert any("one T=1; other T=1, T=0.8" in note for note in results["support"].notes)

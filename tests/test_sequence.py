@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from made_evidence import COMMON, FREE, HURDLED, LARGE, NAN, NOTE, ROWS, ZERO, est, support, whole
 
+from analyzer import sequence
 from analyzer.analyses.evidence import ALPHA
 from analyzer.analyses.primary import Endpoint
 from analyzer.records import Result, Verdict
@@ -325,6 +326,9 @@ def test_without_an_event_inside_speaks_of_these_problems():
         ("outside", {"coolest": 1.0, "far_low": 0.03}, "base_logprobs at .8, .6, .4, .2"),
         ("sharpened", {"drop": 0.03, "drop_low": 0.01}, "if the drop of the surprisal stays at 0.030"),
         ("sharpened", {"drop": 0.01, "drop_low": 0.005}, "no number of traces"),
+        ("sharpened", {"drop": NAN, "drop_low": NAN}, "nearer to T=1 (base_logprobs at T=.95 and .9)"),
+        ("sharpened", {"drop": NAN, "drop_low": -0.01, "drop_least": 0.0}, "nearer to T=1 (base_logprobs"),
+        ("sharpened", {"drop": NAN, "drop_low": 0.01, "drop_least": 0.03}, "times the traces"),
     ],
 )
 def test_every_needs_says_what_would_decide(name, more, needs):
@@ -412,3 +416,16 @@ def test_what_only_stops_elsewhere_has_no_word_and_says_so():
 
 def test_at_a_budget_of_one_no_step_is_outside():
     assert verdict(support("outside"), budget=1).word == U
+
+
+def test_a_bound_of_the_surprisal_is_not_printed_as_its_value():
+    for row, wanted in (
+        ({"drop": NAN, "drop_low": -0.05, "drop_least": -0.041}, "is not known"),
+        (
+            {"drop": NAN, "drop_low": 0.03, "drop_least": 0.04},
+            "likelier than draws of the base itself, by at least 0.030",
+        ),
+    ):
+        assert wanted in sequence._likelier(row)
+        _, why, _ = sequence._of_the_drop(row, [], 100)
+        assert "0.041" not in why[0] and "not known from these temperatures" in why[0]

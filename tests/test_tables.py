@@ -85,7 +85,7 @@ def test_numbers_are_those_of_rows_that_bring_both(tmp_path):
     one, two = tables.build(run).numbers()
     assert list(one) == [
         "key", "source", "problem", "sample", "step", "finish", "token", "logprob_q",
-        "logprobs_temperature", "laws", "written",
+        "logprobs_temperature", "laws", "written", "stated",
     ]  # fmt: skip
     assert one["key"].tolist() == ["rl/p0/0@3", "rl/p3/0"] and two["key"].tolist() == ["base/p1/1"]
     row = one.iloc[0]

@@ -8,6 +8,7 @@ explains.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
 PROBLEMS = 3  # below so many no word is given
 COOL = 0.45  # without a law at this temperature or below, cooling can explain more than is seen
-STEP, KNOTS = 0.97, 4  # ratio of the temperatures that are tried, and how many must be known for those between
-SPLINE = 0.0005  # nats a token by which a temperature between the known ones may be off (`cooled`)
+STEP = 0.97  # ratio of the temperatures that are tried
+GRID, APART = (0.8, 0.6, 0.4, 0.2), 0.2  # temperatures to know, and how far apart they may lie for those between
+SPLINE, UNSURE = 0.0005, 0.011  # nats a token by which `cooled` may be off, where entropies are known and where not
 FINER = 10  # temperatures tried on each side of the best one
 RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
 
@@ -48,6 +50,9 @@ def row(
     out |= {"missing_laws": "; ".join(missing), "unknown": int((rows["unknown"] > 0).sum())}
     out |= {"same_weights": laws.same_weights(tables, source), "tokens": float(rows["n"].mean())}
     out["same_sampler"] = laws.samplers(tables).get(source) == laws.samplers(tables).get(tables.reference)
+    # of a source that brings its numbers: the two lists are one, by the same weights or by a copy
+    equal = [name for name in held if (rows["log_q"] == rows[f"p:{name}"]).all() and not out["same_weights"]]
+    out["equal"] = equal[0] if equal else ""
     taken = laws.assumed(tables).get(source)
     out["assumed"] = "" if taken is None else membership.words(taken)
     excess = {name: of_trace(rows, name, budget) for name in held}
@@ -63,6 +68,9 @@ def row(
     worst = min(held, key=lambda name: out[f"low[{name}]"])
     out |= {"beyond_law": worst, "beyond_value": out[f"excess[{worst}]"], "beyond_low": out[f"low[{worst}]"]}
     out |= {"every_value": out["excess[every]"], "every_low": out["low[every]"]}
+    known = sorted((1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1), reverse=True)
+    out["dense"] = dense(known)
+    out["unknown_temperatures"] = ", ".join(f"{t:g}"[1:] for t in GRID if not any(abs(t - x) < 0.01 for x in known))
     out["coolest"] = min((1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1), default=math.nan)
     body = of_envelope(rows, every, budget, part="body") if rows["ended"].any() else excess["every"]
     out |= {"body_value": float(body.mean()), "body_high": _with(bounds.upper(body), omitted)}
@@ -83,11 +91,12 @@ def row(
         there = laws.samplers(tables)[tables.reference]
         out |= _from_reference(rows, problem, every, there.temperature, entropy_N)
     tokens = (rows["n"] + rows["ended"]).to_numpy(float)
-    if np.isnan(drop).any():
+    bounded = bool(np.isnan(drop).any())
+    if bounded:
         drop = _least_drop(rows)
-    out |= {"drop": math.nan, "drop_low": math.nan}
-    if not np.isnan(drop).any():
-        out["drop"] = float(drop.sum() / tokens.sum())
+    out |= {"drop": math.nan, "drop_low": math.nan, "drop_least": math.nan}
+    if not np.isnan(drop).any():  # drop: the value, where it is known; drop_least: what it is at least
+        out["drop_least" if bounded else "drop"] = float(drop.sum() / tokens.sum())
         mean = bounds.mean(drop - DROP * tokens, problem)
         out["drop_low"] = DROP + mean.low(ALPHA) / tokens.mean()
     return out | _improbable(rows, held)
@@ -146,6 +155,15 @@ def _hurdles(
     return out | {"p_outside": max(min(1.0, 2 * min(ps)), p_every)}
 
 
+def dense(temperatures: list[float]) -> bool:
+    """Whether the temperatures (from 1 down) tell of those between them, down to COOL: none is further than APART from
+    the next. Where they are not, what lies between could explain the half that none of them does."""
+    if not temperatures or temperatures[0] < 1 or temperatures[-1] > COOL:
+        return False
+    gaps = [a - b for a, b in pairwise(temperatures) if a > COOL]
+    return max(gaps) <= APART + 1e-3
+
+
 def _temperature(
     rows: pd.DataFrame, problem: np.ndarray, every: list[str], budget: int, entropy_N: np.ndarray
 ) -> dict[str, Any]:
@@ -164,7 +182,8 @@ def _temperature(
         return out
     at = int(ratio_GN.mean(1).argmin())
     near = (float(temperature_G[min(at + 1, len(temperature_G) - 1)]), float(temperature_G[max(at - 1, 0)]))
-    if len(temperature_G) > KNOTS:  # between the temperatures next to the best one, once more
+    known_T = {1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1}
+    if len(temperature_G) > len(known_T):  # between the temperatures next to the best one, once more
         finer_G, finer_GN = cooled(rows, every, "body", entropy_N, np.geomspace(*near, 2 * FINER + 1))
         at = int((q_N - finer_GN).mean(1).argmin())
         temperature_G, ratio_GN = np.append(finer_G[at], temperature_G), np.vstack([q_N - finer_GN[at], ratio_GN])
@@ -176,6 +195,8 @@ def _temperature(
     out |= {"best": f"T={temperature_G[at]:.2g}", "s": s}
     out["s_low_half"] = min(m.high(ALPHA / len(halves)) for m in halves)  # below 0: s > 1/2
     out["s_high_half"] = min(m.low(ALPHA) for m in halves)  # above 0: s < 1/2
+    if np.isnan(entropy_N).any():  # a temperature between the known ones may explain more than the spline says
+        out["s_high_half"] -= UNSURE * float(rows["n"].mean())
     around = bounds.between(ratio_GN[at] - (1 - s) * plain, problem)
     half = (around.high(0.025) - around.value) / out["kl"]
     # the mean of log-ratios may fall below 0, a divergence can't
@@ -218,17 +239,17 @@ def cooled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Temperatures from 1 down to the lowest known one (or those wanted) [G], and each trace's log-prob at them [G, N].
 
-    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: with four or more of those, a
-    cubic spline gives what lies between. Its slope at T = 1 is the entropy; where that is known the spline is within
-    .0005 nats a token of peaked laws with flat tails, where it is not within .011 (a policy at T = .96 can then count
-    as reweighted).
+    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: where those are `dense`, a
+    cubic spline gives what lies between; else they stand alone. Its slope at T = 1 is the entropy; where that is known
+    the spline is within SPLINE nats a token of peaked laws with flat tails; where it is not, within UNSURE, which is
+    taken off the bound that `reweighted` rests on.
     """
     known = {1 / laws.exponent(name): name for name in every if laws.exponent(name) >= 1}
     knots = np.array(sorted(known))
     plain = rows[f"{part}:{laws.PLAIN}"].to_numpy(float)
     free_KN = np.stack([plain - t * rows[f"{part}:{known[t]}"].to_numpy(float) for t in knots])
     grid = knots[::-1]
-    if len(knots) >= KNOTS:
+    if dense(grid.tolist()):
         between = STEP ** np.arange(1 + math.floor(math.log(knots[0]) / math.log(STEP)))
         grid = np.array(sorted({*between, *knots}, reverse=True)) if wanted_G is None else wanted_G
         ends = "not-a-knot" if np.isnan(entropy_N).any() else ("not-a-knot", (1, entropy_N))

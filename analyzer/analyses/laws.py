@@ -6,15 +6,13 @@ columns of two scorers, or from the numbers that rows bring with them (`Tables.n
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import membership
+from analyzer.analyses import brought, membership
 from analyzer.records import POWER_COLUMNS, Sampler, Tables
 from analyzer.summaries import among, last_steps
 
@@ -27,7 +25,7 @@ BATCH = 4096  # traces that are measured at once
 
 class Part(NamedTuple):
     """Traces of one source, tokens end to end. token_T int32; q_T, laws float32 nats; `ended_N`: the last token is an
-    end token."""
+    end token. position_T: where each token stands in its response, int32 [T]; None where no token is left out."""
 
     source: str
     key_N: np.ndarray
@@ -37,14 +35,17 @@ class Part(NamedTuple):
     token_T: np.ndarray
     q_T: np.ndarray
     laws: dict[str, np.ndarray]
+    position_T: np.ndarray | None = None
 
 
 class Known(NamedTuple):
-    """What is known of a source's own law. reason: why it is not, or "". brought: the rows themselves hold it."""
+    """What is known of a source's own law. reason: why it is not, or "". brought: the rows themselves hold it. needs:
+    what would make it known where they don't."""
 
     reason: str
     model: str | None = None
     brought: bool = False
+    needs: str = ""
 
 
 def temperature(exponent: float) -> str:
@@ -69,12 +70,14 @@ def same_weights(tables: Tables, source: str) -> bool:
 def known(tables: Tables) -> dict[str, Known]:
     """Source -> whether its own law is known, of all sources."""
     out = {}
-    brought, declared = _brought(tables), samplers(tables)
+    told, declared = _brought(tables), samplers(tables)
     for source in tables.sources:
         model, sampler = tables.policies.get(source), declared.get(source)
-        if source in brought:
-            why = _why_not(brought[source], sampler, source)
-            out[source] = Known(why, None, True)
+        if source in told:
+            why, needs = brought.why_not(told[source], sampler, source)
+            if not why and not any(name in counted(tables, source) for name in of_rows(tables, source)):
+                why, needs = _no_law(tables, source)
+            out[source] = Known(why, None, True, needs)
         elif model is None:
             out[source] = Known(f"the model that produced {source} is not known; give --policy {source}=MODEL")
         elif sampler is None:
@@ -91,44 +94,59 @@ def samplers(tables: Tables) -> dict[str, Sampler]:
 
 
 def assumed(tables: Tables) -> dict[str, Sampler]:
-    """Source -> the sampler that is taken for it, of the sources that declare none and bring their own numbers."""
+    """Source -> the sampler that is taken for it, of the sources that bring their own numbers and say nothing about
+    how they were drawn. (Where a row says anything that can't be used, nothing is assumed in its place.)"""
     out = {}
-    for source, said in _brought(tables).items():
-        (t,) = said if len(said) == 1 else (None,)
-        if source not in tables.samplers and t is not None:
+    for source, told in _brought(tables).items():
+        (t,) = told.temperatures if len(told.temperatures) == 1 else (None,)
+        if source not in tables.samplers and t is not None and told.stated == {""}:
             out[source] = Sampler(t)
     return out
 
 
-def _brought(tables: Tables) -> dict[str, set[float | None]]:
-    """Source -> the temperatures of its own log-probs, of the sources whose rows bring base log-probs; None: none is
-    said. Sources that were scored as well are left out: a model knows more."""
-    if "brought" not in tables.memo:
-        found: dict[str, set[float | None]] = {}
-        for frame in tables.numbers():
-            for source, t in zip(frame["source"], frame["logprobs_temperature"], strict=True):
-                found.setdefault(source, set()).add(None if math.isnan(t) else float(t))
-        tables.memo["brought"] = found
-    return {s: t for s, t in tables.memo["brought"].items() if tables.policies.get(s) is None or tables.base is None}
+def _brought(tables: Tables) -> dict[str, brought.Said]:
+    """Source -> what its rows say, of the sources whose rows bring both log-probs. Sources that were scored as well are
+    left out: a model knows more."""
+    found = brought.said(tables)
+    return {s: told for s, told in found.items() if tables.policies.get(s) is None or tables.base is None}
 
 
-def _why_not(temperatures: set[float | None], sampler: Sampler | None, source: str) -> str:
-    """Why the log-probs that rows bring are not those of the law that drew them; "" where they are."""
-    said = {t for t in temperatures if t is not None}
-    if sampler is None:
-        return membership.unknown(source)
-    if len(said) > 1 or (said and len(said) < len(temperatures)):
-        return f"the log-probs of {source} are at several temperatures: {', '.join(f'{t:g}' for t in sorted(said))}"
-    if not said:  # with the sampler that is declared
-        return ""
-    (t,) = said
-    cut = sampler.top_p < 1 or sampler.top_k or sampler.min_p
-    if cut or abs(t - sampler.temperature) > 1e-9:
+def of_rows(tables: Tables, source: str) -> dict[str, float]:
+    """Name -> temperature of the laws that every row of a source brings. One above 1 is a law only as somebody's
+    sampler."""
+    told, declared = brought.said(tables)[source], samplers(tables)
+    shared = sorted((t for t, n in told.laws.items() if n == told.rows), reverse=True)
+    out = {f"T={t:.6g}": t for t in shared if t <= 1}
+    for label, name in ((tables.reference, REFERENCE), (source, SOURCE)):
+        sampler = declared.get(label)
+        if sampler is None or sampler.is_plain or sampler != Sampler(sampler.temperature):
+            continue
+        if (t := brought.near(sampler.temperature, shared)) is not None:
+            out[name] = t
+    return out
+
+
+def missing_needs(tables: Tables, missing: Iterable[str]) -> str:
+    """What rows that bring their numbers would have to bring for these laws; a truncated law they can't bring."""
+    declared = samplers(tables)
+    cut = [s for s in missing if s != PLAIN and any(x != Sampler(x.temperature) for x in declared.values())]
+    if cut:
         return (
-            f"the log-probs of {source} are at temperature {t:g} without truncation, its traces were drawn with "
-            f"{membership.words(sampler)}: no log q"
+            f"--base MODEL and --policy LABEL=MODEL: the law {' and '.join(cut)} cuts tokens off, and base_logprobs "
+            "are by temperature alone; or a reference and a source drawn without truncation"
         )
-    return ""
+    ways = " and ".join(f"at {name}" if name == PLAIN else name for name in missing)
+    return f"log-probs under the base {ways}: base_logprobs at that temperature in every row"
+
+
+def _no_law(tables: Tables, source: str) -> tuple[str, str]:
+    """Why the rows of a source hold no law that counts, and what would mend it."""
+    told = brought.said(tables)[source]
+    ways = " or ".join(f"at {name}" if name == PLAIN else name for name in counted(tables, source))
+    held = ", ".join(f"T={t:g}" for t in sorted(told.laws))
+    why = f"log-probs under the base are not known {ways} ({source} has them at {held})"
+    why += f"; {short}" if (short := brought.lacking(told)) else ""
+    return why, "base_logprobs at T=1, and at T=.8, .6, .4 and .2, in every row"
 
 
 def counted(tables: Tables, source: str) -> list[str]:
@@ -160,7 +178,7 @@ def parts(tables: Tables) -> Iterator[Part]:
     if not set(sources) - {tables.reference}:
         return
     if any(k.brought for k in sources.values()):
-        yield from _of_rows(tables, {s for s, k in sources.items() if k.brought})
+        yield from _parts_of_rows(tables, {s for s, k in sources.items() if k.brought})
     scored = {s: k.model for s, k in sources.items() if not k.brought}
     if tables.base is not None and scored:
         yield from _of_scores(tables, scored)
@@ -261,60 +279,32 @@ def _flat(column: pd.Series, lengths_N: np.ndarray) -> np.ndarray:
     return np.concatenate(arrays).astype(np.float32, copy=False)
 
 
-def _of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
-    """Parts from the numbers that rows bring; a temperature that some trace of a source lacks is no law of it."""
-    shared: dict[str, set[float]] = {}
-    for frame in tables.numbers():
-        for source, laws in zip(frame["source"], frame["laws"], strict=True):
-            shared[source] = shared.get(source, set(laws)) & set(laws)
-    ends = end_ids(tables)
-    keys = set(last_steps(tables.traces)["key"])
+def _parts_of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
+    """Parts from the numbers that rows bring; a temperature that some trace of a source lacks is no law of it. Tokens
+    that the policy did not write are left out, and traces without any other."""
+    found = brought.ends(tables)
+    copies = [told.copies for told in brought.said(tables).values()]
+    keys = set(last_steps(tables.traces)["key"]).difference(*copies)
     for frame in tables.numbers():
         frame = frame[among(frame["key"], keys)]
         for source, rows in frame[frame["source"].isin(sources)].groupby("source", sort=False):
-            names = {t: f"T={t:.6g}" for t in sorted(shared[source], reverse=True)}
-            lengths_N = rows["token"].map(len).to_numpy(np.int64)
-            rows, lengths_N = rows[lengths_N > 0], lengths_N[lengths_N > 0]
+            names = of_rows(tables, str(source))
+            masks = [np.ones(len(t), bool) if w is None else w
+                     for t, w in zip(rows["token"], rows["written"], strict=True)]  # fmt: skip
+            some = [bool(w.any()) for w in masks]
+            rows, masks = rows[some], [w for w in masks if w.any()]
             if not len(rows):
                 continue
-            found = {t: np.concatenate([r[t] for r in rows["laws"]]).astype(np.float32) for t in names}
-            laws = {names[t]: p_T for t, p_T in found.items() if t <= 1}  # a hotter one only as somebody's sampler
-            for label, name in ((tables.reference, REFERENCE), (source, SOURCE)):
-                sampler = samplers(tables).get(label)
-                if sampler is None or sampler.is_plain or sampler != Sampler(sampler.temperature):
-                    continue
-                if sampler.temperature in found:
-                    laws[name] = found[sampler.temperature]
-            token_T = np.concatenate(rows["token"].tolist())
-            ended_N = np.isin(token_T[lengths_N.cumsum() - 1], list(ends))
-            q_T = np.concatenate(rows["logprob_q"].tolist()).astype(np.float32)
-            given_T = ~np.concatenate(
-                [np.ones(n, bool) if w is None else w for w, n in zip(rows["written"], lengths_N, strict=True)]
-            )
-            for values_T in (q_T, *laws.values()):  # what the policy did not write is given to both sides
-                values_T[given_T] = 0.0
+            own_T = np.concatenate(masks)
+            lengths_N = np.array([w.sum() for w in masks], np.int64)
+            last = lengths_N.cumsum() - 1
+
+            def flat(values: Iterable[np.ndarray], own_T: np.ndarray = own_T) -> np.ndarray:
+                return np.concatenate(list(values))[own_T]
+
+            laws = {name: flat(r[t] for r in rows["laws"]).astype(np.float32) for name, t in names.items()}
+            token_T, q_T = flat(rows["token"]), flat(rows["logprob_q"]).astype(np.float32)
+            ended_N = brought.ended(token_T[last], rows["finish"].to_numpy(object), found)
+            position_T = None if own_T.all() else flat(np.arange(len(w), dtype=np.int32) for w in masks)
             key_N, problem_N = rows["key"].to_numpy(object), rows["problem"].to_numpy(object)
-            yield Part(str(source), key_N, problem_N, lengths_N, ended_N, token_T, q_T, laws)
-
-
-def end_ids(tables: Tables) -> set[int]:
-    """The end token of rows that bring their own numbers, which no model names: the id that closes at least half of
-    the reference's traces that were not cut, and stands nowhere else. (A token that closes another source's traces
-    alone is what it wrote.)"""
-    if "end_ids" not in tables.memo:
-        last: Counter[int] = Counter()
-        inner: set[int] = set()
-        total = 0
-        for frame in tables.numbers():
-            for source, token, finish in zip(frame["source"], frame["token"], frame["finish"], strict=True):
-                if len(token) == 0:
-                    continue
-                inner.update(np.unique(token[:-1]).tolist())
-                if finish == "length":
-                    inner.add(int(token[-1]))
-                elif source == tables.reference:
-                    last[int(token[-1])] += 1
-                    total += 1
-        found = {t for t, n in last.items() if 2 * n >= total and t not in inner}
-        tables.memo["end_ids"] = found
-    return tables.memo["end_ids"]
+            yield Part(str(source), key_N, problem_N, lengths_N, ended_N, token_T, q_T, laws, position_T)

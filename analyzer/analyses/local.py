@@ -149,7 +149,10 @@ def row_table(part: laws.Part, found: spans.Measured, names: list[str], ks: tupl
         for i, k in enumerate(ks):
             out[f"hurdles{width}@{k:g}"] = found.hurdles_2NK[w, :, i].astype(np.float32)
             out[f"share{width}@{k:g}"] = found.share_2NK[w, :, i].astype(np.float32)
-    return pd.DataFrame(out | {"stretch": found.stretch_N, "stretch_at": found.stretch_at_N})
+    at_N = found.stretch_at_N
+    if part.position_T is not None:
+        at_N = part.position_T[part.lengths_N.cumsum() - part.lengths_N + at_N]
+    return pd.DataFrame(out | {"stretch": found.stretch_N, "stretch_at": at_N})
 
 
 def _add_curve(sums: dict[str, list[np.ndarray]], part: laws.Part, excess_CWN: np.ndarray) -> None:
@@ -178,7 +181,7 @@ def _spots(part: laws.Part, found: spans.Measured, k: float) -> pd.DataFrame:
         {
             "key": part.key_N[trace],
             "problem": part.problem_N[trace],
-            "at": at,
+            "at": at if part.position_T is None else part.position_T[place],
             "l": nats,
             "width": found.spot_width[keep],
             "excess": -np.expm1(np.log(k) - nats),

@@ -52,8 +52,9 @@ def null(tables: Tables, source: str) -> Null:
     ranked = ""
     if there != Sampler():
         ranked = f"{tables.reference} is not declared to be drawn at T = 1 without a cut"
-    elif here not in (None, Sampler()):
-        ranked = f"{source} was drawn with another sampler than {tables.reference}"
+    elif here != Sampler():
+        what = "no sampler is declared for it" if here is None else f"another sampler than that of {tables.reference}"
+        ranked = f"{source}: {what}"
     return Null(hot, covered, bets, ranked)
 
 

@@ -92,9 +92,11 @@ def run(
         if table.empty:
             apart.append(f"{one} and {other}")
             continue
+        why = whys[one] or whys[other] or _other_laws(tables, held, one, other)
+        if why:
+            table = table.assign(**{f"{name}_{side}": math.nan for name in HURDLES for side in "ab"})
         problems.append(table)
         mine = []
-        why = whys[one] or whys[other]
         for name in MEASURES:
             if name == "horizon":
                 row, found = _horizon(held, table, one, other, budget, why, **options)
@@ -146,6 +148,22 @@ def _no_law(tables: Tables, scores: pd.DataFrame) -> dict[str, str]:
             why = foreign or ratios.log_q(tables, scores, frame, source)[1]
         out[source] = why
     return out
+
+
+def _other_laws(tables: Tables, found: local.Local | None, a: str, b: str) -> str:
+    """Why hurdles of two sources are no one measure: the base's laws that each is held against differ. (As a source was
+    sampled is a law of its own, and the base's own sampler may be one of them.)"""
+    if found is None or not any(laws.known(tables)[s].brought for s in (a, b)):
+        return ""
+    names = []
+    for source in (a, b):
+        rows = found.frame[found.frame["source"] == source]
+        held = [c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all()]
+        names.append([name for name in held if name != laws.SOURCE])
+    if set(names[0]) == set(names[1]) or not all(names):
+        return ""
+    said = "; ".join(f"{source}: {', '.join(own)}" for source, own in zip((a, b), names, strict=True))
+    return f"the two are held against different laws of the base ({said}); bring the same temperatures for both"
 
 
 def _by_problem(
@@ -257,6 +275,7 @@ def _difference(
     both, d_P, endless = both[finite], d_P[finite], int((~finite).sum())
     found = bootstrap.mean(d_P, np.arange(len(d_P)), draws=draws, seed=seed)
     notes, drawn = [], None
+    why = why if name in OWN_LAW else ""  # answers need no law
     if name == "pass@k" and k:
         drawn, fewer = k, int(table[["pass_rate_a", "pass_rate_b"]].notna().all(axis=1).sum()) - len(d_P)
         notes += [f"k = {k}"] + ([f"{fewer} problems with fewer draws left out"] if fewer else [])

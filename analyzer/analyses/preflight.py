@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import boundary, engine, local, primary, strategy, support
+from analyzer.analyses import agreement, boundary, engine, local, primary, strategy, support
 from analyzer.analyses.drawing import nothing
 from analyzer.records import LEVELS, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
@@ -37,6 +37,8 @@ WORDS = {
     "base": "the reference's own traces are foreign to the base model",
     "policy": "the source's own traces are foreign to the model that is said to have written them",
     "declared": "the source's traces are not draws of the model and sampler that are declared for it",
+    "agreed": "the reference's rows hold one law twice, and the two differ",
+    "laws": "the rows' log-probs under the base at several temperatures can't be of one law",
     "sampler": "the source's traces leave the sampler that is declared for it",
     "engine floor": "the log-probs of generation and scoring differ by more than the budget",
     "truncated": "the share of traces cut off at the length limit differs from the reference's",
@@ -72,6 +74,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             i.value, i.low, i.high, i.n, i.method, "" if i.n else "no trace was scored under the base model"
         )
     checks = list(_of_scores(tables, scores, base, floors, budget)) + list(_of_shares(tables, estimates))
+    checks += list(_of_rows(tables))
     a_a, row = _a_a(tables, budget, seed, draws)
     frames = {"checks": pd.DataFrame([*checks, row], columns=COLUMNS), "engine": floors, "a_a": a_a}
     params = {"budget": budget, "draws": draws, "floor_quantile": engine.FLOOR, "difference": DIFFERENCE}
@@ -150,6 +153,27 @@ def _declared(under: pd.DataFrame, source: str, policy: str, sampler_known: bool
         return _check("declared", source, math.nan, engine.Z_MOST, gates=True, note=f"{note}; {why}")
     note = f"{note} over {found.n:,} traces under {policy}; {engine.misdeclared(found, source)}"
     return _check("declared", source, found.z, engine.Z_MOST, gates=True, note=note, passed=not found.wrong)
+
+
+def _of_rows(tables: Tables) -> Iterator[dict[str, Any]]:
+    """Checks of the numbers that rows bring, where they bring any: whether they agree with each other."""
+    shares = agreement.impossible(tables)
+    found = agreement.twice(tables)
+    if found is not None:
+        by_sign = found.biased or not found.wrong
+        value, limit = (abs(found.bias), agreement.BIAS) if by_sign else (found.gap, agreement.GAP)
+        note = (
+            f"nats a token between response_logprobs and base_logprobs at the same temperature, two-sided "
+            f"({found.bias:+.3g} on average, {found.gap:.3g} without the sign; {found.traces:,} traces); check the "
+            f"temperatures of {tables.reference} and that both lists are natural logarithms of the same ids"
+        )
+        yield _check("agreed", tables.reference, value, limit, gates=True, note=note, passed=not found.wrong)
+    for source, (share, tokens) in shares.items():
+        note = (
+            f"share of {tokens:,} tokens; log p at T is a log p at 1 less log sum p^a, a = 1 / T; check the keys of "
+            f"base_logprobs of {source}, and that each list is normalised at its temperature"
+        )
+        yield _check("laws", source, share, agreement.IMPOSSIBLE, gates=True, note=note)
 
 
 def _prompts(rows: pd.DataFrame) -> pd.Series:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from analyzer.analyses import brought as rows_
 from analyzer.analyses import engine, evidence, flagged, hurdles, laws, local, membership, novelty, ratios
 from analyzer.analyses.primary import CERTIFY, TAU
 from analyzer.analyses.support_figures import FIGURES, draw
@@ -68,15 +69,23 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         reason, omitted = known[source].reason, 0.0
         if (base["source"] == source).any():
             reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
-        elif source in brought and source != tables.reference:
+        elif brought and source != tables.reference:
             parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
-        if source in brought:  # its rows hold log q, whether or not a model is at hand
-            reason, omitted = known[source].reason, 0.0
-            for row in parts["evidence"]:
-                row["no_log_q"] = reason if row["source"] == source else row["no_log_q"]
         mine = _own_rows(tables, found, source)
-        if omitted:  # the traces that the declared sampler could not have drawn
+        if source in brought:  # its rows hold log q, whether or not a model is at hand
+            told = rows_.said(tables)[source]
+            silent, every = _without_numbers(tables, mine, source, len(told.copies))
+            reason, omitted = known[source].reason, silent / max(1, every)
+            for row in (r for r in parts["evidence"] if r["source"] == source):
+                row |= {"needs": known[source].needs, "no_log_q": reason, "silent": silent, "every": every}
+                row |= {"copies": len(told.copies), "short": rows_.lacking(told)}
+                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not rows_.ends(tables).ids)
+        elif omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
+        elif tables.base is None:
+            reason = f"the rows of {source} do not bring response_logprobs and base_logprobs side by side"
+            for row in (r for r in parts["evidence"] if r["source"] == source):
+                row |= {"no_log_q": reason, "needs": "both log-probs in every row, or --base MODEL and --policy"}
         if not reason and len(mine):
             _local(tables, found, mine, base, source, budget, omitted, parts, estimates, options)
     notes = _notes(tables, base, edge, budget, own, known)
@@ -184,6 +193,13 @@ def _certify(found: list[dict[str, Any]], floor: float, budget: int, null: novel
     return out
 
 
+def _without_numbers(tables: Tables, mine: pd.DataFrame, source: str, copies: int) -> tuple[int, int]:
+    """How many of the source's traces (of its last step) are not measured, and how many there are: their rows bring no
+    numbers, or none of a token that the policy wrote. They count against every bound. Copies of others are left out."""
+    every = len(last_steps(tables.traces[tables.traces["source"] == source])) - copies
+    return every - len(mine), every
+
+
 def _own_rows(tables: Tables, found: local.Local, source: str) -> pd.DataFrame:
     """The source's traces among those measured."""
     keys = tables.traces.loc[tables.traces["source"] == source, "key"]
@@ -241,6 +257,8 @@ def _local(
         own = _own_rows(tables, found, tables.reference)
         for name, part in (("length", rows), ("length_reference", own)):
             mine[name] = float((part["n"] + part["ended"]).mean()) if len(part) else math.nan
+    if told.get("missing_laws") and "every" in mine:
+        mine["missing_needs"] = laws.missing_needs(tables, told["missing_laws"].split("; "))
     if told.get("no_log_q"):
         return
     kindest = evidence.of_trace(rows, told["inside_law"], budget)
@@ -310,6 +328,9 @@ def _notes(
             f"From the log-probs that the rows bring, not from a model: {named}. Without entropies the declared policy "
             "and sampler could not be checked against the traces."
         )
+        held = {s: ", ".join(laws.of_rows(tables, s)) for s in brought if not known[s].reason}
+        notes.append(f"Laws that they are held against: {'; '.join(f'{s} {names}' for s, names in held.items())}.")
+        notes.append(f"{rows_.said_of_ends(rows_.ends(tables))}.")
     if taken := laws.assumed(tables):
         named = ", ".join(f"{s} {membership.words(sampler)}" for s, sampler in taken.items())
         notes.append(f"No sampler is declared, so the temperature of the log-probs is taken for it: {named}.")

@@ -203,29 +203,49 @@ def step(value: Any) -> int:
 def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
     """The recorded sampler, or None where no temperature is recorded; second value: True for greedy decoding (T = 0),
     which has no sampling distribution. A missing top_p, top_k or min_p counts as off."""
-    given = draft.get("sampler")
-    if given is not None and not isinstance(given, dict):
-        raise Fault("bad sampler", f"sampler = {show(given)}; expected an object or null")
-    values = {k: draft[k] for k in ("temperature", "top_p", "top_k", "min_p") if draft.get(k) is not None} | {
-        k: v for k, v in (given or {}).items() if v is not None
-    }
+    values = stated(draft)
     unknown = set(values) - {"temperature", "top_p", "top_k", "min_p"}
     if unknown:
         raise Fault("bad sampler", f"sampler has {sorted(unknown)[0]!r}; expected temperature, top_p, top_k, min_p")
     if "temperature" not in values:
         return None, False
-    numbers = {k: number(v, f"sampler {k}") for k, v in values.items() if not isinstance(v, bool)}
-    if len(numbers) < len(values):
+    found = {k: number(v, f"sampler {k}") for k, v in values.items() if not isinstance(v, bool)}
+    if len(found) < len(values):
         raise Fault("bad sampler", f"sampler = {show(values)}; expected numbers")
-    if numbers["temperature"] == 0:
+    if found["temperature"] == 0:
         return None, True
-    if "top_k" in numbers:
-        numbers["top_k"] = max(numbers["top_k"], 0.0)  # vLLM writes -1 for off
-        numbers["top_k"] = int(numbers["top_k"]) if numbers["top_k"].is_integer() else numbers["top_k"]
+    found["temperature"] = numbers.tidy(found["temperature"])
+    if "top_k" in found:
+        found["top_k"] = max(found["top_k"], 0.0)  # vLLM writes -1 for off
+        found["top_k"] = int(found["top_k"]) if found["top_k"].is_integer() else found["top_k"]
     try:
-        return Sampler(**numbers), False
+        return Sampler(**found), False
     except UsageError as e:
         raise Fault("bad sampler", str(e)) from None
+
+
+def stated(draft: dict[str, Any]) -> dict[str, Any]:
+    """What a draft says about its sampling, raw: its sampler's values, and those of fields of their own. Raises Fault
+    where the two say different things."""
+    given = draft.get("sampler")
+    if given is not None and not isinstance(given, dict):
+        raise Fault("bad sampler", f"sampler = {show(given)}; expected an object or null")
+    out = {k: v for k, v in (given or {}).items() if v is not None}
+    for name in ("temperature", "top_p", "top_k", "min_p"):
+        if (value := draft.get(name)) is None:
+            continue
+        if out.setdefault(name, value) != value and not _close(out[name], value):
+            raise Fault(
+                "two samplers",
+                f"sampler.{name} = {show(out[name])}, and beside it {name} = {show(value)}; expected one sampler "
+                "(--map sampler=sampler reads that alone)",
+            )
+    return out
+
+
+def _close(a: Any, b: Any) -> bool:
+    numbers_ = isinstance(a, (int, float)) and isinstance(b, (int, float))
+    return numbers_ and math.isclose(a, b, rel_tol=1e-5)
 
 
 def _label(value: Any, name: str) -> str:
@@ -342,17 +362,21 @@ def _rest(
         )
     if not numbers.FIELDS.isdisjoint(draft):
         numbers.read(draft, out)
-    if "logprobs_temperature" in out and out["logprobs_temperature"] <= 0:
-        raise Fault(
-            "bad logprobs_temperature",
-            f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
-        )
+    if "logprobs_temperature" in out:
+        if out["logprobs_temperature"] <= 0:
+            raise Fault(
+                "bad logprobs_temperature",
+                f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
+            )
+        out["logprobs_temperature"] = numbers.tidy(out["logprobs_temperature"])
     if "answer" in draft and draft["answer"] is None:
         out["null_answer"] = True
     if not SAMPLING.isdisjoint(draft):
         out["sampler"], greedy = sampler(draft)
         if greedy:
             out["greedy"] = True
+        elif out["sampler"] is None and (part := stated(draft)):
+            out["sampler_part"] = part  # a truncation without a temperature: no sampler, but not nothing either
     if made:
         extras["ids_only" if made == "ids" else "joined_reasoning"] = True
     if extras:

@@ -9,9 +9,15 @@ from typing import Any
 from analyzer.formats.paths import Fault, show
 from analyzer.records import Trace
 
-LEAST, MOST = -1e30, 1e-3  # of a log-prob: below is a stand-in for minus infinity, up to the other is rounding
+# of a log-prob: at the first and below stands for "outside of the top k" or minus infinity, up to the other is rounding
+LEAST, MOST = -9999.0, 1e-3
 FIELDS = frozenset(("response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask"))
 Laws = dict[float, tuple[float, ...]]  # temperature -> one log-prob per response id
+
+
+def tidy(temperature: float) -> float:
+    """A temperature to six digits: one that went through float32 (0.60000002384) is the one that it was made of."""
+    return float(f"{temperature:.6g}")
 
 
 def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
@@ -29,35 +35,34 @@ def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
             reason = "bad mask" if name == "response_mask" else "bad logprobs"
             raise Fault(reason, f"{name} without response_ids; expected one per id")
         return
+    own = mask(held["response_mask"], len(ids)) if "response_mask" in held else None
+    own = None if own is None or all(own) else own
     if "response_logprobs" in held:
-        out["response_logprobs"] = of_policy(held["response_logprobs"], ids)
-    if "base_logprobs" in held and (laws := of_base(held["base_logprobs"], temperature, len(ids))):
+        out["response_logprobs"] = of_policy(held["response_logprobs"], ids, own)
+    if "base_logprobs" in held and (laws := of_base(held["base_logprobs"], temperature, len(ids), own)):
         out["base_logprobs"] = laws
-    if "response_mask" in held and not all(own := mask(held["response_mask"], len(ids))):
+    if own is not None:
         out["response_mask"] = own  # kept in meta: what was masked can't be told from NaN alone
-        if "response_logprobs" in out:
-            out["response_logprobs"] = _without(out["response_logprobs"], own)
-        if "base_logprobs" in out:
-            out["base_logprobs"] = {t: _without(values, own) for t, values in out["base_logprobs"].items()}
 
 
-def of_policy(value: Any, ids: tuple[int, ...]) -> tuple[float, ...]:
+def of_policy(value: Any, ids: tuple[int, ...], own: list[int] | None = None) -> tuple[float, ...]:
     """Log-probs (nats) of the ids under the policy that drew them. What an engine could not tell (null, NaN, an
-    infinite number) is NaN."""
+    infinite number) is NaN, and so is whatever stands at an id that `own` (the mask) says it did not write."""
     if isinstance(value, list) and value and all(isinstance(v, list) and len(v) == 3 for v in value):
         # SGLang's output_token_logprobs: [log-prob, id, text or null] for each token
-        for i, (entry, own) in enumerate(zip(value, ids, strict=False)):
-            if entry[1] != own:
+        for i, (entry, drawn) in enumerate(zip(value, ids, strict=False)):
+            if entry[1] != drawn:
                 raise Fault(
-                    "bad logprobs", f"response_logprobs[{i}] is of the id {show(entry[1])}, response_ids[{i}] is {own}"
+                    "bad logprobs",
+                    f"response_logprobs[{i}] is of the id {show(entry[1])}, response_ids[{i}] is {drawn}",
                 )
         value = [entry[0] for entry in value]
-    return _numbers(value, "response_logprobs", len(ids), base=False)
+    return _numbers(value, "response_logprobs", len(ids), own, base=False)
 
 
-def of_base(value: Any, temperature: float | None, count: int) -> Laws:
+def of_base(value: Any, temperature: float | None, count: int, own: list[int] | None = None) -> Laws:
     """Log-probs (nats) of `count` ids under the base: a list with its temperature, or an object {temperature: list}; an
-    object's null says nothing."""
+    object's null says nothing. own: as for `of_policy`."""
     if isinstance(value, list):
         if temperature is None:
             raise Fault(
@@ -65,7 +70,7 @@ def of_base(value: Any, temperature: float | None, count: int) -> Laws:
                 "base_logprobs is a list and base_logprobs_temperature is missing; expected the temperature that they "
                 "were taken at (a number > 0, --map base_logprobs_temperature=FIELD), or an object {temperature: list}",
             )
-        return {temperature: _numbers(value, "base_logprobs", count, base=True)}
+        return {tidy(temperature): _numbers(value, "base_logprobs", count, own, base=True)}
     if not isinstance(value, dict):
         raise Fault(
             "bad logprobs",
@@ -78,8 +83,8 @@ def of_base(value: Any, temperature: float | None, count: int) -> Laws:
         if at in out:
             raise Fault("bad logprobs", f"base_logprobs has the temperature {at:g} twice; expected each once")
         if values is not None:
-            out[at] = _numbers(values, f"base_logprobs.{key}", count, base=True)
-    if out and temperature is not None and temperature not in out:
+            out[at] = _numbers(values, f"base_logprobs.{key}", count, own, base=True)
+    if out and temperature is not None and tidy(temperature) not in out:
         raise Fault(
             "bad base_logprobs_temperature",
             f"base_logprobs_temperature = {temperature:g}, but base_logprobs is an object of {', '.join(value)}; "
@@ -113,10 +118,6 @@ def unknown(values: tuple[float, ...]) -> int:
     return sum(v != v for v in values) if math.isnan(sum(values)) else 0
 
 
-def _without(values: tuple[float, ...], own: list[int]) -> tuple[float, ...]:
-    return tuple(v if written else math.nan for v, written in zip(values, own, strict=True))
-
-
 def _temperature(key: str) -> float:
     try:
         at = math.nan if "_" in key else float(key)
@@ -124,14 +125,16 @@ def _temperature(key: str) -> float:
         at = math.nan
     if not (math.isfinite(at) and at > 0):
         raise Fault("bad logprobs", f"base_logprobs has the key {show(key)}; expected a temperature > 0 such as 1.0")
-    return at
+    return tidy(at)
 
 
-def _numbers(value: Any, name: str, count: int, *, base: bool) -> tuple[float, ...]:
+def _numbers(value: Any, name: str, count: int, own: list[int] | None, *, base: bool) -> tuple[float, ...]:
     if not isinstance(value, list):
         raise Fault("bad logprobs", f"{name} = {show(value)}; expected a list of numbers <= 0")
     if len(value) != count:
         raise Fault("bad logprobs", f"{name} has {len(value)} values for {count} response ids; expected one per id")
+    if own is not None:
+        value = [v if written else None for v, written in zip(value, own, strict=True)]
     if {*map(type, value)} <= {int, float} and all(LEAST < v <= MOST for v in value):
         return tuple(map(float, value))
     return tuple(_number(v, f"{name}[{i}]", base) for i, v in enumerate(value))
@@ -154,8 +157,14 @@ def _number(value: Any, where: str, base: bool) -> float:
             f'{where} = "-inf": the policy that wrote the row can\'t have drawn an impossible token; expected a number '
             "<= 0, or null where it is not known",
         )
+    if type(value) in (int, float) and value <= LEAST:
+        raise Fault(
+            "bad logprobs",
+            f"{where} = {show(value)}: servers write -9999 and less for a token outside of their top k, whose log-prob "
+            "is not told; expected null there" + (', or "-inf" where the token is impossible' if base else ""),
+        )
     raise Fault(
         "bad logprobs",
-        f"{where} = {show(value)}; expected a number <= 0 (and > -1e30), null where it is not known"
+        f"{where} = {show(value)}; expected a number <= 0 (and > -9999), null where it is not known"
         + (', or "-inf" where the token is impossible' if base else ""),
     )

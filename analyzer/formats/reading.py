@@ -18,7 +18,7 @@ from analyzer.records import Trace, problem_id
 
 LARGE = 1 << 20  # of a rejected row: it is kept by its place alone
 EXTRA_LIMIT = 200  # characters; longer unmapped texts are not kept in meta
-META_FIELDS = ("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy")
+META_FIELDS = ("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part")
 NO_FIELDS = frozenset((*META_FIELDS, "id", "model"))  # of a Trace
 DEFAULTS = {**vars(Trace("", "", 0, "")), "meta": None}
 hashed = lru_cache(1 << 12)(problem_id)  # a question is asked many times

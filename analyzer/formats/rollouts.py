@@ -30,6 +30,14 @@ BASE = (
     "ref_per_token_logps",  # TRL
     "base_action_log_probs",  # OpenRLHF, SkyRL
 )
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+SETTINGS = (  # objects that rows keep their sampling settings in
+    "sampling_params",  # vLLM, SGLang, verl
+    "sampling",
+    "generation_config",  # transformers
+    "generation_kwargs",  # TRL
+    "gen_kwargs",  # lm-eval
+)
 OWN = ("response_logprobs", "logprobs_temperature", "base_logprobs", "base_logprobs_temperature", "response_mask")
 
 
@@ -69,7 +77,21 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
                 f"at is not beside it; where a field of the rows holds it, --map base_logprobs={base[0]} --map "
                 f"base_logprobs_temperature={beside}, else write it into every row as base_logprobs_temperature."
             )
+    if _held(fields, "response_logprobs", head) and not {"sampler", *SAMPLING} & {*given}:
+        notes += _sampling(fields, head)
     return notes
+
+
+def _sampling(fields: shapes.Fields, head: Sequence[Any]) -> Iterator[str]:
+    """What the log-probs of the policy rest on: where rows say how they were drawn under a trainer's names, that is
+    their sampler."""
+    for name in SAMPLING:
+        if name in fields:
+            continue
+        fields[name] = (name, *(f"{settings}.{name}" for settings in SETTINGS))
+        for path in fields[name]:
+            if any(has(r, path) for r in head if isinstance(r, dict)):
+                yield f"{path} was read as the sampler's: --map sampler=FIELD or --map {name}=FIELD chooses."
 
 
 def _path(name: str, values: dict[str, Any], response: str) -> str | None:
@@ -119,7 +141,7 @@ def _weak(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> I
 
 def _faults(fields: shapes.Fields, head: Sequence[Any], name: str) -> Iterator[Fault | None]:
     """For each draft that has the field and ids, what is wrong with it."""
-    wanted = ("response", "response_ids", name, "base_logprobs_temperature")
+    wanted = ("response", "response_ids", name, "base_logprobs_temperature", "response_mask")
     read = shapes.reader({n: fields[n] for n in wanted if n in fields})
     for record in head:
         try:
@@ -134,11 +156,13 @@ def _faults(fields: shapes.Fields, head: Sequence[Any], name: str) -> Iterator[F
             except Fault:
                 continue
             try:
+                held = draft.get("response_mask")
+                written = None if held is None else numbers.mask(held, len(own))
                 if name == "base_logprobs":
                     at = draft.get("base_logprobs_temperature")
-                    numbers.of_base(draft[name], at if isinstance(at, (int, float)) else None, len(own))
+                    numbers.of_base(draft[name], at if isinstance(at, (int, float)) else None, len(own), written)
                 else:
-                    numbers.of_policy(draft[name], own)
+                    numbers.of_policy(draft[name], own, written)
                 yield None
             except Fault as fault:
                 yield fault

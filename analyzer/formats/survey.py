@@ -221,6 +221,8 @@ def _numbers(t: Trace, own: Source) -> None:
     tally.add("base rows", t.origin)
     if t.response_logprobs is not None:
         tally.add("both rows", t.origin)
+        if "sampler_part" in t.meta:
+            tally.add("sampler in part", t.origin)
     for temperature, values in t.base_logprobs.items():
         law = own.laws.setdefault(temperature, Counter())
         law["rows"] += 1

@@ -137,6 +137,7 @@ def make_world(seed: int = 0) -> Tables:
     }
     tokens["distill"] = np.where(rng.random((PROBLEMS, SAMPLES, 1)) < 0.5, draw(foreign), draw(base))
     samplers = {"base": Sampler(), "again": Sampler(), "cool": Sampler(0.8), "rlvr": Sampler(), "distill": Sampler()}
+    samplers["teacher"] = Sampler()
     columns = {
         ("base", s): _columns(everywhere(base), t, of_source=everywhere(cooled["cool"]) if s == "cool" else None)
         for s, t in tokens.items()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.analyses import laws, local, support
+from analyzer.analyses import brought, laws, local, support
 from analyzer.records import POWERS, Sampler, Tables
 from analyzer.validate import bigram as B
 
@@ -186,16 +186,16 @@ def rows_of(tables: Tables, *, temperatures=(1.0, *(1 / a for a in POWERS)), mas
 @pytest.mark.parametrize(("here", "there"), [(PLAIN, PLAIN), (WARM, WARM), (PLAIN, WARM), (WARM, PLAIN)])
 def test_rows_that_bring_the_same_numbers_make_the_same_parts(here, there):
     tables = made({"s": (here, False)}, there, stop=0.3)
-    brought = rows_of(tables)
-    assert all(k.brought and not k.reason for k in laws.known(brought).values())
-    one, two = by_key(laws.parts(tables)), by_key(laws.parts(brought))
-    assert laws.end_ids(brought) == {V - 1}
+    rows = rows_of(tables)
+    assert all(k.brought and not k.reason for k in laws.known(rows).values())
+    one, two = by_key(laws.parts(tables)), by_key(laws.parts(rows))
+    assert brought.ends(rows).ids == {V - 1}
     same(one, two, ["T=1", "T=0.6"])
     for key, (_, _, known, _) in two.items():  # a sampler that both share may be named twice
         assert known.keys() - {laws.SOURCE} == one[key][2].keys() - {laws.SOURCE}
         for name in known.keys() & one[key][2].keys():
             np.testing.assert_allclose(known[name], one[key][2][name], atol=2e-5, err_msg=name)
-    mine, theirs = (local.measured(t, 8).frame.sort_index() for t in (tables, brought))
+    mine, theirs = (local.measured(t, 8).frame.sort_index() for t in (tables, rows))
     for name in ("log_q", "p:T=1", "hurdles1@8", "share4@8", "n", "ended"):
         np.testing.assert_allclose(mine[name].astype(float), theirs.loc[mine.index, name].astype(float), atol=1e-4)
 
@@ -220,8 +220,9 @@ def test_a_temperature_that_some_trace_lacks_is_no_law_of_its_source():
         assert ("T=0.4" in known) == (not key.startswith(f"{source}/")) and "T=0.2" in known
 
 
-def test_what_the_policy_did_not_write_is_given_to_both_sides():
-    """A masked token adds nothing to log q nor to any law, whatever stands there; unmasked unknown ones are counted."""
+def test_what_the_policy_did_not_write_is_left_out():
+    """A masked token is no token of the trace, whatever stands there; unmasked unknown ones are counted. Places are
+    those of the response as it stands."""
 
     def masks(key, n):
         return np.arange(n) != 1 if key.startswith("s/") and n > 1 else None
@@ -237,11 +238,15 @@ def test_what_the_policy_did_not_write_is_given_to_both_sides():
     frame["laws"] = [{t: holed(v, w) for t, v in own.items()} for own, w in zip(frame["laws"], frame["written"])]
     masked = replace(tables, numbers=lambda: iter([frame]), memo={})
     whole = by_key(laws.parts(world))
-    for key, (_, q, known, _) in by_key(laws.parts(masked)).items():
-        given = np.zeros(len(q), bool)
-        given[1:2] = key.startswith("s/")
-        assert (q[given] == 0).all() and all((v[given] == 0).all() for v in known.values())
-        assert np.array_equal(q[~given], whole[key][1][~given])
+    for key, (token, q, known, _) in by_key(laws.parts(masked)).items():
+        kept = np.ones(len(whole[key][1]), bool)
+        kept[1:2] = not key.startswith("s/")
+        assert np.array_equal(token, whole[key][0][kept]) and np.array_equal(q, whole[key][1][kept])
+        assert all(len(v) == kept.sum() for v in known.values())
+    for p in laws.parts(masked):
+        first = p.lengths_N.cumsum() - p.lengths_N
+        assert p.position_T is None or set(p.position_T[first[p.lengths_N > 1] + 1]) == {2}
+        assert (p.position_T is None) == (p.source == "base")
     assert (local.measured(masked, 8).frame["unknown"] == 0).all()
     bare = replace(masked, numbers=lambda: iter([frame.assign(written=None)]), memo={})
     unknown = local.measured(bare, 8).frame["unknown"]
@@ -249,40 +254,88 @@ def test_what_the_policy_did_not_write_is_given_to_both_sides():
     assert (unknown.loc[sorted(long)] == 1).all() and unknown.drop(sorted(long)).eq(0).all()
 
 
-def ends(*rows: tuple[list[int], str], source: str = "base") -> set[int]:
+def test_a_trace_of_which_nothing_was_written_is_not_measured():
+    tables = rows_of(
+        made({"s": (PLAIN, False)}), masks=lambda key, n: np.zeros(n, bool) if key == "s/p0001/0" else None
+    )
+    found = by_key(laws.parts(tables))
+    assert "s/p0001/0" not in found and len(found) == 2 * PROBLEMS * N - 1 and brought.said(tables)["s"].rows == 11
+    nothing = rows_of(made({"s": (PLAIN, False)}), masks=lambda key, n: np.zeros(n, bool))
+    assert laws.known(nothing)["s"].reason == "no row of s has a token that its policy wrote"
+
+
+def ends(*rows: tuple[list[int], str | None], source: str = "base", more: pd.DataFrame | None = None) -> set[int]:
     frame = pd.DataFrame({"token": [np.array(t, np.int32) for t, _ in rows], "finish": [f for _, f in rows]})
-    frame["source"] = source
+    frame = pd.concat([frame.assign(source=source), more])
     empty = pd.DataFrame(columns=["key", "source"])
-    return laws.end_ids(Tables(empty, empty, lambda m, c: iter(()), "base", numbers=lambda: iter([frame])))
+    tables = Tables(empty, empty, lambda m, c: iter(()), "base", numbers=lambda: iter([frame]))
+    return set(brought.ends(tables).ids)
 
 
 def test_the_end_token_is_told_by_where_it_stands():
     assert ends(([1, 2, 9], "stop"), ([3, 9], "stop")) == {9}
-    assert ends(([1, 9], "stop"), ([3, 9, 4], "stop"), ([5, 9], "stop")) == set()  # it stands inside as well
+    assert ends(([1, 9], "stop"), ([3, 9, 4], "stop"), ([5, 9], "stop")) == {9}  # one inside does not take it away
+    assert ends(([9, 9, 1, 9], "stop"), ([3, 9], "stop")) == set()  # as often inside as at the end
     assert ends(([1, 9], "stop"), ([3, 8], "stop"), ([3, 7], "stop")) == set()  # not half of them
     assert ends(([1, 9], "stop"), ([3, 8], "stop")) == {8, 9}  # two ways to end
     assert ends(([1, 9], "stop"), ([3, 9], "length")) == set()  # cut: its last token is one as any
     assert ends(([1, 9], "stop"), ([3, 4], "length"), ([5], "length")) == {9}
     assert ends(([], "stop"), ([9], "stop")) == {9} and ends() == set()
-    assert ends(([1, 2, 9], "stop"), ([3, 9], "stop"), source="s") == set()  # what a source alone writes is its text
+    assert ends(([1, 2, 9], "stop"), ([3, 9], "stop"), source="s") == {9}  # where the reference brings none
+    other = pd.DataFrame({"token": [np.array([1, 8], np.int32)], "finish": ["stop"], "source": ["s"]})
+    assert ends(([3, 9], "stop"), more=other) == {9}  # where it does, it decides
+    assert ends(([3, 9], "stop"), *[([4, 5], None)] * 9) == {9}  # what is said to have stopped tells more
+    assert ends(*[([3, 9], None)] * 2, *[([4, i], None) for i in range(5)]) == set()
+
+
+def test_what_may_be_the_end_of_a_trace_is_its_end():
+    last, finish = np.array([9, 5, 5, 5]), np.array(["length", "stop", None, "length"], object)
+    assert brought.ended(last, finish, brought.Ends(frozenset([9]))).tolist() == [True, True, False, False]
+    assert brought.ended(last, finish, brought.Ends(frozenset())).tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize(
     ("said", "sampler", "why"),
     [
-        ({np.nan}, WARM, ""),  # nothing said: with the sampler that is declared
+        ({None}, WARM, ""),  # nothing said: with the sampler that is declared
         ({1.0}, PLAIN, ""),
         ({0.6}, WARM, ""),
+        ({0.6, None}, WARM, ""),  # some say it, the others have them with the sampler
+        ({float(np.float32(0.6))}, WARM, ""),  # through float32
         ({1.0}, WARM, "the log-probs of s are at temperature 1 without truncation, its traces were drawn with T=0.6"),
         ({0.6}, CUT, "drawn with T=0.6, top-p 0.95: no log q"),
+        ({0.6, None}, CUT, "drawn with T=0.6, top-p 0.95: no log q"),
         ({1.0, 0.6}, WARM, "the log-probs of s are at several temperatures: 0.6, 1"),
-        ({0.6, np.nan}, WARM, "at several temperatures: 0.6"),
-        ({1.0}, None, "the sampler of s is not known; give --sampler s=T"),
+        ({1.0, 0.6}, None, "at several temperatures (0.6, 1), and no sampler is declared"),
+        ({1.0, None}, None, "at 1 in some rows and at an unknown temperature in others"),
+        ({None}, None, "the sampler of s is not known; give --sampler s=T"),
     ],
 )
 def test_why_log_probs_of_rows_are_not_those_of_the_law_that_drew(said, sampler, why):
-    found = laws._why_not(said, sampler, "s")
-    assert (why in found) if why else found == ""
+    found, needs = brought.why_not(brought.Said(frozenset(said), rows=1), sampler, "s")
+    assert (why in found and needs) if why else found == needs == ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "why", "needs"),
+    [
+        ({"temperature 0"}, "s was drawn at temperature 0 (greedily)", "s drawn anew with a temperature above 0"),
+        ({"temperature 0", "T=1"}, "s was drawn at temperature 0", "drawn anew"),
+        ({"top-p 0.5 without a temperature"}, "state top-p 0.5 without a temperature", "response_logprobs under it"),
+        ({"T=0.3", "T=0.4"}, "state several samplers (T=0.3; T=0.4)", "under a label of their own (LABEL=FILE)"),
+        ({"T=1", ""}, "only some rows of s state a sampler (T=1)", "--sampler s=T"),
+    ],
+)
+def test_a_sampler_that_is_stated_and_not_usable_leaves_nothing_to_assume(stated, why, needs):
+    """At logprobs_temperature 1, which is taken for the sampler only where rows say nothing at all."""
+    found = brought.why_not(brought.Said(frozenset([1.0]), frozenset(stated), rows=1), None, "s")
+    assert why in found[0] and needs in found[1]
+    tables = rows_of(made({"s": (PLAIN, False)}))
+    frame = pd.concat(list(tables.numbers())).assign(logprobs_temperature=1.0)
+    words = sorted(stated)
+    said = frame.assign(stated=[words[i % len(words)] if s == "s" else "" for i, s in enumerate(frame["source"])])
+    bare = replace(tables, samplers={}, numbers=lambda: iter([said]), memo={})
+    assert laws.assumed(bare) == {"base": PLAIN} and laws.known(bare)["s"].reason == found[0]
 
 
 def test_a_model_knows_more_than_rows():

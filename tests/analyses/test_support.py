@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyzer import tables as tables_module
 from analyzer.analyses import support
 from analyzer.errors import UsageError
 from analyzer.records import Sampler, Tables
@@ -361,6 +362,17 @@ def test_figures_draw_and_captions_state_n(result, name):
     named = {"distill"} if spec.table == "hurdle_kinds" else {"again", "rlvr", "distill"}  # who has hurdles at all
     assert {t.get_text() for t in ax.get_legend().get_texts()} >= named
     assert "n = 768" in spec.caption(result)
+
+
+def test_a_source_that_declares_no_sampler_counts_as_hot(world):
+    """What T = 1 declared convicts may be a hotter draw of the base: without its columns there is no word."""
+    bare = replace(world, samplers={s: v for s, v in world.samplers.items() if s != "teacher"})
+    (head,) = [
+        v for v in decide({"support": support.run(bare, draws=50)}, sources=["teacher"], reference="base") if v.headline
+    ]
+    assert head.word == "undetermined" and any("no sampler of teacher is declared" in w for w in head.why)
+    assert tables_module.hottest(bare.samplers, "base", "teacher") == pytest.approx(1 / 0.7)
+    assert tables_module.hottest(world.samplers, "base", "teacher") == 1
 
 
 def test_figures_of_a_run_without_policies(world):

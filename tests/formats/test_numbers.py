@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from analyzer.formats import rollouts
 from analyzer.formats.fields import CANONICAL, clean
 from analyzer.formats.paths import Fault
 from analyzer.formats.survey import Survey
+from analyzer.records import Sampler
 
 NAN, INF = math.nan, math.inf
 IDS = {"response": "a b", "question": "q", "response_ids": [5, 6]}
@@ -257,3 +259,65 @@ def test_the_example_of_the_docs_is_read(tmp_path):
     assert ledger.rows_used == 2 and ledger.files[0]["format"] == "canonical"
     assert traces[0].base_logprobs == {1.0: (-0.9, -3.2, -INF), 0.6: (-0.7, -4.1, -INF)}
     assert same(traces[1].base_logprobs, {1.0: (-0.8, NAN, -0.2)})
+
+
+@pytest.mark.parametrize("value", [-9999.0, -9999, -1e10, -1e29, -3.4028235e38])
+@pytest.mark.parametrize("field", ["response_logprobs", "base_logprobs"])
+def test_a_mark_for_outside_of_the_top_k_is_no_log_prob(field, value):
+    """vLLM writes -9999 where a token is not among those whose log-probs it tells."""
+    fields = {field: [-0.5, value] if field[0] == "r" else {"1": [-0.5, value]}}
+    with pytest.raises(Fault, match=r"outside of their top k.*expected null there"):
+        cleaned(**fields)
+    assert cleaned(**(fields | {"response_mask": [1, 0]}))  # not the policy's: whatever stands there
+
+
+@pytest.mark.parametrize("garbage", [1.0, "-inf", -1e31, "x", math.inf, None, [1]])
+def test_what_stands_at_masked_tokens_is_not_looked_at(garbage):
+    fields = {"response_logprobs": [-0.5, garbage], "base_logprobs": {"1": [-0.5, garbage]}}
+    out = cleaned(**fields, response_mask=[1, 0])
+    assert same((out["response_logprobs"], out["base_logprobs"]), ((-0.5, NAN), {1.0: (-0.5, NAN)}))
+
+
+def test_temperatures_through_float32_are_what_they_were_made_of():
+    f32 = struct.unpack("f", struct.pack("f", 0.6))[0]
+    out = cleaned(response_logprobs=[-1, -2], logprobs_temperature=f32, sampler={"temperature": f32})
+    assert out["logprobs_temperature"] == out["sampler"].temperature == 0.6 != f32
+    assert list(cleaned(base_logprobs={repr(f32): [-1, -2]})["base_logprobs"]) == [0.6]
+    assert list(cleaned(base_logprobs=[-1, -2], base_logprobs_temperature=f32)["base_logprobs"]) == [0.6]
+    with pytest.raises(Fault, match=r"the temperature 0.6 twice"):
+        cleaned(base_logprobs={"0.6": [-1, -2], repr(f32): [-1, -2]})
+
+
+def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
+    numbers = {"response_logprobs": [-1.0, -1.0], "logprobs_temperature": 1.0, "sample": 0}
+    rows = [ROW | numbers | {"sampling_params": {"temperature": 0.6, "top_p": 0.95, "n": 4}, "problem": "a"}]
+    rows += [ROW | numbers | {"temperature": 0.6, "top_p": 0.95, "problem": "b"}]
+    traces, ledger, _ = read(tmp_path / "rl.jsonl", rows)
+    assert {t.sampler for t in traces} == {Sampler(0.6, 0.95)}
+    assert any("sampling_params.temperature was read as the sampler's" in n for n in ledger.notes)
+    alone = [{k: v for k, v in r.items() if k != "response_logprobs"} for r in rows]
+    assert {t.sampler for t in read(tmp_path / "other.jsonl", alone)[0]} == {None}  # nothing rests on it
+    part = read(tmp_path / "part.jsonl", [ROW | numbers | {"top_p": 0.5}])[0][0]
+    assert part.sampler is None and part.meta["sampler_part"] == {"top_p": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"sampler": {"temperature": 0}}, "rows drawn at temperature 0 are no draws"),
+        ({"sampler": {"top_p": 0.5}}, "a truncation without a temperature"),
+        ({"sampler": {"temperature": 0.6}}, "its log-probs are at T=1 without truncation"),
+        ({"logprobs_temperature": None}, "no sampler is recorded, nor the temperature"),
+        ({"base_logprobs": {"1.2": [-1, -1]}}, "above T=1 alone"),
+    ],
+)
+def test_check_promises_no_reach_that_the_report_refuses(tmp_path, more, why):
+    numbers = {
+        "response_logprobs": [-1, -1],
+        "logprobs_temperature": 1.0,
+        "base_logprobs": {"1": [-1, -1]},
+        "sample": 0,
+    }
+    _, _, said = read(tmp_path / "rl.jsonl", [ROW | numbers | more])
+    assert any(line.startswith("Reach, hurdles and horizon: not yet for rl") and why in line for line in said["next"])
+    assert not any("need no model" in line for line in said["next"])
