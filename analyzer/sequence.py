@@ -91,26 +91,43 @@ def _of_bounds(
         line = f"without the end token {row['inside_body_value']:.3f} is beyond (at most {row['inside_body_high']:.3f})"
         return "undetermined", [*why, line], "more traces: whether the text lies beyond without its end token is open"
     if beyond and hurdle_free and not row["missing_laws"]:
-        explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
-        cooler, other = _from_reference(row)
-        if row["s_low_half"] < 0 and cooler and row["drop_low"] >= DROP:
-            lead = _lead(row, budget, explained)
+        cooler, other = _by_temperature(row)
+        if cooler and row["drop_low"] >= DROP:
+            lead = _lead(row, budget, f"{row['best']} explains {row['s']:.0%} of the divergence from the base")
             return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
         known = row["coolest"] <= COOL and row.get("dense", True) and row["every_low"] > tau
-        if row["s_high_half"] > 0 and other and known and not row["same_weights"]:
-            line = f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
-            return "reweighted", [_lead(row, budget, line), whole, hurdles, _likelier(row), *why], None
+        if other and known and not row["same_weights"]:
+            return "reweighted", [_lead(row, budget, _no_temperature(row)), whole, hurdles, _likelier(row), *why], None
     return _undetermined(row, source, budget, tau, [whole, hurdles, *why])
 
 
-def _from_reference(row: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether a temperature explains more, and less, than half of the divergence from the reference as it was sampled
-    (T = 1 is asked apart). Where its sampler cuts off what the source writes, or is hotter than 1, nothing says so."""
-    if "r_low_half" not in row:
-        return True, True
-    hotter = number(row["reference_temperature"]) > 1
+def _by_temperature(row: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether a temperature is shown to explain more than half of the divergence from the base, and less.
+
+    Where the reference was not sampled at T = 1 more is asked of the divergence from it as well. Less is asked of that
+    alone where both sides have its sampler, which then is no difference between them; else of both. A reference hotter
+    than T = 1 leaves temperatures between, of which nothing is known.
+    """
+    more, less = row["s_low_half"] < 0, row["s_high_half"] > 0
+    if "r_low_half" not in row or math.isnan(number(row["reference_temperature"])):
+        return more, less
+    more = more and row["r_low_half"] < 0
     unknown = math.isnan(number(row["r_high_half"]))
-    return row["r_low_half"] < 0, not hotter and (unknown or row["r_high_half"] > 0)
+    if number(row["reference_temperature"]) > 1:
+        return more, False
+    if row["same_sampler"] and not unknown:
+        return more, row["r_high_half"] > 0
+    return more, less and (unknown or row["r_high_half"] > 0)
+
+
+def _no_temperature(row: dict[str, Any]) -> str:
+    """What the best temperature explains, beside the word reweighted."""
+    if number(row.get("r_high_half")) > 0 and row["same_sampler"]:
+        if not row["s_reference"] > 0:
+            return "no temperature explains any of the divergence from the reference as it was sampled"
+        return f"no temperature does it (of the divergence from the reference as sampled {row['s_reference']:.0%})"
+    explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
+    return f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
 
 
 def _inside(support: Result, row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
@@ -212,15 +229,13 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
     if not math.isfinite(row["s"]) or not row["coolest"] <= COOL:
         return "undetermined", why, _cooler(row)
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
-    cooler, other = _from_reference(row)
-    if (row["s_low_half"] < 0 and not cooler) or (row["s_high_half"] > 0 and not other):
+    cooler, other = _by_temperature(row)
+    if (row["s_low_half"] < 0 and not cooler and not other) or (row["s_high_half"] > 0 and not other):
         share = number(row["s_reference"])
-        said = f"{share:.0%}" if math.isfinite(share) else "an unknown share (its sampler cuts tokens off)"
+        said = f"{max(0.0, share):.0%}" if math.isfinite(share) else "an unknown share"
         why = [*why, f"{explained} at T = 1, and {said} of that from the reference as it was sampled"]
         return "undetermined", why, "both sides sampled at T = 1 without a cut, so that no sampler is shared"
-    if row["s_high_half"] > 0 and row.get(
-        "dense", True
-    ):  # shown: what is open is whether several temperatures would do
+    if other and row.get("dense", True):  # what is open is whether several temperatures would do
         low = f"{row['every_value']:.3f} beyond every law at once (at least {row['every_low']:.3f})"
         why = [*why, f"no single temperature does it, yet each trace has one that may: {low}"]
         if row["every_value"] <= tau:
@@ -349,15 +364,16 @@ def _hurdles(row: dict[str, Any], budget: int) -> str:
 
 
 def _likelier(row: dict[str, Any]) -> str:
-    """Beside the word reweighted: how its surprisal compares with what the base expected on the same way."""
+    """Beside the word reweighted: how its surprisal compares with what the base expected on the same way, at T = 1."""
+    draws = "draws of the base itself" if "r_low_half" not in row else "draws of the base at T = 1"
     if not math.isfinite(row["drop"]):
         if row["drop_low"] > 0:
-            return f"likelier than draws of the base itself, by at least {row['drop_low']:.3f} nats a token"
+            return f"likelier than {draws}, by at least {row['drop_low']:.3f} nats a token"
         return "whether its text is likelier than the base's own is not known"
     if abs(row["drop"]) < DROP:
-        return f"about as likely as draws of the base itself ({row['drop']:+.3f} nats a token)"
+        return f"about as likely as {draws} ({row['drop']:+.3f} nats a token)"
     word = "likelier" if row["drop"] > 0 else "less likely"
-    return f"{word} than draws of the base itself, by {abs(row['drop']):.3f} nats a token"
+    return f"{word} than {draws}, by {abs(row['drop']):.3f} nats a token"
 
 
 def _beside(row: dict[str, Any], tau: float) -> list[str]:

@@ -97,6 +97,10 @@ REFERENCE = {"r_low_half": 1.0, "r_high_half": 0.5, "s_reference": 0.0, "referen
         ("reweighted", REFERENCE | {"r_low_half": 1.0, "r_high_half": -0.5}, U),
         ("reweighted", REFERENCE | {"r_low_half": NAN, "r_high_half": NAN}, "reweighted"),
         ("reweighted", REFERENCE | {"reference_temperature": 1.5}, U),  # no law between 1 and 1.5 is known
+        ("sharpened", REFERENCE | {"same_sampler": True}, "reweighted"),  # only their sampler is cool, and both have it
+        ("sharpened", REFERENCE | {"same_sampler": True, "every_low": 0.02}, U),
+        ("sharpened", REFERENCE | {"same_sampler": True, "r_high_half": -0.5}, U),
+        ("sharpened", REFERENCE | {"same_sampler": True, "r_high_half": NAN, "r_low_half": NAN}, U),
         # reweighted: the same, s below a half, other weights, beyond every law at once
         ("reweighted", {"every_low": 0.02}, U),
         ("reweighted", {"beyond_low": 0.02}, U),
@@ -262,8 +266,8 @@ def test_what_the_e_values_are_held_against_is_said():
         return "; ".join(verdict(support("unknown", LARGE, LARGE, **more)).why)
 
     assert "held against the base at temperatures up to 1.43, cut or not" in why(hottest=1.3, covered=1 / 0.7)
-    assert "drawn hotter than any law of the base" in why(hottest=1.6, covered=NAN)
-    assert "no sampler of s is declared" in why(temperature=NAN)
+    assert "could not be held against a law of the base that is hot enough" in why(hottest=1.6, covered=NAN)
+    assert "no sampler of s is declared" in why(temperature=NAN, hottest=1 / 0.7, covered=NAN)
     assert "told by square roots alone" in why(bets=1) and "told by square roots" not in why(bets=5)
     assert "not draws of that law (log of the product of e: 40), which says nothing of reach" in why(log_e_sum=40.0)
     assert "not draws of that law" not in why(log_e_sum=2.9)

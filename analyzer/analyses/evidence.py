@@ -214,23 +214,29 @@ def _from_reference(
     """s against the reference as it was sampled, where that is not T = 1: what two sources share by a sampler of their
     own is no difference between them, and a temperature explains it of KL(Q||P_1) all the same.
 
-    s_reference: share of KL(Q||reference) that the best temperature up to its own explains; below 0, r_low_half: some
-    such temperature explains more than half; above 0, r_high_half: every temperature up to 1 leaves more than half. NaN
-    where the reference's sampler cuts off what the source writes.
+    The reference is its temperature's law with what its cut keeps made likelier (kept: by so many nats a trace); where
+    the source writes what it cuts off, the law without the cut. A cooler law on what the reference keeps is likelier
+    than without a cut, by no more than kept, as cooling leaves less outside. s_reference: share of KL(Q||reference)
+    that the best temperature up to its own explains; below 0, r_low_half: some such temperature explains more than half
+    without the cut; above 0, r_high_half: every temperature up to 1 leaves more than half with all of kept. NaN where
+    the law at that temperature is not known.
     """
     out = dict.fromkeys(("s_reference", "r_low_half", "r_high_half"), math.nan)
     out["reference_temperature"] = temperature
-    q_N = rows["body_q"].to_numpy(float)
-    there_N = q_N - rows[f"body:{laws.REFERENCE}"].to_numpy(float)
-    if laws.PLAIN not in every or (there_N > -spans.IMPOSSIBLE / 2).any() or not there_N.mean() > 0:
+    q_N, kept_N = rows["body_q"].to_numpy(float), rows["kept"].to_numpy(float)
+    temperature_G, body_GN = cooled(rows, every, "body", entropy_N) if laws.PLAIN in every else (np.zeros(0), None)
+    if not np.isnan(kept_N).any():
+        there_N = q_N - rows[f"body:T={temperature:.6g}"].to_numpy(float) - kept_N
+    else:
+        there_N, kept_N = q_N - rows[f"body:{laws.REFERENCE}"].to_numpy(float), 0.0
+    if not len(temperature_G) or (there_N > -spans.IMPOSSIBLE / 2).any() or not there_N.mean() > 0:
         return out
-    temperature_G, body_GN = cooled(rows, every, "body", entropy_N)
-    halves = [bounds.mean(q_N - p_N - (1 - EXPLAINED) * there_N, problem) for p_N in body_GN]
-    out["r_high_half"] = min(m.low(ALPHA) for m in halves)
-    up_to = np.flatnonzero(temperature_G <= temperature)
+    half_N = (1 - EXPLAINED) * there_N
+    out["r_high_half"] = min(bounds.mean(q_N - p_N - kept_N - half_N, problem).low(ALPHA) for p_N in body_GN)
+    up_to = np.flatnonzero(temperature_G <= temperature + 1e-9)
     if len(up_to):
         out["s_reference"] = 1 - float((q_N - body_GN[up_to]).mean(1).min()) / float(there_N.mean())
-        out["r_low_half"] = min(halves[i].high(ALPHA / len(up_to)) for i in up_to)
+        out["r_low_half"] = min(bounds.mean(q_N - body_GN[i] - half_N, problem).high(ALPHA / len(up_to)) for i in up_to)
     return out
 
 

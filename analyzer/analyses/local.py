@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analyses import laws
-from analyzer.records import Estimate, Tables
+from analyzer.records import Estimate, Sampler, Tables
 from analyzer.stats import bootstrap, reach, spans
 from analyzer.stats.bootstrap import too_few
 
@@ -94,6 +94,7 @@ def _measured(tables: Tables, budget: int) -> Local:
     longest = int(tables.scores["n_tokens"].max()) if len(tables.scores) else 0
     longest = max([longest, *(int(f["token"].map(len).max()) for f in tables.numbers() if len(f))])
     place_W = spans.places(max(1, longest))
+    there = laws.samplers(tables).get(tables.reference)
     frames: list[pd.DataFrame] = []
     sums: dict[str, dict[str, list[np.ndarray]]] = {}
     names_of: dict[str, list[str]] = {}
@@ -107,7 +108,7 @@ def _measured(tables: Tables, budget: int) -> Local:
         found = spans.measure(
             part.q_T, list(part.laws.values()), part.lengths_N, part.ended_N, ks, place_W, list(curves.values())
         )
-        frames.append(row_table(part, found, names, ks))
+        frames.append(row_table(part, found, names, ks).assign(kept=_kept(part, there)))
         names_of[part.source] = list(curves)
         _add_curve(sums.setdefault(part.source, {}), part, reach.excess(found.prefix_CWN, budget))
         here = _spots(part, found, budget)
@@ -153,6 +154,18 @@ def row_table(part: laws.Part, found: spans.Measured, names: list[str], ks: tupl
     if part.position_T is not None:
         at_N = part.position_T[part.lengths_N.cumsum() - part.lengths_N + at_N]
     return pd.DataFrame(out | {"stretch": found.stretch_N, "stretch_at": at_N})
+
+
+def _kept(part: laws.Part, sampler: Sampler | None) -> np.ndarray:
+    """How much likelier the reference's cut makes what it keeps, nats of each trace without its end token [N]: log p as
+    sampled less log p at its temperature, 0 at tokens that it cuts off; NaN where one of the two is not known."""
+    name = "" if sampler is None else f"T={sampler.temperature:.6g}"
+    if laws.REFERENCE not in part.laws or name not in part.laws:
+        return np.full(len(part.key_N), np.nan)
+    gain_T = np.maximum(np.nan_to_num(part.laws[laws.REFERENCE] - part.laws[name], nan=0.0), 0.0).astype(float)
+    last_N = part.lengths_N.cumsum() - 1
+    gain_T[last_N[part.ended_N]] = 0.0
+    return np.add.reduceat(gain_T, last_N - part.lengths_N + 1)
 
 
 def _add_curve(sums: dict[str, list[np.ndarray]], part: laws.Part, excess_CWN: np.ndarray) -> None:

@@ -58,6 +58,10 @@ def flatter(base: np.ndarray):
     return [B.Component(1, B.sampled(law, WARM))], WARM, False, law
 
 
+def cut(law: np.ndarray, sampler: Sampler):
+    return [B.Component(1, B.sampled(law, sampler))]
+
+
 def test_a_sampler_that_both_share_is_no_sharpening():
     """T = .72 explains all of the divergence from T = 1, and no temperature up to .6 any of that from the reference."""
     got = row(world(flatter, reference=WARM, longest=300))
@@ -67,8 +71,17 @@ def test_a_sampler_that_both_share_is_no_sharpening():
         world(lambda base: (*cooled(0.4)(base)[:1], B.PLAIN, False, B.sampled(base, Sampler(0.4))), reference=WARM)
     )
     assert cooler["s_reference"] > 0.99 and cooler["r_low_half"] < 0
-    cut = row(world(lambda base: (other(base)[0], B.PLAIN, False, other(base)[3]), reference=Sampler(0.6, 0.8)))
-    assert math.isnan(cut["s_reference"]) and math.isnan(cut["r_high_half"])  # it writes what the reference never could
+    nucleus = Sampler(0.6, 0.9)  # both cut, and the source writes what the reference never could
+    shared = row(world(lambda base: (cut(other(base)[3], nucleus), nucleus, False, other(base)[3]), reference=nucleus))
+    assert shared["r_high_half"] > 0 and not shared["s_reference"] > 0.5 and shared["same_sampler"]
+    cold = row(
+        world(
+            lambda base: (cut(B.sampled(base, WARM), nucleus), nucleus, False, B.sampled(base, WARM)), reference=nucleus
+        )
+    )
+    assert cold["r_low_half"] < 0 and cold["s_reference"] > 0.5
+    unstored = row(world(other, reference=Sampler(0.7, 0.9)))  # no law at T = .7 is stored, and the ratio is infinite
+    assert math.isnan(unstored["s_reference"]) and math.isnan(unstored["r_high_half"])
     assert "r_low_half" not in row(world(other))
 
 
