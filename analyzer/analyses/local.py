@@ -108,7 +108,7 @@ def _measured(tables: Tables, budget: int) -> Local:
         found = spans.measure(
             part.q_T, list(part.laws.values()), part.lengths_N, part.ended_N, ks, place_W, list(curves.values())
         )
-        frames.append(row_table(part, found, names, ks).assign(kept=_kept(part, there)))
+        frames.append(row_table(part, found, names, ks, there))
         names_of[part.source] = list(curves)
         _add_curve(sums.setdefault(part.source, {}), part, reach.excess(found.prefix_CWN, budget))
         here = _spots(part, found, budget)
@@ -138,12 +138,14 @@ def _measured(tables: Tables, budget: int) -> Local:
     )
 
 
-def row_table(part: laws.Part, found: spans.Measured, names: list[str], ks: tuple[float, ...]) -> pd.DataFrame:
-    """key, source, problem, n, ended, unknown; log_q, body_q (without the end token); p:<law>, body:<law>; end; for
-    both widths hurdles<w>@<k>, share<w>@<k>; stretch, stretch_at."""
+def row_table(
+    part: laws.Part, found: spans.Measured, names: list[str], ks: tuple[float, ...], there: Sampler | None
+) -> pd.DataFrame:
+    """key, source, problem, n, ended, unknown; log_q, body_q (without the end token); p:<law>, body:<law>; kept (of the
+    reference's sampler `there`); end; for both widths hurdles<w>@<k>, share<w>@<k>; stretch, stretch_at."""
     out: dict[str, Any] = {"key": part.key_N, "source": part.source, "problem": part.problem_N}
     out |= {"n": part.lengths_N - part.ended_N, "ended": part.ended_N, "unknown": found.unknown_N}
-    out |= {"log_q": found.q_N, "body_q": found.body_q_N, "end": found.end_N}
+    out |= {"log_q": found.q_N, "body_q": found.body_q_N, "end": found.end_N, "kept": _kept(part, there)}
     for i, name in enumerate(names):
         out |= {f"p:{name}": found.p_LN[i], f"body:{name}": found.body_p_LN[i]}
     for w, width in enumerate((1, spans.SPAN)):

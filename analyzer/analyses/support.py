@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analyzer.analyses import brought as rows_
-from analyzer.analyses import engine, evidence, flagged, hurdles, laws, local, membership, novelty, ratios
+from analyzer.analyses import engine, evidence, flagged, hurdles, laws, local, membership, novelty, ratios, step_horizon
 from analyzer.analyses.primary import CERTIFY, TAU
 from analyzer.analyses.support_figures import FIGURES, draw
 from analyzer.errors import UsageError
@@ -42,7 +42,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     the base at T = 1), `<s>.beyond@<k>` (against the kindest of the laws that count for the word inside),
     `<s>.lost@<k>`, `<s>.novel@<k>`; of local support `<s>.hurdles@<k>` (expected number in a trace),
     `<s>.hurdle_share@<k>` (share of traces with one), `<s>.hurdle_rate@<k>` (per 1,000 tokens), `<s>.horizon@<k>`
-    (tokens), `<s>.temperature_share`.
+    (tokens), `<s>.horizon_steps@<k>`, `<s>.temperature_share`.
     Intervals are by problem, for problems such as these; the bounds of the words are for the given problems (evidence).
     Tables: reach, reach_sampler, lost, novel, membership, evidence, laws, spans, prefix, hurdles, hurdle_kinds,
     stretches, plane, plane_counts, top, flagged_tokens and flagged_windows (see `flagged`).
@@ -101,6 +101,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         evidence_ = frames["evidence"]
         evidence_[["carrier", "carried"]] = [flagged.carried(tokens, s) for s in evidence_["source"]]
         evidence_["carried_by"] = [hurdles.carried(frames["hurdle_kinds"], s) for s in evidence_["source"]]
+    horizons = {s: e for s in others if (e := estimates.get(f"{s}.horizon@{budget}")) is not None}
+    for s, e in step_horizon.in_steps(tables, horizons).items():
+        estimates[f"{s}.horizon_steps@{budget}"] = e
     params = {"budget": budget, "budgets": sorted({*reach.BUDGETS, budget}), "fdr": novelty.FDR, "draws": draws}
     params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": evidence.HURDLED}
     params |= {"explained": evidence.EXPLAINED, "drop": evidence.DROP, "span": spans.SPAN}

@@ -43,6 +43,7 @@ def numbers(data: Mapping[str, Any], budget: int) -> Grid:
         "traces with one": f"hurdle_share@{budget}",
         "per 1,000 tokens": f"hurdle_rate@{budget}",
         "half beyond after (tokens)": f"horizon@{budget}",
+        "begun by then (steps)": f"horizon_steps@{budget}",
         "temperature explains": "temperature_share",
     }
     rows, notes = [], []
@@ -52,7 +53,8 @@ def numbers(data: Mapping[str, Any], budget: int) -> Grid:
         if label == first or not any(found.values()):
             continue
         rows.append([label, *map(_range, found.values())])
-        notes += [f"{label}, {k}: {e['note']}" for k, e in found.items() if e and e["value"] is None]
+        told = {e["note"]: f"{label}, {k}: {e['note']}" for k, e in reversed(found.items()) if e and e["value"] is None}
+        notes += reversed(told.values())  # a reason that two share is said once
     return Grid(["source", *quantities], rows, notes)
 
 

@@ -56,7 +56,7 @@ def exact(world: World) -> Truth:
     part = laws.Part("x", key, d.problem.astype(str), d.length, d.ended, token, q_T, held)
     place_W, every = spans.places(world.longest), [list(range(len(held)))]
     found = spans.measure(q_T, list(held.values()), d.length, d.ended, ks, place_W, every)
-    rows = local.row_table(part, found, list(held), ks).set_index("key", drop=False)
+    rows = local.row_table(part, found, list(held), ks, world.sampler).set_index("key", drop=False)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_VV = np.exp(world.base_VV)
         entropy_V = -np.where(p_VV > 0, p_VV * world.base_VV, 0.0).sum(1)
@@ -84,9 +84,12 @@ def allowed(n: dict[str, Any]) -> set[str]:
     if share_ > evidence.HURDLED * lower and n["every_value"] > TAU * lower and not n["same_weights"]:
         out.add("outside")
     if share_ <= evidence.HURDLED * higher:
-        if n["s"] > evidence.EXPLAINED * lower and n["drop"] >= evidence.DROP * lower:
+        there = n.get("s_reference", n["s"])  # of the divergence from the reference, where that is not T = 1
+        if min(n["s"], there) > evidence.EXPLAINED * lower and n["drop"] >= evidence.DROP * lower:
             out.add("sharpened")
-        if n["s"] < evidence.EXPLAINED * higher and not n["same_weights"]:
+        ask = [there] if n["same_sampler"] and not math.isnan(there) else [n["s"], there]
+        below = all(not s >= evidence.EXPLAINED * higher for s in ask)
+        if below and n["every_value"] > TAU * lower and not n["same_weights"]:
             out.add("reweighted")
     return out or {"undetermined"}
 

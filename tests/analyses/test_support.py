@@ -155,9 +155,9 @@ def test_tables_and_estimates_carry_their_n(result):
     for name, estimate in result.estimates.items():
         if math.isnan(estimate.value):
             assert estimate.note and math.isnan(estimate.high), name
-            assert math.isnan(estimate.low) or ".horizon@" in name, name  # where its band could pass a half is told
+            assert math.isnan(estimate.low) or ".horizon" in name, name  # where its band could pass a half is told
         elif math.isnan(estimate.high):
-            assert ".horizon@" in name and estimate.low <= estimate.value and "beyond the traces" in estimate.note
+            assert ".horizon" in name and estimate.low <= estimate.value and "beyond the traces" in estimate.note
         else:
             assert estimate.n > 0 and estimate.method and estimate.low <= estimate.value <= estimate.high, name
     assert set(result.tables) == {
