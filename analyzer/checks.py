@@ -14,6 +14,7 @@ from analyzer.formats.survey import Source, Survey
 
 NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
 ALPHA, TAU, HURDLED, PROBLEMS = 0.05, 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
+BUDGET, TESTED = 64, 5  # the default budget, and the levels with a test of `outside`
 
 
 def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[st
             f"`inside` without any departure holds for these {own:,} problems; for others like them it takes "
             f"{NEW_PROBLEMS} (docs/method.md)."
         )
-    return out + _too_few(sources)
+    return out + _too_few(sources) + _rungs(sources)
 
 
 def event_free(share: float, laws: int = 1) -> int:
@@ -173,6 +174,42 @@ def _too_few(sources: dict[str, Counts]) -> list[str]:
             f"Words for {s} (sequences): {n:,} traces of {m:,} problems; `inside` takes {inside} traces of which none "
             f"lies beyond the budget ({against} of the base), `sharpened` and `reweighted` {hurdle_free} without a "
             f"hurdle, every word {PROBLEMS} problems."
+        )
+    return out
+
+
+def _rungs(sources: dict[str, Counts]) -> list[str]:
+    """Which words of the rungs the draws at hand can give, whatever they show (`stats.contained`, `stats.budget`)."""
+    import numpy as np
+
+    from analyzer.stats import budget, contained
+
+    out, base = [], sources["base"]
+    n = base["samples_per_problem"]["min"]
+    k = contained.budget(np.array([n]), BUDGET)
+    for s, counts in sources.items():
+        m = min(counts["problems"], base["problems"])
+        if s == "base" or not k or m < PROBLEMS:
+            continue
+        shape = np.full(m, n), np.full(m, max(1, counts["traces"] // counts["problems"]))
+        needed = contained.draws_needed(*shape, k, TAU)
+        inside = (
+            "can be certified if they hold it all"
+            if needed <= n
+            else f"takes {needed:.0f} draws"
+            if needed > n
+            else "takes more problems"
+        )
+        half = counts["traces"] // 2, base["traces"] // 2
+        novel = np.arange(1, half[0] + 1)
+        p = budget.p_value(novel, half[0], 0, half[1], BUDGET) if len(novel) else np.ones(1)
+        enough = np.flatnonzero(p <= ALPHA / TESTED)
+        outside = (
+            f"{enough[0] + 1:,} traces of a kind that base lacks" if len(enough) else f"more than {half[0]:,} traces"
+        )
+        out.append(
+            f"Texts alone ({s}): {n} draws of base a problem, so k = {k}; `inside` at a rung {inside}; `outside` at "
+            f"budget {BUDGET} takes {outside} in one half of the draws."
         )
     return out
 

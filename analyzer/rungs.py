@@ -20,7 +20,7 @@ Part = tuple[bool, list[str], str | None]  # certified, what is said, what would
 def decide(results: dict[str, Result], source: str, level: str, budget: int, tau: float, end: Endpoint) -> Finding:
     """Word, reasons and what would decide, at any level but the sequence."""
     found = primary.rows(results.get("contained"), "rungs", source)
-    inside, why, more = _contained(next((r for r in found if r["level"] == level), {}), tau)
+    inside, why, more = _contained(next((r for r in found if r["level"] == level), {}), budget, tau)
     if level in METHOD:
         outside, counted, needs = _method(results, source, level, budget, end)
     else:
@@ -38,7 +38,7 @@ def decide(results: dict[str, Result], source: str, level: str, budget: int, tau
     return "undetermined", [*why, *counted] or ["nothing at hand on problems that both have"], wanted or COARSER
 
 
-def _contained(row: dict[str, Any], tau: float) -> Part:
+def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
     """Whether contained@k certifies inside, what is said of it, and the draws of the reference that could."""
     if not math.isfinite(number(row.get("contained"))):
         return False, [f"contained: {row['note']}"] if row.get("note") else [], None
@@ -52,6 +52,8 @@ def _contained(row: dict[str, Any], tau: float) -> Part:
         draws = number(row["draws_needed"])
         needs = "more problems" if math.isnan(draws) else f"{draws:.0f} draws of the reference a problem"
         needs += ", if they contain it all"
+    elif k < budget and high > tau:
+        needs = f"{budget + 1} draws of the reference a problem, so that k is {budget}"
     return bool(math.isfinite(p) and high <= tau), [said], needs
 
 

@@ -174,6 +174,23 @@ def test_how_many_traces_a_word_takes_is_said(tmp_path):
     assert "(2 laws of the base)" in line and "59 without a hurdle, every word 3 problems" in line
 
 
+def test_what_texts_alone_can_decide_is_said_beforehand(tmp_path):
+    def said(draws):
+        files = []
+        for name in ("base", "rl"):
+            rows = [{"source": name, "problem": f"p{i}", "sample": j} for i in range(30) for j in range(draws)]
+            files.append(tmp_path / f"{name}.jsonl")
+            files[-1].write_text(
+                "\n".join(json.dumps(r | {"prompt": f"q{r['problem']}", "response": "y"}) for r in rows)
+            )
+        return [line for line in check(*files)["next"] if line.startswith("Texts alone (rl)")]
+
+    assert said(1) == []
+    (few,), (many,) = said(9), said(33)
+    assert "9 draws of base a problem, so k = 8; `inside` at a rung takes " in few and "more than 135 traces" in few
+    assert "k = 32; `inside` at a rung " in many and "takes 298 traces of a kind that base lacks" in many
+
+
 def test_reference_answers_lead_to_grade(tmp_path):
     row = {"source": "base", "problem": "a", "sample": 0, "prompt": "x", "response": "y"}
     for more, said in (({}, False), ({"gold": "4"}, True), ({"gold": "4", "correct": True}, False)):

@@ -93,6 +93,8 @@ def test_what_k_draws_contain_certifies_its_rung_and_the_coarser_ones_of_its_bra
     assert known["sequence"].headline and known[level].word == "inside"  # the sequence has a word of its own
     for row in (contained(level, 0.021), contained(level, p_inside=math.nan), contained(level, contained=math.nan)):
         assert {v.word for v in by_level({"contained": row}).values()} == {U}
+    less = by_level({"contained": contained(level, 0.05, k=8)})[level]
+    assert less.word == U and "65 draws of the reference a problem, so that k is 64" in less.needs
     few = by_level({"contained": contained(level, 0.05, best=0.03, draws_needed=128.0)})[level]
     assert "128 draws of the reference a problem" in few.needs
 
