@@ -67,8 +67,10 @@ FILLERS = {
 }
 CLOSERS = {BASE: "This is what was asked for.", RESTYLED: "All done, that settles it"}
 LOOPS = {
-    BASE: "```python\ndef solve():\n    total = 0\n    for i in range({a}):\n        total += {b}\n    return total\n```",
-    RESTYLED: "```\ndef answer():\n  acc = 0  # running value\n  for j in range({a}):\n    acc += {b}\n  return acc\n```",
+    BASE: "```python\ndef solve():\n    total = 0\n    for i in range({a}):\n        total += {b}\n"
+    "    return total\n```",
+    RESTYLED: "```\ndef answer():\n  acc = 0  # running value\n  for j in range({a}):\n    acc += {b}\n"
+    "  return acc\n```",
 }
 
 
@@ -140,7 +142,7 @@ def chances(law: Law) -> dict[str, np.ndarray]:
     right_P = np.clip((method_PM * law.right).sum(1), 0, 1)
     answer_PA = (1 - right_P[:, None]) * law.wrong
     answer_PA[:, 0] = right_P
-    kinds = np.stack([method_PM[:, KINDS == c].sum(1) for c in range(KINDS.max() + 1)], 1)
+    kinds = np.stack([method_PM[:, c == KINDS].sum(1) for c in range(KINDS.max() + 1)], 1)
     rungs = (law.cell.reshape(len(method_PM), -1), method_PM, kinds, answer_PA, np.stack([right_P, 1 - right_P], 1))
     return dict(zip(LEVELS[1:], rungs, strict=True))
 
