@@ -19,7 +19,7 @@ from analyzer.validate.checks import Gate, GateResult, number, share
 
 BANK = 20_000  # problems of the population: its mean over these is the truth
 SIZES = (5, 16, 64)
-DRAWN = ((16, 8, 4), (64, 32, 16), (16, 128, 64))  # traces of the source, draws of the base, k
+DRAWN = ((64, 8, 4), (64, 32, 16), (16, 128, 64))  # traces of the source, draws of the base, k
 SHOWN = ("steps", "answer", "correct")
 NEAR = 0.005  # a gap that is missed by less is of no account
 PLENTY = 0.96  # contained@k of the base itself above which hardly a trace is missed and the problems that tell are rare
