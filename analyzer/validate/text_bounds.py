@@ -97,15 +97,25 @@ def _coverage(rng: np.random.Generator, runs: int, sizes: tuple[int, ...]) -> li
     the outcome by the setting where they cover least."""
     base, out = W.population(rng, BANK), []
     sources = {"again": base, "one method": W.concentrated(base, 0.9)}
+    q, p = {name: W.chances(source) for name, source in sources.items()}, W.chances(base)
     for traces, draws, k in DRAWN:
+        truth = {name: W.contained(source, base, k) for name, source in sources.items()}
+        own = W.contained(base, base, k)
         for level in SHOWN:
             found = {
-                (name, problems): _covered(rng, runs, (source, base), level, (traces, draws, k), problems)
-                for name, source in sources.items()
+                (name, problems): _covered(
+                    rng,
+                    runs,
+                    (q[name][level], p[level]),
+                    (truth[name][level], own[level]),
+                    (traces, draws, k),
+                    problems,
+                )
+                for name in sources
                 for problems in sizes
             }
             where = f"{level}, {traces} traces a problem (base {draws}), k = {k}"
-            plenty = level == "steps" and W.contained(base, base, k)[level].mean() <= PLENTY
+            plenty = level == "steps" and own[level].mean() <= PLENTY
             if level != "steps":
                 least = min(seen["value"] for seen in found.values())
                 what = f"interval of contained@k covers the population, least of {len(found)} settings: {where}"
@@ -137,16 +147,17 @@ def _reported(where: str, found: list[dict[str, float]], runs: int) -> list[Gate
 def _covered(
     rng: np.random.Generator,
     runs: int,
-    laws: tuple[W.Law, W.Law],
-    level: str,
+    chances: tuple[np.ndarray, np.ndarray],
+    truths: tuple[np.ndarray, np.ndarray],
     drawn: tuple[int, int, int],
     problems: int,
 ) -> dict[str, float]:
     """How often the intervals hold the mean of the population: of the value, of the gap (missed; far: by more than
-    NEAR), and of the value where traces are taken for independent."""
-    (source, base), (traces, draws, k) = laws, drawn
-    q, p = W.chances(source)[level], W.chances(base)[level]
-    truth_P, own_P = W.contained(source, base, k)[level], W.contained(base, base, k)[level]
+    NEAR), and of the value where traces are taken for independent.
+
+    chances: of the classes under the source and the base [BANK, C]; truths: contained@k of both [BANK].
+    """
+    (q, p), (truth_P, own_P), (traces, draws, k) = chances, truths, drawn
     value, gap = float(truth_P.mean()), float((truth_P - own_P).mean())
     seen = dict.fromkeys(("value", "gap", "missed", "far", "traces"), 0)
     for _ in range(runs):

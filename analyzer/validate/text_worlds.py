@@ -11,6 +11,7 @@ first one is right), `_C` classes of a rung, `_N` traces.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -207,17 +208,22 @@ def text(problem: int, method: int, variant: int, wording: int, style: str) -> s
     rng = np.random.default_rng([problem, method, variant, wording, style == BASE])
     own = formulas(problem, method, variant, style)
     words = int(np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST))))
-    pieces = [str(rng.choice(OPENERS[style]))]
+    pick = iter(rng.integers(0, 12, LONGEST).tolist())  # 12: every list of wordings has a divisor of it
+    pieces = [_next(OPENERS[style], pick)]
     need, fillers = words - sum(len(f.split()) + 3 for f in own) - len(pieces[0].split()), []
     while need > 0:
-        fillers.append(str(rng.choice(FILLERS[style])))
+        fillers.append(_next(FILLERS[style], pick))
         need -= len(fillers[-1].split())
     cuts = np.sort(rng.integers(0, len(fillers) + 1, len(own)))
     for formula, part in zip(own, np.split(np.array(fillers, dtype=object), cuts)[: len(own)], strict=True):
-        holder = "\n{0}\n" if method == 6 else str(rng.choice(HOLDERS[style]))
+        holder = "\n{0}\n" if method == 6 else _next(HOLDERS[style], pick)
         pieces += [*part, holder.format(formula)]
     pieces += [*fillers[cuts[-1] :], CLOSERS[style]]
     return ("\n" if style == RESTYLED else " ").join(pieces)
+
+
+def _next(wordings: tuple[str, ...], pick: Iterator[int]) -> str:
+    return wordings[next(pick) % len(wordings)]
 
 
 _SKELETONS: dict[Any, str] = {}  # by the hash of a response: the texts of all worlds are the same few thousand

@@ -24,6 +24,7 @@ from analyzer.verdict import decide
 PERMUTATIONS = 199  # of k = 1: p = .005 passes Holm over five levels
 PROBLEMS, TRACES = 64, 16
 SIZES, DRAWN = (5, 16, 64), (4, 16, 64)
+MANY = 6144  # draws of the base in all where right answers are rare; a third of it: of both sides
 SHARE = 0.6  # of the other method
 ENOUGH = 20  # draws of the base a problem with which that is outside at k = 64; the source's hardly matter
 SOURCE = "s"
@@ -185,7 +186,7 @@ def _outcomes(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Ga
         with replaced("guess_rate", lambda gold: pd.Series(0.0, index=gold.index)):
             wrong["guess"] += _solved(tables, 64)
         law = W.population(rng, problems)
-        drawn = {"base": W.draw(law, rng, 2 * TRACES), SOURCE: W.draw(law, rng, 2 * TRACES)}
+        drawn = {source: W.draw(law, rng, MANY // 3 // problems) for source in ("base", SOURCE)}
         right = drawn["base"].answer == 0
         marked = right & (rng.random(len(right)) >= 0.3)
         tables = W.tables(drawn, correct={"base": marked})
@@ -193,12 +194,12 @@ def _outcomes(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Ga
             hits[k] += _solved(tables, k)
         with replaced("lenient", lambda traces, every: traces):
             wrong[1] += _solved(tables, 1)
-    what = f"four options guessed, the base's answers unread but for .2 %, {problems} problems x 64 (base 128)"
+    what = f"four options guessed, {problems} problems x 64 (base {MANY // problems}, .2 % of its answers read)"
     mutant = ("without the guess rate", wrong["guess"])
     what += ": outside at answer or correct, k = 64"
     yield share("V14", what, hits["guess"], runs, at_most=0.05, mutant=mutant)
     for k in (1, 64):
-        what = f"base again, {problems} problems x {2 * TRACES}, 30 % of the base's right draws marked wrong"
+        what = f"base again, {problems} problems x {MANY // 3 // problems}, 30 % of the base's right draws marked wrong"
         what += f": outside at answer or correct, k = {k}"
         mutant = ("each row as its grader has it", wrong[1]) if k == 1 else None
         yield share("V14", what, hits[k], runs, at_most=0.05, mutant=mutant)
@@ -212,7 +213,7 @@ def _solved(tables: Tables, k: int) -> bool:
 def _guessed(rng: np.random.Generator, law: W.Law) -> Tables:
     """Both sides answer A to D at random; of 998 in 1,000 draws of the base no answer is read."""
     gold_P = rng.integers(0, W.ANSWERS, len(law.cell))
-    drawn = {"base": W.draw(law, rng, 128), SOURCE: W.draw(law, rng, 64)}
+    drawn = {"base": W.draw(law, rng, MANY // len(law.cell)), SOURCE: W.draw(law, rng, 64)}
     base, source = (gold_P[d.problem] for d in drawn.values())
     said, guess = (rng.integers(0, W.ANSWERS, len(gold_N)) for gold_N in (base, source))
     read = rng.random(len(base)) < 0.002
