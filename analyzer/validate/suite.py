@@ -58,7 +58,7 @@ TASKS: dict[str, Task] = {
     "places": Task(lengths.gate_places, ("V13",), 0, 5),
     "declarations": Task(lengths.gate_declared, ("V13",), 0, 60),
     "few problems": Task(lengths.gate_few, ("V13",), 100, 2000),
-    "texts": Task(texts.gate_texts, ("V14",), 7, 20, {"sizes": (5,), "drawn": (4, 16), "problems": 16}, {"times": 2}),
+    "texts": Task(texts.gate_texts, ("V14",), 7, 20, {"sizes": (16,), "drawn": (4,), "problems": 16}, {"times": 2}),
     "contained": Task(text_bounds.gate_bounds, ("V14",), 40, 400, {"sizes": (64,)}),
     "size": Task(change.gate_size, ("V1",), 80, 1000),
     "intervals": Task(outcomes.gate_intervals, ("V9",), 100, 1000, {"sizes": (30, 100)}),

@@ -17,7 +17,7 @@ from analyzer.stats import bootstrap, contained
 from analyzer.validate import text_worlds as W
 from analyzer.validate.checks import Gate, GateResult, number, share
 
-BANK = 20_000  # problems of the population: its mean over these is the truth
+BANK = 10_000  # problems of the population: its mean over these is the truth
 SIZES = (5, 16, 64)
 DRAWN = ((64, 8, 4), (64, 32, 16), (16, 128, 64))  # traces of the source, draws of the base, k
 SHOWN = ("steps", "answer", "correct")

@@ -43,10 +43,21 @@ def split(tables: Tables, *, seed: int = 0) -> Result:
     return Result("strategy", strategy.QUESTION, {}, {"strategy_test": tested}, (), {}, seed)
 
 
+def answered(tables: Tables, k: int) -> Result:
+    """`boundary` with the table `answer_test` alone, which is all that the verdict reads of it."""
+    traces = tables.traces
+    mask, own = ((traces["source"] == source).to_numpy() for source in (SOURCE, tables.reference))
+    half_N, half_own = answers.parity(traces, mask), answers.parity(traces, own)[own]
+    mild, guess_P = answers.lenient(traces[own], traces), answers.guess_rate(answers.golds(traces))
+    rows = boundary._answer_test(traces, mask, half_N, mild, half_own, guess_P, k)
+    test = pd.DataFrame([{"source": SOURCE, "step": None} | row for row in rows])
+    return Result("boundary", boundary.QUESTION, {}, {"answer_test": test}, (), {}, 0)
+
+
 def words(tables: Tables, tested: Result | None, k: int, held: Result | None = None) -> dict[str, str]:
     """Rung -> word of SOURCE at budget k, from the split test (all budgets), the answers and, where it is given,
     `contained` at that budget."""
-    results = {"boundary": boundary.run(tables, budget=k, draws=2)}
+    results = {"boundary": answered(tables, k)}
     results |= {name: found for name, found in (("strategy", tested), ("contained", held)) if found}
     found = decide(results, sources=tables.sources, reference=tables.reference, budget=k)
     return {v.level: v.word for v in found if v.level in (*METHOD, *OUTCOME)}
@@ -123,13 +134,17 @@ def _again(rng: np.random.Generator, runs: int, sizes: tuple[int, ...], drawn: t
             naive += not np.isin(mine, shown).all()
     for k in (1, 64):
         hits = [outside[problems, n, k] for problems, n in cells]
-        what = f"base again, {len(cells)} sizes ({min(sizes)} to {max(sizes)} problems x {min(drawn)} to {max(drawn)})"
+        what = f"base again, {_listed(sizes)} problems x {_listed(drawn)} (base twice as many)"
         mutant = ("a method that no draw of the base shows", naive) if k == 64 else None
         what += f": outside at any rung, k = {k}"
         yield share("V14", what, sum(hits), runs * len(cells), at_most=0.05, mutant=mutant)
         worst = int(np.argmax(hits))
         what = f"the same where it is most often so ({cells[worst][0]} problems x {cells[worst][1]}), k = {k}"
         yield share("V14", what, hits[worst], runs, at_most=0.05)
+
+
+def _listed(counts: tuple[int, ...]) -> str:
+    return ", ".join(map(str, counts))
 
 
 def _restyled(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateResult]:
