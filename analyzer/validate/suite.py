@@ -28,6 +28,8 @@ from analyzer.validate import (
     outcomes,
     reaching,
     strategies,
+    text_bounds,
+    texts,
     verdicts,
 )
 from analyzer.validate.checks import Gate, number
@@ -56,6 +58,8 @@ TASKS: dict[str, Task] = {
     "places": Task(lengths.gate_places, ("V13",), 0, 5),
     "declarations": Task(lengths.gate_declared, ("V13",), 0, 60),
     "few problems": Task(lengths.gate_few, ("V13",), 100, 2000),
+    "texts": Task(texts.gate_texts, ("V14",), 7, 20, {"sizes": (16,), "drawn": (4,), "problems": 16}, {"times": 2}),
+    "contained": Task(text_bounds.gate_bounds, ("V14",), 40, 400, {"sizes": (64,)}),
     "size": Task(change.gate_size, ("V1",), 80, 1000),
     "intervals": Task(outcomes.gate_intervals, ("V9",), 100, 1000, {"sizes": (30, 100)}),
     "clusters": Task(clusters.gate_clusters, ("V7",), 24, 400),
@@ -72,7 +76,7 @@ TASKS: dict[str, Task] = {
     "closed forms": Task(exact.gate_closed_forms, ("V0",), 200, 2000),
     "oracles": Task(oracles.gate_oracles, ("V12",), 20, 200),
 }
-NAMES = tuple(f"V{i}" for i in range(14))
+NAMES = tuple(f"V{i}" for i in range(15))
 
 
 def chosen(gates: list[str] | None, *, fast: bool) -> dict[str, Task]:
