@@ -234,7 +234,7 @@ def _local(
             share = bootstrap.rate(rows[f"share{width}@{k:g}"].to_numpy(), problem)
             number = bootstrap.mean(rows[f"hurdles{width}@{k:g}"].to_numpy(), problem, **options)
             rate = pooled.ratio(1000 * rows[f"hurdles{width}@{k:g}"], rows["n"].to_numpy(float), problem, **options)
-            number, rate = _wider(number, share, 1.0), _wider(rate, share, 1000 / float(rows["n"].mean()))
+            number, rate = _wider(number, share, 1.0), _wider(rate, share, 1000 / max(1.0, float(rows["n"].mean())))
             row = {"source": source, "k": k, "span": width, "excess": number.value, "low": number.low}
             row |= {"high": number.high, "n": number.n, "share": share.value, "share_low": share.low}
             row |= {"share_high": share.high, "per_1000": rate.value, "rate_low": rate.low, "rate_high": rate.high}
