@@ -78,7 +78,7 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
         share = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
         tail = f"; {share.value:.1%} of {source} in such groups" if share and math.isfinite(share.value) else ""
         example = f", for one {row['exemplar']!r}" if row.get("exemplar") else ""
-        return True, [f"a kind of solution beyond {budget} reference draws{example}{tail}", *why], None
+        return True, [*why, f"a kind of solution beyond {budget} reference draws{example}{tail}"], None
     if not row:
         return False, why, f"texts with at least two traces a problem of {source} and the reference, for a split test"
     factor = number(row.get("factor"))
@@ -111,7 +111,7 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
         said = " and ".join(f"{share:.1%} of the {side}" for side, share in unread.items())
         why.append(f"no answer was read from {said}: a format that only one side keeps would look like this")
     if end.certified:
-        return True, [f"solves more than {budget} reference draws or guesses allow (Holm {end.p_holm:.2g})", *why], None
+        return True, [*why, f"solves more than {budget} reference draws or guesses allow (Holm {end.p_holm:.2g})"], None
     able = [r for r in found if math.isfinite(number(r["factor"]))]
     if not able:
         return (
