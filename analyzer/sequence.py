@@ -159,7 +159,8 @@ def _without_log_q(
     strict, plain = (support.estimates.get(f"{source}.novel@{level}") for level in (k, 1))
     reach = support.estimates.get(f"{source}.reach@{budget}")
     note = row.get("no_log_q") or (reach.note if reach is not None and reach.note else "no policy model")
-    found = [*_novelty({1: plain, k: strict}), *_ranked(row, k), *_told(row, source)]
+    flags = [] if _too_hot(row) else _novelty({1: plain, k: strict})
+    found = [*flags, *_ranked(row, k), *_told(row, source)]
     why = [*found, *_surprisal(row), *_cut(row), f"log q unknown: {note}"]
     flagged = strict is not None and strict.low > tau / 2 and not _too_hot(row)
     beyond = number(row.get("rank_low")) > tau / 2
@@ -171,6 +172,8 @@ def _without_log_q(
         return "undetermined", why, row["needs"]
     missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
     needs = f"{missing} (without log q only outside can be certified)"
+    if "temperature" in row and not math.isfinite(number(row["temperature"])) and "--sampler" not in missing:
+        needs += f", --sampler {source}=T[,top_p] (none is declared)"
     draws = number(row.get("base_draws"))
     if draws + 1 <= k and not row.get("ranked"):
         needs += f", more base draws a problem (n + 1 > {k}, now n = {draws:.0f})"

@@ -267,7 +267,9 @@ def test_what_the_e_values_are_held_against_is_said():
 
     assert "held against the base at temperatures up to 1.43, cut or not" in why(hottest=1.3, covered=1 / 0.7)
     assert "could not be held against a law of the base that is hot enough" in why(hottest=1.6, covered=NAN)
-    assert "no sampler of s is declared" in why(temperature=NAN, hottest=1 / 0.7, covered=NAN)
+    hot = {"temperature": NAN, "hottest": 1 / 0.7, "covered": NAN}
+    assert "no sampler of s is declared" in why(**hot) and "novelty was not tested" not in why(**hot)
+    assert "--sampler s=T" in verdict(support("unknown", LARGE, LARGE, **hot)).needs
     assert "told by square roots alone" in why(bets=1) and "told by square roots" not in why(bets=5)
     assert "not draws of that law (log of the product of e: 40), which says nothing of reach" in why(log_e_sum=40.0)
     assert "not draws of that law" not in why(log_e_sum=2.9)
