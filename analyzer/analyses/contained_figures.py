@@ -36,7 +36,7 @@ def draw(result: Result, ax: Any) -> Any:
         ax.plot([at - 0.44, at + 0.44], [own[level]] * 2, color="black", linewidth=1.2, label=label)
     ax.set_xticks(range(len(levels)), levels)
     ks = sorted(set(table["k"].astype(int)))
-    ax.set(ylim=(0, 1.02), ylabel=f"contained@{ks[0] if len(ks) == 1 else 'k'}", xlabel="")
+    ax.set(ylim=(0, 1.02), ylabel=f"share of traces, contained@{ks[0] if len(ks) == 1 else 'k'}", xlabel="")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return ax
 

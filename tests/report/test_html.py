@@ -174,7 +174,7 @@ def test_the_section_on_sequences_shows_where_a_source_leaves(written, fake):
     still = {"value": 0.0, "low": 0.0, "high": 0.0, "note": ""}
     data = copy.deepcopy(written.data)
     data["analyses"]["support"]["estimates"]["cool.hurdles@64"] = still
-    assert sequences.numbers(data, 64).rows[-1] == ["cool", "0", *["–"] * 4]
+    assert sequences.numbers(data, 64).rows[-1] == ["cool", "0", *["–"] * 5]
     laws = sequences.laws(written.data, 64)
     assert laws.rows[0] == ["rlvr", "T=1", *["0.80 [0.70, 0.90]"] * 3, "0.750 to 0.850", "7.20", "yes", "64"]
     assert laws.rows[1][-3:] == ["–", "–", "64"] and "base" not in {row[0] for row in laws.rows}
