@@ -154,9 +154,9 @@ def _rung(
     known = class_N != UNREAD
     n_P = np.bincount(unit_N[known & (source_N == reference)], minlength=problems)
     shared = np.bincount(unit_N[known & (source_N != reference)], minlength=problems) > 0 if others else n_P > 0
-    classed = np.bincount(unit_N[(class_N >= 0) & (source_N == reference)], minlength=problems) > 0
+    classed = ((class_N >= 0) & (source_N == reference)).any()
     common_P = shared & (n_P > 0)
-    at = np.flatnonzero(known & common_P[unit_N] & bool(classed.any()))
+    at = np.flatnonzero(known & common_P[unit_N] & classed)
     k = contained.budget(n_P[np.unique(unit_N[at])], budget)
     width = int(class_N.max(initial=0)) + 2
     pair_N = unit_N[at].astype(np.int64) * width + class_N[at] + 1

@@ -53,9 +53,9 @@ def upper(w: float, n_P: np.ndarray, traces_P: np.ndarray, k: int, *, alpha: flo
 
     n_P: reference draws of each problem (>= k), traces_P: traces of the source. 1 where there is no problem.
     """
-    lambda_L, mu_LM, exponent_LM = _exponents(n_P, traces_P, k)
     if not len(n_P):
         return 1.0
+    lambda_L, mu_LM, exponent_LM = _exponents(n_P, traces_P, k)
     theta_LM = (lambda_L[:, None] * w + (exponent_LM - np.log(alpha)) / len(n_P)) / mu_LM
     return float(np.clip(theta_LM.min(), w, 1.0))
 
@@ -73,7 +73,7 @@ def _exponents(n_P: np.ndarray, traces_P: np.ndarray, k: int) -> tuple[np.ndarra
     n_P = np.maximum(_rounded(np.minimum(n_P, MOST)), k)
     traces_P = _rounded(traces_P)
     groups, times = np.unique(np.stack([n_P, traces_P]), axis=1, return_counts=True)
-    most = int(traces_P.max()) if len(traces_P) else 1
+    most = int(traces_P.max())
     lambda_L = np.geomspace(LAMBDAS[0], LAMBDAS[-1] * most, len(LAMBDAS))
     mu_LM = most * -np.expm1(-lambda_L / most)[:, None] * SLOPES
     miss_C = (1 - CHANCES) ** k
