@@ -20,6 +20,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+from scipy.special import ndtr
+
 from analyzer.analyses.engine import below
 from analyzer.analyses.evidence import ALPHA, COOL, DROP, EXPLAINED, HURDLED, IMPROBABLE, PROBLEMS, RARE, far
 from analyzer.analyses.laws import PLAIN
@@ -33,8 +36,8 @@ Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide
 UNTESTED = "novelty was not tested: the base's scorer (a server?) knows log-probs, no entropies"
 COOLER = "log-probs of the base at lower temperatures (score with --policy, or base_logprobs at .8, .6, .4, .2)"
 LONGER = 1.5  # ratio of mean lengths from which on the length is named
-SURE = 0.84 / 1.645  # an advice counts on a bound and on being this much on its right side (power .8)
-MOST = 1000.0  # times as many traces: more is no advice
+SURE, MOST = 0.8, 100  # an advice decides in this share of cases; 45 times the traces do for a value at its threshold
+NORMAL = 1.645  # standard errors of a one-sided 95 % bound
 
 
 def decide(support: Result | None, source: str, reference: str, budget: int, tau: float, end: Endpoint) -> Finding:
@@ -305,16 +308,20 @@ def _same(row: dict[str, Any]) -> list[str]:
 
 
 def _advice(bound: float, value: float, threshold: float, n: int, name: str) -> str:
-    """How many more traces would bring the bound to the right side of the threshold in four of five cases, if the value
-    stays: its distance falls with sqrt(n)."""
-    gap, half = abs(value - threshold), abs(bound - value)
-    if not (math.isfinite(half) and gap > 0):
+    """How many times the traces would show on which side of the threshold the number lies, in four of five cases.
+
+    The number is as uncertain as its one-sided 95 % bound says, N(value, se^2) with se = |bound - value| / 1.645; that
+    of f times the traces is drawn anew around it, N(value, se^2 (1 + 1/f)), with a bound sqrt(f) nearer. To count on the
+    value as it was found would leave out that a value near a threshold was often found there by chance.
+    """
+    half, gap = abs(bound - value), abs(value - threshold)
+    if not math.isfinite(half):
         return f"more problems: no interval for {name}"
-    factor = (half * (1 + SURE) / gap) ** 2
-    if not factor <= MOST:
-        return f"{name} ({value:.3f}) is too close to {threshold:g} for any affordable number of traces"
-    times = max(2, math.ceil(factor))
-    return f"about {times:,} times the traces ({n:,} now), if {name} stays at {value:.3f}"
+    tried = np.arange(2, MOST)
+    reach, spread = half / np.sqrt(tried), half / NORMAL * np.sqrt(1 + 1 / tried)
+    decided = ndtr((gap - reach) / spread) + ndtr((-gap - reach) / spread) if half > 0 else np.ones(len(tried))
+    times = int(tried[np.argmax(decided >= SURE)])
+    return f"about {times} times the traces ({n:,} now): they show on which side of {threshold:g} {name} lies ({value:.3f})"
 
 
 def _share(row: dict[str, Any]) -> str:

@@ -319,18 +319,22 @@ def test_without_an_event_inside_speaks_of_these_problems():
         ("inside", {"unknown": 7}, "log-probs of every token"),
         ("inside", {"improbable_p": 0.001, "improbable": 0.2, "law": "T=1"}, "or the right --policy s=MODEL"),
         ("sharpened", {"missing_laws": "T=1; as the source was sampled"}, "the base at T=1 and as the source was"),
-        ("inside", whole(0.01, 0.02), "if the whole-trace excess stays at 0.010"),
-        ("sharpened", whole(0.03, 0.02), "if the whole-trace excess stays at 0.030"),
-        ("sharpened", whole(0.02, 0.02), "more problems: no interval for the whole-trace excess"),
-        ("sharpened", whole(0.0201, 0.02), "the whole-trace excess (0.020) is too close to 0.02 for any affordable"),
-        ("sharpened", {"share4": 0.03, "share_high": 0.06}, "if the share of traces with a hurdle stays at 0.030"),
-        ("sharpened", {"share1": 0.1, "share_low": 0.04, "share_high": 0.2}, "with a hurdle stays at 0.100"),
-        ("outside", {"every_value": 0.03, "every_low": 0.01}, "if the excess over every law stays at 0.030"),
-        ("outside", {"p_outside": 0.03}, "if the hurdle share stays at 0.450"),
+        ("inside", whole(0.01, 0.02), "the whole-trace excess lies (0.010)"),
+        ("sharpened", whole(0.03, 0.02), "the whole-trace excess lies (0.030)"),
+        ("sharpened", whole(0.02, 0.02), "about 42 times the traces"),
+        ("sharpened", whole(0.0201, 0.02), "the whole-trace excess lies (0.020)"),
+        ("sharpened", {"share4": 0.03, "share_high": 0.06}, "the share of traces with a hurdle lies (0.030)"),
+        ("sharpened", {"share1": 0.1, "share_low": 0.04, "share_high": 0.2}, "with a hurdle lies (0.100)"),
+        ("outside", {"every_value": 0.03, "every_low": 0.01}, "the excess over every law lies (0.030)"),
+        ("outside", {"p_outside": 0.03}, "the hurdle share lies (0.450)"),
         ("reweighted", {"s": NAN, "s_low_half": NAN, "s_high_half": NAN}, "base_logprobs at .8, .6, .4, .2"),
-        ("reweighted", {"s": 0.45, "s_high": 0.55, "s_high_half": -0.1}, "if the share that a temperature explains st"),
+        (
+            "reweighted",
+            {"s": 0.45, "s_high": 0.55, "s_high_half": -0.1},
+            "of 0.5 the share that a temperature explains lies (0.450)",
+        ),
         ("outside", {"coolest": 1.0, "far_low": 0.03}, "base_logprobs at .8, .6, .4, .2"),
-        ("sharpened", {"drop": 0.03, "drop_low": 0.01}, "if the drop of the surprisal stays at 0.030"),
+        ("sharpened", {"drop": 0.03, "drop_low": 0.01}, "the drop of the surprisal lies (0.030)"),
         ("sharpened", {"drop": 0.01, "drop_low": 0.005}, "no number of traces"),
         ("sharpened", {"drop": NAN, "drop_low": NAN}, "nearer to T=1 (base_logprobs at T=.95 and .9)"),
         ("sharpened", {"drop": NAN, "drop_low": -0.01, "drop_least": 0.0}, "nearer to T=1 (base_logprobs"),
@@ -350,24 +354,26 @@ def test_a_temperature_that_explains_most_is_never_called_close_to_a_half():
     assert any("T=0.6 explains 55% of the divergence from the base, too close to a half" in w for w in open_)
 
 
-def test_an_advice_is_enough_in_four_of_five_cases_if_the_value_stays():
-    """Binomial shares .01 and .04 against .02 at the size that the advice names: the bound is on the right side in at
-    least 70 % of 400 draws each (P at 80 %: below 1e-5), and the advised factor falls as the share moves away."""
-    rng = np.random.default_rng(1)
-    for value, side in ((0.01, "upper"), (0.04, "lower")):
-        n = 400
-        x = np.r_[np.ones(round(n * value)), np.zeros(n - round(n * value))]
-        bound = bounds.upper(x) if side == "upper" else bounds.lower(x)
-        text = _advice(bound, value, 0.02, n, "it")
-        times = int(text.split()[1].replace(",", ""))
-        hits = 0
-        for _ in range(400):
-            x = (rng.random(n * times) < value).astype(float)
-            hits += bounds.upper(x) <= 0.02 if side == "upper" else bounds.lower(x) > 0.02
-        assert hits >= 280, (value, text)
-    factors = [_advice(v + 0.02, v, 0.02, 10, "it") for v in (0.0201, 0.03, 0.05, 0.3)]
-    times = [float(f.split()[1].replace(",", "")) if f.startswith("about") else math.inf for f in factors]
-    assert times == sorted(times, reverse=True) and times[0] == math.inf and times[-1] == 2
+def test_an_advice_shows_the_side_in_four_of_five_cases():
+    """Shares drawn evenly around the threshold, whatever was found of them: at the size that the advice names one of
+    the two bounds lies on its side in at least 70 % of 400 undecided draws (80 % claimed: below 1e-5 by chance)."""
+    rng, n, asked, shown = np.random.default_rng(1), 400, 0, 0
+    while asked < 400:
+        share = rng.uniform(0, 0.06)
+        x = (rng.random(n) < share).astype(float)
+        value, low, high = x.mean(), bounds.lower(x), bounds.upper(x)
+        if high <= 0.02 or low > 0.02:
+            continue
+        times = int(_advice(high if value <= 0.02 else low, value, 0.02, n, "it").split()[1])
+        x = (rng.random(n * times) < share).astype(float)
+        asked, shown = asked + 1, shown + (bounds.upper(x) <= 0.02 or bounds.lower(x) > 0.02)
+    assert shown >= 280
+
+
+def test_an_advice_names_the_more_traces_the_nearer_the_threshold():
+    times = [int(_advice(v + 0.02, v, 0.02, 10, "it").split()[1]) for v in (0.02, 0.03, 0.04, 0.3)]
+    assert times == sorted(times, reverse=True) and times[0] > 20 and times[-1] == 2
+    assert _advice(NAN, 0.03, 0.02, 10, "it") == "more problems: no interval for it"
 
 
 def test_p_and_holm_stand_in_the_reasons():

@@ -197,7 +197,7 @@ def _temperature(
     out["s_high_half"] = min(m.low(ALPHA) for m in halves)  # above 0: s < 1/2
     if np.isnan(entropy_N).any():  # a temperature between the known ones may explain more than the spline says
         out["s_high_half"] -= UNSURE * float(rows["n"].mean())
-    around = bounds.between(ratio_GN[at] - (1 - s) * plain, problem)
+    around = bounds.mean(ratio_GN[at] - (1 - s) * plain, problem)
     half = (around.high(0.025) - around.value) / out["kl"]
     # the mean of log-ratios may fall below 0, a divergence can't
     out |= {"s": min(1.0, s), "s_low": min(1.0, max(0.0, s - half)), "s_high": min(1.0, s + half)}

@@ -272,7 +272,8 @@ def _local(
             i = bootstrap.rate(evidence.of_trace(rows, laws.PLAIN, k), problem)
             estimates[f"{source}.reach@{k}"] = _of(i, "from the log-probs that the rows bring")
             parts["reach"].append({"source": source, "k": k, **novelty.columns(i), "coverage": math.nan, "note": ""})
-    value = Estimate(told["s"], told["s_low"], told["s_high"], len(rows), "Student's t over problems", told["best"])
+    how = "Student's t within problems: for the given ones"
+    value = Estimate(told["s"], told["s_low"], told["s_high"], len(rows), how, told["best"])
     if not math.isfinite(told["s"]):
         value = Estimate(math.nan, n=len(rows), note="no lower temperatures, or no divergence for one to explain")
     estimates[f"{source}.temperature_share"] = value
