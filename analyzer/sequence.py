@@ -310,9 +310,9 @@ def _same(row: dict[str, Any]) -> list[str]:
 def _advice(bound: float, value: float, threshold: float, n: int, name: str) -> str:
     """How many times the traces would show on which side of the threshold the number lies, in four of five cases.
 
-    The number is as uncertain as its one-sided 95 % bound says, N(value, se^2) with se = |bound - value| / 1.645; that
-    of f times the traces is drawn anew around it, N(value, se^2 (1 + 1/f)), with a bound sqrt(f) nearer. To count on the
-    value as it was found would leave out that a value near a threshold was often found there by chance.
+    The number is as uncertain as its one-sided 95 % bound says, N(value, se^2) with se = |bound - value| / 1.645; from f
+    times the traces another is drawn, N(value, se^2 (1 + 1/f)), with a bound sqrt(f) nearer. To count on the value as
+    it was found would leave out that a value near a threshold was often found there by chance.
     """
     half, gap = abs(bound - value), abs(value - threshold)
     if not math.isfinite(half):
@@ -321,7 +321,8 @@ def _advice(bound: float, value: float, threshold: float, n: int, name: str) -> 
     reach, spread = half / np.sqrt(tried), half / NORMAL * np.sqrt(1 + 1 / tried)
     decided = ndtr((gap - reach) / spread) + ndtr((-gap - reach) / spread) if half > 0 else np.ones(len(tried))
     times = int(tried[np.argmax(decided >= SURE)])
-    return f"about {times} times the traces ({n:,} now): they show on which side of {threshold:g} {name} lies ({value:.3f})"
+    side = f"they show on which side of {threshold:g} {name} lies ({value:.3f})"
+    return f"about {times} times the traces ({n:,} now): {side}"
 
 
 def _share(row: dict[str, Any]) -> str:
