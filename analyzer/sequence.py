@@ -310,9 +310,9 @@ def _same(row: dict[str, Any]) -> list[str]:
 def _advice(bound: float, value: float, threshold: float, n: int, name: str) -> str:
     """How many times the traces would show on which side of the threshold the number lies, in four of five cases.
 
-    The number is as uncertain as its one-sided 95 % bound says, N(value, se^2) with se = |bound - value| / 1.645; from f
-    times the traces another is drawn, N(value, se^2 (1 + 1/f)), with a bound sqrt(f) nearer. To count on the value as
-    it was found would leave out that a value near a threshold was often found there by chance.
+    The number is as uncertain as its bound says, N(value, se^2) with se = |bound - value| / 1.645; f times the traces
+    bring another, N(value, se^2 (1 + 1/f)), with a bound sqrt(f) nearer. To count on the value as it was found would
+    leave out that a value near a threshold was often found there by chance.
     """
     half, gap = abs(bound - value), abs(value - threshold)
     if not math.isfinite(half):

@@ -32,6 +32,7 @@ QUESTION = "Is what each source does among k draws of the reference: its method,
 RUNGS = LEVELS[1:]
 UNKNOWN, UNREAD = -1, -2  # class of a trace that has none at a rung; of one whose text is not read
 EXEMPLARS, EXCERPT = 3, 160
+PROBLEMS = 10  # below so many no interval over problems: with 5 it covered .84 in the worst setting
 COLUMNS = {
     "rungs": ["source", "level", "k", "contained", "low", "high", "own", "n", "problems", "unknown", "note"],
     "exemplars": ["source", "level", "only", "problem", "class", "traces", "of", "text"],
@@ -209,15 +210,15 @@ def _interval(contained_P: np.ndarray, traces: int) -> dict[str, Any]:
     """Columns contained, low, high, method: the mean over problems, Korn and Graubard's interval (`bootstrap.rate`),
     problems as the unit and each of equal weight. Where all miss or all hold, the problems are the trials."""
     value, problems = float(contained_P.mean()), len(contained_P)
-    low, high, method = math.nan, math.nan, bootstrap.too_few(problems)
-    if value <= 0 or value >= 1:
-        bound = float(bootstrap.share_upper(0, problems))
-        low, high, method = (0.0, bound, "Clopper-Pearson") if value <= 0 else (1 - bound, 1.0, "Clopper-Pearson")
-        method += " over problems"
-    elif problems >= bootstrap.LEAST:
+    low, high, method = math.nan, math.nan, bootstrap.too_few(problems, PROBLEMS)
+    if problems >= PROBLEMS and 0 < value < 1:
         each = max(1, traces // problems)
         low_K, high_K, _ = bootstrap.share_ends(contained_P[:, None] * each, np.full(problems, each))
         low, high, method = float(low_K[0]), float(high_K[0]), "Korn-Graubard over problems"
+    elif problems >= PROBLEMS:
+        bound = float(bootstrap.share_upper(0, problems))
+        low, high, method = (0.0, bound, "Clopper-Pearson") if value <= 0 else (1 - bound, 1.0, "Clopper-Pearson")
+        method += " over problems"
     return {"contained": value, "low": low, "high": high, "method": method}
 
 
@@ -231,8 +232,9 @@ def _gap(
     gap = bootstrap.mean(gap_P, np.arange(len(gap_P)), **options)
     low = gap.value - math.hypot(row["contained"] - row["low"], own["high"] - own["contained"])
     high = gap.value + math.hypot(row["high"] - row["contained"], own["contained"] - own["low"])
-    low, high = float(np.fmin(gap.low, low)), float(np.fmax(gap.high, high))
+    low, high = float(np.minimum(gap.low, low)), float(np.maximum(gap.high, high))
     method = f"paired by problem; {gap.method}, not narrower than the two sides' own intervals"
+    method = method if math.isfinite(low) else row["method"]
     return Estimate(gap.value, low, high, gap.n, method, row["note"])
 
 
