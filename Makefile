@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= reports/demo
 
-.PHONY: demo test lint bench validate fuzz clean install test-install test-kill test-ray test-server
+.PHONY: demo test lint bench validate validate-large fuzz clean install test-install test-kill test-ray test-server
 
 install: $(VENV)/.installed
 test-install: $(VENV)/.installed-test
@@ -39,6 +39,10 @@ bench: $(VENV)/.installed
 
 validate: $(VENV)/.installed
 	$(BIN)/python -m analyzer.validate --out docs
+
+# words at up to 5,000 tokens and 500 problems x 256 draws: hours
+validate-large: $(VENV)/.installed
+	$(BIN)/python -m analyzer.validate --gates V15 --out docs/large
 
 fuzz: $(VENV)/.installed-test
 	FUZZ=10000 $(BIN)/python -m pytest tests/formats/test_fuzz.py

@@ -18,6 +18,7 @@ from analyzer.validate import bigram
 from analyzer.validate.bigram import PLAIN, Component, Made
 
 PROBLEMS, VOCABULARY = 30, 60
+SHARED = Sampler(0.6, 0.95)  # of both sides: what most people sample with
 
 
 class World(NamedTuple):
@@ -46,13 +47,15 @@ def same(rng: np.random.Generator, sampler: Sampler, longest: int, nats: float, 
     return World(base, make, sampler, problems, longest)
 
 
-def cooled(rng: np.random.Generator, temperature: float, longest: int, nats: float, *, own: bool) -> World:
+def cooled(
+    rng: np.random.Generator, temperature: float, longest: int, nats: float, *, own: bool, problems: int = PROBLEMS
+) -> World:
     """own: the base's weights with a sampler; else a policy whose law at T = 1 is the cooled base."""
     base = bigram.law(rng, VOCABULARY, nats)
     sampler = Sampler(temperature)
     cut = bigram.sampled(base, sampler)
     more = {"sampler": sampler, "same": True, "law_VV": base} if own else {"law_VV": cut}
-    return World(base, _source(rng, [Component(1, cut)], PROBLEMS, longest, **more), longest=longest)
+    return World(base, _source(rng, [Component(1, cut)], problems, longest, **more), PLAIN, problems, longest)
 
 
 def truncated(rng: np.random.Generator, longest: int) -> World:
@@ -84,7 +87,15 @@ def forks(rng: np.random.Generator, chance: float, longest: int) -> World:
     return World(base, _source(rng, [Component(1, q)], PROBLEMS, longest, law_VV=q), longest=longest)
 
 
-def planted(rng: np.random.Generator, share_: float, longest: int, temperature: float, step: float, size: int) -> World:
+def planted(
+    rng: np.random.Generator,
+    share_: float,
+    longest: int,
+    temperature: float,
+    step: float,
+    size: int,
+    problems: int = PROBLEMS,
+) -> World:
     """A run of `size` tokens, each of base chance `step` after the one before, at one place of a share of the traces;
     the rest at a temperature."""
     base, at = bigram.law(rng, VOCABULARY, 1.5), int(rng.integers(20, longest - 50))
@@ -97,16 +108,18 @@ def planted(rng: np.random.Generator, share_: float, longest: int, temperature: 
     law = base if temperature == 1 else bigram.sampled(base, Sampler(temperature))
     script = {at + i: token for i, token in enumerate(tokens)}
     parts = [Component(1 - share_, law)] if share_ < 1 else []
-    make = _source(rng, [*parts, Component(share_, law, script)], PROBLEMS, longest)
-    return World(base, make, longest=longest, place=(at, at + size))
+    make = _source(rng, [*parts, Component(share_, law, script)], problems, longest)
+    return World(base, make, PLAIN, problems, longest, (at, at + size))
 
 
-def perturbed(rng: np.random.Generator, sd: float, temperature: float, longest: int) -> World:
+def perturbed(
+    rng: np.random.Generator, sd: float, temperature: float, longest: int, problems: int = PROBLEMS, nats: float = 1.5
+) -> World:
     """Random changes of every logit, then a temperature."""
-    base = bigram.law(rng, VOCABULARY, 1.5)
+    base = bigram.law(rng, VOCABULARY, nats)
     q = bigram.normalised(base + np.where(np.isfinite(base), sd * rng.normal(size=base.shape), 0.0))
     q = q if temperature == 1 else bigram.sampled(q, Sampler(temperature))
-    return World(base, _source(rng, [Component(1, q)], PROBLEMS, longest, law_VV=q), longest=longest)
+    return World(base, _source(rng, [Component(1, q)], problems, longest, law_VV=q), PLAIN, problems, longest)
 
 
 def rated(rng: np.random.Generator, rate: float, longest: int) -> World:
@@ -140,11 +153,12 @@ def tilted(rng: np.random.Generator, rate: float, longest: int) -> World:
 
 
 class Case(NamedTuple):
-    """A world by name. power: whether its word must also be found in nine of ten small samples."""
+    """A world by name. power: whether its word must also be found in nine of ten samples of `traces` a problem."""
 
     name: str
     make: Callable[[np.random.Generator], World]
     power: bool = True
+    traces: int = 16
 
 
 CASES: list[Case] = [
@@ -209,4 +223,49 @@ CASES: list[Case] = [
     ),
     *(Case(f"stops {f} times as often", lambda rng, f=f: stopping(rng, f), False) for f in (0, 0.2, 5, 100)),
     *(Case(f"tilted, pass rate 1/{r}", lambda rng, r=r: tilted(rng, 1 / r, 300), r != 64) for r in (4, 64, 1000)),
+]
+
+COUNTS = ((2, 256), (3, 64), (10, 4), (64, 64), (500, 1), (500, 256))  # problems, traces of each
+GRID: list[Case] = [  # lengths and numbers of traces up to those of large studies
+    *(
+        Case(f"itself at T=.6, top-p .95, {h:g} nats, {n:,} tokens", lambda rng, n=n, h=h: same(rng, SHARED, n, h))
+        for n in (300, 5000)
+        for h in (0.05, 0.5, 2.0)
+    ),
+    *(
+        Case(
+            f"{size} tokens at {step:g} in {s:.0%}, {n:,} tokens, T={t:g}",
+            lambda rng, a=(s, n, t, step, size): planted(rng, *a),
+            s > 0.1,
+        )
+        for step, size in ((0.2, 12), (1e-6, 1))
+        for s in (0.05, 0.2, 1.0)
+        for n in (300, 2000, 5000)
+        for t in (1, 0.6, 0.3)
+    ),
+    *(
+        Case(
+            f"perturbed by {sd}, {h:g} nats, {n:,} tokens",
+            lambda rng, a=(sd, 1, n, PROBLEMS, h): perturbed(rng, *a),
+            False,
+        )
+        for sd in (0.1, 0.5)
+        for n in (300, 5000)
+        for h in (0.05, 0.5, 2.0)
+    ),
+    *(
+        Case(f"hurdles at {r:g} a token, {n:,} tokens", lambda rng, r=r, n=n: rated(rng, r, n), False)
+        for r in (5e-5, 5e-4)
+        for n in (30, 300, 2000, 5000)
+    ),
+    *(
+        Case(f"{name}, {p} x {m}, 30 tokens", lambda rng, make=make, p=p: make(rng, p), False, m)
+        for p, m in COUNTS
+        for name, make in (
+            ("itself at T=.6, top-p .95", lambda rng, p: same(rng, SHARED, 30, 1.5, p)),
+            ("policy = base at T=.6", lambda rng, p: cooled(rng, 0.6, 30, 1.5, own=False, problems=p)),
+            ("perturbed by .5", lambda rng, p: perturbed(rng, 0.5, 1, 30, p)),
+            ("one token of 1e-6 in 20%", lambda rng, p: planted(rng, 0.2, 90, 1, 1e-6, 1, p)),
+        )
+    ),
 ]

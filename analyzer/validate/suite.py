@@ -76,20 +76,26 @@ TASKS: dict[str, Task] = {
     "solved sets": Task(outcomes.gate_solved_sets, ("V8",), 200, 4000),
     "budget test": Task(outcomes.gate_budget_test, ("V7",), 200, 2000),
     "closed forms": Task(exact.gate_closed_forms, ("V0",), 200, 2000),
+    "large studies": Task(lengths.gate_grid, ("V15",), 0, 4),
+    "many draws of texts": Task(texts.gate_many, ("V15",), 0, 10),
     "oracles": Task(oracles.gate_oracles, ("V12",), 20, 200),
 }
-NAMES = tuple(f"V{i}" for i in range(15))
+NAMES = tuple(f"V{i}" for i in range(16))
+APART = {"V15"}  # takes an hour or more: run where it is named
 
 
 def chosen(gates: list[str] | None, *, fast: bool) -> dict[str, Task]:
-    """The tasks that serve the wanted gates; all that have runs by default. Raises UsageError for an unknown name."""
+    """The tasks that serve the wanted gates; by default all that have runs, but those APART.
+
+    Raises UsageError for an unknown name.
+    """
     for name in gates or ():
         if name not in NAMES:
             raise UsageError(f"gate {name!r} is unknown{nearest(name, NAMES)}; allowed: {', '.join(NAMES)}")
     return {
         name: task
         for name, task in TASKS.items()
-        if (not gates or set(task.serves) & set(gates)) and (task.fast if fast else task.full)
+        if set(task.serves) & (set(gates) if gates else set(NAMES) - APART) and (task.fast if fast else task.full)
     }
 
 

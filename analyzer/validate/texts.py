@@ -89,6 +89,11 @@ def gate_texts(
     return Gate(checks, {})
 
 
+def gate_many(rng: np.random.Generator, runs: int) -> Gate:
+    """A/A with 256 draws a problem of each text."""
+    return Gate(list(_again(rng, runs, (5, 16, 64), (256,), "V15")), {})
+
+
 def _readings(rng: np.random.Generator) -> list[GateResult]:
     """The classes that the analysis reads from texts of both styles against the law's, problem by problem."""
     law = W.other_method(W.population(rng, 12), 0.2)
@@ -118,7 +123,9 @@ def _differ(problem_N: pd.Series, a_N: np.ndarray, b_N: np.ndarray) -> int:
     return off
 
 
-def _again(rng: np.random.Generator, runs: int, sizes: tuple[int, ...], drawn: tuple[int, ...]) -> Iterator[GateResult]:
+def _again(
+    rng: np.random.Generator, runs: int, sizes: tuple[int, ...], drawn: tuple[int, ...], gate: str = "V14"
+) -> Iterator[GateResult]:
     """A second draw of the base, which has twice as many traces: outside at any rung."""
     outside, naive, cells = {}, 0, [(m, n) for m in sizes for n in drawn]
     for problems, n in cells:
@@ -137,10 +144,10 @@ def _again(rng: np.random.Generator, runs: int, sizes: tuple[int, ...], drawn: t
         what = f"base again, {_listed(sizes)} problems x {_listed(drawn)} (base twice as many)"
         mutant = ("a method that no draw of the base shows", naive) if k == 64 else None
         what += f": outside at any rung, k = {k}"
-        yield share("V14", what, sum(hits), runs * len(cells), at_most=0.05, mutant=mutant)
+        yield share(gate, what, sum(hits), runs * len(cells), at_most=0.05, mutant=mutant)
         worst = int(np.argmax(hits))
         what = f"the same where it is most often so ({cells[worst][0]} problems x {cells[worst][1]}), k = {k}"
-        yield share("V14", what, hits[worst], runs, at_most=0.05)
+        yield share(gate, what, hits[worst], runs, at_most=0.05)
 
 
 def _listed(counts: tuple[int, ...]) -> str:
