@@ -127,8 +127,8 @@ def test_truths_are_read_and_allowed_words_only(tmp_path):
 
 
 def test_unknown_gates_are_named():
-    with pytest.raises(UsageError, match="V15"):
-        suite.chosen(["V15"], fast=True)
+    with pytest.raises(UsageError, match="V16"):
+        suite.chosen(["V16"], fast=True)
     assert set(suite.chosen(["V0"], fast=True)) == {"closed forms"}
     worlds_of = {fast: {t.world for t in suite.chosen(None, fast=fast).values()} for fast in (False, True)}
     assert worlds_of == {False: {"", "miniature", "second"}, True: {""}}
