@@ -117,7 +117,7 @@ def _barred(own: Source) -> str:
     if len(known) > 1:
         return f"its rows state {len(known)} samplers; give the rows of each a label of their own (LABEL=FILE)"
     if own.numbers.counts["sampler in part"]:
-        return "its rows state a truncation without a temperature (--sampler LABEL=T,top_p)"
+        return "its rows state a sampler in part, or a setting that no sampler here has (penalties, beams)"
     if len(own.samplers) > 1:
         return "only some of its rows state a sampler (--sampler LABEL=T,top_p)"
     if not known and counts["undeclared"]:

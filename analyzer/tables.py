@@ -21,7 +21,7 @@ NUMBERS = [
     "key", "source", "problem", "sample", "step", "finish", "response_ids", "response_logprobs", "logprobs_temperature",
     "base_temperatures", "base_logprobs", "sampler", "meta",
 ]  # fmt: skip
-GREEDY, PARTIAL = "temperature 0", " without a temperature"  # see _stated
+GREEDY, PARTIAL, OTHER = "temperature 0", " without a temperature", " (which no sampler here has)"  # see _stated
 NAMES = {"temperature": "T=", "top_p": "top-p ", "top_k": "top-k ", "min_p": "min-p "}
 TOKEN_COLUMNS = [
     "token", "logprob", "rank", "entropy", "varentropy", "renyi_half",
@@ -141,7 +141,8 @@ def _mask(meta: str, count: int) -> np.ndarray | None:
 
 
 def _stated(sampler: str | None, meta: str) -> str:
-    """What a row says about how it was drawn, in words: a sampler, GREEDY, a truncation PARTIAL; "" for nothing."""
+    """What a row says about how it was drawn, in words: a sampler, GREEDY, a truncation PARTIAL, a penalty or beams
+    OTHER; "" for nothing."""
     if sampler is not None:
         return _words(orjson.loads(sampler))
     if '"greedy"' not in meta and '"sampler_part"' not in meta:
@@ -150,12 +151,14 @@ def _stated(sampler: str | None, meta: str) -> str:
     if held.get("greedy"):
         return GREEDY
     part = held.get("sampler_part")  # the dump's own meta may hold anything under this name
-    return f"{_words(part)}{PARTIAL}" if isinstance(part, dict) else ""
+    if not isinstance(part, dict):
+        return ""
+    return f"{_words(part)}{PARTIAL if NAMES.keys() >= part.keys() else OTHER}"
 
 
 def _words(values: dict[str, Any]) -> str:
     off = {"top_p": 1, "top_k": 0, "min_p": 0} if "temperature" in values else {}
-    return ", ".join(f"{NAMES.get(k, k)}{v}" for k, v in values.items() if k not in off or off[k] != v)
+    return ", ".join(f"{NAMES.get(k, f'{k} ')}{v}" for k, v in values.items() if k not in off or off[k] != v)
 
 
 def _arrays(lists: pa.ListArray) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ import pandas as pd
 from analyzer.analyses import membership
 from analyzer.records import Sampler, Tables
 from analyzer.summaries import last_steps
-from analyzer.tables import GREEDY, PARTIAL
+from analyzer.tables import GREEDY, OTHER, PARTIAL
 
 REPEATED = -14.0  # log-prob of a trace that a second draw repeats once in a million times
 SAME = 1e-5  # relative: two temperatures are one
@@ -28,7 +28,7 @@ class Said(NamedTuple):
     temperatures: of their own log-probs, None where it is not said. stated: how they were drawn, in words ("" where
     nothing is said). laws: temperature -> rows with log-probs under the base at it. lacking: temperature -> the first
     row without, of those that some row has. zero: the list that is 0 in every token, or "". copies: keys of traces that
-    repeat another of their problem, tokens and numbers alike, though no draw would (REPEATED): they are no draws.
+    repeat another of their problem token by token, though no draw would (REPEATED): they are no draws (`copies`).
     """
 
     temperatures: frozenset[float | None]
@@ -90,11 +90,12 @@ def _said(rows: pd.DataFrame) -> Said:
 
 
 def _copies(rows: pd.DataFrame, drawn: set[tuple[str, ...]]) -> list[bool]:
-    """Whether each trace was there before, bit by bit, though too improbable to be drawn twice. Adds to `drawn`."""
+    """Whether each trace was there before, token for token, though too improbable to be drawn twice. Its numbers may
+    differ in a digit: another batch, another way to write them. Adds to `drawn`."""
     out = []
     columns = (rows[c] for c in ("source", "problem", "token", "logprob_q"))
     for source, problem, token, q in zip(*columns, strict=True):
-        own = (source, problem, blake2b(token.tobytes() + q.tobytes(), digest_size=16).hexdigest())
+        own = (source, problem, blake2b(token.tobytes(), digest_size=16).hexdigest())
         out.append(own in drawn and float(np.nansum(q)) < REPEATED)
         drawn.add(own)
     return out
@@ -114,6 +115,9 @@ def why_not(told: Said, sampler: Sampler | None, source: str) -> tuple[str, str]
     if told.zero:
         what = f"{told.zero} of {source} are 0 in every token, which no model says"
         return what, f"the log-probs themselves in {told.zero} (zeros look like padding)"
+    if other := sorted(words for words in told.stated if words.endswith(OTHER)):
+        why = f"the rows of {source} state {other[0]}, so that its log-probs are not those of the law that drew it"
+        return why, f"response_logprobs of {source} after that setting, without it in the rows; or draws without it"
     if sampler is None:
         return _no_sampler(told, known, source)
     cut = sampler.top_p < 1 or sampler.top_k or sampler.min_p

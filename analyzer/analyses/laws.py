@@ -283,8 +283,7 @@ def _parts_of_rows(tables: Tables, sources: set[str]) -> Iterator[Part]:
     """Parts from the numbers that rows bring; a temperature that some trace of a source lacks is no law of it. Tokens
     that the policy did not write are left out, and traces without any other."""
     found = brought.ends(tables)
-    copies = [told.copies for told in brought.said(tables).values()]
-    keys = set(last_steps(tables.traces)["key"]).difference(*copies)
+    keys = set(last_steps(tables.traces)["key"])
     for frame in tables.numbers():
         frame = frame[among(frame["key"], keys)]
         for source, rows in frame[frame["source"].isin(sources)].groupby("source", sort=False):

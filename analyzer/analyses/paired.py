@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import engine, laws, local, ratios
+from analyzer.analyses import copies, engine, laws, local, ratios
 from analyzer.analyses.paired_figures import FIGURES, draw_by_problem, mixed
 from analyzer.errors import UsageError, nearest
 from analyzer.records import Estimate, Result, Tables
@@ -81,7 +81,7 @@ def run(
     pairs, left = _pairs(tables, a, b)
     scores = last_steps(tables.scores) if tables.base else tables.scores.iloc[:0]
     whys = _no_law(tables, scores)
-    held = local.measured(tables, budget) if not all(whys.values()) else None
+    held = local.measured(copies.without(tables)[0], budget) if not all(whys.values()) else None
     values = _by_problem(tables, scores, held, whys, budget)
     estimates: dict[str, Estimate] = {}
     rows: list[dict[str, Any]] = []

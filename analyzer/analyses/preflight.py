@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import agreement, boundary, engine, local, primary, strategy, support
+from analyzer.analyses import agreement, boundary, copies, engine, local, primary, strategy, support
 from analyzer.analyses.drawing import nothing
 from analyzer.records import LEVELS, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
@@ -54,12 +54,13 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     `<s>.masked_share` (copied tokens / tokens under the base). Tables: checks, engine (floors by source), a_a (p-values
     of the A/A run by level).
     """
-    scores = last_steps(tables.scores) if len(tables.scores) else tables.scores
+    once, _ = copies.without(tables)
+    scores = last_steps(once.scores) if len(once.scores) else once.scores
     base = scores[scores["model"] == tables.base] if tables.base else scores.iloc[:0]
     floors = engine.floors(tables)
     options = {"draws": draws, "seed": seed}
     if tables.base:
-        local.measured(tables, budget)  # of all traces, before halves of them are looked at
+        local.measured(once, budget)  # of all traces, before halves of them are looked at
     estimates = {"k_min": _k_min(floors)}
     for source in tables.sources:
         traces = last_steps(tables.traces[tables.traces["source"] == source])
@@ -73,7 +74,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         estimates[f"{source}.masked_share"] = Estimate(
             i.value, i.low, i.high, i.n, i.method, "" if i.n else "no trace was scored under the base model"
         )
-    checks = list(_of_scores(tables, scores, base, floors, budget)) + list(_of_shares(tables, estimates))
+    checks = list(_of_scores(once, scores, base, floors, budget)) + list(_of_shares(tables, estimates))
     checks += list(_of_rows(tables))
     a_a, row = _a_a(tables, budget, seed, draws)
     frames = {"checks": pd.DataFrame([*checks, row], columns=COLUMNS), "engine": floors, "a_a": a_a}

@@ -15,7 +15,19 @@ from typing import Any
 import pandas as pd
 
 from analyzer.analyses import brought as rows_
-from analyzer.analyses import engine, evidence, flagged, hurdles, laws, local, membership, novelty, ratios, step_horizon
+from analyzer.analyses import (
+    copies,
+    engine,
+    evidence,
+    flagged,
+    hurdles,
+    laws,
+    local,
+    membership,
+    novelty,
+    ratios,
+    step_horizon,
+)
 from analyzer.analyses.primary import CERTIFY, TAU
 from analyzer.analyses.support_figures import FIGURES, draw
 from analyzer.errors import UsageError
@@ -49,6 +61,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     A source with several training steps enters with its last one: its policy model can only be that step's.
     Raises UsageError when there are no token probabilities under the base, from a model or from the rows.
     """
+    tables, copied = copies.without(tables)
     known = laws.known(tables)
     brought = [s for s in tables.sources if known[s].brought]
     if tables.base is None and not brought:
@@ -74,11 +87,11 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         mine = _own_rows(tables, found, source)
         if source in brought:  # its rows hold log q, whether or not a model is at hand
             told = rows_.said(tables)[source]
-            silent, every = _without_numbers(tables, mine, source, len(told.copies))
+            silent, every = _without_numbers(tables, mine, source)
             reason, omitted = known[source].reason, silent / max(1, every)
             for row in (r for r in parts["evidence"] if r["source"] == source):
                 row |= {"needs": known[source].needs, "no_log_q": reason, "silent": silent, "every": every}
-                row |= {"copies": len(told.copies), "short": rows_.lacking(told)}
+                row["short"] = rows_.lacking(told)
                 row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not rows_.ends(tables).ids)
         elif omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
@@ -89,6 +102,8 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         if not reason and len(mine):
             _local(tables, found, mine, base, source, budget, omitted, parts, estimates, options)
     notes = _notes(tables, base, edge, budget, own, known)
+    for row in parts["evidence"]:
+        row["copies"] = copied.get(row["source"], 0)
     frames = {name: pd.DataFrame(rows) for name, rows in parts.items() if name not in ("plane", "top")}
     for name, columns in (("plane", PLANE), ("top", TOP)):
         frames[name] = pd.concat(parts[name], ignore_index=True) if parts[name] else pd.DataFrame(columns=columns)
@@ -196,10 +211,10 @@ def _certify(found: list[dict[str, Any]], floor: float, budget: int, null: novel
     return out
 
 
-def _without_numbers(tables: Tables, mine: pd.DataFrame, source: str, copies: int) -> tuple[int, int]:
+def _without_numbers(tables: Tables, mine: pd.DataFrame, source: str) -> tuple[int, int]:
     """How many of the source's traces (of its last step) are not measured, and how many there are: their rows bring no
-    numbers, or none of a token that the policy wrote. They count against every bound. Copies of others are left out."""
-    every = len(last_steps(tables.traces[tables.traces["source"] == source])) - copies
+    numbers, or none of a token that the policy wrote. They count against every bound."""
+    every = len(last_steps(tables.traces[tables.traces["source"] == source]))
     return every - len(mine), every
 
 

@@ -280,7 +280,15 @@ CHECKS: dict[str, Any] = {
     "meta": _meta,
 }
 SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
-RARE = SAMPLING | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta"}
+SETTINGS: dict[
+    str, Any
+] = {  # what else shapes a draw, and the value at which it does not (vLLM, transformers, llama.cpp)
+    **dict.fromkeys(("repetition_penalty", "typical_p", "tfs_z", "num_beams", "best_of", "do_sample"), 1),
+    **dict.fromkeys(("frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "min_tokens", "top_a"), 0),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff", "penalty_alpha", "mirostat", "dry_multiplier"), 0),
+    **dict.fromkeys(("xtc_probability", "use_beam_search", "logit_bias", "bad_words", "bad_words_ids"), 0),
+}
+RARE = SAMPLING | SETTINGS.keys() | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta"}
 LATER = object()  # checked after the others
 AS_IT_IS: dict[str, Any] = {  # field -> the kind of value that needs no more than a look
     **dict.fromkeys(("source", "model", "group", "question", "problem", "id", "prompt"), str),
@@ -309,6 +317,20 @@ def _response(draft: dict[str, Any]) -> tuple[str, str]:
     if why in out and (len(why) > 40 or "</think>" in out):
         return out, ""  # kept once more beside a response that has it
     return thought(reasoning, out), "joined"
+
+
+def _settings(draft: dict[str, Any], out: dict[str, Any]) -> None:
+    """Settings of a draw that no Sampler has (penalties, beams): with one of them there is no sampler, and what the row
+    states is kept as `sampler_part`. Without sampling the likeliest tokens were taken."""
+    given = {name: draft.get(name) for name in SETTINGS}
+    other = {name: v for name, v in given.items() if v not in (None, "", [], {}) and v != SETTINGS[name]}
+    if not other:
+        return
+    out["sampler"] = None
+    if other.pop("do_sample", True) is False:
+        out["greedy"] = True
+    if other:
+        out["sampler_part"] = stated(draft) | other
 
 
 def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
@@ -377,6 +399,8 @@ def _rest(
             out["greedy"] = True
         elif out["sampler"] is None and (part := stated(draft)):
             out["sampler_part"] = part  # a truncation without a temperature: no sampler, but not nothing either
+    if not SETTINGS.keys().isdisjoint(draft):
+        _settings(draft, out)
     if made:
         extras["ids_only" if made == "ids" else "joined_reasoning"] = True
     if extras:

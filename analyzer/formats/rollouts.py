@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analyzer.formats import automatic, numbers, shapes
+from analyzer.formats.fields import SETTINGS as OTHER
 from analyzer.formats.fields import ids
 from analyzer.formats.paths import Fault, has
 
@@ -85,7 +86,7 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
 def _sampling(fields: shapes.Fields, head: Sequence[Any]) -> Iterator[str]:
     """What the log-probs of the policy rest on: where rows say how they were drawn under a trainer's names, that is
     their sampler."""
-    for name in SAMPLING:
+    for name in (*SAMPLING, *OTHER):
         if name in fields:
             continue
         fields[name] = (name, *(f"{settings}.{name}" for settings in SETTINGS))

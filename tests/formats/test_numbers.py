@@ -302,10 +302,30 @@ def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("said", "meta"),
+    [
+        ({"repetition_penalty": 1.3}, {"sampler_part": {"temperature": 0.6, "repetition_penalty": 1.3}}),
+        ({"sampling_params": {"num_beams": 4}}, {"sampler_part": {"temperature": 0.6, "num_beams": 4}}),
+        ({"gen_kwargs": {"do_sample": False}}, {"greedy": True}),
+        (
+            {"generation_config": {"logit_bias": {"7": -5}}},
+            {"sampler_part": {"temperature": 0.6, "logit_bias": {"7": -5}}},
+        ),
+        ({"repetition_penalty": 1.0, "do_sample": True, "num_beams": 1, "logit_bias": None, "presence_penalty": 0}, {}),
+    ],
+)
+def test_settings_that_shape_a_draw_and_are_no_samplers_leave_no_sampler(tmp_path, said, meta):
+    numbers = {"response_logprobs": [-1.0, -1.0], "logprobs_temperature": 1.0, "sample": 0, "temperature": 0.6}
+    trace = read(tmp_path / "rl.jsonl", [ROW | numbers | said])[0][0]
+    assert trace.sampler == (None if meta else Sampler(0.6))
+    assert {k: v for k, v in trace.meta.items() if k in ("greedy", "sampler_part")} == meta
+
+
+@pytest.mark.parametrize(
     ("more", "why"),
     [
         ({"sampler": {"temperature": 0}}, "rows drawn at temperature 0 are no draws"),
-        ({"sampler": {"top_p": 0.5}}, "a truncation without a temperature"),
+        ({"sampler": {"top_p": 0.5}}, "its rows state a sampler in part"),
         ({"sampler": {"temperature": 0.6}}, "its log-probs are at T=1 without truncation"),
         ({"logprobs_temperature": None}, "no sampler is recorded, nor the temperature"),
         ({"base_logprobs": {"1.2": [-1, -1]}}, "above T=1 alone"),

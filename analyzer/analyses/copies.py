@@ -1,0 +1,62 @@
+"""Traces that are there more than once though no law would draw them twice: copies, which are no draws.
+
+A bound over independent draws takes 160 copies of ten draws for 160 draws. Where the log-prob of a trace under its own
+law is known and below REPEATED, an equal trace of the same problem is a copy; where it is higher, or where the law is
+not known (a policy may have collapsed onto one answer), it may be a draw and stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from analyzer.analyses import brought
+from analyzer.records import Tables
+from analyzer.summaries import among
+
+REPEATED = brought.REPEATED
+GROUP = ["source", "step", "problem"]
+
+
+def without(tables: Tables) -> tuple[Tables, dict[str, int]]:
+    """The tables with every trace once, and source -> copies that were left out."""
+    found = of(tables)
+    if not found:
+        return tables, {}
+    copy_N = among(tables.traces["key"], found)
+    counts = tables.traces.loc[copy_N, "source"].value_counts()
+    scores = tables.scores[~among(tables.scores["key"], found)] if len(tables.scores) else tables.scores
+    return replace(tables, traces=tables.traces[~copy_N], scores=scores), {str(s): int(n) for s, n in counts.items()}
+
+
+def of(tables: Tables) -> set[str]:
+    """Keys of the copies, all but the first of each trace: of rows that bring their numbers and of scored ones."""
+    out = set().union(*(told.copies for told in brought.said(tables).values()))
+    alike = _alike(tables)
+    if alike.empty:
+        return out & set(tables.traces["key"])
+    parts = tables.tokens(str(tables.base), ["token"])
+    parts = (part[among(part["key"], set(alike["key"]))] for part in parts)
+    token = {k: t.tobytes() for part in parts for k, t in zip(part["key"], part["token"], strict=True)}
+    alike = alike.assign(token=alike["key"].map(token)).dropna(subset="token")
+    out |= set(alike.loc[alike.duplicated([*GROUP, "token"]), "key"])
+    return out & set(tables.traces["key"])
+
+
+def _alike(tables: Tables) -> pd.DataFrame:
+    """Scored traces below REPEATED under their own law with a text, or where texts are not known a length and a
+    log-prob, that another of their problem has too: columns key and GROUP."""
+    if tables.base is None or tables.scores.empty:
+        return pd.DataFrame(columns=["key", *GROUP])
+    scores, found = tables.scores, []
+    for source in tables.sources:
+        model = tables.policies.get(source, tables.base if source == tables.reference else None)
+        mine = scores[(scores["model"] == model) & (scores["source"] == source)]
+        sampled = mine.get("logprob_s", mine["logprob"]).fillna(mine["logprob"]).astype(float)
+        found.append(mine.loc[sampled < REPEATED, ["key", *GROUP, "n_tokens", "logprob"]])
+    rare = pd.concat(found).merge(tables.traces[["key", "response_hash"]], on="key")
+    about = pd.Series(list(zip(rare["n_tokens"], rare["logprob"].astype(float).round(2), strict=True)), rare.index)
+    same = rare["response_hash"].astype(object).where(rare["response_hash"].notna(), about)
+    rare = rare.assign(same=pd.factorize(same)[0], step=rare["step"].astype(object).where(rare["step"].notna(), -1))
+    return rare.loc[rare.duplicated([*GROUP, "same"], keep=False), ["key", *GROUP]]
