@@ -58,6 +58,8 @@ def decide(support: Result | None, source: str, reference: str, budget: int, tau
     if row.get("no_log_q") or not math.isfinite(number(row.get("inside_high"))):
         return _without_log_q(support, row, source, budget, tau, end)
     why = _beside(row, tau)
+    if row["unknown"] == row["n"]:
+        return "undetermined", ["every trace has tokens without a number", *why], "log-probs of every token"
     if row["problems"] < PROBLEMS:
         needs = f"at least {PROBLEMS} problems: with fewer no interval over problems exists ({row['problems']} now)"
         return "undetermined", [_whole(row, budget), *why], needs
@@ -138,9 +140,6 @@ def _inside(support: Result, row: dict[str, Any], source: str, budget: int, tau:
         f"at most {row['inside_high']:.3f} of whole traces lie beyond {budget} times the base's probability "
         f"({_law(row['inside_law'])}): {row['inside_value']:.3f} over {row['n']:,} traces"
     )
-    if row["unknown"]:
-        why = [found, *why, f"{row['unknown']:,} traces have tokens without a number, which could lie beyond"]
-        return "undetermined", why, "log-probs of every token"
     novel = support.estimates.get(f"{source}.novel@{budget}")
     if row["inside_law"] == PLAIN and novel is not None and novel.low > tau:
         flags = _percent(novel.value, novel.low, novel.high)
@@ -202,9 +201,8 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
     silent = number(row.get("silent"))
     if silent > 0 and (row["beyond_low"] > tau or _heard(row) <= tau or silent > tau * row["every"]):
         return "undetermined", why, f"response_logprobs and base_logprobs in every row ({row['silent']:,.0f} lack them)"
-    if row["unknown"] and row["beyond_low"] > tau:
-        line = f"{row['unknown']:,} traces have tokens without a number, which could hold a step beyond"
-        return "undetermined", [*why, line], "log-probs of every token"
+    if row["unknown"] and (row["beyond_low"] > tau or row["inside_value"] <= tau):
+        return "undetermined", why, "log-probs of every token"
     if row["beyond_low"] > tau and missing:
         if isinstance(row.get("missing_needs"), str):
             return "undetermined", why, row["missing_needs"]
@@ -228,6 +226,10 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
                 _cooler(row),
             )
         share = row[_share(row)]
+        if share == 0 and not row["unknown"]:
+            least = event_free(HURDLED, 1)
+            needs = f"{least:,} traces without a hurdle would show that they are hurdle-free ({n:,} now)"
+            return "undetermined", why, needs
         if not row["share_low"] > HURDLED:
             bound = row["share_low"] if share > HURDLED else row["share_high"]
             return "undetermined", why, _advice(bound, share, HURDLED, n, "the share of traces with a hurdle")
@@ -236,7 +238,8 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         return "undetermined", why, _cooler(row)
     explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
     cooler, other = _by_temperature(row)
-    if (row["s_low_half"] < 0 and not cooler and not other) or (row["s_high_half"] > 0 and not other):
+    shared_cut = row["same_sampler"] and row.get("reference_cuts") is True
+    if not other and (row["s_high_half"] > 0 or (not cooler and (row["s_low_half"] < 0 or shared_cut))):
         share = number(row["s_reference"])
         said = f"{max(0.0, share):.0%}" if math.isfinite(share) else "an unknown share"
         why = [*why, f"{explained} at T = 1, and {said} of that from the reference as it was sampled"]
@@ -395,6 +398,9 @@ def _beside(row: dict[str, Any], tau: float) -> list[str]:
             f"{row['silent']:,.0f} of {row['every']:,.0f} traces bring no numbers of a token that the policy wrote: "
             "they count against every bound"
         )
+    if row["unknown"]:
+        have = "traces have" if row["unknown"] > 1 else "trace has"
+        out.append(f"{row['unknown']:,} {have} tokens without a number: counted against every bound")
     if number(row.get("copies")) > 0:
         out.append(
             f"{row['copies']:,.0f} more traces repeat another of their problem token by token, which no draw would: "

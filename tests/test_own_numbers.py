@@ -175,8 +175,42 @@ def test_a_number_that_is_not_known_keeps_the_row_and_bars_inside(tmp_path, side
     rows = {"base": lines("base", made["base"]), "again": lines("again", made["again"], change=gone)}
     got = words(tmp_path, rows)["again"]
     assert got.word == "undetermined" and got.needs == "log-probs of every token"
-    assert "1 traces have tokens without a number, which could lie beyond" in got.why
+    assert "1 trace has tokens without a number: counted against every bound" in got.why
     assert any(f"over {PROBLEMS * N} traces" in w for w in got.why)
+
+
+def nameless(row, i):
+    """No number at the place of the planted token."""
+    at = [i for i, t in enumerate(row["response_ids"]) if t == RARE]
+    for i in at:
+        row["response_logprobs"][i] = None
+    return row
+
+
+def silent(row, i):
+    if RARE in row["response_ids"]:
+        del row["response_logprobs"]
+    return row
+
+
+@pytest.mark.parametrize("change", [nameless, silent])
+def test_what_has_no_number_is_in_no_printed_interval_left_out(tmp_path, change):
+    """The planted token is in a fifth or more of the traces and its number in none: every interval holds that share."""
+    made = sources()
+    share = float((made["planted"].draws.tokens == RARE).any(1).mean())
+    rows = {"base": lines("base", made["base"]), "planted": lines("planted", made["planted"], change=change)}
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, written(tmp_path, rows))
+    result = pipeline.analyze(run, ["support"])[0]["support"]
+    found = result.estimates
+    for name in ("reach", "beyond", "hurdle_share"):
+        estimate = found[f"planted.{name}@64"]
+        assert estimate.low <= share <= estimate.high and "count against both ends" in estimate.note, name
+    for name in ("hurdles", "hurdle_rate", "horizon"):
+        estimate = found[f"planted.{name}@64"]
+        assert math.isnan(estimate.high) and "count against both ends" in estimate.note
+    row = result.tables["evidence"].set_index("source").loc["planted"]
+    assert row["inside_high"] >= share and row["share_high"] >= share
 
 
 def test_what_a_tool_said_bars_nothing(tmp_path):
@@ -464,6 +498,17 @@ def test_traces_that_no_draw_repeats_are_counted_once(tmp_path):
     assert got.word == "undetermined" and "149 traces" in got.needs
     (line,) = (w for w in got.why if "more traces repeat another of their problem" in w)
     assert 140 <= int(line.split()[0]) <= 160  # the shortest may have been drawn twice
+
+
+def test_copies_whose_numbers_differ_in_a_digit_are_copies(tmp_path):
+    few = B.Made(draws([B.Component(1, base_law())], 77, n=4))
+
+    def other(k):
+        return lambda row, i: row | {"response_logprobs": [x + 1e-6 * k for x in row["response_logprobs"]]}
+
+    rows = [r | {"sample": 100 * k + r["sample"]} for k in range(6) for r in lines("again", few, change=other(k))]
+    got = words(tmp_path, {"base": lines("base", sources()["base"]), "again": rows})["again"]
+    assert got.word == "undetermined" and any("more traces repeat another of their problem" in w for w in got.why)
 
 
 def test_the_rows_that_lack_a_temperature_are_named(tmp_path):

@@ -47,7 +47,7 @@ REFERENCE = {"r_low_half": 1.0, "r_high_half": 0.5, "s_reference": 0.0, "referen
     [
         # inside: one upper bound, every token known, no contradiction
         ("inside", {"inside_high": 0.0201}, U),
-        ("inside", {"unknown": 1}, U),
+        ("inside", {"unknown": 1}, "inside"),  # its bound counts the trace as beyond
         ("inside", {"problems": 2}, U),
         ("inside", {"improbable_p": 0.0099}, U),
         ("inside", {"improbable_p": 0.0101}, "inside"),
@@ -315,7 +315,8 @@ def test_without_an_event_inside_speaks_of_these_problems():
     ("name", "more", "needs"),
     [
         ("inside", {"problems": 2}, "at least 3 problems: with fewer no interval over problems exists (2 now)"),
-        ("inside", {"unknown": 7}, "log-probs of every token"),
+        ("inside", {"unknown": 7, "inside_high": 0.03}, "log-probs of every token"),
+        ("inside", {"unknown": 4096}, "log-probs of every token"),
         ("inside", {"improbable_p": 0.001, "improbable": 0.2, "law": "T=1"}, "or the right --policy s=MODEL"),
         ("sharpened", {"missing_laws": "T=1; as the source was sampled"}, "the base at T=1 and as the source was"),
         ("inside", whole(0.01, 0.02), "the whole-trace excess lies (0.010)"),

@@ -58,13 +58,13 @@ def row(
     excess = {name: of_trace(rows, name, budget) for name in held}
     every = sorted(c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all())
     excess["every"] = of_envelope(rows, every, budget)
+    unknown_N = rows["unknown"].to_numpy() > 0
     for name, values_N in excess.items():
-        high = _with(bounds.upper(values_N, alpha=ALPHA / len(held)), omitted)
-        low = bounds.lower(values_N, alpha=ALPHA) * (1 - omitted)
-        out |= {f"excess[{name}]": float(values_N.mean()), f"low[{name}]": low, f"high[{name}]": high}
+        value, low, high = _bounded(values_N, unknown_N, omitted, ALPHA / len(held))
+        out |= {f"excess[{name}]": value, f"low[{name}]": low, f"high[{name}]": high}
     best = min(held, key=lambda name: out[f"high[{name}]"])
     out |= {"inside_law": best, "inside_value": out[f"excess[{best}]"], "inside_high": out[f"high[{best}]"]}
-    out["inside_events"] = int((excess[best] > 0).sum())
+    out["inside_events"] = int((excess[best][~unknown_N] > 0).sum())
     worst = min(held, key=lambda name: out[f"low[{name}]"])
     out |= {"beyond_law": worst, "beyond_value": out[f"excess[{worst}]"], "beyond_low": out[f"low[{worst}]"]}
     out |= {"every_value": out["excess[every]"], "every_low": out["low[every]"]}
@@ -73,12 +73,11 @@ def row(
     out["unknown_temperatures"] = ", ".join(f"{t:g}"[1:] for t in GRID if not any(abs(t - x) < 0.01 for x in known))
     out["coolest"] = min((1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1), default=math.nan)
     body = of_envelope(rows, every, budget, part="body") if rows["ended"].any() else excess["every"]
-    out |= {"body_value": float(body.mean()), "body_high": _with(bounds.upper(body), omitted)}
+    out["body_value"], _, out["body_high"] = _bounded(body, unknown_N, omitted)
     # sharpened and reweighted speak of the text: it has to lie beyond without its end token too
     bodies = {name: of_trace(rows, name, budget, part="body") for name in held}
-    out["body_low"] = min(bounds.lower(values_N) for values_N in bodies.values()) * (1 - omitted)
-    own_body = bodies[best]
-    out |= {"inside_body_value": float(own_body.mean()), "inside_body_high": _with(bounds.upper(own_body), omitted)}
+    out["body_low"] = min(_bounded(values_N, unknown_N, omitted)[1] for values_N in bodies.values())
+    out["inside_body_value"], _, out["inside_body_high"] = _bounded(bodies[best], unknown_N, omitted)
     end = reach.excess(rows["end"].to_numpy(float), budget)
     end = end[~np.isnan(end)]
     out |= {"end_value": float(end.mean()) if len(end) else math.nan}
@@ -123,6 +122,17 @@ def _excess(l_N: np.ndarray, k: float) -> np.ndarray:
     return reach.excess(np.where(np.abs(l_N) < SAME, 0.0, l_N), k)
 
 
+def _bounded(
+    values_N: np.ndarray, unknown_N: np.ndarray, omitted: float, alpha: float = ALPHA
+) -> tuple[float, float, float]:
+    """Mean of the traces known whole (NaN without one), lower bound at ALPHA, upper bound at alpha. Traces with
+    tokens without a number, and the share without a log-ratio, count as 0 below and as 1 above."""
+    value = float(values_N[~unknown_N].mean()) if not unknown_N.all() else math.nan
+    low = bounds.lower(np.where(unknown_N, 0.0, values_N), alpha=ALPHA) * (1 - omitted)
+    high = bounds.upper(np.where(unknown_N, 1.0, values_N), alpha=alpha)
+    return value, low, _with(high, omitted)
+
+
 def _with(high: float, omitted: float) -> float:
     """An upper bound with the traces that have no log-ratio counted as beyond."""
     return min(1.0, high * (1 - omitted) + omitted)
@@ -144,14 +154,14 @@ def _hurdles(
         out |= {f"hurdles{width}": float(rows[f"hurdles{width}@{budget:g}"].mean())}
         out |= {f"share{width}": float(share_N.mean())}
         lows.append(bounds.lower(share_N, alpha=ALPHA / 2) * (1 - omitted))
-        highs.append(_with(bounds.upper(share_N), omitted))
+        highs.append(_with(bounds.upper(np.where(rows["unknown"] > 0, 1.0, share_N)), omitted))
         ps.append(bounds.p_above(share_N * (1 - omitted), HURDLED))
     out |= {"share_low": max(lows), "share_high": max(highs)}
     if plain_only:
         far_N = rows[f"share1@{far(budget):g}"].to_numpy(float)
         out |= {"far_low": bounds.lower(far_N) * (1 - omitted), "far": float(far_N.mean())}
         ps = [bounds.p_above(far_N * (1 - omitted), HURDLED) / 2] * 2
-    p_every = bounds.p_above(every_N * (1 - omitted), TAU)
+    p_every = bounds.p_above(np.where(rows["unknown"] > 0, 0.0, every_N) * (1 - omitted), TAU)
     return out | {"p_outside": max(min(1.0, 2 * min(ps)), p_every)}
 
 
@@ -222,8 +232,8 @@ def _from_reference(
     the law at that temperature is not known.
     """
     out = dict.fromkeys(("s_reference", "r_low_half", "r_high_half"), math.nan)
-    out["reference_temperature"] = temperature
     q_N, kept_N = rows["body_q"].to_numpy(float), rows["kept"].to_numpy(float)
+    out |= {"reference_temperature": temperature, "reference_cuts": bool((kept_N != 0).any())}
     temperature_G, body_GN = cooled(rows, every, "body", entropy_N) if laws.PLAIN in every else (np.zeros(0), None)
     if not np.isnan(kept_N).any():
         there_N = q_N - rows[f"body:T={temperature:.6g}"].to_numpy(float) - kept_N

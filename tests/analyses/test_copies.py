@@ -1,0 +1,72 @@
+"""Copies of a trace are no draws, wherever the law that drew it is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from analyzer.analyses import copies, preflight, support
+from analyzer.records import Tables
+from analyzer.validate import bigram as B
+from analyzer.verdict import decide
+
+V, PROBLEMS, TIMES = 30, 10, 16
+
+
+def repeated(d: B.Draws) -> B.Draws:
+    """The first draw of each problem, TIMES times."""
+    at = np.repeat(np.arange(PROBLEMS) * (len(d.length) // PROBLEMS), TIMES)
+    return d._replace(**{name: getattr(d, name)[at] for name in d._fields})
+
+
+def world(seed: int, longest: int, *, law=None) -> Tables:
+    rng, base = np.random.default_rng(seed), B.law(np.random.default_rng(0), V, 1.5)
+    parts = [B.Component(1, base)]
+    x = repeated(B.draw(rng, parts, PROBLEMS, 2, longest))
+    made = B.Made(x) if law is None else B.Made(x, law_VV=base)
+    return B.tables(base, {"base": B.Made(B.draw(rng, parts, PROBLEMS, 8, longest)), "x": made})
+
+
+def test_ten_draws_sixteen_times_each_are_ten_draws():
+    """Inside would take 149 traces without one beyond: ten are undetermined, as 160 they were inside."""
+    tables = world(1, 300)
+    once, counts = copies.without(tables)
+    assert counts == {"x": PROBLEMS * (TIMES - 1)} and (once.traces["source"] == "x").sum() == PROBLEMS
+    assert set(once.scores["key"]) == set(once.traces["key"])
+    result = support.run(tables, budget=64, draws=50)
+    row = result.tables["evidence"].set_index("source").loc["x"]
+    assert row["n"] == PROBLEMS and row["copies"] == PROBLEMS * (TIMES - 1)
+    verdicts = decide({"support": result}, sources=tables.sources, reference="base", budget=64)
+    (got,) = (v for v in verdicts if v.level == "sequence")
+    assert got.word == "undetermined" and "149 traces" in got.needs
+    assert any("repeat another of their problem token by token" in w for w in got.why)
+    assert result.estimates["x.beyond@64"].n == PROBLEMS
+
+
+def test_a_true_declaration_is_not_refused_for_copies():
+    """z of 160 copies of ten draws is beyond the limit in about a third of the worlds. Of ten draws it is in .005: more
+    than one of 6 worlds would be at 4e-4, and the seeds are fixed."""
+    failed = 0
+    for seed in range(6):
+        checks = preflight.run(world(seed, 100, law="own"), budget=64, draws=20).tables["checks"]
+        failed += int(checks[(checks["check"] == "declared") & (checks["source"] == "x")]["passed"].eq(False).sum())
+    assert failed <= 1
+
+
+def test_what_a_law_repeats_is_a_draw():
+    """Traces of three tokens are likelier than e^-14 and are drawn again and again."""
+    assert not copies.of(world(1, 3))
+
+
+def test_without_a_law_nothing_is_known_of_repeats():
+    """A policy may have collapsed onto one answer, however improbable that is under the base."""
+    tables = world(1, 100)
+    assert not copies.of(replace(tables, policies={"base": "base"}, memo={}))
+
+
+def test_equal_sums_of_other_tokens_are_no_copies():
+    tables = world(1, 100)
+    scores = tables.scores.assign(logprob=-50.0, logprob_s=-50.0)
+    found = copies.of(replace(tables, scores=scores, memo={}))
+    assert len(found) == PROBLEMS * (TIMES - 1) and all(key.startswith("x/") for key in found)
