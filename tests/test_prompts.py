@@ -193,7 +193,8 @@ def test_a_reference_with_several_prompts_is_not_told_to_use_what_would_refuse_i
     rows[0] |= {"prompt_ids": encode("Q: other? A:")}
     dumps = [write(tmp_path / "base.jsonl", rows), drawn["rl"]]
     note = checks(new_run(tmp_path / "run", dumps, base=models["base"]))["prompts", "rl"]["note"]
-    assert "--prompt-of" not in note and "base itself has several prompts in 1 of them" in note
+    assert note.endswith("but base has several prompts in 1 of them: no --prompt-of")
+    assert "score with --prompt-of" not in note
     run = new_run(tmp_path / "other", dumps)
     with pytest.raises(
         DumpError, match=r"base asks problem p0 after different prompts \(.*base.jsonl:1, .*:2\)"
@@ -389,6 +390,8 @@ def test_rows_with_their_own_base_logprobs_stay_refused_and_are_told_why(models,
         values = own[f"rl/{row['problem']}/{row['sample']}"].tolist()
         row |= {"response_logprobs": values, "base_logprobs": {"1": values}}
     dumps = [drawn["base"], write(tmp_path / "rl.jsonl", rows)]
+    run = new_run(tmp_path / "own", dumps, base=models["base"])
+    assert "score with --prompt-of base and --policy rl=MODEL into another" in checks(run)["prompts", "rl"]["note"]
     run = new_run(tmp_path / "run", dumps, base=models["base"], prompt_of="base")
     row = checks(run)["prompts", "rl"]
     assert row["passed"] is False and row["value"] == 1

@@ -152,24 +152,24 @@ def _of_prompts(tables: Tables, source: str, unequal: float, several: int) -> tu
     """Share of joined problems that the source's numbers under the base do not share a prompt in with the reference,
     and what to do. several: those for which the reference has several prompts."""
     note, reference, counts = "share of joined problems with another prompt", tables.reference, prompts.moved(tables)
-    if counts:
-        known = laws.known(tables)[source]
-        if source in counts and known.brought and not known.reason:  # base_logprobs are of the prompt that they are of
-            own = counts[source]
-            share = (own["other"] + own["unknown"]) / (own["traces"] - own["missing"])
-            return share, (
-                f"share of its traces with another prompt; the rows of {source} bring base_logprobs, which --prompt-of "
-                f"{reference} does not change: give --policy {source}=MODEL, so that those as scored count"
-            )
-        return unequal, f"{note}; {prompts.phrase(reference)}"
-    ways = "check --template"
-    if several:
-        ways += f" ({reference} itself has several prompts in {several:,} of them)"
-    else:
-        ways += (
-            f", or ask whether {reference} under its own prompts reaches what {source} writes under others: score with "
-            f"--prompt-of {reference} into another -o folder"
+    known = laws.known(tables)[source]
+    brought = known.brought and not known.reason  # base_logprobs of the rows are of the prompt that they are of
+    if source in counts and brought:
+        own = counts[source]
+        share = (own["other"] + own["unknown"]) / (own["traces"] - own["missing"])
+        return share, (
+            f"share of its traces with another prompt; the rows of {source} bring base_logprobs, which --prompt-of "
+            f"{reference} does not change: give --policy {source}=MODEL, so that those as scored count"
         )
+    if counts:
+        return unequal, f"{note}; {prompts.phrase(reference)}"
+    ways = (
+        f"check --template, or draw {reference} anew after the prompts of {source} (analyzer sample DUMP --model BASE)"
+    )
+    if several:
+        return unequal, f"{note}; {ways}, but {reference} has several prompts in {several:,} of them: no --prompt-of"
+    ways += f", or ask whether {reference} under its own prompts reaches what {source} writes under others: score with "
+    ways += f"--prompt-of {reference} {f'and --policy {source}=MODEL ' if brought else ''}into another -o folder"
     return unequal, f"{note}; {ways}"
 
 

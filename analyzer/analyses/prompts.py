@@ -20,7 +20,7 @@ OF_NO_SCORE = re.compile(r"\.(truncated|pass_rate|n_tokens|pass@\d+)$")  # estim
 FIGURES = ("pass_rate", "by_problem")  # likewise
 BOTH = (
     "the prompts differ as well as the models: this does not tell training from prompting (draws of the base after the "
-    "prompts of {source}, as one more source, would)"
+    "prompts of {source} as one more source, with --policy, would)"
 )
 
 
