@@ -351,6 +351,34 @@ def test_seams_are_counted_and_said(models, tmp_path, own, new, response, seam, 
     assert seam is None or f"{seam} (3)" in check["note"]
 
 
+def test_an_end_token_of_another_template_is_named_with_what_makes_it_one(models, tmp_path):
+    """`#` as the end token of the source's template, which the base's model does not know as one."""
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    model = tmp_path / "model"
+    shutil.copytree(models["base"], model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["#"]})
+    tokenizer.save_pretrained(model)
+    [end] = encode("#")
+    rows = [
+        {"source": s, "problem": f"p{i}", "sample": 0, "prompt_ids": encode(p), "response_ids": [*encode(" so"), last]}
+        for s, p, last in (("base", "Q:", 0), ("rl", "A:", end))
+        for i in range(3)
+    ]
+    dump = write(tmp_path / "dump.jsonl", rows)
+    run = new_run(tmp_path / "run", [dump], base=str(model), prompt_of="base")
+    row = checks(run)["seams", "rl"]
+    assert row["passed"] is False and row["value"] == 1
+    assert f"no end token of the base ends them: # (id {end}) (3), score with --eos ID into another -o" in row["note"]
+    verdicts = told(decide({}, sources=["base", "rl"], reference="base"), build(run))
+    assert f"3 of 3 responses end in what is no end token of the base: # (id {end}) (3)" in verdicts[0].why
+    run = new_run(tmp_path / "other", [dump], base=str(model), prompt_of="base", eos=end)  # what it says
+    assert checks(run)["seams", "rl"]["passed"] is True and end in run.manifest["scorers"]["base"]["eos_ids"]
+
+
 def test_a_base_with_ids_and_a_source_with_messages_that_its_tokenizer_cannot_render(models, tmp_path):
     """Messages need a chat template, which a base model seldom has: they are not what it is asked after."""
     base = {"source": "base", "problem": "p", "sample": 0, "prompt_ids": encode("Q: 1 A:"), "response": " so"}

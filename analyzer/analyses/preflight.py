@@ -34,7 +34,7 @@ WORDS = {
     "engine": "the scorers of one ratio ran with different settings",
     "tokens": "the base and the source's own model cut its traces into different tokens",
     "prompts": "joined problems were scored after other prompts than the reference's",
-    "seams": "responses do not follow from the prompt that they were scored after as from their own",
+    "seams": "responses do not meet the prompt that they were scored after as they met their own",
     "base": "the reference's own traces are foreign to the base model",
     "policy": "the source's own traces are foreign to the model that is said to have written them",
     "declared": "the source's traces are not draws of the model and sampler that are declared for it",
@@ -179,13 +179,18 @@ def _of_seams(tables: Tables, source: str) -> Iterator[dict[str, Any]]:
     if counts is None:
         return
     n, what = prompts.seams(counts)
-    note = f"share of {counts['traces']:,} traces; "
+    ends, by = prompts.ends(counts)
+    said = [f"share of {counts['traces']:,} traces"]
+    if ends:
+        said.append(f"no end token of the base ends them: {by}, score with --eos ID into another -o folder")
     if n:
-        note += f"{what}; behind a seam the first tokens surprise whatever was trained: look at some (analyzer show)"
+        said.append(
+            f"{what}: behind a seam the first tokens surprise whatever was trained, look at some (analyzer show)"
+        )
     if counts["unread"]:
-        note += f"{counts['unread']:,} could not be read: the model has no tokenizer for them"
-    value = math.nan if counts["unread"] and not n else n / counts["traces"]
-    yield _check("seams", source, value, 0.0, gates=False, note=note.removesuffix("; "))
+        said.append(f"{counts['unread']:,} could not be read, the model has no tokenizer for them")
+    value = math.nan if counts["unread"] and not n + ends else max(n, ends) / counts["traces"]
+    yield _check("seams", source, value, 0.0, gates=False, note="; ".join(said))
 
 
 def _declared(under: pd.DataFrame, source: str, policy: str, sampler_known: bool) -> dict[str, Any]:

@@ -38,8 +38,17 @@ def phrase(label: str) -> str:
 
 def seams(counts: dict[str, Any]) -> tuple[int, str]:
     """Traces with a seam, and what the seams are, the commonest first."""
-    found = sorted(counts["seams"].items(), key=lambda item: (-item[1], item[0]))
-    return sum(counts["seams"].values()), "; ".join(f"{what} ({n:,})" for what, n in found)
+    return sum(counts["seams"].values()), _listed(counts["seams"])
+
+
+def ends(counts: dict[str, Any]) -> tuple[int, str]:
+    """Traces that end in what is no end token of the base, and in what."""
+    return sum(counts["ends"].values()), _listed(counts["ends"])
+
+
+def _listed(counts: dict[str, int]) -> str:
+    found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{what} ({n:,})" for what, n in found)
 
 
 def named(result: Result, tables: Tables) -> Result:
@@ -93,9 +102,12 @@ def told(verdicts: Iterable[Verdict], tables: Tables) -> list[Verdict]:
     for v in verdicts:
         counts = sources.get(v.source)
         if counts is not None:
-            n, what = seams(counts)
-            line = f"seams of {possessive(v.reference)} prompt and {n:,} of {counts['traces']:,} responses: {what}"
-            why = (*v.why, _what_differs(tables, v.source), *([line] if n and v.level == "sequence" else []))
-            v = replace(v, prompt_of=v.reference, why=why)
+            why = [*v.why, _what_differs(tables, v.source)]
+            if v.level == "sequence":
+                (n, what), (closed, by) = seams(counts), ends(counts)
+                whose, of = possessive(v.reference), f"of {counts['traces']:,} responses"
+                why += [f"seams of {whose} prompt and {n:,} {of}: {what}"] if n else []
+                why += [f"{closed:,} {of} end in what is no end token of the base: {by}"] if closed else []
+            v = replace(v, prompt_of=v.reference, why=tuple(why))
         out.append(v)
     return out

@@ -41,7 +41,8 @@ class Coded(NamedTuple):
     """encoded: traces as ids. unscored: those that can't be, with the reason. prompts: source -> counts of its traces
     that were to be scored after another source's prompt: traces, other (their own is another), unknown (their own can't
     be told), missing (the source has none of their problem), unread (other, and no text to read a seam in), seams
-    (sentence -> traces; one a trace)."""
+    (sentence -> traces; one a trace), ends (a special token that closes responses and is no end token of the model ->
+    traces)."""
 
     encoded: list[Encoded]
     unscored: list[tuple[Trace, str]]
@@ -75,7 +76,7 @@ def encode_all(
 ) -> Coded:
     """Turn traces into ids, after the prompts of one source where `asked` names it. Raises DumpError as `encode` does,
     and where it is not clear which of several prompts is meant."""
-    coded, reader = Coded([], [], {}), _Reader(loaded, asked)
+    coded, reader = Coded([], [], {}), _Reader(loaded, asked, eos)
     how = {"vocab_size": loaded.vocab_size, "eos": eos}
     for trace in traces:
         if not trace.response_ids and not trace.response:
@@ -85,7 +86,7 @@ def encode_all(
         if asked is None or trace.source == asked.label:
             coded.encoded.append(encode(trace, loaded.tokenizer, template=template, **how))
             continue
-        new = {"traces": 0, "other": 0, "unknown": 0, "missing": 0, "unread": 0, "seams": {}}
+        new = {"traces": 0, "other": 0, "unknown": 0, "missing": 0, "unread": 0, "seams": {}, "ends": {}}
         counts = coded.prompts.setdefault(trace.source, new)
         counts["traces"] += 1
         if why := _no_prompt(asked, trace):
@@ -102,6 +103,9 @@ def encode_all(
             if seam:
                 counts["seams"][seam] = counts["seams"].get(seam, 0) + 1
                 glued += (f"seam: {seam}",)
+            if end := reader.end(item):
+                counts["ends"][end] = counts["ends"].get(end, 0) + 1
+                glued += (f"response: ends in {end}, which is no end token of the model",)
             item = replace(item, decisions=item.decisions + glued)
         coded.encoded.append(item)
     return coded
@@ -135,11 +139,14 @@ def _raw(trace: Trace) -> Any:
 class _Reader:
     """Reads prompts and seams; each prompt once."""
 
-    def __init__(self, loaded: Any, asked: Asked | None) -> None:
+    def __init__(self, loaded: Any, asked: Asked | None, eos: int | None) -> None:
         self.tokenizer, self.vocab_size = loaded.tokenizer, loaded.vocab_size
         self.whose = "" if asked is None else possessive(asked.label)
         self.ids: dict[Any, Ids | None] = {}
         self.texts: dict[Ids, str | None] = {}
+        self.ends = {*loaded.eos_ids, *(() if eos is None else (eos,))}
+        named = getattr(self.tokenizer, "added_tokens_decoder", {}).items()
+        self.special = {*getattr(self.tokenizer, "all_special_ids", ()), *(i for i, t in named if t.special)}
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         self.marks = {getattr(self.tokenizer, name, None) for name in names}
 
@@ -164,6 +171,11 @@ class _Reader:
             return None
         begins = whole[len(new) :] if whole.startswith(new) else item.trace.response
         return self._tags(before, new, begins) or self._spaces(before, new, begins)
+
+    def end(self, item: Encoded) -> str:
+        """The special token that closes a response and is no end token of this model (another template's), or ""."""
+        last = item.response_ids[-1]
+        return f"{self.tokenizer.decode([last])} (id {last})" if last in self.special - self.ends else ""
 
     def _tags(self, own: str | None, new: str, begins: str) -> str:
         theirs, mine = self._tag(new), "" if own is None else self._tag(own)
