@@ -161,8 +161,10 @@ def _of_prompts(tables: Tables, source: str, unequal: float, several: int) -> tu
             f"share of its traces with another prompt; the rows of {source} bring base_logprobs, which --prompt-of "
             f"{reference} does not change: give --policy {source}=MODEL, so that those as scored count"
         )
-    if counts:
+    if source in counts:
         return unequal, f"{note}; {prompts.phrase(reference)}"
+    if not unequal > 0:
+        return unequal, f"{note}; check --template"
     ways = (
         f"check --template, or draw {reference} anew after the prompts of {source} (analyzer sample DUMP --model BASE)"
     )
