@@ -29,6 +29,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, at_most: int
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
+def possessive(label: str) -> str:
+    """base's, atlas'."""
+    return f"{label}'" if label.endswith("s") else f"{label}'s"
+
+
 def number(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """ "0.83 [0.81, 0.85]", with two digits of the interval's width; four digits where there is no interval."""
     if math.isnan(value):
@@ -58,7 +63,7 @@ def verdicts(found: Iterable[Any]) -> str:
         (
             v.source,
             f"{MARKS[v.word]} {v.word}",
-            v.level,
+            v.level if v.prompt_of is None else f"{v.level} (prompts of {v.prompt_of})",
             f"{v.budget} draws of {v.reference}",
             v.why[0].replace(f"E_{v.budget} =", f"reach@{v.budget} =") if v.why else NONE,
             v.needs or NONE,

@@ -94,7 +94,8 @@ def dry_run(
             on_servers[label] = name, loaded.model.about()
             served.refuse_one_for_two(on_servers)
         powers = () if server.split(name) else exponents(work, label)
-        models[label] = _model(todo, loaded, sampler, work.templates, eos, on_overlong, scorer, powers)
+        encoded = work.encode(label, todo, loaded, eos).encoded
+        models[label] = _model(todo, encoded, loaded, sampler, on_overlong, scorer, powers)
         models[label]["seconds"] += took
     return {
         "traces_to_score": models["base"]["traces"],
@@ -109,10 +110,9 @@ def dry_run(
 
 def _model(
     todo: Sequence[Trace],
+    encoded: Sequence[Any],
     loaded: Any,
     sampler: Sampler | None,
-    templates: Mapping[str, str | None],
-    eos: int | None,
     on_overlong: str,
     scorer: str,
     powers: tuple[float, ...],
@@ -122,19 +122,7 @@ def _model(
     (bytes by part, and their sum `peak_bytes`), disk_bytes, seconds, probe {traces, tokens, seconds}."""
     from analyzer import scorers
     from analyzer.scorers import local, windows
-    from analyzer.scorers.encode import encode
 
-    encoded = [
-        encode(
-            t,
-            loaded.tokenizer,
-            vocab_size=loaded.vocab_size,
-            template=templates.get(t.source, templates.get("*")),
-            eos=eos,
-        )
-        for t in todo
-        if t.response_ids or t.response
-    ]
     longest = max(encoded, key=len, default=None)
     lengths = sorted(map(len, encoded))
     overlong = [e for e in encoded if loaded.context is not None and len(e) > loaded.context]

@@ -71,6 +71,12 @@ def add_scoring(parser: argparse.ArgumentParser, *, base_required: bool) -> None
         help="renders bare questions into prompts: none, chat, qwen-boxed, question-answer, or a file with {question}",
     )
     parser.add_argument(
+        "--prompt-of",
+        metavar="LABEL",
+        help="ask the base under the prompts of the reference LABEL whatever the source, found by problem: where "
+        "sources were sampled after different prompts (a policy keeps its own)",
+    )
+    parser.add_argument(
         "--eos", type=int, metavar="ID", help="end-of-sequence id to append to text responses, unless recorded as cut"
     )
     parser.add_argument(

@@ -150,8 +150,8 @@ def score(
 
     data, path: as `load`. base: the base model, a folder or hub name. policies: source -> the model that produced it.
     cross: label -> a further model for all sources. templates: a name or file that renders bare questions, or source ->
-    one. settings: as `scoring.score` (eos, on_overlong, dtype, device, at_most, ...). progress(what, done, total,
-    tokens) is called as it goes.
+    one. settings: as `scoring.score` (prompt_of, eos, on_overlong, dtype, device, at_most, ...). progress(what, done,
+    total, tokens) is called as it goes.
     """
     run = load(data, path=path)
     with _transformers_as_before():
@@ -176,14 +176,15 @@ def analyze(
     it was named: then it raises its UsageError.
     """
     from analyzer import tables as tables_module
+    from analyzer.analyses import prompts
     from analyzer.verdict import decide
 
     run = load(data)
-    found, left_out = pipeline.analyze(
-        run, names or None, budget=budget, seed=seed, progress=progress, tables=tables_module.build(run)
-    )
+    tables = tables_module.build(run)
+    found, left_out = pipeline.analyze(run, names or None, budget=budget, seed=seed, progress=progress, tables=tables)
     sources, reference = pipeline.sources(run), run.manifest["settings"]["reference"]
     verdicts = [] if names else decide(found, sources=list(sources), reference=reference, budget=budget)
+    verdicts = prompts.told(verdicts, tables)
     return Results(found, verdicts=verdicts, left_out=left_out, ledger=pipeline.ledger(run), sources=sources)
 
 

@@ -226,7 +226,7 @@ def analyze(
     An analysis that was asked for by name and can't run raises its UsageError; one that was not asked for is left out.
     """
     from analyzer import tables as tables_module
-    from analyzer.analyses import ANALYSES
+    from analyzer.analyses import ANALYSES, prompts
 
     unknown = [n for n in names or () if n not in ANALYSES]
     if unknown:
@@ -238,7 +238,7 @@ def analyze(
     for n, name in enumerate(chosen):
         progress(f"analysis {name}", n, len(chosen), 0)
         try:
-            results[name] = ANALYSES[name].run(tables, budget=budget, seed=seed)
+            results[name] = prompts.named(ANALYSES[name].run(tables, budget=budget, seed=seed), tables)
         except UsageError as error:
             if names:
                 raise
@@ -250,20 +250,25 @@ def analyze(
 def compare(run: Run, a: str, b: str, *, budget: int = BUDGET, seed: int = 0) -> Result:
     """Two sources paired by problem, at one budget: see `analyses.paired`."""
     from analyzer import tables as tables_module
-    from analyzer.analyses import paired
+    from analyzer.analyses import paired, prompts
 
-    return paired.run(tables_module.build(run), a=a, b=b, budget=budget, seed=seed)
+    tables = tables_module.build(run)
+    return prompts.named(paired.run(tables, a=a, b=b, budget=budget, seed=seed), tables)
 
 
 def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str, Any]]:
-    """A trace and its token columns under one model. Raises UsageError when either is not in the run."""
+    """A trace and its token columns under one model; prompt_of: the source after whose prompt it was scored, None: its
+    own. Raises UsageError when either is not in the run."""
     trace = next((t for t in run.traces() if t.key == key), None)
     if trace is None:
         raise UsageError(f"run {run.path} has no trace {key!r}{nearest(key, [t.key for t in run.traces()])}")
     for part in run.tokens(model, ["token", "offset", "logprob", "rank", "entropy"]):
         hit = part[part["key"] == key]
         if len(hit):
-            return trace, hit.iloc[0].to_dict()
+            record = run.manifest["scorers"].get(model, {})
+            counts = record.get("prompts", {}).get(trace.source)
+            other = counts is not None and counts["other"] + counts["unknown"] > 0
+            return trace, hit.iloc[0].to_dict() | {"prompt_of": record["prompt_of"] if other else None}
     raise UsageError(f"trace {key} is not scored under {model!r} in run {run.path}")
 
 
@@ -344,7 +349,7 @@ def report(
     """
     from analyzer import robustness
     from analyzer import tables as tables_module
-    from analyzer.analyses import ANALYSES, paired
+    from analyzer.analyses import ANALYSES, paired, prompts
     from analyzer.report import write
     from analyzer.verdict import decide
 
@@ -352,7 +357,7 @@ def report(
     results, left_out = analyze(run, budget=budget, seed=seed, progress=progress, tables=tables)
     labels = sources(run)
     reference = run.manifest["settings"]["reference"]
-    verdicts = decide(results, sources=list(labels), reference=reference, budget=budget)
+    verdicts = prompts.told(decide(results, sources=list(labels), reference=reference, budget=budget), tables)
     options = {"budget": budget, "seed": seed}
     beside: dict[str, Callable[[], Result]] = {"paired": lambda: paired.run(tables, **options)}
     if vary:
@@ -361,7 +366,7 @@ def report(
         left_out.append({"analysis": "robustness", "why": "it was not asked for (--no-robustness)"})
     for name, make in beside.items():
         try:
-            results[name] = make()
+            results[name] = prompts.named(make(), tables)
         except UsageError as error:
             left_out.append({"analysis": name, "why": str(error)})
     modules = {**ANALYSES, "paired": paired, "robustness": robustness}

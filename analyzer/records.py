@@ -263,6 +263,7 @@ class Verdict:
     headline: bool = False
     why: tuple[str, ...] = ()
     needs: str | None = None
+    prompt_of: str | None = None  # the source under whose prompts the base was asked; None: each under its own
 
     def __post_init__(self) -> None:
         if self.word not in WORDS or self.level not in LEVELS:
@@ -282,6 +283,7 @@ class Verdict:
             "headline": self.headline,
             "why": list(self.why),
             "needs": self.needs,
+            **({} if self.prompt_of is None else {"prompt_of": self.prompt_of}),
         }
 
 

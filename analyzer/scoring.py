@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.plan import choose, units
 from analyzer.records import NOVEL_POWERS, POWERS, Sampler, Scored, Trace
 from analyzer.rows import prompt_hash
 from analyzer.store import SCHEMA, Run
+
+if TYPE_CHECKING:
+    from analyzer.scorers.prompts import Coded
 
 UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
 UNIT_TOKENS = 2_000_000  # this many tokens,
@@ -31,13 +34,32 @@ Job = tuple[str, Sampler | None, set[str]]  # model, sampler of the source that 
 
 class Work(NamedTuple):
     """What a call of `score` is about. jobs: by scorer label. produced: source -> scorer label of its policy.
-    templates: source label or "*" -> text. traces: those to be scored; over: those beyond at_most."""
+    templates: source label or "*" -> text. traces: those to be scored; over: those beyond at_most. prompt_of: the
+    source whose prompts the base is asked under, None: every trace's own."""
 
     jobs: dict[str, Job]
     produced: dict[str, str]
     templates: dict[str, str | None]
     traces: list[Trace]
     over: list[Trace]
+    prompt_of: str | None = None
+
+    def asked_as(self, label: str) -> str | None:
+        """The source whose prompts a scorer is asked under; None: every trace's own. Each law is that under which its
+        own source was drawn: a policy keeps the prompts of its source, also for the reference's traces."""
+        if self.prompt_of is None or label.startswith("cross-"):
+            return None
+        return self.prompt_of if label == "base" else label.removeprefix("policy-")
+
+    def encode(self, label: str, traces: list[Trace], loaded: Any, eos: int | None) -> Coded:
+        """The traces as a scorer gets them. Raises DumpError."""
+        from analyzer.scorers.prompts import encode_all, of_source
+
+        asked, whose = None, self.asked_as(label)
+        if whose is not None:
+            every, template = [*self.traces, *self.over], self.templates.get(whose, self.templates.get("*"))
+            asked = of_source(every, whose, loaded, template, strict=label == "base")
+        return encode_all(traces, loaded, templates=self.templates, eos=eos, asked=asked)
 
 
 def quiet(what: str, done: int, total: int, tokens: int) -> None:
@@ -51,6 +73,7 @@ def score(
     policies: Mapping[str, str] | None = None,
     cross: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
+    prompt_of: str | None = None,
     eos: int | None = None,
     on_overlong: str = "error",
     scorer: str = "local",
@@ -72,12 +95,15 @@ def score(
     it gets those of the exponents below 1: what novelty is told by.
 
     A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
-    (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. servers:
-    label (or "*") -> URL[#NAME] of the server that has its model (`scorers.server`), asked `concurrent` requests at a
-    time. shard (i, n): only the units whose number leaves i when divided by n. cluster: address of a Ray cluster, or
-    "auto" (`scorers.cluster`), with so many workers. Raises DumpError (over-long traces, missing prompts),
-    ResourceError (model, memory, disk, another writer), UsageError (unknown labels, changed settings). Settings become
-    fixed for the run once its traces could be encoded with them.
+    (or "*" for the others) -> file or name, for bare questions. prompt_of: the reference's label, where the base is to
+    be asked under the reference's prompts whatever the source: each response is scored under the base after the prompt
+    that the reference has for the same problem, and under its own policy after its own (`Work.asked_as`). at_most:
+    traces per source, problem and step. servers: label (or "*") -> URL[#NAME] of the server that has its model
+    (`scorers.server`), asked `concurrent` requests at a time. shard (i, n): only the units whose number leaves i when
+    divided by n. cluster: address of a Ray cluster, or "auto" (`scorers.cluster`), with so many workers. Raises
+    DumpError (over-long traces, missing or several prompts), ResourceError (model, memory, disk, another writer),
+    UsageError (unknown labels, changed settings). Settings become fixed for the run once its traces could be encoded
+    with them.
     """
     from analyzer import scorers
     from analyzer.scorers.identity import tokenizer_fingerprint
@@ -93,8 +119,9 @@ def score(
     part = {"shard": f"{shard[0]}/{shard[1]}"} if shard else {}
     models = {"base": base, "policies": policies, "cross": cross, "servers": servers}
     with run.writing():
-        work = planned(run, **models, templates=templates, scorer=scorer, at_most=at_most)
+        work = planned(run, **models, templates=templates, prompt_of=prompt_of, scorer=scorer, at_most=at_most)
         run.refuse_changes(**{"shard": None} | settings | part)
+        _refuse_other_prompts(run, prompt_of)
         run.settle(**part)
         _refuse_other_models(run, work)
         on_servers = _connected(run, work, lambda model: scorers.load(model, concurrent=concurrent, **options))
@@ -111,8 +138,9 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                encoded = _encode(run, label, wanted, loaded, sampler, work.templates, eos, on_overlong, shard, done)
-                run.settle(**settings)
+                coded = work.encode(label, wanted, loaded, eos)
+                encoded = _encoded(run, label, coded, loaded, sampler, on_overlong, shard, done)
+                run.settle(**settings, **({} if prompt_of is None else {"prompt_of": prompt_of}))
                 before = run.manifest["scorers"].get(label, {})
                 powers = () if model in on_servers else exponents(work, label)
                 run.manifest["scorers"][label] = before | {
@@ -131,6 +159,8 @@ def score(
                     "eos_ids": sorted({*loaded.eos_ids, *(() if eos is None else (eos,))}),
                     "powers": sorted({*powers, *before.get("powers", ())}, key=(NOVEL_POWERS + POWERS).index),
                     **(_about(loaded.model, before) if model in on_servers else {}),
+                    **({} if work.asked_as(label) is None else {"prompt_of": work.asked_as(label)}),
+                    **({} if work.asked_as(label) is None else {"prompts": coded.prompts}),
                     "decisions": {},
                 }
                 run.manifest.setdefault("finished", {})[label] = []
@@ -149,6 +179,7 @@ def planned(
     policies: Mapping[str, str] | None = None,
     cross: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
+    prompt_of: str | None = None,
     scorer: str = "local",
     at_most: int | None = None,
     servers: Mapping[str, str] | None = None,
@@ -161,8 +192,8 @@ def planned(
         raise UsageError(f"--scorer {scorer!r} is unknown{nearest(scorer, scorers.SCORERS)}")
     texts = {label: load_template(name) for label, name in (templates or {}).items()}
     base, policies, cross = _on_servers(base, policies or {}, cross or {}, scorer, servers or {})
-    jobs, produced = _jobs(run, base, policies, cross, set(texts))
-    return Work(jobs, produced, texts, *choose(list(run.traces()), at_most))
+    jobs, produced = _jobs(run, base, policies, cross, set(texts), prompt_of)
+    return Work(jobs, produced, texts, *choose(list(run.traces()), at_most), prompt_of)
 
 
 def exponents(work: Work, label: str) -> tuple[float, ...]:
@@ -281,13 +312,28 @@ def _refuse_other_models(run: Run, work: Work) -> None:
             )
 
 
+def _refuse_other_prompts(run: Run, prompt_of: str | None) -> None:
+    """Raise UsageError when the run was scored after other prompts. (Runs without --prompt-of record none.)"""
+    before = run.manifest["settings"].get("prompt_of")
+    if before != prompt_of and (before is not None or run.manifest["scorers"]):
+        then, now = (
+            "every trace after its own prompt" if label is None else f"the base after the prompts of {label}"
+            for label in (before, prompt_of)
+        )
+        flag = "leave --prompt-of out" if before is None else f"add --prompt-of {before}"
+        raise UsageError(
+            f"run {run.path} was scored with {then}, now with {now}; scores after both can't stand in one run: {flag}, "
+            "or use another -o folder"
+        )
+
+
 def _record_policies(run: Run, produced: dict[str, str]) -> None:
     run.manifest["policies"] = run.manifest.get("policies", {}) | produced
     run.save()
 
 
 def _jobs(
-    run: Run, base: str, policies: dict[str, str], cross: dict[str, str], templated: set[str]
+    run: Run, base: str, policies: dict[str, str], cross: dict[str, str], templated: set[str], prompt_of: str | None
 ) -> tuple[dict[str, Job], dict[str, str]]:
     """`jobs` and `produced` of Work."""
     from analyzer.scorers.served import is_same
@@ -298,10 +344,20 @@ def _jobs(
             if label not in samplers:
                 raise UsageError(f"{flag} {label}=...: no source has that label{nearest(label, samplers)}")
     reference = run.manifest["settings"]["reference"]
+    if prompt_of is not None and prompt_of not in samplers:
+        raise UsageError(f"--prompt-of {prompt_of}: no source has that label{nearest(prompt_of, samplers)}")
+    if prompt_of not in (None, reference):
+        raise UsageError(
+            f"--prompt-of {prompt_of}: the reference {reference} was drawn after its own prompts, and what the base "
+            f"writes after others its traces do not show; only --prompt-of {reference} can be scored. For the base "
+            f"after the prompts of {prompt_of} draw the reference anew: analyzer sample DUMP_OF_{prompt_of} --model "
+            "BASE -o FILE"
+        )
     jobs: dict[str, Job] = {"base": (base, samplers[reference], set(samplers))}
     produced = {reference: "base"}
     for label, model in policies.items():
-        if samplers[label] == samplers[reference] and is_same(model, base):
+        own_prompts = prompt_of in (None, label)  # else the same weights are asked under two prompts: two laws
+        if own_prompts and samplers[label] == samplers[reference] and is_same(model, base):
             produced[label] = "base"
         else:
             produced[label] = f"policy-{label}"
@@ -314,14 +370,12 @@ def _samplers(run: Run) -> dict[str, Sampler | None]:
     return {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
 
 
-def _encode(
+def _encoded(
     run: Run,
     label: str,
-    wanted: list[Trace],
+    coded: Coded,
     loaded: Any,
     sampler: Sampler | None,
-    templates: dict[str, str | None],
-    eos: int | None,
     on_overlong: str,
     shard: tuple[int, int] | None,
     done: dict[str, str],
@@ -330,20 +384,13 @@ def _encode(
     disk and in `done`. Where the declared sampler of a trace's source is neither plain nor the model's own `sampler`,
     its log-probs under that are asked for too (not of a server, which tells none)."""
     from analyzer.scorers import served, server
-    from analyzer.scorers.encode import encode
 
-    encoded, unscored = [], []
     on_server = isinstance(loaded.model, server.Server)
     told = served.decisions(loaded.name, loaded.model.name) if on_server else ()
     declared = {} if on_server else _samplers(run)
     other = {source: s for source, s in declared.items() if s is not None and not s.is_plain and s != sampler}
-    for trace in wanted:
-        if not trace.response_ids and not trace.response:
-            unscored.append((trace, (), "empty response"))
-            continue
-        template = templates.get(trace.source, templates.get("*"))
-        item = encode(trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos=eos)
-        encoded.append(replace(item, decisions=item.decisions + told, sampler=other.get(trace.source)))
+    unscored = [(trace, (), why) for trace, why in coded.unscored]
+    encoded = [replace(e, decisions=e.decisions + told, sampler=other.get(e.trace.source)) for e in coded.encoded]
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
     if overlong and on_overlong == "error":

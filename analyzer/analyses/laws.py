@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import brought, membership
+from analyzer.analyses import brought, membership, prompts
 from analyzer.records import POWER_COLUMNS, Sampler, Tables
 from analyzer.summaries import among, last_steps
 
@@ -59,9 +59,10 @@ def exponent(name: str) -> float:
 
 
 def same_weights(tables: Tables, source: str) -> bool:
-    """Whether the model that produced the source is the base itself, so that only samplers can differ."""
+    """Whether the model that produced the source is the base itself, so that only samplers can differ. Asked under
+    another prompt, the same weights are another law."""
     model = tables.policies.get(source)
-    if model is None or tables.base is None:
+    if model is None or tables.base is None or source in prompts.moved(tables):
         return False
     one, two = (tables.engines.get(m, {}).get("fingerprint") for m in (model, tables.base))
     return model == tables.base or (one is not None and one == two)

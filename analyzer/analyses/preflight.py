@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import agreement, boundary, copies, engine, local, primary, strategy, support
+from analyzer.analyses import agreement, boundary, copies, engine, laws, local, primary, prompts, strategy, support
 from analyzer.analyses.drawing import nothing
 from analyzer.records import LEVELS, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
@@ -34,6 +34,7 @@ WORDS = {
     "engine": "the scorers of one ratio ran with different settings",
     "tokens": "the base and the source's own model cut its traces into different tokens",
     "prompts": "joined problems were scored after other prompts than the reference's",
+    "seams": "responses do not meet the prompt that they were scored after as they met their own",
     "base": "the reference's own traces are foreign to the base model",
     "policy": "the source's own traces are foreign to the model that is said to have written them",
     "declared": "the source's traces are not draws of the model and sampler that are declared for it",
@@ -116,8 +117,10 @@ def _of_scores(
             theirs = _prompts(mine)
             joined = reference.index.intersection(theirs.index)
             unequal = (reference[joined] != theirs[joined]).mean() if len(joined) else math.nan
-            note = "share of joined problems with another prompt; check --template"
-            yield _check("prompts", source, float(unequal), 0.0, gates=True, note=note)
+            several = int(reference[joined].str.contains(" ").sum())
+            value, note = _of_prompts(tables, source, float(unequal), several)
+            yield _check("prompts", source, value, 0.0, gates=True, note=note)
+            yield from _of_seams(tables, source)
         if policy is None:
             continue
         under = scores[(scores["model"] == policy) & (scores["source"] == source)]
@@ -144,6 +147,53 @@ def _of_scores(
         note = row["note"] or f"k_min over {row['n']:,} traces; no reach below it"
         reached = None if math.isnan(row["k_min"]) else not engine.below(budget, row["k_min"])
         yield _check("engine floor", row["source"], row["k_min"], float(budget), gates=False, note=note, passed=reached)
+
+
+def _of_prompts(tables: Tables, source: str, unequal: float, several: int) -> tuple[float, str]:
+    """Share of joined problems that the source's numbers under the base do not share a prompt in with the reference,
+    and what to do. several: those for which the reference has several prompts."""
+    note, reference, counts = "share of joined problems with another prompt", tables.reference, prompts.moved(tables)
+    known = laws.known(tables)[source]
+    brought = known.brought and not known.reason  # base_logprobs of the rows are of the prompt that they are of
+    if source in counts and brought:
+        own = counts[source]
+        share = (own["other"] + own["unknown"]) / (own["traces"] - own["missing"])
+        return share, (
+            f"share of its traces with another prompt; the rows of {source} bring base_logprobs, which --prompt-of "
+            f"{reference} does not change: give --policy {source}=MODEL, so that those as scored count"
+        )
+    if source in counts:
+        return unequal, f"{note}; {prompts.phrase(reference)}"
+    if not unequal > 0:
+        return unequal, f"{note}; check --template"
+    ways = (
+        f"check --template, or draw {reference} anew after the prompts of {source} (analyzer sample DUMP --model BASE)"
+    )
+    if several:
+        return unequal, f"{note}; {ways}, but {reference} has several prompts in {several:,} of them: no --prompt-of"
+    ways += f", or ask whether {reference} under its own prompts reaches what {source} writes under others: score with "
+    ways += f"--prompt-of {reference} {f'and --policy {source}=MODEL ' if brought else ''}into another -o folder"
+    return unequal, f"{note}; {ways}"
+
+
+def _of_seams(tables: Tables, source: str) -> Iterator[dict[str, Any]]:
+    """Where responses do not meet the prompt that they were scored after: said, no gate."""
+    counts = prompts.moved(tables).get(source)
+    if counts is None:
+        return
+    n, what = prompts.seams(counts)
+    ends, by = prompts.ends(counts)
+    said = [f"share of {counts['traces']:,} traces"]
+    if ends:
+        said.append(f"no end token of the base ends them: {by}, score with --eos ID into another -o folder")
+    if n:
+        said.append(
+            f"{what}: behind a seam the first tokens surprise whatever was trained, look at some (analyzer show)"
+        )
+    if counts["unread"]:
+        said.append(f"{counts['unread']:,} could not be read, the model has no tokenizer for them")
+    value = math.nan if counts["unread"] and not n + ends else max(n, ends) / counts["traces"]
+    yield _check("seams", source, value, 0.0, gates=False, note="; ".join(said))
 
 
 def _declared(under: pd.DataFrame, source: str, policy: str, sampler_known: bool) -> dict[str, Any]:

@@ -240,7 +240,8 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
         if (n := int(np.count_nonzero(unlike))) > 0:
             yield (
                 f"Prompts differ between sources in {_of(n, int(np.count_nonzero(shared)))} shared problems: each "
-                "source is scored after its own prompt."
+                "source is scored after its own prompt, and no verdict compares them, unless the base is asked under "
+                "the reference's (score with --prompt-of LABEL)."
             )
         several = int(np.count_nonzero(np.diff(np.r_[pairs, len(at)]) > 1))
         if several:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzer import figures as drawing
+from analyzer.analyses.prompts import captioned
 from analyzer.disk import write_atomically
 from analyzer.records import Figure, Result, Tables, Verdict, json_value
 from analyzer.report import content, embed, html, markdown, paper
@@ -69,7 +70,7 @@ def write(
     for analysis in in_order(data["analyses"]):
         drawn[analysis] = []
         for name, spec in figures.get(analysis, {}).items():
-            figure, why = _draw(spec, results[analysis], _file_name(analysis, name, names), directory, style)
+            figure, why = _draw(spec, results[analysis], name, _file_name(analysis, name, names), directory, style)
             if figure is None:
                 left_out.append({"analysis": f"{analysis}, figure {name}", "why": why})
             else:
@@ -112,14 +113,16 @@ def _packs(folder: Path, packs: Sequence[str]) -> None:
         (folder / f"t{i}.js").write_text(f'analyzerPack("t{i}", "{text}");\n', encoding="ascii")
 
 
-def _draw(spec: Figure, result: Result, name: str, directory: Path, style: str) -> tuple[dict[str, Any] | None, str]:
+def _draw(
+    spec: Figure, result: Result, of: str, name: str, directory: Path, style: str
+) -> tuple[dict[str, Any] | None, str]:
     """The saved figure as {svg, pdf, csv (relative paths), text (the svg), caption, width}, or None and why not."""
     if spec.table not in result.tables:
         return None, f"it shows the table {spec.table!r}, which this run does not have"
     if result.tables[spec.table].empty:
         return None, f"it shows the table {spec.table!r}, which has no rows in this run"
     try:
-        caption = str(spec.caption(result))
+        caption = captioned(result, of, str(spec.caption(result)))
         paths = drawing.save(spec, result, name, directory / "figures", style=style)
     except Exception as error:  # a drawing must not cost the report; the page says what is missing and why
         return None, f"drawing failed: {type(error).__name__}: {error}"

@@ -10,8 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from analyzer.analyses import prompts
+from analyzer.display import possessive
+
 NONE = "–"
-APOSTROPHE = "'"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
 BUDGET = 64  # the default budget k
 LONG = 400  # characters of a cell that a page shows; the csv holds all of them
@@ -148,8 +150,8 @@ def estimate(analyses: Mapping[str, Any], analysis: str, key: str) -> Mapping[st
 def statement(v: Mapping[str, Any]) -> str:
     """The head of a verdict as correct English, without its reasons."""
     source, reference = v["source"], v["reference"]
-    support = f"{reference}{APOSTROPHE if reference.endswith('s') else APOSTROPHE + 's'} support"
-    place = f"at the {v['level']} level (budget {v['budget']})"
+    support = f"{possessive(reference)} support"
+    place = f"at the {v['level']} level (budget {v['budget']}{asked_of(v)})"
     return {
         "inside": f"{source} is INSIDE {support} {place}",
         "outside": f"{source} is OUTSIDE {support} {place}",
@@ -157,6 +159,19 @@ def statement(v: Mapping[str, Any]) -> str:
         "reweighted": f"{source} is REWEIGHTED from {reference} {place}",
         "undetermined": f"{source} is UNDETERMINED with respect to {support} {place}",
     }[v["verdict"]]
+
+
+def asked_of(v: Mapping[str, Any]) -> str:
+    """Where source and reference were drawn after different prompts: after which they are compared here."""
+    if v.get("prompt_of") is None:
+        return ""
+    return f", {prompts.phrase(v['prompt_of'])}" if v["level"] == "sequence" else ", each drawn under its own prompt"
+
+
+def asked(data: Mapping[str, Any]) -> str:
+    """The phrase for numbers under the base of sources that were drawn after other prompts; "" where none were."""
+    found = (a["params"] for a in data["analyses"].values() if a["params"].get("prompt_of"))
+    return next((f"{', '.join(p['prompt_of_sources'])} {prompts.phrase(p['prompt_of'])}" for p in found), "")
 
 
 def reasons(v: Mapping[str, Any]) -> list[str]:
@@ -266,7 +281,7 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     compared = f"{', '.join(others)} against {first}" if others else first
     problems = max((s["problems"] for s in data["sources"].values()), default=0)
     traces = f"{count(data['ledger']['traces'])} traces on {count(problems)} problems"
-    parts = [compared, traces, f"budget {k}", f"analyzer {data['version']}"]
+    parts = [compared, traces, f"budget {k}", asked(data), f"analyzer {data['version']}"]
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
 
 

@@ -204,9 +204,10 @@ def _word(text: str) -> str:
 
 
 def _key(data: Mapping[str, Any], budget: int, meta: Mapping[str, Any]) -> str:
+    said = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
     return (
         f'<div class="tight">{grid(content.key_table(data, budget=budget, meta=meta))}</div>'
-        + f"<p class=note>{esc(content.BRACKETS)}</p>"
+        + f"<p class=note>{esc(said + content.BRACKETS)}</p>"
     )
 
 
@@ -304,7 +305,8 @@ def _live(
     pairs = ""
     if "paired" in data["analyses"]:
         pairs = _pairs(data, figures["paired"], tables.get("paired", {}))
-    note = f'<p class="note">{esc(embedded.note)}</p>'
+    said = f" Under the base: {content.asked(data)}." if content.asked(data) else ""
+    note = f'<p class="note">{esc(embedded.note + said)}</p>'
     moved = [v["source"] for v in content.headlines(data) if v["verdict"] not in ("inside", "undetermined")]
     focus = esc(moved[0] if moved else "")  # the source that is compared first
     asked = "Any two sources on the problems that both have; a problem leads to its traces side by side."

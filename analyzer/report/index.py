@@ -67,7 +67,7 @@ def table(index: Mapping[str, Any]) -> content.Grid:
                     s["study"],
                     v["source"],
                     v["verdict"].upper(),
-                    v["level"],
+                    v["level"] + content.asked_of(v),
                     str(v["budget"]),
                     *(content.interval(v[what]) for what in NUMBERS[:3]),
                     content.count(own["traces"]),

@@ -23,7 +23,9 @@ def page(
     parts = [f"# {esc(content.title(data, meta))}", esc(content.subtitle(data, meta, budget))]
     parts.append("Doubts: " + esc("; ".join(f"{text}" for _, _, text in content.doubts(data))) + ".")
     parts += ["## Verdict", *_verdicts(data)]
-    parts += ["## Key numbers", *_grid(content.key_table(data, budget=budget, meta=meta)), esc(content.BRACKETS)]
+    said = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
+    key = content.key_table(data, budget=budget, meta=meta)
+    parts += ["## Key numbers", *_grid(key), esc(said + content.BRACKETS)]
     parts += ["## Ledger", *_ledger(data["ledger"], meta.get("notes") or [])]
     instead = {"paired": methods.pairs(data), "robustness": methods.varied(data)}  # of estimates by source
     for name, analysis in data["analyses"].items():

@@ -41,6 +41,8 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
         f"{ledger['rows']:,} rows were rejected), with reasoning-path-analyzer {data['version']} at a budget of "
         f"k = {k} draws. Intervals are at 95 %, by problem; the words rest on one-sided 95 % bounds for these problems."
     ]
+    if said := content.asked(data):
+        parts.append(f"Under the base: {said}.")
     for v in content.headlines(data):
         numbers = content.evidence(data, v)
         parts.append(content.statement(v) + (f" ({numbers})" if numbers else "") + ".")
@@ -55,12 +57,14 @@ def latex(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     marked = {row[0]: verdicts.get(name, content.NONE) for row, name in zip(grid.rows, content.labels(data, meta))}
     columns = [*grid.columns, "verdict"]
     lines = [" & ".join(tex(c) for c in [*row, marked[row[0]]]) + r" \\" for row in grid.rows]
+    said = f" Under the base: {tex(asked)}." if (asked := content.asked(data)) else ""
+    caption = rf"{tex(content.title(data, meta))} Brackets: 95\,\% intervals over problems; budget $k={k}$.{said}"
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{tex(content.title(data, meta))} Brackets: 95\,\% intervals over problems; budget $k={k}$.}}",
+            rf"\caption{{{caption}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(columns) - 2)}l}}",
             r"\toprule",
             " & ".join(map(tex, columns)) + r" \\",

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analyzer.analyses.prompts import phrase
 from analyzer.records import Result, Trace, json_value
 from analyzer.report import content
 
@@ -35,6 +36,7 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
     budget = content.budget(data, {})
     key = _narrow(content.key_table(data, budget=budget))
     lines += ["", *columns(key, chars=None), *(clean(f"{content.NONE} {note}") for note in key.notes), ""]
+    lines += [f"Under the base: {clean(said)}.", ""] if (said := content.asked(data)) else []
     lines += content.ledger_lines(data["ledger"])
     unused = [(why, n) for why, n in data["ledger"]["by_reason"].items() if not why.startswith("not scored")]
     if unused:
@@ -105,6 +107,7 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
         {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
         f"finish {item.finish}" if item.finish else "",
         f"answer {item.answer}" if item.answer else "",
+        phrase(row["prompt_of"]) if row.get("prompt_of") else "",
     ]
     text = "".join(_mark(piece, s, colour) for piece, s in zip(pieces, surprisal, strict=True))
     worst = sorted(range(n), key=lambda i: -surprisal[i])[:WORST]
@@ -125,6 +128,7 @@ def trace_json(item: Trace, row: Mapping[str, Any], *, model: str) -> dict[str, 
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
     columns = {name: json_value(row[name]) for name in ("token", "logprob", "rank", "entropy")}
     told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
+    told |= {"prompt_of": row["prompt_of"]} if row.get("prompt_of") else {}
     return {**told, "prompt": item.prompt, "response": item.response, "tokens": {"text": pieces, **columns}}
 
 

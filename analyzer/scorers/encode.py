@@ -61,16 +61,23 @@ def load_template(name: str | None) -> str | None:
 
 
 def encode(
-    trace: Trace, tokenizer: Any, *, vocab_size: int, template: str | None = None, eos: int | None = None
+    trace: Trace,
+    tokenizer: Any,
+    *,
+    vocab_size: int,
+    template: str | None = None,
+    eos: int | None = None,
+    asked: Trace | None = None,
 ) -> Encoded:
     """Turn one trace into ids; its `decisions` say which way they were made.
 
     template: what `load_template` returned, for traces whose dump holds only the bare question. eos: id appended to
-    responses that are encoded from text and did not stop at the length limit. Raises DumpError (with the trace's
-    file:line) for a missing prompt, an empty prompt without BOS, an empty response, or ids beyond the vocabulary.
+    responses that are encoded from text and did not stop at the length limit. asked: the trace whose prompt (and
+    `template`) is taken in place of its own. Raises DumpError (with the trace's file:line) for a missing prompt, an
+    empty prompt without BOS, an empty response, or ids beyond the vocabulary.
     """
     counts: Counter = Counter()
-    prompt_ids = _prompt_ids(trace, tokenizer, template, counts)
+    prompt_ids = encode_prompt(asked or trace, tokenizer, template, counts)
     if trace.response_ids is not None:
         response_ids = trace.response_ids
         offset_T = _offsets_of_ids(response_ids, trace.response, tokenizer)
@@ -93,17 +100,18 @@ def encode(
             counts[f"response: end-of-sequence id {eos} appended{known}"] += 1
     if not response_ids:
         raise DumpError(f"{trace.origin}: empty response of {trace.key}: there is no token to score")
-    for name, ids in (("prompt", prompt_ids), ("response", response_ids)):
+    for name, ids, of in (("prompt", prompt_ids, asked or trace), ("response", response_ids, trace)):
         worst = max(ids)
         if worst >= vocab_size or min(ids) < 0:
             raise DumpError(
-                f"{trace.origin}: {name} id {worst} of {trace.key} is not in the model's vocabulary of {vocab_size}; "
+                f"{of.origin}: {name} id {worst} of {of.key} is not in the model's vocabulary of {vocab_size}; "
                 "the dump's ids belong to another tokenizer"
             )
     return Encoded(trace, tuple(prompt_ids), tuple(response_ids), offset_T.astype(np.int32), tuple(counts))
 
 
-def _prompt_ids(trace: Trace, tokenizer: Any, template: str | None, counts: Counter) -> tuple[int, ...]:
+def encode_prompt(trace: Trace, tokenizer: Any, template: str | None, counts: Counter) -> tuple[int, ...]:
+    """The ids of a trace's prompt; `counts` learns which way they were made. Raises DumpError as `encode` does."""
     if trace.prompt_ids is not None:
         counts["prompt: ids from the dump"] += 1
         return _checked(trace.prompt_ids, trace, tokenizer)
