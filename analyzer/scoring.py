@@ -20,7 +20,7 @@ from analyzer.rows import prompt_hash
 from analyzer.store import SCHEMA, Run
 
 if TYPE_CHECKING:
-    from analyzer.scorers.prompts import Coded
+    from analyzer.scorers.asked import Coded
 
 UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
 UNIT_TOKENS = 2_000_000  # this many tokens,
@@ -53,7 +53,7 @@ class Work(NamedTuple):
 
     def encode(self, label: str, traces: list[Trace], loaded: Any, eos: int | None) -> Coded:
         """The traces as a scorer gets them. Raises DumpError."""
-        from analyzer.scorers.prompts import encode_all, of_source
+        from analyzer.scorers.asked import encode_all, of_source
 
         asked, whose = None, self.asked_as(label)
         if whose is not None:

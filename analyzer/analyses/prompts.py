@@ -25,7 +25,7 @@ BOTH = (
 
 
 def moved(tables: Tables) -> dict[str, dict[str, Any]]:
-    """Source -> counts of its traces (`scorers.prompts.Coded.prompts`), of those that the base was asked about under
+    """Source -> counts of its traces (`scorers.asked.Coded.prompts`), of those that the base was asked about under
     other prompts than their own, or than are known to be."""
     found = tables.engines.get(tables.base or "", {}).get("prompts") or {}
     return {source: counts for source, counts in found.items() if counts["other"] + counts["unknown"]}
