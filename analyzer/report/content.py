@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from analyzer.basis import OWN
+
 NONE = "–"
 APOSTROPHE = "'"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
@@ -181,6 +183,12 @@ def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[s
 def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices."""
     ledger, out = data["ledger"], []
+    side = {s: counts["compared"] for s, counts in data["sources"].items() if "compared" in counts}
+    if apart := [s for s, c in side.items() if c["basis"] == OWN and s != reference(data, {})]:
+        out.append(("key", True, f"no problem in common with {reference(data, {})}: {', '.join(apart)}"))
+    if less := [s for s, c in side.items() if c["problems"] < data["sources"][s]["problems"]]:
+        parts = (f"{s} {count(side[s]['problems'])} of {count(data['sources'][s]['problems'])}" for s in less)
+        out.append(("key", True, f"problems compared: {', '.join(parts)}"))
     said = [
         f"{count(n)} of {count(of)} {what}"
         for n, of, what in (
@@ -264,8 +272,17 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     """What was compared, in one line."""
     first, *others = labels(data, meta) or [""]
     compared = f"{', '.join(others)} against {first}" if others else first
-    problems = max((s["problems"] for s in data["sources"].values()), default=0)
+    sources = data["sources"].values()
+    problems = max((s["problems"] for s in sources), default=0)
     traces = f"{count(data['ledger']['traces'])} traces on {count(problems)} problems"
+    if any(s.get("compared", {}).get("basis") == OWN for s in sources):
+        traces = f"{count(data['ledger']['traces'])} traces, sources on different problems"
+    elif any(s.get("compared", s)["problems"] < s["problems"] for s in sources):
+        shared = {s["compared"]["problems"] for s in sources}
+        on = (
+            f"compared on {count(max(shared))} problems" if len(shared) == 1 else "compared on problems shared in pairs"
+        )
+        traces = f"{count(data['ledger']['traces'])} traces, {on}"
     parts = [compared, traces, f"budget {k}", f"analyzer {data['version']}"]
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
 
@@ -293,9 +310,14 @@ def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
             parts.append(f"{heading} {interval(e)}" + (" tokens" if key.startswith("horizon") else ""))
         elif key.startswith("horizon"):
             parts.append(f"{heading} not reached")
+    e = estimate(data["analyses"], "support", f"{v['source']}.beyond@{k}") if parts else None
     if not parts:
-        text = interval(estimate(data["analyses"], "support", f"{v['source']}.novel@{k}"))
-        parts = [f"novel@{k} {text}"] if text != NONE else []
+        e = estimate(data["analyses"], "support", f"{v['source']}.novel@{k}")
+        parts = [f"novel@{k} {interval(e)}"] if interval(e) != NONE else []
+    known = {r["source"]: r.get("problems") for r in records(data, "perplexity", "sources")}
+    problems = known.get(v["source"])
+    if parts and e is not None and e["n"]:
+        parts.append(f"n = {count(e['n'])} traces" + (f" on {count(problems)} problems" if problems else ""))
     return ", ".join(parts)
 
 
@@ -336,61 +358,6 @@ def no_verdict(data: Mapping[str, Any]) -> str:
     """The sentence that stands in place of verdicts."""
     labels = ", ".join(data["sources"])
     return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
-
-
-def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] | None = None) -> Grid:
-    """One row per source, the reference first, with the headline numbers; a column that no source has is left out."""
-    names = labels(data, meta or {})
-    sources, analyses = [data["sources"][name] for name in names], data["analyses"]
-    last = [_last_pass(name, analyses) for name in names]
-    same = {k for k, e in last if e is not None}
-    pass_max = f"pass@{next(iter(same))}" if len(same) == 1 else "pass@max"
-    wanted = {
-        "median ppl": ("perplexity", "ppl.median"),
-        "nats per token": ("perplexity", "nll_per_token"),
-        "pass@1": ("boundary", "pass@1"),
-        pass_max: ("boundary", None),
-        **{heading: ("support", key) for heading, key in support(budget).items()},
-    }
-    mark = reference(data, meta or {})
-    columns = {
-        "source": [f"{name} (reference)" if name == mark and len(names) > 1 else name for name in names],
-        **{k: [count(s[k]) for s in sources] for k in ("traces", "problems", "correct")},
-        "tokens": [count(s["tokens"] or None) for s in sources],
-    }
-    gaps: dict[tuple[str, str], list[str]] = {}  # source and reason -> columns
-    refused = {v["source"] for v in data["verdicts"] if v["why"] and v["why"][0].startswith("no verdict")}
-    for name, why in (("correct", "no labels"), ("tokens", "not scored")):
-        for label, text in zip(names, columns[name], strict=True):
-            if text == NONE:
-                gaps.setdefault((label, why), []).append(name)
-    for name, (analysis, suffix) in wanted.items():
-        columns[name] = []
-        for label, (k, best) in zip(names, last, strict=True):
-            e = best if suffix is None else estimate(analyses, analysis, f"{label}.{suffix}")
-            if analysis == "support" and label in refused:  # what a wrong declaration makes is no number of the source
-                columns[name].append(NONE)
-                gaps.setdefault((label, "no verdict: a check before the tests failed"), []).append(name)
-                continue
-            columns[name].append(interval(e) + (f" (k = {k})" if e is not None and name == "pass@max" else ""))
-            if columns[name][-1] == NONE:
-                why = e["note"] if e is not None else ""
-                why = why_none(data, label, str(suffix)) if analysis == "support" else why
-                gaps.setdefault((label, why or f"no {name} in this run"), []).append(name)
-    kept = {name: cells for name, cells in columns.items() if any(c != NONE for c in cells)}
-    shown = {key: [name for name in found if name in kept] for key, found in gaps.items()}
-    notes = [f"{label}, {', '.join(found)}: {why}" for (label, why), found in shown.items() if found]
-    return Grid(list(kept), [list(row) for row in zip(*kept.values(), strict=True)], notes)
-
-
-def _last_pass(label: str, analyses: Mapping[str, Any]) -> tuple[int, Mapping[str, Any] | None]:
-    """The largest k > 1 with a value of pass@k."""
-    best: tuple[int, Mapping[str, Any] | None] = (0, None)
-    for key, e in analyses.get("boundary", {}).get("estimates", {}).items():
-        found = re.fullmatch(r"pass@(\d+)", key[len(label) + 1 :]) if key.startswith(f"{label}.") else None
-        if found and e["value"] is not None and int(found[1]) > max(1, best[0]):
-            best = int(found[1]), e
-    return best
 
 
 def by_level(data: Mapping[str, Any]) -> Grid:
@@ -443,4 +410,4 @@ def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
 
 def numeric(text: str) -> bool:
     """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
-    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \(k = \d+\))?", text))
+    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \([kn] = [\d,]+\))?", text))

@@ -42,9 +42,9 @@ def test_the_band_holds_the_intervals_and_two_problems_have_none():
 
 
 def test_rare_hard_problems_are_covered_where_resampling_misses_them():
-    """12 problems of which one in ten is never solved, 8 draws, pass@4: 400 runs. Coverage at least .95 (a true .95 gives
-    less than .905 with chance 1e-4); the percentile bootstrap, which never saw a hard problem in .28 of the runs, < .85.
-    """
+    """12 problems of which one in ten is never solved, 8 draws, pass@4: 400 runs. Coverage at least .95 (a true .95
+    gives less than .905 with chance 1e-4); the percentile bootstrap, which sees no hard problem in .28 of the runs,
+    below .85."""
     rng, hits, truth = np.random.default_rng(3), np.zeros(2), 0.9 * (1 - 0.1**4)
     w_BP = bootstrap.weights(12, draws=300, seed=1)
     for _ in range(400):
