@@ -213,8 +213,11 @@ def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
             )
         n_P = counts[last[source]]["n"]
         if len(n_P) and n_P.min() != n_P.max():
+            size, problems = np.unique(n_P, return_counts=True)
+            most = size[problems == problems.max()][-1]
             notes.append(
-                f"{source}: {n_P.min()} to {n_P.max()} draws per problem; pass@k is over the problems with n >= k."
+                f"{source}: {n_P.min()} to {n_P.max()} draws per problem, {most} in {problems.max():,} of "
+                f"{len(n_P):,}; pass@k is over the problems with n >= k, and goes to the k that nine in ten have."
             )
         steps = sum(arm[0] == source for arm in arms)
         if steps > 1:
