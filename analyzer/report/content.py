@@ -370,8 +370,10 @@ def by_level(data: Mapping[str, Any]) -> Grid:
 
 
 def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
-    """Estimates, one row per quantity and one column per source; keys that begin with no label stand under "all"."""
+    """Estimates, one row per quantity and one column per source; keys that begin with no label stand under "all". A row
+    whose numbers are not over equally many traces (or problems) has each n beside it."""
     rows: dict[str, dict[str, str]] = {}
+    counts: dict[str, dict[str, int]] = {}
     notes: list[str] = []
     for key, e in analysis["estimates"].items():
         label = max((s for s in labels if key.startswith(f"{s}.")), key=len, default="all")
@@ -379,6 +381,11 @@ def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
         rows.setdefault(name, {})[label] = interval(e)
         if e["value"] is None:
             notes.append(f"{key}: {e['note']}")
+        elif e.get("n"):
+            counts.setdefault(name, {})[label] = e["n"]
+    for name, found in counts.items():
+        if len(set(found.values())) > 1:
+            rows[name] |= {label: f"{rows[name][label]} (n = {count(n)})" for label, n in found.items()}
     used = [s for s in [*labels, "all"] if any(s in r for r in rows.values())]
     return Grid(["quantity", *used], [[name, *(r.get(s, NONE) for s in used)] for name, r in rows.items()], notes)
 

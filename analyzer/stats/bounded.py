@@ -47,7 +47,7 @@ def bounds(
     seen_BK = np.clip((e_BP[:, :-1] @ np.where(present_PK, values_PK, 0.0)) / total_BK, 0, 1)
     most_BK = np.minimum(seen_BK + e_BP[:, -1:] / total_BK, 1)
     low_BK, high_BK = np.sort(seen_BK, axis=0), np.sort(most_BK, axis=0)
-    joint = _joint(seen_BK, alpha / 2), _joint(-most_BK, alpha / 2)
+    joint = _joint(seen_BK, low_BK, alpha / 2), _joint(-most_BK, -high_BK[::-1], alpha / 2)
     out = []
     for low_tail, high_tail in ((alpha / 2, alpha / 2), joint):
         low_K, high_K = low_BK[_rank(low_tail, draws)].copy(), high_BK[draws - 1 - _rank(high_tail, draws)].copy()
@@ -63,7 +63,8 @@ def _rank(tail: float, draws: int) -> int:
     return max(0, int(np.floor(tail * draws + 1e-9)) - 1)
 
 
-def _joint(drawn_BK: np.ndarray, tail: float) -> float:
-    """The tail of each column below which no more than `tail` of the draws fall in any column."""
-    at = drawn_BK.argsort(axis=0).argsort(axis=0).min(axis=1)
-    return float(np.quantile((at + 1) / len(drawn_BK), tail, method="inverted_cdf"))
+def _joint(drawn_BK: np.ndarray, sorted_BK: np.ndarray, tail: float) -> float:
+    """The tail of each column below which no more than `tail` of the draws fall in any column; equal draws (all at the
+    end of the range) do not fall below one another."""
+    upto_BK = [np.searchsorted(s, d, side="right") for s, d in zip(sorted_BK.T, drawn_BK.T, strict=True)]
+    return float(np.quantile(np.min(upto_BK, axis=0) / len(drawn_BK), tail, method="inverted_cdf"))

@@ -100,11 +100,7 @@ def kinds(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def gate_levels(
-    rng: np.random.Generator,
-    runs: int,
-    *,
-    sizes: tuple[int, ...] = (3, 5, 12, 30, 64),
-    drawn: tuple[int, ...] = (1, 8, 256),
+    rng: np.random.Generator, runs: int, *, sizes: tuple[int, ...] = (3, 12, 64), drawn: tuple[int, ...] = (1, 8, 256)
 ) -> Gate:
     """Coverage of the interval and of the band of pass@k itself, at every k; two problems are refused."""
     checks, rows = [], []

@@ -176,6 +176,15 @@ def test_pivot_takes_the_longest_label(written):
     assert grid.rows == [["x", "0", "1", "–"], ["joint.x", "–", "–", "2"]]
 
 
+def test_numbers_side_by_side_over_unequal_counts_have_their_n():
+    number = {"low": None, "high": None, "note": ""}
+    values = {"a.x": (0.5, 100), "b.x": (0.25, 1200), "a.y": (1.0, 7), "b.y": (2.0, 7), "a.z": (3.0, 5)}
+    estimates = {key: number | {"value": value, "n": n} for key, (value, n) in values.items()}
+    grid = content.pivot({"estimates": estimates}, ["a", "b"])
+    assert grid.rows == [["x", "0.5 (n = 100)", "0.25 (n = 1,200)"], ["y", "1", "2"], ["z", "3", "–"]]
+    assert all(content.numeric(c) for row in grid.rows for c in row[1:])
+
+
 def test_ledger_lines_say_what_has_no_reason():
     ledger = {
         "rows": 10,
