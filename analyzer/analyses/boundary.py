@@ -52,7 +52,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     options = {"draws": draws, "seed": seed}
     reference = counts[last[tables.reference]] if tables.reference in last else _empty()
     chosen = basis.choose({s: set(counts[arm].index) for s, arm in last.items()}, tables.reference)
-    held = {arm: c[c.index.isin(chosen.problems[arm[0]])] for arm, c in counts.items()}
+    held = {arm: _held(c, chosen.problems[arm[0]], last[arm[0]] == arm, reference) for arm, c in counts.items()}
     joined = held[last[tables.reference]] if tables.reference in last else _empty()
     beside = {s: held[arm]["n"] for s, arm in last.items() if chosen.kind[s] == basis.COMMON and len(held[arm])}
     beside = pd.DataFrame(beside) if beside else None
@@ -87,7 +87,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
                     math.nan, note=f"no row of {source} says whether it is correct"
                 )
             continue
-        draws_beside = beside if chosen.kind[source] == basis.COMMON else None
+        draws_beside = beside if final and chosen.kind[source] == basis.COMMON else None
         curve = curves.curve(here, options, draws_beside)
         rows["curves"] += [head | row for row in curve]
         rows["histogram"] += [
@@ -157,6 +157,15 @@ def _arms(traces: pd.DataFrame, sources: list[str]) -> dict[tuple[str, int | Non
         if traces.loc[mine, "step"].isna().any():
             out[source, None] = mine & traces["step"].isna().to_numpy()
     return out
+
+
+def _held(own: pd.DataFrame, chosen: set[str], final: bool, reference: pd.DataFrame) -> pd.DataFrame:
+    """The problems of an arm that its curve is over: the chosen ones. An earlier training step that lacks some of them
+    (a trainer draws new problems at each) has all that it shares with the reference, and its own n."""
+    part = own[own.index.isin(chosen)]
+    if final or len(part) == len(chosen):
+        return part
+    return own[own.index.isin(reference.index)] if len(reference) else own
 
 
 def _over(source: str, own: pd.DataFrame, chosen: basis.Basis, reference: str) -> str:

@@ -511,6 +511,16 @@ def test_at_every_k_the_curves_side_by_side_are_over_the_same_problems():
     assert found["min"].tolist() == [20, 20, 18, 18] and (curves_["of"] == 20).all()
 
 
+def test_earlier_steps_on_other_problems_keep_their_curves():
+    """A trainer's log draws new problems at each step: the base is compared on those of the last one."""
+    base = traces("base", {str(i): (4, 1) for i in range(12)})
+    steps = [traces("rl", {str(i): (4, 2) for i in range(5 * k, 5 * k + 5)}, step=k) for k in (0, 1)]
+    result = boundary.run(tables(base, *steps), draws=50)
+    problems = result.tables["curves"].query("k == 1")[["source", "step", "problems"]].astype({"step": "object"})
+    assert problems.fillna(-1).to_numpy().tolist() == [["base", -1, 5], ["rl", 0, 5], ["rl", 1, 5]]
+    assert result.estimates["base.pass@1"].note == "over the 5 of its 12 problems that all compared sources have"
+
+
 def test_a_tie_is_no_crossing():
     """Both solve eight of ten within four draws; rl is ahead at k = 1, 2, 3 and equal at 4, in every resample."""
     base = traces("base", {str(i): (4, int(i < 8)) for i in range(10)})
