@@ -50,8 +50,7 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
     labelled = [s for s, counts in sources.items() if counts["labelled"]]
     without = [s for s in sources if s not in labelled]
     if labelled:
-        depth = (f"{s} up to k = {sources[s]['samples_per_problem']['max']}" for s in labelled)
-        out.append(f"pass@k: {', '.join(depth)}.")
+        out.append(f"pass@k: {', '.join(_depth(s, sources[s]['labelled_per_problem']) for s in labelled)}.")
     if without:
         out.append(
             f"pass@k: not for {listed(without)}, no sample has a label or score (map one: --map correct=FIELD or "
@@ -107,6 +106,14 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
     if len(sources) < 2:
         out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")
     return out
+
+
+def _depth(source: str, n: Counts) -> str:
+    """How far a source's pass@k goes, and what n its problems have where they differ."""
+    said = f"{source} up to k = {n['reached']}"
+    if n["min"] == n["max"]:
+        return said
+    return f"{said} (n = {n['most']} in {n['problems']:,} of {n['of']:,} problems, {n['min']} to {n['max']} in all)"
 
 
 def _barred(own: Source) -> str:
@@ -261,7 +268,7 @@ def render(description: dict[str, Any]) -> str:
                 label,
                 f"{s['traces']:,}",
                 f"{s['problems']:,}",
-                f"{n['min']}" if n["min"] == n["max"] else f"{n['min']}-{n['max']}",
+                f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
                 f"{s['labelled']:,}",
                 _share(s["pass@1"]),
                 _share(s["any_correct"]),

@@ -70,13 +70,13 @@ class Results(dict[str, Result]):
     def _repr_html_(self) -> str:
         from html import escape
 
-        from analyzer.report import content
+        from analyzer.report import content, key
 
         data = self.as_json()
-        grid = content.key_table(data, budget=content.budget(data, {}))
+        shown = key.tables(data, budget=content.budget(data, {}))
         parts = [display.verdicts(v for v in self.verdicts if v.headline)] if self.verdicts else []
-        parts += [display.table(grid.columns, grid.rows)]
-        parts += [f"<p>{escape(line)}</p>" for line in content.ledger_lines(data["ledger"])]
+        parts += [display.table(grid.columns, grid.rows) for _, grid in shown]
+        parts += [f"<p>{escape(line)}</p>" for line in (*key.basis(data, {}), *content.ledger_lines(data["ledger"]))]
         parts += [f"<p>{escape(name)}: {escape(found.question)}</p>" for name, found in self.items()]
         parts += [f"<p>Left out: {escape(x['analysis'])}: {escape(x['why'])}</p>" for x in self.left_out]
         if self.paths:

@@ -304,8 +304,14 @@ def ledger(run: Run) -> dict[str, Any]:
 
 
 def sources(run: Run) -> dict[str, dict[str, Any]]:
-    """The sources of results.json: traces, problems, scored tokens and correct traces by label."""
-    frame = run.trace_table(["source", "problem", "correct"])
+    """The sources of results.json: traces, problems, scored tokens and correct traces by label; `compared`: traces (of
+    the last training step) and problems that are set side by side, and the traces left out of that (`basis.choose`)."""
+    from analyzer.analyses import compared
+    from analyzer.summaries import last_steps
+
+    frame = run.trace_table(["source", "problem", "step", "correct"])
+    last = last_steps(frame.astype({"step": "Int64"}))
+    chosen = compared.chosen(last, run.manifest["settings"]["reference"])
     tokens: Counter = Counter()
     if "base" in run.scorers():
         for batch in run.score_batches("base", ["token"]):
@@ -314,11 +320,15 @@ def sources(run: Run) -> dict[str, dict[str, Any]]:
     out = {}
     for label, group in frame.groupby("source", sort=False):
         labelled = group["correct"].notna().any()
+        mine = last["problem"][last["source"] == label].isin(chosen.problems[label])
+        side = {"traces": int(mine.sum()), "problems": len(chosen.problems[label])}
+        side |= {"left_out": int((~mine).sum()), "basis": chosen.kind[label]}
         out[str(label)] = {
             "traces": len(group),
             "problems": int(group["problem"].nunique()),
             "tokens": int(tokens[label]),
             "correct": int(group["correct"].sum()) if labelled else None,
+            "compared": side,
         }
     return out
 
@@ -349,7 +359,7 @@ def report(
     """
     from analyzer import robustness
     from analyzer import tables as tables_module
-    from analyzer.analyses import ANALYSES, paired, prompts
+    from analyzer.analyses import ANALYSES, compared, paired, prompts
     from analyzer.report import write
     from analyzer.verdict import decide
 
@@ -369,7 +379,9 @@ def report(
             results[name] = prompts.named(make(), tables)
         except UsageError as error:
             left_out.append({"analysis": name, "why": str(error)})
-    modules = {**ANALYSES, "paired": paired, "robustness": robustness}
+    with suppress(UsageError):  # the numbers of the analyses are over the same problems already
+        results["compared"] = compared.run(tables, results, **options)
+    modules = {**ANALYSES, "paired": paired, "robustness": robustness, "compared": compared}
     figures = {name: modules[name].FIGURES for name in results}
     progress("report", 0, 1, 0)
     keep = ("settings", "samplers", "scorers", "policies", "inputs")

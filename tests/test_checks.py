@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer import checks, dumps
+from analyzer import checks, dumps, errors
 from analyzer.analyses import evidence, primary
 from analyzer.formats.survey import Survey
 from analyzer.stats import bounds
@@ -38,7 +38,8 @@ def test_nothing_is_kept_of_a_trace_but_numbers(tmp_path, monkeypatch):
 def test_canonical_description():
     d = check(SAMPLES / "canonical.jsonl")
     base = d["sources"]["base"]
-    assert (base["traces"], base["problems"], base["samples_per_problem"]) == (6, 3, {"min": 2, "max": 2})
+    assert (base["traces"], base["problems"]) == (6, 3)
+    assert base["samples_per_problem"] == {"min": 2, "max": 2, "most": 2, "problems": 3, "of": 3}
     assert (base["labelled"], base["correct"], base["pass@1"], base["any_correct"]) == (6, 3, 0.5, 1.0)
     assert base["prompts"] == {"ids": 6} and base["response_ids"] == 6 and base["sampler"]["temperature"] == 1.0
     assert d["sources"]["rlvr"]["steps"] == {"min": 300, "max": 300, "count": 1}
@@ -197,3 +198,52 @@ def test_reference_answers_lead_to_grade(tmp_path):
         file = tmp_path / "base.jsonl"
         file.write_text(json.dumps(row | more) + "\n")
         assert any("--grade compares with them" in n for n in check(file)["next"]) == said, more
+
+
+def rows_of(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_one_repeated_question_does_not_move_n(tmp_path):
+    """40 questions with three samples each, one of them asked twice; labels are missing from a sample of another."""
+    rows = [
+        {
+            "question": f"Question {q}?",
+            "response": f"text {q} {i} {twice}",
+            "correct": None if q == 7 and i == 2 else i < 1,
+        }
+        for q in range(40)
+        for twice in range(1 + (q == 3))
+        for i in range(3)
+    ]
+    d = check(rows_of(tmp_path / "rl.jsonl", rows))
+    n = d["sources"]["rl"]["labelled_per_problem"]
+    assert n == {"min": 2, "max": 6, "most": 3, "problems": 38, "of": 40, "reached": 3}
+    assert "pass@k: rl up to k = 3 (n = 3 in 38 of 40 problems, 2 to 6 in all)." in d["next"]
+    assert "3 (3-6)" in checks.render(d)
+
+
+def test_answers_that_differ_by_spelling_are_counted_by_source_and_label(tmp_path):
+    """Two questions of two samples; the grader of `strict` turns 84.0 against 84 down, that of `mild` does not."""
+    for source, right in (("strict", False), ("mild", True)):
+        rows = [
+            {"problem": f"q{q}", "response": f"so {q} {i}", "answer": said, "gold": "84", "correct": correct}
+            for q in range(2)
+            for i, (said, correct) in enumerate([("84.0", right), ("7", False)])
+        ]
+        rows_of(tmp_path / f"{source}.jsonl", rows)
+    found = check(tmp_path / "strict.jsonl", tmp_path / "mild.jsonl")["traps"]
+    [said] = [t for t in found if "normalising" in t]
+    assert said.startswith("4 answers equal the reference only after normalising ('84.0' and '84', ")
+    assert "strict 2, 2 of them labelled wrong (pass@1 0.000 as labelled, 0.500 if they were right)" in said
+    assert "mild 2, none labelled wrong; labels are taken" in said
+
+
+def test_labels_without_texts_are_told_how_to_get_pass_at_k(tmp_path):
+    bits = [[0, 0], [0, 1], [1, 1]]
+    whole = rows_of(tmp_path / "bits.jsonl", [{"id": f"p{i}", "n": 2, "passed": b} for i, b in enumerate(bits)])
+    with pytest.raises(errors.DumpError, match="'passed' holds labels without texts: .*one row a sample"):
+        check(whole)
+    rows = [{"id": f"p{i}", "response": "", "correct": bool(b)} for i, own in enumerate(bits) for b in own]
+    assert check(rows_of(tmp_path / "rows.jsonl", rows))["sources"]["rows"]["pass@1"] == 0.5  # as it says

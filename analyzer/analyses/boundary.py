@@ -1,7 +1,8 @@
 """What each source can solve within k draws, problem by problem against the reference. Needs no model, only `correct`.
 
-A comparison of two sources is over the problems that both have (joined), paired; accuracies over all rows stand beside
-it in `accuracy`. A source with several training steps has one curve per (source, step) in the tables; its estimates are
+Curves, coverage and what is paired with the reference are over the problems that all compared sources have (`basis`);
+accuracies over all rows stand beside it in `accuracy`, the answer test is over all that a source shares with the
+reference. A source with several training steps has one curve per (source, step) in the tables; its estimates are
 those of the last step. Solved-set counts say little about leaving the base's reach: two identical models already give
 NDR > 0 and SRR < 1, hence the A/A row; `answer_test` is the test at a budget that the verdict reads. Luck, reliability
 and unseen answers are in `answers`. Not covered: extrapolation beyond n.
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzer import basis
 from analyzer.analyses import answers, curves
 from analyzer.analyses.curves import DELTA_K, ZETA
 from analyzer.analyses.drawing import band, look, nothing
@@ -34,8 +36,9 @@ MUTE = "no source says which rows are correct"
 def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
     """pass@k, crossover, histogram, coverage cells, SRR and kin, sampling gap, diversity and the answer-level test.
 
-    Estimates: `<s>.pass@<k>` (k = 1, 2, 4, ... and the largest k that 90 % of the problems have draws for; over
-    problems with n >= k, joined with the reference), `<s>.crossover_k`, `<s>.coverage.<cell>` (shares of the joined
+    Estimates: `<s>.pass@<k>` (k = 1, 2, 4, ... and the largest k that 90 % of the problems have draws for; over the
+    compared problems with n >= k in every source whose curve goes so far), `<s>.crossover_k` (where the reference is
+    strictly ahead for the first time, every k looked at), `<s>.coverage.<cell>` (shares of the joined
     problems solved within the common k), `<s>.srr|ndr|sds|nscr`, `<s>.delta_se` (pass@k of the reference, k = min(256,
     common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
@@ -48,8 +51,12 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     }
     options = {"draws": draws, "seed": seed}
     reference = counts[last[tables.reference]] if tables.reference in last else _empty()
-    others = [c for (s, _), c in counts.items() if s != tables.reference and len(c)]
-    joined = reference[reference.index.isin(set().union(*(c.index for c in others)))] if others else reference
+    chosen = basis.choose({s: set(counts[arm].index) for s, arm in last.items()}, tables.reference)
+    held = {arm: _held(c, chosen.problems[arm[0]], last[arm[0]] == arm, reference) for arm, c in counts.items()}
+    joined = held[last[tables.reference]] if tables.reference in last else _empty()
+    beside = {s: held[arm]["n"] for s, arm in last.items() if chosen.kind[s] == basis.COMMON and len(held[arm])}
+    beside = pd.DataFrame(beside) if beside else None
+    over = {s: _over(s, counts[arm], chosen, tables.reference) for s, arm in last.items()}
     estimates: dict[str, Estimate] = {}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     split = {arm: answers.parity(tables.traces, mask) for arm, mask in arms.items()}
@@ -65,10 +72,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             rows["coverage"].append(head | curves.coverage_row(coverage(one, other, **options), k))
 
     for (source, step), mask in arms.items():
-        own, final = counts[source, step], last[source] == (source, step)
+        own, here, final = counts[source, step], held[source, step], last[source] == (source, step)
         head = {"source": source, "step": step}
-        here = joined if source == tables.reference else own[own.index.isin(reference.index)] if len(reference) else own
-        rows["accuracy"].append(head | _accuracy(tables.traces[mask], own, here))
+        rows["accuracy"].append(head | _accuracy(tables.traces[mask], own, here) | {"basis": chosen.kind[source]})
         rows["diversity"].append(head | answers.variety(tables.traces[mask], **options))
         unseen = answers.unseen(tables.traces[mask], said if source != tables.reference else None)
         rows["unseen"].append(head | unseen)
@@ -81,26 +87,29 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
                     math.nan, note=f"no row of {source} says whether it is correct"
                 )
             continue
-        curve = curves.curve(here, options)
+        draws_beside = beside if final and chosen.kind[source] == basis.COMMON else None
+        curve = curves.curve(here, options, draws_beside)
         rows["curves"] += [head | row for row in curve]
         rows["histogram"] += [
             head | {"bin": b, "problems": int(v), "n": len(here)}
             for b, v in zip(passk.BINS, passk.histogram(here["n"], here["c"]), strict=True)
         ]
         rows["groups"] += [
-            head | {"group": g} | row for g, part in here.groupby("group") for row in curves.curve(part, options)
+            head | {"group": g} | row
+            for g, part in here.groupby("group")
+            for row in curves.curve(part, options, draws_beside)
         ]
         rows["luck"] += [head | row for row in answers.luck(own_traces, here, reference, **options)]
         rows["cover"] += [head | row for row in answers.cover(here)]
         if final:
             for row in curve:
                 estimates[f"{source}.pass@{row['k']}"] = Estimate(
-                    row["pass"], row["low"], row["high"], row["problems"], row["method"]
+                    row["pass"], row["low"], row["high"], row["problems"], row["method"], over[source]
                 )
         if source != tables.reference:
-            both = own.join(reference.add_suffix("_ref"), how="inner")
-            found = curves.compare(both, len(reference), head, rows, options)
-            if len(both):
+            pair = here.join(reference.add_suffix("_ref"), how="inner")
+            found = curves.compare(pair, len(reference), head, rows, options)
+            if len(pair):
                 rows["answer_test"] += [
                     head | row
                     for row in _answer_test(tables.traces, mask, split[source, step], mild, own_half, guess_P, budget)
@@ -108,7 +117,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             if final:
                 estimates |= {f"{source}.{name}": e for name, e in found.items()}
 
-    notes = _notes(tables, arms, counts, last)
+    notes = [f"{s}: pass@k is {said}." for s, said in over.items() if said] + _notes(tables, arms, counts, last)
     params = {"budget": budget, "draws": draws, "zeta": ZETA, "delta_k": DELTA_K, "reference": tables.reference}
     return Result(
         "boundary", QUESTION, estimates, {name: pd.DataFrame(r) for name, r in rows.items()}, tuple(notes), params, seed
@@ -150,6 +159,27 @@ def _arms(traces: pd.DataFrame, sources: list[str]) -> dict[tuple[str, int | Non
     return out
 
 
+def _held(own: pd.DataFrame, chosen: set[str], final: bool, reference: pd.DataFrame) -> pd.DataFrame:
+    """The problems of an arm that its curve is over: the chosen ones. An earlier training step that lacks some of them
+    (a trainer draws new problems at each) has all that it shares with the reference, and its own n."""
+    part = own[own.index.isin(chosen)]
+    if final or len(part) == len(chosen):
+        return part
+    return own[own.index.isin(reference.index)] if len(reference) else own
+
+
+def _over(source: str, own: pd.DataFrame, chosen: basis.Basis, reference: str) -> str:
+    """The problems behind a source's pass@k, "" where they are all that it has and the others have the same."""
+    kind, n = chosen.kind[source], len(chosen.problems[source])
+    if kind == basis.OWN:
+        return f"over its own {n} problems: none is shared with {reference}"
+    if n == len(own):
+        return ""
+    where = "all compared sources have" if kind == basis.COMMON else f"are shared with {reference}"
+    where = "any other source has" if kind == basis.PAIR and source == reference else where
+    return f"over the {n} of its {len(own)} problems that {where}"
+
+
 def _empty() -> pd.DataFrame:
     return pd.DataFrame({"n": np.zeros(0, dtype=int), "c": np.zeros(0, dtype=int), "group": []})
 
@@ -166,14 +196,16 @@ def _counts(traces: pd.DataFrame) -> pd.DataFrame:
 
 
 def _accuracy(traces: pd.DataFrame, own: pd.DataFrame, here: pd.DataFrame) -> dict[str, Any]:
-    """Row-level accuracy beside the mean over joined problems."""
+    """Row-level accuracy beside the mean over the problems that are compared, with the traces behind each."""
     known = traces["correct"].dropna()
     return {
         "rows": len(traces),
         "rows_with_correct": len(known),
         "accuracy_rows": float(known.mean()) if len(known) else math.nan,
         "problems": int(traces["problem"].nunique()),
-        "problems_joined": len(here) if len(own) else 0,
+        "problems_joined": len(here),
+        "rows_joined": int(here["n"].sum()),
+        "correct_joined": int(here["c"].sum()),
         "accuracy_joined": float((here["c"] / here["n"]).mean()) if len(own) and len(here) else math.nan,
     }
 
@@ -190,8 +222,11 @@ def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
             )
         n_P = counts[last[source]]["n"]
         if len(n_P) and n_P.min() != n_P.max():
+            size, problems = np.unique(n_P, return_counts=True)
+            most = size[problems == problems.max()][-1]
             notes.append(
-                f"{source}: {n_P.min()} to {n_P.max()} draws per problem; pass@k is over the problems with n >= k."
+                f"{source}: {n_P.min()} to {n_P.max()} draws per problem, {most} in {problems.max():,} of "
+                f"{len(n_P):,}; pass@k is over the problems with n >= k, and goes to the k that nine in ten have."
             )
         steps = sum(arm[0] == source for arm in arms)
         if steps > 1:

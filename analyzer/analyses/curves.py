@@ -10,35 +10,39 @@ import numpy as np
 import pandas as pd
 
 from analyzer.records import Estimate
-from analyzer.stats import bands, bootstrap, passk
+from analyzer.stats import bands, bootstrap, bounded, passk
 from analyzer.stats.coverage import CELLS, coverage
 
 DELTA_K = 256
 ZETA = 0.05
+BLOCK = 512  # budgets of all resamples at a time
 
 
-def curve(counts: pd.DataFrame, options: dict[str, int]) -> list[dict[str, Any]]:
-    """pass@k over the grid of `passk.budgets`, each k with its interval, and a band that holds for all k at once."""
+def curve(counts: pd.DataFrame, options: dict[str, int], beside: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+    """pass@k over the grid of `passk.budgets`, each k with its interval, and a band that holds for all k at once.
+
+    beside: draws of the sources that stand beside this one, one column each (index: problem); at each k only problems
+    count for which every source whose curve goes so far has k draws. `of` in a row: problems of the curve at k = 1.
+    """
     k_K = passk.budgets(counts["n"].to_numpy())
     if len(k_K) == 0:
         return []
     values = passk.pass_at_k(counts["n"], counts["c"], k_K)
-    w_BP = bootstrap.weights(len(counts), **options)
-    means = bootstrap.column_means(values, w_BP)
-    band_low, band_high = (np.clip(x, 0, 1) for x in bands.simultaneous(values, w_BP))
+    if beside is not None:
+        n_PA = beside.reindex(counts.index).fillna(0).to_numpy(int)
+        last_A = np.array([passk.budgets(beside[a].to_numpy())[-1] for a in beside], dtype=int)
+        for j, k in enumerate(k_K):
+            values[(n_PA[:, last_A >= k] < k).any(axis=1), j] = np.nan
+    low, high, band_low, band_high = bounded.bounds(values, seed=options["seed"])
     out = []
     for j, k in enumerate(k_K):
-        value, problems = float(np.nanmean(values[:, j])), int((~np.isnan(values[:, j])).sum())
-        low, high = bootstrap.quantiles(means[:, j], problems)
-        method = f"bootstrap over problems, {options['draws']} draws"
-        if value in (0.0, 1.0):  # resampling a constant gives the constant; the problems are the trials
-            bound, method = bootstrap.share_upper(0, problems), "exact binomial over problems"
-            low, high = (0.0, bound) if value == 0 else (1 - bound, 1.0)
-        elif problems < bootstrap.FEW:
-            method = bootstrap.too_few(problems, bootstrap.FEW)
-        row = {"k": int(k), "pass": value, "low": low, "high": high, "problems": problems, "method": method}
-        row |= {"band_low": float(band_low[j]), "band_high": float(band_high[j])}
-        out.append(row)
+        problems = int((~np.isnan(values[:, j])).sum())
+        if problems == 0:
+            continue
+        method = bounded.METHOD if problems >= bootstrap.LEAST else bootstrap.too_few(problems)
+        row = {"k": int(k), "pass": float(np.nanmean(values[:, j])), "low": float(low[j]), "high": float(high[j])}
+        row |= {"problems": problems, "of": len(counts), "method": method}
+        out.append(row | {"band_low": float(band_low[j]), "band_high": float(band_high[j])})
     return out
 
 
@@ -75,7 +79,7 @@ def compare(
     k = int(k_K[-1])
     found = coverage(ref[:, -1], src[:, -1], **options)
     rows["coverage"].append(head | coverage_row(found, k))
-    crossing = _crossing(k_K, np.nanmean(src - ref, axis=0), gap_BK, len(both), method)
+    crossing = _crossing(both, k, w_BP, method)
     at = ", ".join([*map(str, k_K[may_cross]), *_flips(k_K, band_low, band_high)]) or "none"
     out = {
         "crossover_k": replace(
@@ -96,27 +100,41 @@ def _flips(k_K: np.ndarray, low_K: np.ndarray, high_K: np.ndarray) -> list[str]:
     return [f"between {k_K[j]} and {k_K[j + 1]}" for j in at]
 
 
-def _crossing(k_K: np.ndarray, gap_K: np.ndarray, gap_BK: np.ndarray, problems: int, method: str) -> Estimate:
-    value, at_B = float(passk.crossover(k_K, gap_K)[0]), passk.crossover(k_K, gap_BK)
-    started, never = ~np.isnan(at_B), np.isposinf(at_B)
-    share = (
-        f"P(no crossing up to k = {k_K[-1]}) = {never[started].mean():.2f}"
-        if started.any()
-        else "no resample leads at k = 1"
-    )
-    if started.mean() < 1:
-        share += f"; {1 - started.mean():.0%} of the resamples have no lead at k = 1"
+def _crossing(both: pd.DataFrame, last: int, w_BP: np.ndarray, method: str) -> Estimate:
+    """Where the reference is strictly ahead for the first time, every k up to `last` looked at, over the problems that
+    have so many draws on both sides."""
+    enough_P = (both[["n", "n_ref"]].min(axis=1) >= last).to_numpy()
+    both, w_BP = both[enough_P], w_BP[:, enough_P]
+    gap_PK = passk.every(both["n"], both["c"], last) - passk.every(both["n_ref"], both["c_ref"], last)
+    k_K, gap_K, problems = np.arange(1, last + 1), gap_PK.mean(axis=0), len(both)
+    total_B = np.maximum(w_BP.sum(axis=1, keepdims=True), 1)
+    lead_B, at_B = (w_BP @ gap_PK[:, :1] / total_B)[:, 0] > passk.TIE, np.full(len(w_BP), np.inf)
+    for start in range(0, last, BLOCK):  # not [B, K] at once
+        block = slice(max(0, start - 1), start + BLOCK)
+        at_B = np.minimum(at_B, passk.first_behind(k_K[block], w_BP @ gap_PK[:, block] / total_B))
+    never = np.isposinf(at_B[lead_B]).mean() if lead_B.any() else math.nan
+    share = "no resample leads at k = 1"
+    if lead_B.any():
+        share = f"P(no crossing up to k = {last}) = {never:.2f}, P(reference strictly ahead) = {1 - never:.2f}"
+    if not lead_B.all():
+        share += f"; {1 - lead_B.mean():.0%} of the resamples have no lead at k = 1"
+    value, none = float(passk.crossover(k_K, gap_K)[0]), {"n": problems, "method": method}
     if math.isnan(value):
-        return Estimate(
-            math.nan,
-            n=problems,
-            method=method,
-            note=f"the source does not lead at k = 1, so nothing can cross; {share}",
-        )
+        why = "the source does not lead at k = 1, so nothing can cross"
+        return Estimate(math.nan, **none, note=f"{why}; {share}")
     if math.isinf(value):
-        return Estimate(math.nan, n=problems, method=method, note=f"no crossing up to k = {k_K[-1]}; {share}")
-    low, high = bootstrap.quantiles(at_B, problems)
+        meet = k_K[np.abs(gap_K) <= passk.TIE]
+        said = (
+            f", the curves meet at k = {_range(meet)}{' = n' if last == both['n'].max() else ''}" if len(meet) else ""
+        )
+        return Estimate(math.nan, **none, note=f"no crossing up to k = {last}{said}; {share}")
+    low, high = bootstrap.quantiles(np.where(lead_B, at_B, np.nan), problems)
     return Estimate(value, low, high, problems, method + ", log-interpolated", share)
+
+
+def _range(k_K: np.ndarray) -> str:
+    """ "4", or "3 to 8"."""
+    return f"{k_K[0]}" if len(k_K) == 1 else f"{k_K[0]} to {k_K[-1]}"
 
 
 def coverage_row(found: dict[str, bootstrap.Interval], k: int) -> dict[str, Any]:

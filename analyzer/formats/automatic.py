@@ -147,6 +147,17 @@ def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
     return out
 
 
+def _bits(values: dict[str, Any]) -> str:
+    """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
+    flags = next((k for k, v in values.items() if isinstance(v, list) and v and all(x in (0, 1) for x in v)), None)
+    return (
+        ""
+        if flags is None
+        else f"; {flags!r} holds labels without texts: for pass@k write one row a sample, with the problem's id, "
+        '"response": "" and "correct": true or false'
+    )
+
+
 def _response_path(key: str, value: Any) -> str | None:
     """The path of the responses under a key, by the kind of its value; None where it can't be one."""
     if isinstance(value, str):
@@ -198,7 +209,7 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         if not found:
             raise NoResponseError(
                 f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: "
-                f"{suggest(values)}"
+                f"{suggest(values)}{_bits(values)}"
             )
         response = found[0][1]
     fields: Fields = {"response": (response,)}

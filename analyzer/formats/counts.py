@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.formats.survey import Columns, Source, Survey, grouped
+from analyzer.stats import passk
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEEDED = ("problem", "step", "file", "row", "said", "size", "bare", "correct", "group")
@@ -90,7 +91,8 @@ def _source(own: Source, c: Columns, whole: Counts, names: list[str]) -> Counts:
         "traces": n,
         "problems": len(np.unique(c["problem"])),
         "problem_rows": len(grouped(c["file"], c["row"])[1]),
-        "samples_per_problem": {"min": int(sizes.min()), "max": int(sizes.max())},
+        "samples_per_problem": {"min": int(sizes.min()), "max": int(sizes.max()), **_most(sizes)},
+        "labelled_per_problem": _depth(c),
         "labelled": labelled,
         "correct": int(np.count_nonzero(c["correct"] > 0)) if labelled else None,
         "pass@1": whole["row_pass@1"],
@@ -124,6 +126,25 @@ def _numbers(own: Source) -> Counts | None:
         "masked": held["masked"],
         "masked_rows": held["masked rows"],
     }
+
+
+def _most(sizes: np.ndarray) -> dict[str, int]:
+    """most: the number that most problems have (the largest of equals); problems: how many have it; of: problems."""
+    value, n = np.unique(sizes, return_counts=True)
+    at = len(n) - 1 - int(n[::-1].argmax())
+    return {"most": int(value[at]), "problems": int(n[at]), "of": len(sizes)}
+
+
+def _depth(c: Columns) -> Counts | None:
+    """Labelled samples of a problem: min, max, the number that most have, `reached`: that nine problems in ten have, to
+    which pass@k goes. None without labels."""
+    have = c["correct"] >= 0
+    if not have.any():
+        return None
+    problem, step = c["problem"][have], c["step"][have]
+    sizes = np.diff(grouped(problem, step)[1], append=len(problem))
+    reached = int(passk.budgets(sizes)[-1])
+    return {"min": int(sizes.min()), "max": int(sizes.max()), **_most(sizes), "reached": reached}
 
 
 def _quantiles(values_N: np.ndarray) -> dict[str, int]:

@@ -35,6 +35,7 @@ COLUMNS = {
     "group": "i",
     "prompt": "q",  # hash; 0: not in the dump
     "gold": "q",  # hash of the reference answer in its normal spelling; 0: none
+    "drift": "b",  # 1: the answer equals the reference only after normalising; 0
 }
 Columns = dict[str, np.ndarray]
 
@@ -117,7 +118,7 @@ class Survey:
         self.scores: Counter[float] = Counter()  # that are neither 0 nor 1
         self.golds: dict[int, str] = {}  # hash -> beginning of the reference answer
         self.gold_kinds: Counter[str] = Counter()
-        self.drift: tuple[str, Any] = ("", None)
+        self.drift: tuple[str, Any, str] = ("", None, "")  # the first answer that differs by spelling, reference, place
 
     def add(self, traces: Iterable[Trace]) -> None:
         """Take in a batch of traces, in their order."""
@@ -162,7 +163,7 @@ class Survey:
                 -1 if t.correct is None else t.correct,
                 groups.setdefault(t.group, len(groups)),
                 0 if prompt is None else hash(prompt if isinstance(prompt, str) else str(prompt)) or 1,
-                0 if gold is None else self._gold(t, gold),
+                *((0, False) if gold is None else self._gold(t, gold)),
             )
             rows.append(row)
         for column, values in zip(
@@ -186,22 +187,22 @@ class Survey:
         if t.correct is not None and t.correct != (t.score >= self.threshold):
             self.all.add("against", t.origin)
 
-    def _gold(self, t: Trace, gold: Any) -> int:
+    def _gold(self, t: Trace, gold: Any) -> tuple[int, bool]:
+        """The columns gold and drift."""
         self.gold_kinds[type(gold).__name__] += 1
         normal = normal_gold(gold)
-        if (
+        drift = (
             isinstance(t.answer, str)
             and isinstance(gold, (str, int, float))
             and t.answer != str(gold)
             and normal_gold(t.answer) == normal
-        ):
-            if "drift" not in self.all.first:
-                self.drift = t.answer, gold
-            self.all.add("drift", t.origin)
+        )
+        if drift and not self.drift[2]:
+            self.drift = t.answer, gold, t.origin
         key = hash(normal) or 1
         if key not in self.golds:
             self.golds[key] = normal[:40]
-        return key
+        return key, drift
 
 
 def _numbers(t: Trace, own: Source) -> None:

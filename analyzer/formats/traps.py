@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.formats.counts import accuracy
 from analyzer.formats.survey import Columns, Source, Survey, grouped
 
 SHORT = 80  # characters: a response that holds an answer and no reasoning
@@ -179,13 +180,34 @@ def _gold(survey: Survey, c: Columns) -> Iterable[str]:
             f"{_of(len(unlike), len(distinct))} problems have different reference answers in different rows "
             f"({said[0]!r} and {said[1]!r}, {survey.origin(a)})."
         )
-    if n := survey.all.counts["drift"]:
-        answer, reference = survey.drift
+    if n := np.count_nonzero(c["drift"]):
+        answer, reference, origin = survey.drift
+        told = (_misspelt(source, c, number) for number, source in enumerate(survey.sources))
+        each = "; ".join(filter(None, told))
         yield (
-            f"{n:,} answers equal the reference only after normalising ({answer!r} and "
-            f"{reference!r}, {survey.all.first['drift']}); "
-            "labels are taken as the dump has them."
+            f"{n:,} answers equal the reference only after normalising ({answer!r} and {reference!r}, {origin}): "
+            f"{each}; labels are taken as the dump has them."
         )
+
+
+def _misspelt(source: str, c: Columns, number: int) -> str:
+    """How many of a source's answers that differ from the reference by spelling alone are labelled wrong, and pass@1
+    with and without them; "" where it has none."""
+    here = c["source"] == number
+    drift, correct = c["drift"][here] > 0, c["correct"][here]
+    n, wrong = int(drift.sum()), drift & (correct == 0)
+    if not n:
+        return ""
+    bare = int((drift & (correct < 0)).sum())
+    said = f"{source} {n:,}, " + (
+        f"{int(wrong.sum()):,} of them labelled wrong" if wrong.any() else "none labelled wrong"
+    )
+    said += f", {bare:,} without a label" if bare else ""
+    if not wrong.any():
+        return said
+    rows = [c[name][here] for name in ("file", "row", "step")]
+    now, then = (accuracy(np.where(wrong, right, correct), *rows)[0] for right in (0, 1))
+    return f"{said} (pass@1 {now:.3f} as labelled, {then:.3f} if they were right)"
 
 
 def _hidden(survey: Survey, c: Columns) -> Iterable[str]:

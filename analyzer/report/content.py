@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analyzer.analyses import prompts
+from analyzer.basis import OWN
 from analyzer.display import possessive
 
 NONE = "–"
@@ -196,6 +197,12 @@ def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[s
 def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices."""
     ledger, out = data["ledger"], []
+    side = {s: counts["compared"] for s, counts in data["sources"].items() if "compared" in counts}
+    if apart := [s for s, c in side.items() if c["basis"] == OWN and s != reference(data, {})]:
+        out.append(("key", True, f"no problem in common with {reference(data, {})}: {', '.join(apart)}"))
+    if less := [s for s, c in side.items() if c["problems"] < data["sources"][s]["problems"]]:
+        parts = (f"{s} {count(side[s]['problems'])} of {count(data['sources'][s]['problems'])}" for s in less)
+        out.append(("key", True, f"problems compared: {', '.join(parts)}"))
     said = [
         f"{count(n)} of {count(of)} {what}"
         for n, of, what in (
@@ -279,8 +286,17 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     """What was compared, in one line."""
     first, *others = labels(data, meta) or [""]
     compared = f"{', '.join(others)} against {first}" if others else first
-    problems = max((s["problems"] for s in data["sources"].values()), default=0)
+    sources = data["sources"].values()
+    problems = max((s["problems"] for s in sources), default=0)
     traces = f"{count(data['ledger']['traces'])} traces on {count(problems)} problems"
+    if any(s.get("compared", {}).get("basis") == OWN for s in sources):
+        traces = f"{count(data['ledger']['traces'])} traces, sources on different problems"
+    elif any(s.get("compared", s)["problems"] < s["problems"] for s in sources):
+        shared = {s["compared"]["problems"] for s in sources}
+        on = (
+            f"compared on {count(max(shared))} problems" if len(shared) == 1 else "compared on problems shared in pairs"
+        )
+        traces = f"{count(data['ledger']['traces'])} traces, {on}"
     parts = [compared, traces, f"budget {k}", asked(data), f"analyzer {data['version']}"]
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
 
@@ -308,9 +324,14 @@ def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
             parts.append(f"{heading} {interval(e)}" + (" tokens" if key.startswith("horizon") else ""))
         elif key.startswith("horizon"):
             parts.append(f"{heading} not reached")
+    e = estimate(data["analyses"], "support", f"{v['source']}.beyond@{k}") if parts else None
     if not parts:
-        text = interval(estimate(data["analyses"], "support", f"{v['source']}.novel@{k}"))
-        parts = [f"novel@{k} {text}"] if text != NONE else []
+        e = estimate(data["analyses"], "support", f"{v['source']}.novel@{k}")
+        parts = [f"novel@{k} {interval(e)}"] if interval(e) != NONE else []
+    known = {r["source"]: r.get("problems") for r in records(data, "perplexity", "sources")}
+    problems = known.get(v["source"])
+    if parts and e is not None and e["n"]:
+        parts.append(f"n = {count(e['n'])} traces" + (f" on {count(problems)} problems" if problems else ""))
     return ", ".join(parts)
 
 
@@ -353,61 +374,6 @@ def no_verdict(data: Mapping[str, Any]) -> str:
     return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
 
 
-def key_table(data: Mapping[str, Any], *, budget: int, meta: Mapping[str, Any] | None = None) -> Grid:
-    """One row per source, the reference first, with the headline numbers; a column that no source has is left out."""
-    names = labels(data, meta or {})
-    sources, analyses = [data["sources"][name] for name in names], data["analyses"]
-    last = [_last_pass(name, analyses) for name in names]
-    same = {k for k, e in last if e is not None}
-    pass_max = f"pass@{next(iter(same))}" if len(same) == 1 else "pass@max"
-    wanted = {
-        "median ppl": ("perplexity", "ppl.median"),
-        "nats per token": ("perplexity", "nll_per_token"),
-        "pass@1": ("boundary", "pass@1"),
-        pass_max: ("boundary", None),
-        **{heading: ("support", key) for heading, key in support(budget).items()},
-    }
-    mark = reference(data, meta or {})
-    columns = {
-        "source": [f"{name} (reference)" if name == mark and len(names) > 1 else name for name in names],
-        **{k: [count(s[k]) for s in sources] for k in ("traces", "problems", "correct")},
-        "tokens": [count(s["tokens"] or None) for s in sources],
-    }
-    gaps: dict[tuple[str, str], list[str]] = {}  # source and reason -> columns
-    refused = {v["source"] for v in data["verdicts"] if v["why"] and v["why"][0].startswith("no verdict")}
-    for name, why in (("correct", "no labels"), ("tokens", "not scored")):
-        for label, text in zip(names, columns[name], strict=True):
-            if text == NONE:
-                gaps.setdefault((label, why), []).append(name)
-    for name, (analysis, suffix) in wanted.items():
-        columns[name] = []
-        for label, (k, best) in zip(names, last, strict=True):
-            e = best if suffix is None else estimate(analyses, analysis, f"{label}.{suffix}")
-            if analysis == "support" and label in refused:  # what a wrong declaration makes is no number of the source
-                columns[name].append(NONE)
-                gaps.setdefault((label, "no verdict: a check before the tests failed"), []).append(name)
-                continue
-            columns[name].append(interval(e) + (f" (k = {k})" if e is not None and name == "pass@max" else ""))
-            if columns[name][-1] == NONE:
-                why = e["note"] if e is not None else ""
-                why = why_none(data, label, str(suffix)) if analysis == "support" else why
-                gaps.setdefault((label, why or f"no {name} in this run"), []).append(name)
-    kept = {name: cells for name, cells in columns.items() if any(c != NONE for c in cells)}
-    shown = {key: [name for name in found if name in kept] for key, found in gaps.items()}
-    notes = [f"{label}, {', '.join(found)}: {why}" for (label, why), found in shown.items() if found]
-    return Grid(list(kept), [list(row) for row in zip(*kept.values(), strict=True)], notes)
-
-
-def _last_pass(label: str, analyses: Mapping[str, Any]) -> tuple[int, Mapping[str, Any] | None]:
-    """The largest k > 1 with a value of pass@k."""
-    best: tuple[int, Mapping[str, Any] | None] = (0, None)
-    for key, e in analyses.get("boundary", {}).get("estimates", {}).items():
-        found = re.fullmatch(r"pass@(\d+)", key[len(label) + 1 :]) if key.startswith(f"{label}.") else None
-        if found and e["value"] is not None and int(found[1]) > max(1, best[0]):
-            best = int(found[1]), e
-    return best
-
-
 def by_level(data: Mapping[str, Any]) -> Grid:
     """Verdict words, one row per source and one column per level; the headline in capitals."""
     words: dict[str, dict[str, str]] = {}
@@ -418,8 +384,10 @@ def by_level(data: Mapping[str, Any]) -> Grid:
 
 
 def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
-    """Estimates, one row per quantity and one column per source; keys that begin with no label stand under "all"."""
+    """Estimates, one row per quantity and one column per source; keys that begin with no label stand under "all". A row
+    whose numbers are not over equally many traces (or problems) has each n beside it."""
     rows: dict[str, dict[str, str]] = {}
+    counts: dict[str, dict[str, int]] = {}
     notes: list[str] = []
     for key, e in analysis["estimates"].items():
         label = max((s for s in labels if key.startswith(f"{s}.")), key=len, default="all")
@@ -427,6 +395,11 @@ def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
         rows.setdefault(name, {})[label] = interval(e)
         if e["value"] is None:
             notes.append(f"{key}: {e['note']}")
+        elif e.get("n"):
+            counts.setdefault(name, {})[label] = e["n"]
+    for name, found in counts.items():
+        if len(set(found.values())) > 1:
+            rows[name] |= {label: f"{rows[name][label]} (n = {count(n)})" for label, n in found.items()}
     used = [s for s in [*labels, "all"] if any(s in r for r in rows.values())]
     return Grid(["quantity", *used], [[name, *(r.get(s, NONE) for s in used)] for name, r in rows.items()], notes)
 
@@ -458,4 +431,4 @@ def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
 
 def numeric(text: str) -> bool:
     """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
-    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \(k = \d+\))?", text))
+    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \([kn] = [\d,]+\))?", text))

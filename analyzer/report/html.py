@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from analyzer.display import MARKS
 from analyzer.figures import safe_name
-from analyzer.report import content, methods, paper, sequences
+from analyzer.report import content, key, methods, paper, sequences
 from analyzer.report.embed import Embedded
 from analyzer.report.parts import details, esc, grid, inline_svg, pack, points
 
@@ -38,14 +38,14 @@ def page(
 
     embedded: the traces of the viewer, or None; `beside` says that their packs are files in the folder data.
     """
-    budget = content.budget(data, meta)
+    budget, said = content.budget(data, meta), key.basis(data, meta)
     sections = [
         ("verdict", "Verdict", _verdicts(data, embedded is not None)),
         ("key", "Key numbers", _key(data, budget, meta)),
-        ("ledger", "Ledger", _ledger(data["ledger"], meta.get("notes") or [])),
+        ("ledger", "Ledger", _ledger(data["ledger"], [*said, *(meta.get("notes") or [])])),
     ]
     drawn = {**dict.fromkeys(data["analyses"], ()), **figures}
-    special = {"robustness", "paired"}
+    special = {"robustness", "paired", "compared"}  # shown in sections of their own
     for name, analysis in data["analyses"].items():
         if name not in special:
             shown, above = list(drawn[name]), ""
@@ -71,6 +71,7 @@ def page(
     doubt = " · ".join(f'<a href="#{i}">{"⚠" if bad else "✓"} {esc(text)}</a>' for i, bad, text in content.doubts(data))
     head = (
         f"<h1>{esc(content.title(data, meta))}</h1>\n"
+        f"{''.join(f'<p class=basis><strong>{esc(line)}</strong></p>' for line in said)}"
         f'<p class="sub">{esc(content.subtitle(data, meta, budget))}</p><p class="answer">{answer}</p>'
         f'<p class="note">Doubts: {doubt}</p>'
     )
@@ -205,10 +206,11 @@ def _word(text: str) -> str:
 
 def _key(data: Mapping[str, Any], budget: int, meta: Mapping[str, Any]) -> str:
     said = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
-    return (
-        f'<div class="tight">{grid(content.key_table(data, budget=budget, meta=meta))}</div>'
-        + f"<p class=note>{esc(said + content.BRACKETS)}</p>"
+    shown = "".join(
+        f'<p class="note">{esc(title)}:</p><div class="tight">{grid(table)}</div>'
+        for title, table in key.tables(data, budget=budget, meta=meta)
     )
+    return f"{shown}<p class=note>{esc(said + content.BRACKETS)}</p>"
 
 
 def _ledger(ledger: Mapping[str, Any], notes: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.report import content, methods, sequences
+from analyzer.report import content, key, methods, sequences
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
 
@@ -20,15 +20,21 @@ def page(
 ) -> str:
     """The whole file; `data` is the content of results.json, `figures` and `tables` hold paths relative to it."""
     budget, labels = content.budget(data, meta), content.labels(data, meta)
-    parts = [f"# {esc(content.title(data, meta))}", esc(content.subtitle(data, meta, budget))]
+    said = key.basis(data, meta)
+    parts = [f"# {esc(content.title(data, meta))}", *(f"**{esc(line)}**" for line in said)]
+    parts.append(esc(content.subtitle(data, meta, budget)))
     parts.append("Doubts: " + esc("; ".join(f"{text}" for _, _, text in content.doubts(data))) + ".")
     parts += ["## Verdict", *_verdicts(data)]
-    said = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
-    key = content.key_table(data, budget=budget, meta=meta)
-    parts += ["## Key numbers", *_grid(key), esc(said + content.BRACKETS)]
-    parts += ["## Ledger", *_ledger(data["ledger"], meta.get("notes") or [])]
+    parts.append("## Key numbers")
+    for title, table in key.tables(data, budget=budget, meta=meta):
+        parts += [f"{esc(title)}:", *_grid(table)]
+    under = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
+    parts.append(esc(under + content.BRACKETS))
+    parts += ["## Ledger", *_ledger(data["ledger"], [*said, *(meta.get("notes") or [])])]
     instead = {"paired": methods.pairs(data), "robustness": methods.varied(data)}  # of estimates by source
     for name, analysis in data["analyses"].items():
+        if name == "compared":  # its numbers are the key numbers
+            continue
         grid = instead[name] if name in instead and instead[name].rows else content.pivot(analysis, labels)
         more = _sequences(data, budget) if name == "support" else []
         parts += _analysis(name, analysis, grid, figures.get(name, []), tables.get(name, {}), more)

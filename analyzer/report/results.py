@@ -13,9 +13,10 @@ from analyzer.records import LEVELS, WORDS, Result, Verdict, json_value
 
 SCHEMA = 2
 # of the page; further analyses follow by name
-ORDER = ("preflight", "perplexity", "support", "contained", "strategy", "tokens", "boundary", "clusters")
+ORDER = ("compared", "preflight", "perplexity", "support", "contained", "strategy", "tokens", "boundary", "clusters")
 LEDGER = ("rows", "rows_used", "rows_rejected", "traces", "traces_scored", "traces_rejected")
 SOURCE = ("traces", "problems", "tokens", "correct")
+COMPARED = ("traces", "problems", "left_out", "basis")  # of a source, beside these: on what it is set side by side
 
 
 def build_results(
@@ -43,7 +44,7 @@ def build_results(
             **{k: _count(ledger[k]) for k in LEDGER if k in ledger},
             "by_reason": {str(k): _count(n) for k, n in reasons},
         },
-        "sources": {label: {k: _count(s[k]) for k in SOURCE if k in s} for label, s in sources.items()},
+        "sources": {label: _source(s) for label, s in sources.items()},
         "verdicts": [v.as_json() for v in ordered],
         "analyses": {name: _analysis(results[name]) for name in in_order(results)},
     }
@@ -60,6 +61,12 @@ def relative(argument: str) -> str:
     """An absolute path (also behind LABEL=) relative to the working directory; anything else as it is."""
     label, mark, path = ("", "", argument) if os.path.isabs(argument) else argument.partition("=")
     return label + mark + os.path.relpath(path) if os.path.isabs(path) else argument
+
+
+def _source(counts: Mapping[str, Any]) -> dict[str, Any]:
+    own = {k: _count(counts[k]) for k in SOURCE if k in counts}
+    compared = counts.get("compared")
+    return own if compared is None else own | {"compared": {k: _count(compared[k]) for k in COMPARED}}
 
 
 def _count(value: Any) -> Any:
@@ -88,6 +95,9 @@ def validate_results(data: Mapping[str, Any]) -> None:
         for key in SOURCE:
             if not (_is_count(source.get(key)) or (key == "correct" and key in source and source[key] is None)):
                 wrong.append(f"sources.{label}.{key} is {source.get(key)!r}, not a count")
+        for key in ("traces", "problems", "left_out"):
+            if "compared" in source and not _is_count(source["compared"].get(key)):
+                wrong.append(f"sources.{label}.compared.{key} is {source['compared'].get(key)!r}, not a count")
     wrong += _wrong_verdicts(data["verdicts"], data["sources"])
     for name, analysis in data["analyses"].items():
         wrong += _wrong_analysis(name, analysis)

@@ -13,6 +13,7 @@ from typing import Any
 from analyzer.analyses.prompts import phrase
 from analyzer.records import Result, Trace, json_value
 from analyzer.report import content
+from analyzer.report import key as key_numbers
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
@@ -22,7 +23,7 @@ ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
 
 def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
     """Verdict per source in one line, key numbers, ledger, where the report lies; `data` is that of results.json."""
-    lines: list[str] = []
+    lines = [clean(line) for line in key_numbers.basis(data, {})]
     heads = content.headlines(data)
     for v in heads:
         word = v["verdict"].upper()
@@ -34,8 +35,10 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
     if not heads:
         lines.append(clean(content.no_verdict(data)))
     budget = content.budget(data, {})
-    key = _narrow(content.key_table(data, budget=budget))
-    lines += ["", *columns(key, chars=None), *(clean(f"{content.NONE} {note}") for note in key.notes), ""]
+    for _, table in key_numbers.tables(data, budget=budget):
+        shown = _narrow(table)
+        lines += ["", *columns(shown, chars=None), *(clean(f"{content.NONE} {note}") for note in shown.notes)]
+    lines.append("")
     lines += [f"Under the base: {clean(said)}.", ""] if (said := content.asked(data)) else []
     lines += content.ledger_lines(data["ledger"])
     unused = [(why, n) for why, n in data["ledger"]["by_reason"].items() if not why.startswith("not scored")]
@@ -48,11 +51,11 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
 
 def _narrow(grid: content.Grid) -> content.Grid:
     """Fewer columns, and intervals only where the verdict hangs on them; the report has the rest."""
-    kept = [i for i, c in enumerate(grid.columns) if c not in ("problems", "correct", "tokens", "nats per token")]
+    kept = [i for i, c in enumerate(grid.columns) if c != "nats per token"]
 
     def short(i: int, text: str) -> str:
         known = grid.columns[i].startswith(("beyond", "hurdle", "horizon"))
-        return text if known else re.sub(r" \[[^]]*\]$", "", text)
+        return text if known else re.sub(r" \[[^]]*\]", "", text)
 
     rows = [[row[0], *(short(i, row[i]) for i in kept if i)] for row in grid.rows]
     return content.Grid([grid.columns[i] for i in kept], rows, grid.notes)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+TIE = 1e-11  # a difference of two curves that is rounding
 BINS = ("0", *(f"({j / 10:g}, {(j + 1) / 10:g}]" for j in range(9)), "(0.9, 1)", "1")
 
 
@@ -97,20 +98,32 @@ def delta_se(reference_at_k: float, source_at_1: float) -> float:
     return reference_at_k - source_at_1
 
 
-def crossover(k_K: np.ndarray, difference_BK: np.ndarray) -> np.ndarray:
-    """Budget at which a curve that leads at k = 1 stops leading, float [B].
+def every(n_P: np.ndarray, c_P: np.ndarray, last: int) -> np.ndarray:
+    """pass@k at every k from 1 to `last` (n >= last everywhere): float [P, last], by the product over the draws."""
+    n, c, i = np.asarray(n_P, dtype=float)[:, None], np.asarray(c_P, dtype=float)[:, None], np.arange(last)
+    return 1 - np.cumprod(np.maximum(n - c - i, 0) / (n - i), axis=1)
 
-    difference = source - reference along k_K; its first zero, linear in log k between grid points. +inf where the lead
-    lasts to the end of the grid ("not within n"); NaN where there is no lead at k = 1, so that nothing can cross.
-    """
+
+def first_behind(k_K: np.ndarray, difference_BK: np.ndarray) -> np.ndarray:
+    """Where a curve that is not behind at the first k falls behind (below 0 by more than TIE), linear in log k from the
+    point before: float [B]; +inf where it never is. A tie is not behind."""
     d = np.atleast_2d(np.asarray(difference_BK, dtype=float))
-    log_k = np.log(np.asarray(k_K, dtype=float))
-    lost = d <= 1e-12  # meeting counts, and equal curves differ by rounding
-    j = np.maximum(lost.argmax(axis=1), 1)
     if d.shape[1] < 2:
-        return np.where(lost[:, 0], np.nan, np.inf)
-    rows = np.arange(len(d))
-    left, right = d[rows, j - 1], d[rows, j]
+        return np.full(len(d), np.inf)
+    log_k = np.log(np.asarray(k_K, dtype=float))
+    behind = d < -TIE
+    j, rows = np.maximum(behind.argmax(axis=1), 1), np.arange(len(d))
+    left, right = np.maximum(d[rows, j - 1], 0.0), d[rows, j]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # rows without a crossing, replaced below
         at = np.exp(log_k[j - 1] + left / (left - right) * (log_k[j] - log_k[j - 1]))
-    return np.where(lost[:, 0] | np.isnan(d[:, 0]), np.nan, np.where(lost.any(axis=1), at, np.inf))
+    return np.where(behind.any(axis=1), at, np.inf)
+
+
+def crossover(k_K: np.ndarray, difference_BK: np.ndarray) -> np.ndarray:
+    """Budget at which a curve that leads at k = 1 falls behind, float [B]; difference = source - reference along k_K.
+
+    +inf where the source is nowhere behind, a tie included ("not within n"); NaN where it has no lead at k = 1, so that
+    nothing can cross.
+    """
+    d = np.atleast_2d(np.asarray(difference_BK, dtype=float))
+    return np.where(d[:, 0] > TIE, first_behind(k_K, d), np.nan)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from analyzer.stats import bands, bootstrap, budget, coverage, passk
+from analyzer.stats import bands, bootstrap, bounded, budget, coverage, passk
 from analyzer.validate.checks import Gate, GateResult, number, share
 
 BANK, DRAWN, BUDGET = 4000, 64, 64
@@ -84,6 +84,63 @@ def gate_intervals(rng: np.random.Generator, runs: int, *, sizes: tuple[int, ...
             {"interval": name, "setting": f"{m} problems", "coverage": star / runs, "truth": k_star, "runs": runs}
         )
     return Gate(checks, {"coverage": rows})
+
+
+def kinds(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Pass rates of problems, [BANK] each: from 0 to 1, alike, and with a few problems unlike the rest."""
+    chance = rng.random(BANK)
+    return {
+        "skewed": rng.beta(0.35, 1.2, BANK),
+        "even": chance,
+        "all .3": np.full(BANK, 0.3),
+        "one in twenty never": np.where(chance < 0.05, 0.0, 0.95),
+        "one in ten ever": np.where(chance < 0.1, 0.9, 0.0),
+        "hard and easy": np.where(chance < 0.3, 0.02, 0.95),
+    }
+
+
+def gate_levels(
+    rng: np.random.Generator, runs: int, *, sizes: tuple[int, ...] = (3, 12, 64), drawn: tuple[int, ...] = (1, 8, 256)
+) -> Gate:
+    """Coverage of the interval and of the band of pass@k itself, at every k; two problems are refused."""
+    checks, rows = [], []
+    for m in sizes:
+        worst, whole, resampled = {}, {}, {}
+        w_BP = bootstrap.weights(m, draws=500, seed=1)
+        for world, rate in kinds(rng).items():
+            for n in drawn:
+                k_K = passk.budgets(np.array([n]))
+                truth_K = (1 - (1 - rate[:, None]) ** k_K).mean(0)
+                hits, old, all_k = np.zeros(len(k_K)), np.zeros(len(k_K)), 0
+                for _ in range(runs):
+                    c = rng.binomial(n, rate[rng.integers(0, BANK, m)])
+                    values_PK = passk.pass_at_k(np.full(m, n), c, k_K)
+                    low, high, band_low, band_high = bounded.bounds(values_PK, seed=1)
+                    hits += _within(low, truth_K, high)
+                    all_k += bool(_within(band_low, truth_K, band_high).all())
+                    if m >= bootstrap.FEW:
+                        means = bootstrap.column_means(values_PK, w_BP)
+                        ends = np.array([bootstrap.quantiles(column, m) for column in means.T])
+                        old += _within(ends[:, 0], truth_K, ends[:, 1])
+                worst[world, n], whole[world, n], resampled[world, n] = hits.min(), all_k, old.min()
+                name = "pass@k itself, lowest over k"
+                setting = f"{m} problems, {n} draws, {world}"
+                rows.append({"interval": name, "setting": setting, "coverage": hits.min() / runs, "runs": runs})
+        at = min(worst, key=worst.__getitem__)
+        what = (
+            f"pass@k itself, {m} problems: lowest coverage over k, draws and kinds of problems ({at[0]}, {at[1]} draws)"
+        )
+        mutant = ("percentiles of a bootstrap over problems", min(resampled.values())) if m == 12 else None
+        checks.append(share("V9", what, worst[at], runs, at_least=0.9, at_most=0.99, mutant=mutant))
+        what = f"simultaneous band of pass@k itself, {m} problems: lowest coverage over draws and kinds of problems"
+        checks.append(share("V9", what, min(whole.values()), runs, at_least=0.9))
+    refused = bool(np.isnan(bounded.bounds(np.ones((2, 1)))[0]).all())
+    checks.append(number("V9", "two problems have no interval of pass@k", refused, 1, 1, 1, claim="refused"))
+    return Gate(checks, {"levels of pass@k": rows})
+
+
+def _within(low: np.ndarray, truth: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return (low <= truth + 1e-9) & (truth <= high + 1e-9)
 
 
 def gate_solved_sets(rng: np.random.Generator, runs: int) -> Gate:

@@ -66,7 +66,14 @@ def test_counts_are_those_of_loops(seed):
         assert found["traces"] == len(own) and found["problems"] == len({t.problem for t in own})
         assert found["problem_rows"] == len({(t.origin[0], t.meta["row"]) for t in own})
         sizes = [len(group) for group in problems.values()]
-        assert found["samples_per_problem"] == {"min": min(sizes), "max": max(sizes)}
+        most = max(set(sizes), key=lambda n: (sizes.count(n), n))
+        same = {"most": most, "problems": sizes.count(most), "of": len(sizes)}
+        assert found["samples_per_problem"] == {"min": min(sizes), "max": max(sizes), **same}
+        labelled = [n for g in problems.values() if (n := sum(t.correct is not None for t in g))]
+        assert (found["labelled_per_problem"] is None) == (not labelled)
+        if labelled:
+            reached = sorted(labelled, reverse=True)[math.ceil(0.9 * len(labelled)) - 1]
+            assert found["labelled_per_problem"]["reached"] == reached
         assert found["repeats"] == sum(len(g) - len({t.response for t in g}) for g in problems.values())
         assert found["pass@1"] == (pytest.approx(math.fsum(shares) / len(shares), rel=1e-12) if shares else None)
         assert (found["chars"]["min"], found["chars"]["max"]) == (lengths[0], lengths[-1])

@@ -265,6 +265,53 @@ def test_the_tree_says_what_is_shared(open_page):
     page.wait_for_selector("#traces .tokens:focus")
 
 
+def test_a_page_that_holds_a_part_says_over_which_traces_it_counts(browser, fake, world, tmp_path):
+    """80 traces, room for about twenty: a search, the tree's counts and its dotted paths are over those alone."""
+    tables = world.tables(["base", "rlvr"], problems=1, samples=40)
+    paths = report.write(tmp_path, **fake.inputs() | {"figures": {}}, traces=tables, folder_mb=0.004)
+    seen = Seen(browser, paths["index.html"], address="#/tree/p0/base/rlvr")
+    page = seen.page
+    page.wait_for_selector("#prefixes svg path", state="attached")
+    held = [
+        re.search(r"(\d+) of 40 traces in the page", t) for t in page.locator("#prefixes figcaption").all_inner_texts()
+    ]
+    held = [int(found[1]) for found in held]
+    assert 10 < sum(held) < 40
+    lines = page.locator("#prefixes").inner_text()
+    assert f"In the page with tokens: {held[0]} of 40 of base, {held[1]} of 40 of rlvr." in lines
+    assert "The others may take any path: a dotted one is not known to be absent." in lines
+    page.locator("#prefixes input[type=checkbox]").check()
+    page.wait_for_function("() => document.querySelector('#prefixes').innerText.includes('correct ones alone')")
+    assert "of 20 traces in the page" in page.locator("#prefixes figcaption").first.inner_text()  # 20 of 40 are correct
+    page.fill("input[type=search]", " w")
+    page.press("input[type=search]", "Enter")
+    said = f"{sum(held)} of the {sum(held)} traces whose text is in the page (80 in all)"
+    page.wait_for_function(
+        "said => document.querySelector('#traces .note[role=status]').innerText.includes(said)", arg=said
+    )
+    page.fill("input[type=search]", "rlvr/p0")
+    shown = page.locator("#traces .note[role=status]").inner_text()
+    assert f"40 of 80 traces, {held[1]} of them in the page" in shown
+    assert seen.wrong == []
+    seen.context.close()
+
+
+def test_the_tree_counts_the_traces_beside_the_paths_that_are_drawn(browser, fake, world, tmp_path):
+    """60 traces a source, all different, of which 24 a source are drawn whole: the root is taken by all 60, and a path
+    of one source is not absent from the other where one of its undrawn traces takes it."""
+    tables = world.tables(["base", "rlvr"], problems=1, samples=60)
+    paths = report.write(tmp_path, **fake.inputs() | {"figures": {}}, traces=tables)
+    seen = Seen(browser, paths["index.html"], address="#/tree/p0/base/rlvr")
+    page = seen.page
+    page.wait_for_selector("#prefixes svg path", state="attached")
+    assert "60 of 60 traces in the page" in page.locator("#prefixes figcaption").first.inner_text()
+    page.locator("#prefixes .tree svg").first.focus()
+    assert "base 60" in page.locator("#prefixes .said").inner_text()
+    assert "48 of these traces have their whole path drawn, on 48 of 120" in page.locator("#prefixes").inner_text()
+    assert "not known to be absent" not in page.locator("#prefixes").inner_text() and seen.wrong == []
+    seen.context.close()
+
+
 def test_points_lead_to_traces(open_page):
     page = open_page().page
     canvas = page.locator("#compared canvas[role=application]")
@@ -342,7 +389,7 @@ def test_a_printed_page_holds_the_report_and_not_the_tools(open_page):
 def test_without_script_the_report_reads(open_page):
     page = open_page(java_script_enabled=False).page
     assert "OUTSIDE" in page.locator("#verdict").inner_text()
-    assert page.locator("noscript").count() == 3 and page.locator("#key table").is_visible()
+    assert page.locator("noscript").count() == 3 and page.locator("#key table").first.is_visible()
 
 
 def test_every_control_has_a_name_and_the_keyboard_gets_everywhere(open_page):

@@ -244,7 +244,7 @@ def test_control_characters_are_shown_as_replacement():
 
 
 def test_assets_are_small_and_without_constructs_newer_than_es2020():
-    assert sum(len(html.asset(name).encode()) for name in (*html.ASSETS, "report.css")) <= 60_000
+    assert sum(len(html.asset(name).encode()) for name in (*html.ASSETS, "report.css")) <= 62_000
     for name in html.ASSETS:  # lines are joined without their indents: no literal may run over two
         assert all(line.count("`") % 2 == 0 for line in html.asset(name).splitlines()), name
     assert not re.search(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analyzer import display, records, robustness
 from analyzer.analyses import evidence
 from analyzer.records import Trace
-from analyzer.report import content, markdown, terminal
+from analyzer.report import content, key, markdown, paper, terminal
 
 
 def verdict(word: str, **more) -> dict:
@@ -85,34 +85,83 @@ def test_cells():
 def test_key_table_puts_the_reference_first_and_explains_gaps(written, fake):
     data = copy.deepcopy(written.data)
     data["sources"] = dict(reversed(data["sources"].items()))
-    grid = content.key_table(data, budget=64)
-    assert [row[0] for row in grid.rows][:2] == ["base (reference)", "cool"]
-    assert grid.columns == [
-        "source",
-        "traces",
-        "problems",
-        "correct",
-        "tokens",
-        "median ppl",
-        "nats per token",
-        "pass@1",
-        "pass@256",
-        "beyond@64",
-        "hurdle share@64",
-        "horizon@64",
-    ]
-    assert grid.rows[-1][-3:] == ["0.837 [0.802, 0.868]", "0.011 [0.005, 0.022]", "13.5 [10.7, ∞]"]
+    (solved_title, solved), (scored_title, scored) = key.tables(data, budget=64)
+    assert (solved_title, scored_title) == (key.SOLVED, key.SCORED)
+    assert [row[0] for row in solved.rows][:2] == [row[0] for row in scored.rows][:2] == ["base (reference)", "cool"]
+    assert solved.columns == ["source", "problems", "traces", "correct", "pass@1", "pass@256"]
+    columns = ["median ppl", "nats per token", "beyond@64", "hurdle share@64", "horizon@64"]
+    assert scored.columns == ["source", "scored", "tokens", *columns]
+    assert scored.rows[-1][-3:] == ["0.837 [0.802, 0.868]", "0.011 [0.005, 0.022]", "13.5 [10.7, ∞]"]
+    assert solved.notes == ["cool, correct: no labels"]
     numbers = "beyond@64, hurdle share@64, horizon@64"
-    assert grid.notes == [
-        "cool, correct: no labels",
+    assert scored.notes == [
         f"base, {numbers}: the others are held against it",
         f"cool, {numbers}: not scored under the base",
         f"{fake.HOSTILE}, {numbers}: the model that produced {fake.HOSTILE} is not known",
         "distill/v1 α, horizon@64: beyond the traces: the excess ends at 0.437",
     ]
+
+
+def test_pass_at_k_stands_at_a_k_that_every_row_has(written):
+    """One source has fewer draws: the column is the largest k of all, not each source's own."""
+    data = copy.deepcopy(written.data)
     del data["analyses"]["boundary"]["estimates"]["rlvr.pass@256"]
-    mixed = content.key_table(data, budget=64)
-    assert "pass@max" in mixed.columns and any("(k = 64)" in c for row in mixed.rows for c in row)
+    assert key.tables(data, budget=64)[0][1].columns[-2:] == ["pass@1", "pass@64"]
+
+
+def test_every_row_of_a_key_table_is_over_one_set_of_traces(written):
+    """Traces with a label and traces that were scored have tables of their own, each with its counts; a number over
+    fewer says so."""
+    data = copy.deepcopy(written.data)
+    names = ["source", "step", "rows", "problems", "problems_joined", "rows_joined", "correct_joined"]
+    rows = [[s, None, 400, 64, 60, 390, 90] for s in data["sources"]]
+    data["analyses"]["boundary"]["tables"]["accuracy"] = {"columns": names, "rows": rows}
+    names, rows = ["source", "n", "problems", "tokens"], [[s, 64, 16, 2000] for s in data["sources"]]
+    data["analyses"]["perplexity"]["tables"]["sources"] = {"columns": names, "rows": rows}
+    (_, solved), (_, scored) = key.tables(data, budget=64)
+    assert solved.rows[0][1:4] == ["60", "390", "90"] and solved.rows[0][4].endswith("(n = 64)")
+    assert scored.columns[:4] == ["source", "problems", "scored", "tokens"]
+    assert scored.rows[1][1:4] == ["16", "64", "2,000"] and not any("n =" in c for c in scored.rows[1])
+    assert all(content.numeric(c) for row in solved.rows for c in row[1:])
+
+
+def compared(data, **kinds):
+    """`data` whose sources have these bases: (basis, problems compared, of)."""
+    data = copy.deepcopy(data)
+    data["sources"] = {
+        s: data["sources"][s]
+        | {"problems": of, "compared": {"basis": kind, "problems": n, "traces": 4 * n, "left_out": 4 * (of - n)}}
+        for s, (kind, n, of) in kinds.items()
+    }
+    data["verdicts"] = [v for v in data["verdicts"] if v["source"] in kinds]
+    return data
+
+
+def test_what_is_left_out_of_the_comparison_is_said_first(written):
+    part = compared(written.data, base=("common", 6, 10), rlvr=("common", 6, 8))
+    [said] = key.basis(part, {})
+    assert said.startswith(
+        "base and rlvr share 6 problems: numbers side by side are over these 6. Left out of them: base 4 of 10 "
+        "problems (16 traces), rlvr 2 of 8 problems (8 traces)."
+    )
+    apart = compared(written.data, base=("own", 6, 6), rlvr=("own", 5, 5))
+    [alone] = key.basis(apart, {})
+    assert alone.startswith("rlvr and base have no problem in common") and "(base 6, rlvr 5)" in alone
+    pairs = compared(written.data, base=("pair", 9, 9), rlvr=("pair", 4, 6), cool=("pair", 5, 5))
+    assert key.basis(pairs, {})[0].startswith("No problem is in all of base, rlvr and cool: key numbers are of pairs")
+    for data, first in ((part, said), (apart, alone)):
+        assert terminal.summary(data).startswith(first) and paper.paragraph(data, {}).startswith(first)
+        assert first in paper.latex(data, {})
+        lines = markdown.page(data, meta={"left_out": []}, figures={}, tables=no_tables(data)).splitlines()
+        assert lines[2] == f"**{first}**" and f"- {first}" in lines  # below the title, and in the ledger
+        assert content.doubts(data)[0][1:2] == (True,)
+    assert key.basis(compared(written.data, base=("common", 9, 9), rlvr=("common", 9, 9)), {}) == []
+
+
+def no_tables(data):
+    """Paths of tables that nobody opens."""
+    analyses = data["analyses"].items()
+    return {name: dict.fromkeys([content.ALL, *found["tables"]], "x.csv") for name, found in analyses}
 
 
 def test_pivot_takes_the_longest_label(written):
@@ -125,6 +174,15 @@ def test_pivot_takes_the_longest_label(written):
     grid = content.pivot(analysis, ["a", "a.b"])
     assert grid.columns == ["quantity", "a", "a.b", "all"]
     assert grid.rows == [["x", "0", "1", "–"], ["joint.x", "–", "–", "2"]]
+
+
+def test_numbers_side_by_side_over_unequal_counts_have_their_n():
+    number = {"low": None, "high": None, "note": ""}
+    values = {"a.x": (0.5, 100), "b.x": (0.25, 1200), "a.y": (1.0, 7), "b.y": (2.0, 7), "a.z": (3.0, 5)}
+    estimates = {key: number | {"value": value, "n": n} for key, (value, n) in values.items()}
+    grid = content.pivot({"estimates": estimates}, ["a", "b"])
+    assert grid.rows == [["x", "0.5 (n = 100)", "0.25 (n = 1,200)"], ["y", "1", "2"], ["z", "3", "–"]]
+    assert all(content.numeric(c) for row in grid.rows for c in row[1:])
 
 
 def test_ledger_lines_say_what_has_no_reason():
@@ -193,7 +251,8 @@ def test_summary_in_the_terminal(written, fake):
     assert lines[-1] == "Report: out/index.html (and report.md, results.json, figures/, tables/)"
     assert "1,010 rows read = 1,000 used + 10 rejected." in lines and "\x1b" not in plain
     numbers = r"0.837 \[0.802, 0.868\] +0.011 \[0.005, 0.022\] +13.5 \[10.7, ∞\]"
-    assert any(re.match(rf"rlvr +400 +2.80 +0.21 +0.50 +{numbers}$", line) for line in lines)
+    assert any(re.match(r"rlvr +64 +400 +101 +0.21 +0.50$", line) for line in lines)
+    assert any(re.match(rf"rlvr +64 +51,235 +2.80 +{numbers}$", line) for line in lines)
     assert "– distill/v1 α, horizon@64: beyond the traces: the excess ends at 0.437" in lines
     coloured = terminal.summary(written.data, colour=True)
     assert "\x1b[1;35mREWEIGHTED\x1b[0m" in coloured and "Report:" not in coloured

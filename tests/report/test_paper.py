@@ -18,8 +18,9 @@ def test_the_paragraph_names_every_headline_with_its_numbers(written):
         and "with samples of base on 64 problems (2,000 traces" in text
     )
     numbers = "beyond@64 0.837 [0.802, 0.868], hurdle share@64 0.011 [0.005, 0.022], horizon@64 13.5 [10.7, ∞] tokens"
+    numbers += ", n = 64 traces"
     assert f"rlvr is REWEIGHTED from base at the sequence level (budget 64) ({numbers})." in text
-    assert "hurdle share@64 0.42 [0.21, 0.84], horizon@64 not reached)" in text
+    assert "hurdle share@64 0.42 [0.21, 0.84], horizon@64 not reached, n = 64 traces)" in text
     assert (
         text.count("(budget 64)") == len(content.headlines(written.data)) and "10 of 1,010 rows were rejected" in text
     )
@@ -27,11 +28,12 @@ def test_the_paragraph_names_every_headline_with_its_numbers(written):
 
 def test_the_latex_table_has_even_rows_and_no_bare_special_character(written):
     text = paper.latex(written.data, {})
-    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 1 + len(written.data["sources"])
-    columns = len(re.search(r"begin\{tabular\}\{(\w+)\}", text)[1])
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
+    found = re.findall(r"begin\{tabular\}\{(\w+)\}\n\\toprule(.*?)\\bottomrule", text, flags=re.S)
+    assert len(found) == 2  # what is solved, what the base model says
+    for columns, body in found:
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert len(rows) == 1 + len(written.data["sources"])
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}
     assert "reweighted (sequence)" in text and written.folder.joinpath("tables/key.tex").read_text() == text
 
 

@@ -239,3 +239,16 @@ def test_published_reproduction_curves_cross_between_16_and_64():
     base = np.array([61.39, 73.41, 81.44, 86.82, 90.43, 92.93, 94.74, 96.20])
     rl = np.array([77.93, 82.36, 85.68, 88.30, 90.22, 91.51, 92.35, 93.00])
     assert passk.crossover(k, rl - base)[0] == pytest.approx(14.68, abs=0.01)  # the paper's own figure reads 14.5
+
+
+def test_a_tie_is_not_behind():
+    k = np.array([1, 2, 3, 4])
+    d = np.array([[0.3, 0.1, 0.0, 0.0], [0.3, 0.0, 0.1, -0.1], [0.0, 0.0, 0.0, -0.1], [0.2, -1e-14, 0.1, 0.1]])
+    at = passk.crossover(k, d)
+    assert np.isposinf(at[[0, 3]]).all() and 3 < at[1] < 4 and math.isnan(at[2])
+    assert passk.crossover(k, np.array([0.3, 0.0, 0.0, -0.1]))[0] == pytest.approx(3)
+
+
+def test_every_k_at_once_is_the_product_form():
+    n, c = np.array([64, 64, 64, 70]), np.array([0, 3, 64, 12])
+    assert passk.every(n, c, 64) == pytest.approx(passk.pass_at_k(n, c, np.arange(1, 65)), abs=1e-13)

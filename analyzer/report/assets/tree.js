@@ -29,8 +29,20 @@ function layout(node, depth = 0, rows = { n: 0 }) {
 	return node;
 }
 
+// Which of the page's traces take a node (share its first token and all before) and which follow it to its end: the
+// tree is grown from the paths that are drawn, and a trace beside them may still go part of the way.
+function spread(node, traces) {
+	const { from, to, piece, children } = node, after = (x) => to < x.n ? x.pieces[to] : "";
+	const along = (x) => { for (let t = from; t < to; t++) if (x.pieces[t] !== piece.pieces[t]) return false; return children.length > 0 || x.n === to; };
+	node.takers = traces;
+	node.through = traces.filter(along);
+	for (const child of children) spread(child, node.through.filter((x) => after(x) === after(child.piece)));
+	return node;
+}
+
 const nodesOf = (node) => [node, ...node.children.flatMap(nodesOf)];
-const own = (node, s) => node.traces.filter((t) => index.source[t.i] === s);
+const bySource = (traces, s) => traces.filter((t) => index.source[t.i] === s);
+const own = (node, s) => bySource(node.through || node.traces, s);
 const short = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
 const textOf = (node) => node.piece.pieces.slice(node.from, node.to).join("");
 
@@ -41,7 +53,7 @@ fillIn("prefixes", (host) => {
 	const only = el("input", { type: "checkbox", onchange: update });
 	const prompt = el("p", { class: "prompt" }), stage = el("div", { class: "trees" }), said = el("output", { class: "said" }), lines = note("");
 	host.append(filters(field("problem", problem), field("first source", pair[0]), field("second source", pair[1]), el("label", { class: "check" }, only, "correct only")), prompt, stage, said,
-		el("p", { class: "legend" }, "Shade, the base's probability of the segment: ", ...SHADES.flatMap(([text], k) => [el("span", { class: `shade p${k}` }), ` ${text} `]), " · ", el("span", { class: "shade right" }), " ✓ every trace through it is correct · dotted: the other source alone · number: traces."), lines);
+		el("p", { class: "legend" }, "Shade, the base's probability of the segment: ", ...SHADES.flatMap(([text], k) => [el("span", { class: `shade p${k}` }), ` ${text} `]), " · ", el("span", { class: "shade right" }), " ✓ every trace through it is correct · dotted: taken by no trace of this source that is in the page · number: traces in the page."), lines);
 	// the problem that both solve most evenly
 	const solved = (p) => pair.reduce((product, { value }) => { const ids = idsOf(labels.indexOf(value), p); return product * ids.filter((i) => right(i)).length / (ids.length || 1); }, 1);
 	problem.value = able.reduce((best, name) => solved(index.known.get(name)) > solved(index.known.get(best)) ? name : best);
@@ -61,28 +73,29 @@ fillIn("prefixes", (host) => {
 		// as many paths of each source as fit, the most frequent first
 		const kept = new Set(), room = Math.floor(LEAVES / sources.length);
 		for (const s of sources) all.filter((n) => own(n, s).length).slice(0, room).forEach((n) => kept.add(n));
-		const tree = layout(grow([...kept].flatMap((n) => n.traces), 0));
+		const tree = spread(layout(grow([...kept].flatMap((n) => n.traces), 0)), traces);
 		const nodes = nodesOf(tree);
 		marks = new Map(nodes.map((n) => [n, []]));
-		stage.replaceChildren(...sources.map((s) => panel(tree, nodes, s)));
+		const held = new Map(sources.map((s) => [s, `${count(bySource(traces, s).length)} of ${count(idsOf(s, p).filter((i) => !only.checked || right(i)).length)}`]));
+		stage.replaceChildren(...sources.map((s) => panel(tree, nodes, s, held.get(s))));
 		for (const one of $$(".wide", stage)) on(one, "scroll", () => { for (const other of $$(".wide", stage)) other.scrollLeft = one.scrollLeft; });
 		const drawn = [...kept].reduce((sum, n) => sum + n.traces.length, 0);
-		const parts = sources.map((s) => `${labels[s]} ${count(own({ traces }, s).length)}`).join(", ");
-		lines.textContent = `${count(drawn)} of ${count(ids.length)} traces drawn (in the page${only.checked ? " and correct" : ""}: ${parts}), on ${count(kept.size)} of ${count(all.length)} different paths, the most frequent first. Arrow keys walk the tree, Enter opens a trace.`;
+		const parts = sources.map((s) => `${held.get(s)} of ${labels[s]}`).join(", "), whole = traces.length === ids.filter((i) => !only.checked || right(i)).length;
+		lines.textContent = `In the page with tokens: ${parts}${only.checked ? ", correct ones alone" : ""}. ${whole ? "" : "The others may take any path: a dotted one is not known to be absent. "}${count(drawn)} of these traces have their whole path drawn, on ${count(kept.size)} of ${count(all.length)} different paths, the most frequent first. Arrow keys walk the tree, Enter opens a trace.`;
 		current = tree;
 		said.textContent = "";
 	}
 
-	function panel(tree, nodes, s) {
+	function panel(tree, nodes, s, held) {
 		const step = clamp((stage.clientWidth / (stage.clientWidth > 850 ? 2 : 1) - 90) / (tree.deepest + 1), 56, 150), high = 17, width = (tree.deepest + 1) * step + 54, height = Math.max(3, Math.max(...nodes.map((n) => n.row)) + 1) * high + 16;
 		const x = (depth) => 6 + depth * step, y = (row) => 12 + row * high;
-		const total = own(tree, s).length;
+		const total = bySource(tree.takers, s).length;
 		const paths = nodes.map((n) => {
 			const mine = own(n, s), here = mine.length, sure = here && mine.every((t) => right(t.i));
 			const shade = SHADES.findIndex(([, p]) => Math.exp(-n.nats) >= p);
 			const x0 = x(n.depth), x1 = x(n.depth + 1), bend = x0 + 9, y0 = y((n.parent || n).row), y1 = y(n.row);
 			const path = el("path", { d: `M${x0} ${y0} C${bend} ${y0} ${x0 - 2} ${y1} ${bend + 6} ${y1} L${x1} ${y1}`,
-				class: `edge ${here ? sure ? "right" : `p${shade}` : "absent"}`, "stroke-width": here ? 1.5 + 5 * Math.sqrt(here / total) : 1 });
+				class: `edge ${here ? sure ? "right" : `p${shade}` : bySource(n.takers, s).length ? `p${shade}` : "absent"}`, "stroke-width": here ? 1.5 + 5 * Math.sqrt(here / total) : 1 });
 			const text = textOf(n).trim().replace(/\s+/g, " ");
 			const label = here && text ? el("text", { x: bend + 8, y: y1 - 4, class: "label" }, short(text, Math.floor((step - 18) / 5.4))) : null;
 			const end = !n.children.length && here ? el("text", { x: x1 + 4, y: y1 + 4, class: sure ? "end right" : "end" }, `${sure ? "✓ " : ""}${here}`) : null;
@@ -90,7 +103,7 @@ fillIn("prefixes", (host) => {
 			marks.get(n).push(group);
 			return group;
 		});
-		const paths_ = nodes.filter((n) => !n.children.length && own(n, s).length).length, facts = `: ${count(total)} traces on ${count(paths_)} paths`;
+		const paths_ = nodes.filter((n) => !n.children.length && own(n, s).length).length, facts = `: ${held} traces in the page, ${count(paths_)} of the paths drawn`;
 		const svg = el("svg", { viewBox: `0 0 ${width} ${height}`, width, height, tabindex: 0, role: "application", "aria-label": labels[s] + facts,
 			onkeydown: (e) => keys(e, s), onfocus: () => { if (current) focus(current); } }, ...paths);
 		return el("figure", { class: "tree" }, el("figcaption", {}, badge(index.sources[s]), el("strong", {}, ` ${labels[s]}`), facts), el("div", { class: "wide" }, svg));

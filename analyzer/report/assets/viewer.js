@@ -44,7 +44,13 @@ fillIn("traces", (host) => {
 			if (want.every(([name, node]) => index[name][i] === +node.value) && (!text || (state.hits ? state.hits.has(i) : keyOf(i).toLowerCase().includes(text)))) list.push(i);
 		}
 		list.sort((a, b) => inPage(b) - inPage(a)); // those with tokens first
-		found.textContent = `${count(list.length)} of ${count(index.n)} traces; ✓ correct, ⚑ flagged, nats per token`;
+		// what a filter can't see is not counted as without a hit
+		const seen = [[state.hits && text, inPage, "whose text is in the page"], [cluster.value, (i) => index.cluster[i] !== UNKNOWN, "whose cluster is in the page"]].filter(([on]) => on);
+		let over = 0;
+		for (let i = 0; i < index.n; i++) over += seen.every(([, knows]) => knows(i));
+		const among = over < index.n ? `the ${count(over)} traces ${seen.map(([, , what]) => what).join(" and ")} (${count(index.n)} in all)` : `${count(index.n)} traces`;
+		const open_ = list.filter(inPage).length;
+		found.textContent = `${count(list.length)} of ${among}${open_ < list.length ? `, ${count(open_)} of them in the page` : ""}; ✓ correct, ⚑ flagged, nats per token`;
 		rows.style.height = `${list.length * ROW}px`;
 		box.scrollTop = 0;
 		paintList();

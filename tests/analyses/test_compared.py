@@ -1,0 +1,83 @@
+"""The key numbers over the problems that are compared: all of a row's numbers and counts over one set of traces."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from analyzer.analyses import boundary, compared, perplexity
+from analyzer.errors import UsageError
+
+
+@pytest.fixture
+def world(make_tables, make_columns):
+    """problems: source -> name -> nats per token; two traces of four tokens on each, the first one correct."""
+
+    def make(problems):
+        rows = [
+            {"source": s, "problem": p, "sample": i, "models": {"base": make_columns([nats] * 4)}, "correct": i < 1}
+            for s, own in problems.items()
+            for p, nats in own.items()
+            for i in range(2)
+        ]
+        return make_tables(rows)
+
+    return make
+
+
+def run(tables):
+    made = {"perplexity": perplexity.run(tables, draws=50), "boundary": boundary.run(tables, draws=50)}
+    result = compared.run(tables, made, draws=50)
+    return result, result.tables["rows"].set_index("row")
+
+
+def test_all_numbers_of_a_row_are_over_the_problems_that_all_have(world):
+    """b is more surprising than a on every problem; over its own problems it looks less so."""
+    base = {str(i): 1.0 for i in range(8)}
+    a = {"0": 0.5, "1": 0.5, "2": 0.5, "6": 9.0, "7": 9.0}
+    b = {"0": 0.8, "1": 0.8, "2": 0.8, "4": 0.1, "5": 0.1}
+    tables = world({"base": base, "a": a, "b": b})
+    result, rows = run(tables)
+    e = result.estimates
+    assert [e[f"{s}.nll_per_token"].value for s in ("base", "a", "b")] == pytest.approx([1, 0.5, 0.8])
+    assert [e[f"{s}.ppl.median"].n for s in ("base", "a", "b")] == [6, 6, 6]
+    assert {e[f"{s}.pass@1"].n for s in ("base", "a", "b")} == {3}
+    counts = rows[list(compared.COUNTS)].to_numpy().tolist()
+    assert counts == [[3, 6, 3, 3, 6, 24]] * 3 and rows.index.tolist() == ["base", "a", "b"]
+    own = perplexity.run(tables, draws=50).estimates
+    assert own["a.nll_per_token"].value > own["b.nll_per_token"].value  # what would have stood side by side
+
+
+def test_pairs_stand_with_the_reference_on_their_own_problems(world):
+    base = {str(i): float(i) for i in range(1, 8)}
+    tables = world({"base": base, "a": {"1": 0.5, "2": 0.5}, "c": {"6": 0.5, "7": 0.5, "9": 0.5}})
+    result, rows = run(tables)
+    on_a, on_c = "base (on the problems of a)", "base (on the problems of c)"
+    assert rows.index.tolist() == [on_a, "a", on_c, "c"] and rows["problems"].tolist() == [2, 2, 2, 2]
+    assert result.estimates[f"{on_a}.nll_per_token"].value == pytest.approx(1.5)
+    assert result.estimates[f"{on_c}.nll_per_token"].value == pytest.approx(6.5)
+    assert result.estimates["c.pass@1"].n == 2
+
+
+def test_a_source_that_shares_nothing_keeps_its_own_numbers(world):
+    base = {str(i): 1.0 for i in range(4)}
+    result, rows = run(world({"base": base, "far": {"x": 3.0, "y": 3.0}}))
+    assert rows["on"].tolist() == ["on its own problems"] * 2 and rows["problems"].tolist() == [4, 2]
+    assert result.estimates["far (on its own problems).nll_per_token"].value == pytest.approx(3)
+    assert result.estimates["far (on its own problems).pass@1"].value == pytest.approx(0.5)
+
+
+def test_equal_problems_need_nothing(world):
+    tables = world({s: {str(i): 1.0 for i in range(3)} for s in ("base", "rl")})
+    with pytest.raises(UsageError, match="every source has the same problems"):
+        compared.run(tables, {}, draws=50)
+
+
+def test_sources_without_labels_or_scores_are_counted_by_what_was_read(make_tables):
+    rows = [{"source": s, "problem": str(p), "sample": 0} for s, n in (("base", 4), ("rl", 3)) for p in range(n)]
+    tables = make_tables(rows, base=None)
+    result = compared.run(tables, {"boundary": boundary.run(tables, draws=50)}, draws=50)
+    found = result.tables["rows"].set_index("row")
+    assert found["problems"].tolist() == [3, 3] and found["correct"].isna().all()
+    assert math.isnan(result.estimates["rl.pass@1"].value) and found["tokens"].isna().all()
