@@ -253,8 +253,6 @@ def _report(a: argparse.Namespace) -> int:
     check_style(a.style)
     studies.refuse_missing_models(a)
     found, out = studies.find(a.dumps), Path(a.out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"-o {a.out} is a file; the report is a folder: choose another name")
     if not found:
         studies.refuse_other_folders(a.dumps, runs=True)
     if a.dry_run and not a.base:

@@ -112,10 +112,9 @@ def text(index: Mapping[str, Any], *, directory: str) -> str:
 
 
 def write(directory: Path, index: Mapping[str, Any]) -> None:
-    """Write index.html and index.json into `directory`, whole or not at all."""
+    """Write index.html and index.json into `directory` (see `outputs.replaced`)."""
     from analyzer.report import _put
 
-    directory.mkdir(parents=True, exist_ok=True)
     _put(directory / "index.html", page(index))
     _put(directory / "index.json", encode(index) + "\n")
 
