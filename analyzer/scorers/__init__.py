@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions that need them, never a
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -91,6 +92,7 @@ def load(
     is_folder = Path(name).is_dir()
     if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ResourceError(f"model folder {name} does not exist")
+    refuse_sizes(name)
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
     options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
     try:
@@ -111,9 +113,6 @@ def load(
     except (OSError, ValueError, KeyError, ImportError):
         tokenizer = None  # ids-only dumps need none; `encode` refuses text without one
     config = model.config.get_text_config()
-    for size in SIZES:
-        if isinstance(found := getattr(config, size, None), int) and found < 1:
-            raise ResourceError(f"{name}/config.json: {size} is {found}, expected at least 1; copy the model again")
     return Loaded(
         name,
         fingerprint(name),
@@ -126,6 +125,21 @@ def load(
         sum(p.numel() for p in model.parameters()),
         _eos_ids(model, tokenizer),
     )
+
+
+def refuse_sizes(name: str) -> None:
+    """Raise ResourceError for a model folder whose config has a size that can't be one."""
+    file = Path(name) / "config.json"
+    try:
+        config = json.loads(file.read_bytes())
+        texts = [config, *(v for k, v in config.items() if k.endswith("text_config") and isinstance(v, dict))]
+    except (OSError, ValueError, AttributeError):  # no folder, or said at loading
+        return
+    for size, found in [(size, text.get(size)) for text in texts for size in SIZES]:
+        if isinstance(found, (str, float, bool)) or (isinstance(found, int) and found < 1):
+            raise ResourceError(
+                f"{file}: {size} is {json.dumps(found)}, expected a whole number from 1; copy the model again"
+            )
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -75,13 +75,14 @@ def connect(
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
-    from analyzer.scorers import Loaded, fingerprint
+    from analyzer.scorers import Loaded, fingerprint, refuse_sizes
 
     logging.set_verbosity_error()
     model, address = split(name)
     offline = Path(model).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
     url, _, wanted = address.partition("#")
     client = client or Client(url)
+    refuse_sizes(model)
     try:
         config = AutoConfig.from_pretrained(model, local_files_only=offline).get_text_config()
     except Exception as error:  # what a config that is not as it should be raises has no end

@@ -48,7 +48,7 @@ def test_a_config_that_can_not_be_is_refused(tiny, tmp_path, odd):
     with pytest.raises(ResourceError) as refused:
         scorers.load(str(folder))
     said = str(refused.value)
-    assert len(said.splitlines()) == 1 and len(said) < 700 and "model" in said
+    assert len(said.splitlines()) == 1 and len(said) < 700 and "division" not in said
     if change:
         assert next(iter(change)) in said or "config.json" in said or "model type" in said
 
@@ -57,7 +57,7 @@ def test_a_config_that_can_not_be_is_refused_beside_a_server(tiny, tmp_path):
     folder = shutil.copytree(tiny.name, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "many"}))
-    with pytest.raises(ResourceError, match="config.json can't be read .*hidden_size"):
+    with pytest.raises(ResourceError, match="config.json: hidden_size is .many., expected a whole number"):
         server.connect(f"{folder}@http://127.0.0.1:9/v1")
 
 
