@@ -121,6 +121,6 @@ def test_a_long_answer_to_a_long_request_may_be_long_but_not_dense(monkeypatch):
         send(HEAD + b"Content-Length: %d\r\n\r\n" % len(brackets))
         send(brackets)
 
-    with raw_server(answer) as url:
-        with pytest.raises(Refused, match="so many values .* its values are not what was asked for"):
-            Client(url, timeout=20).ask("/v1/completions", {"prompt": [1] * 8_000})
+    refused = pytest.raises(Refused, match="so many values .* its values are not what was asked for")
+    with raw_server(answer) as url, refused:
+        Client(url, timeout=20).ask("/v1/completions", {"prompt": [1] * 8_000})
