@@ -158,6 +158,8 @@ def test_a_run_of_an_earlier_version_is_read_and_its_counts_are_checked(make, wh
     next((old.path / "scores" / "base").glob("part-*")).unlink()
     with pytest.raises(DumpError, match=r"scores/base holds \d+ traces, 24 were scored: a part is not there"):
         build(old)
+    again = make(old.path)  # this version goes on with it
+    assert numbers(again.path) and build(again).scores.equals(build(Run.open(whole)).scores)
 
 
 def test_of_a_run_that_was_cut_off_the_ledger_says_what_is_not_scored_yet(make, whole, tmp_path):
