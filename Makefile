@@ -49,7 +49,7 @@ fuzz: $(VENV)/.installed-test
 
 # kill -9 at random moments of score, and at every write
 test-kill: $(VENV)/.installed-test
-	KILLS=50 $(BIN)/python -m pytest tests/test_kill.py
+	KILLS=50 $(BIN)/python -m pytest tests/test_kill.py tests/test_kill_others.py
 
 # a local Ray cluster of two workers, one of which is killed
 test-ray: $(VENV)/.installed-test

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from analyzer import __version__, flags
 from analyzer.errors import UsageError, nearest
+from analyzer.progress import visible
 from analyzer.records import WORDS
 
 EXAMPLES = """examples:
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         elif commands and "invalid choice: " in message:
             word = message.split("invalid choice: ", 1)[1].split("'")[1]
             message = f"{word!r} is not a command{nearest(word, commands[0].choices)}"
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {visible(message)}\n")
 
 
 def shown(examples: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from analyzer.arguments import (
     share_bad,
 )
 from analyzer.errors import AnalyzerError, GateError, UsageError
-from analyzer.progress import Progress, counted_warnings, say, say_unused
+from analyzer.progress import Progress, counted_warnings, put, say, say_unused
 
 CONTINUED = ("demo", "sample", "score", "report")  # commands that save as they go
 
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # NumPy's products here are many and small: threads waiting for each other made all analyses 2.5 times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if argv is None:  # a fault of the program, whose last words may quote a dump
+        sys.excepthook = lambda *error: say("".join(traceback.format_exception(*error)), end="")
     arguments = build_parser().parse_args(argv)
     arguments.line = ["analyzer", *(sys.argv[1:] if argv is None else argv)]
     for stream in (sys.stdout, sys.stderr):
@@ -122,7 +125,7 @@ def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
     from analyzer.report.terminal import left_out, summary
 
     text = Path(done.paths["results.json"]).read_text(encoding="utf-8")
-    print(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()))
+    put(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()), colour=_colour())
     for line in left_out(done.left_out):
         say(line)
     if fired := gated(a, done):
@@ -151,7 +154,7 @@ def _check(a: argparse.Namespace) -> int:
         for batch in traces:
             show("reading traces", (read := read + len(batch)), 0, 0)
     description = describe(survey, ledger)
-    print(json.dumps(description, indent=2, default=str) if a.json else render(description))
+    put(json.dumps(description, indent=2, default=str) if a.json else render(description))
     return 0
 
 
@@ -171,7 +174,7 @@ def _score(a: argparse.Namespace) -> int:
     share = "" if a.shard is None else f", the share {a.shard[0]}/{a.shard[1]}"
     done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {folder}{share}"
     after = f"analyzer report {folder} -o DIR" if a.shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
-    print(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
+    put(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
     return 0
 
 
@@ -183,9 +186,9 @@ def _planned(a: argparse.Namespace, asked: dict[str, tuple[str, list[str]]]) -> 
     found = plans(a, asked)
     several = len(found) > 1
     if a.json:
-        print(json.dumps(found if several else next(iter(found.values()))))
+        put(json.dumps(found if several else next(iter(found.values()))))
     else:
-        print("\n\n".join(f"{name}: {render(plan)}" if several else render(plan) for name, plan in found.items()))
+        put("\n\n".join(f"{name}: {render(plan)}" if several else render(plan) for name, plan in found.items()))
     return 0
 
 
@@ -199,7 +202,7 @@ def _merge(a: argparse.Namespace) -> int:
         say(f"missing: {what}; score it, then merge again")
     done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {a.out}"
     text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
-    print(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
+    put(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
     return 0
 
 
@@ -219,7 +222,7 @@ def _convert(a: argparse.Namespace) -> int:
         )
     _account(ledger)
     done = f"{ledger.traces:,} traces from {ledger.rows_used:,} of {ledger.rows:,} rows in {a.out}"
-    print(json.dumps(ledger.as_json()) if a.json else done)
+    put(json.dumps(ledger.as_json()) if a.json else done)
     return 0
 
 
@@ -237,7 +240,7 @@ def _sample(a: argparse.Namespace) -> int:
         done = sample(a.problems, a.out, progress=show, account=_account, **sample_arguments(a))
     there = f", {done['continued']:,} of them were there" if done["continued"] else ""
     text = f"{done['samples']:,} responses to {done['problems']:,} problems{there} in {a.out}"
-    print(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
+    put(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
     return 0
 
 
@@ -253,8 +256,6 @@ def _report(a: argparse.Namespace) -> int:
     check_style(a.style)
     studies.refuse_missing_models(a)
     found, out = studies.find(a.dumps), Path(a.out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"-o {a.out} is a file; the report is a folder: choose another name")
     if not found:
         studies.refuse_other_folders(a.dumps, runs=True)
     if a.dry_run and not a.base:
@@ -265,7 +266,7 @@ def _report(a: argparse.Namespace) -> int:
         return _planned(a, {a.out: making.place(a, out, a.dumps)})
     if found:
         content, code = making.many(a, found)
-        print(json.dumps(content) if a.json else index.text(content, directory=a.out))
+        put(json.dumps(content) if a.json else index.text(content, directory=a.out))
         return code
     with Progress() as show:
         done = making.one(a, out, a.dumps, show)
@@ -281,13 +282,13 @@ def _analyze(a: argparse.Namespace) -> int:
     with Progress() as show:
         results, left_out = pipeline.analyze(run, a.names or None, budget=a.budget, seed=a.seed, progress=show)
     if a.json:
-        print(
+        put(
             json.dumps(
                 {"analyses": {n: r.as_json() for n, r in results.items()}, "left_out": left_out}, allow_nan=False
             )
         )
     else:
-        print(tables(results, left_out))
+        put(tables(results, left_out))
     return 0
 
 
@@ -297,7 +298,7 @@ def _compare(a: argparse.Namespace) -> int:
     from analyzer.store import Run
 
     result = pipeline.compare(Run.open(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
-    print(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
+    put(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
     return 0
 
 
@@ -307,7 +308,8 @@ def _show(a: argparse.Namespace) -> int:
     from analyzer.store import Run
 
     item, row = pipeline.one_trace(Run.open(a.run), a.key, a.model)
-    print(json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour()))
+    text = json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour())
+    put(text, colour=_colour())
     return 0
 
 

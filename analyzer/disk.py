@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analyzer.errors import DumpError, ResourceError
 
+PACKED = {"compression": "zstd", "write_page_checksum": True}  # how parts are written; a part without sums is read too
 T = TypeVar("T")
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -44,15 +47,6 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-@contextlib.contextmanager
-def refusals(folder: Path) -> Iterator[None]:
-    """Raise ResourceError, naming the file, when the disk refuses one in the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(Path(error.filename or folder), error) from error
-
-
 def unwritable(path: Path, error: OSError) -> ResourceError:
     """What to say when the disk refuses a file."""
     return ResourceError(
@@ -79,7 +73,9 @@ def read_part(
     with _damage_named(path):
         names = list(columns or schema.names)
         held = _held(path, schema, names, added)
-        table = pq.read_table(path, columns=held)
+        table = pq.read_table(path, columns=held, page_checksum_verification=True)
+        _refuse_other_count(path, table.num_rows)
+        table.validate(full=True)  # of a part without sums: half a character would stop whoever reads it
         return table if held == names else _with_nulls(table, schema, names)
 
 
@@ -91,9 +87,18 @@ def part_batches(
     with _damage_named(path):
         names = list(columns or schema.names)
         held = _held(path, schema, names, added)
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            count = 0
             for batch in file.iter_batches(batch_size=size, columns=held):
+                count += batch.num_rows
+                batch.validate(full=True)
                 yield batch if held == names else _with_nulls(batch, schema, names)
+        _refuse_other_count(path, count)
+
+
+def _refuse_other_count(path: Path, rows: int) -> None:
+    if rows != (said := pq.read_metadata(path).num_rows):
+        raise damaged(path, f"{rows:,} rows where {said:,} are said to be")
 
 
 def _held(path: Path, schema: pa.Schema, names: list[str], added: Sequence[str]) -> list[str]:
@@ -110,6 +115,27 @@ def _with_nulls(rows: Rows, schema: pa.Schema, names: Sequence[str]) -> Rows:
     return type(rows).from_arrays(arrays, schema=pa.schema([schema.field(n) for n in names]))
 
 
+def row_count(path: Path) -> int:
+    """Rows of a Parquet part, by its footer. Raises DumpError when it is damaged."""
+    with _damage_named(path):
+        return pq.read_metadata(path).num_rows
+
+
+def part_sum(path: Path) -> str:
+    """8 hex digits of all bytes of a part, which a flipped bit anywhere changes (pages have sums of their own, the
+    footer and the heads of pages have none)."""
+    value = 0
+    with _damage_named(path), path.open("rb") as file:
+        while data := file.read(1 << 22):
+            value = zlib.crc32(data, value)
+    return f"{value:08x}"
+
+
+def damaged(path: Path, why: str) -> DumpError:
+    """What to say of a part whose bytes are wrong."""
+    return DumpError(f"{path} is damaged ({why}); {_remedy(path)}")
+
+
 def ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made in another thread while the one before it is used."""
     end: Any = object()
@@ -122,10 +148,15 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 @contextlib.contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
+    """DumpError for a part whose bytes are wrong; what memory or the system refuses says nothing of them."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        raise DumpError(f"{path} is damaged ({str(error).splitlines()[0]}); {_remedy(path)}") from error
+    except MemoryError as error:
+        raise MemoryError(f"reading {path}: {str(error).partition(chr(10))[0] or 'no more'}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise ResourceError(f"{path} can't be read: {error.strerror or error}") from error
+        raise damaged(path, str(error).partition("\n")[0]) from error
 
 
 def _remedy(path: Path) -> str:
@@ -150,32 +181,37 @@ def _refuse_other_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -
 
 @contextlib.contextmanager
 def sole_writer(folder: Path, output: str | None = None) -> Iterator[None]:
-    """Keep other processes from writing into a run's folder, or to one output in a folder; the system frees the lock
-    when its holder dies, however it does.
+    """Keep other processes from writing into a run's folder, or to one output in a folder; see `lock`."""
+    if output is None:
+        with lock(folder / ".lock", f"run {folder}", "use another -o folder, or divide the work with --shard i/n"):
+            yield
+        return
+    # whoever waits at the removed name finds the output; before there is one, it stays
+    with lock(
+        folder / f".{output}.lock", str(folder / output), "or use another -o", lambda: (folder / output).exists()
+    ):
+        yield
 
-    Raises ResourceError, naming the holder, when another process writes, or when the folder can't be written. File
-    systems without locks go unguarded.
+
+@contextlib.contextmanager
+def lock(path: Path, what: str, other: str, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold a lock file; the system frees it when its holder dies, however it does. gone: whether to remove it after.
+
+    Raises ResourceError, naming the holder of `what` and the `other` way, when another process has it, or when the file
+    can't be written. File systems without locks go unguarded.
     """
-    lock = folder / (".lock" if output is None else f".{output}.lock")
     try:
-        file = lock.open("a+", encoding="utf-8")
+        file = _locked(path)
+    except BlockingIOError:
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = path.read_text(encoding="utf-8", errors="replace").strip()
+        raise ResourceError(
+            f"{what} is being written by {holder or 'another process'}; wait for it or stop it, {other}"
+        ) from None
     except OSError as error:
-        what = "run folder" if output is None else "folder"
-        raise ResourceError(f"{what} {folder} can't be written: {error.strerror or error}") from error
+        raise ResourceError(f"{path.parent} can't be written: {error.strerror or error}") from error
     with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            what, other = f"run {folder}", "use another -o folder, or divide the work with --shard i/n"
-            if output is not None:
-                what, other = str(folder / output), "or use another -o"
-            raise ResourceError(f"{what} is being written by {holder}; wait for it or stop it, {other}") from None
-        except (ImportError, OSError):  # Windows; network file systems mounted without locks
-            pass
         with contextlib.suppress(OSError):  # who holds it is only for the message
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -183,6 +219,26 @@ def sole_writer(folder: Path, output: str | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            # whoever waits at the removed name finds the output; before there is one, two could lock two files
-            if output is not None and (folder / output).exists():
-                lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if gone() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    path.unlink()
+
+
+def _locked(path: Path) -> TextIO:
+    """The file, open and locked; one that its last holder removed meanwhile is opened anew: two could lock two files.
+    Raises BlockingIOError when another process has it."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except (ImportError, OSError):  # Windows; network file systems mounted without locks
+            return file
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+NAMED, LONGEST = 3, 80  # suggestions in a message, and characters of one
+
 
 class AnalyzerError(Exception):
     """Root of all deliberate errors; `exit_code` is the command line's answer."""
@@ -40,9 +42,15 @@ class GateError(AnalyzerError):
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the closest allowed word, or the list of what is allowed."""
+    """Return "; did you mean 'x'?" for the closest allowed word, or the first of what is allowed."""
     allowed = sorted(map(str, allowed))
     close = difflib.get_close_matches(word, allowed, n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; allowed: {', '.join(allowed)}" if allowed else ""
+        return f"; did you mean {_short(close[0])!r}?"
+    shown = NAMED if len(allowed) > NAMED + 1 else len(allowed)  # "and 1 more" is no shorter than the one
+    more = f" and {len(allowed) - shown} more" if len(allowed) > shown else ""
+    return f"; allowed: {', '.join(map(_short, allowed[:shown]))}{more}" if allowed else ""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -6,6 +6,7 @@ Nothing goes to stdout: the command line prints what comes back.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import traceback
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analyzer import __version__, estimate, pipeline, repeat, studies
+from analyzer import __version__, estimate, outputs, pipeline, repeat, studies
 from analyzer.arguments import (
     ANALYSING,
     READING,
@@ -24,7 +25,8 @@ from analyzer.arguments import (
     report_arguments,
     score_arguments,
 )
-from analyzer.errors import AnalyzerError, GateError, ResourceError, UsageError
+from analyzer.errors import AnalyzerError, DumpError, GateError, ResourceError, UsageError
+from analyzer.formats.files import expand
 from analyzer.progress import Progress, say, say_unused
 from analyzer.report import index
 from analyzer.store import Run
@@ -42,6 +44,7 @@ def make(
     page: dict[str, Any],
 ) -> pipeline.Written:
     """dumps -> run in `out` -> report. A refused command leaves no new run behind."""
+    outputs.refuse(out, inputs=files(specs))
     with studies.begun(out / "run") as run:
         read(run, show, [{"specs": specs, **ingest}])
         if score:
@@ -78,6 +81,11 @@ def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
         say(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}")
 
 
+def files(specs: list[str]) -> list[Path]:
+    """The files that specs stand for, without standard input."""
+    return [path for _, path, _ in expand(specs)[0] if path is not None]
+
+
 def place(a: argparse.Namespace, out: Path, specs: list[str]) -> tuple[str, list[str]]:
     """(run folder, dumps to read into it) of one study."""
     if len(specs) > 1 or not studies.is_run(specs[0]):
@@ -101,6 +109,7 @@ def one(a: argparse.Namespace, out: Path, specs: list[str], show: Progress) -> p
     if run is None:
         ingest = ingest_arguments(a)
         return make(out, show, options, command=a.line, specs=dumps, ingest=ingest, score=score, page=page)
+    outputs.refuse(out)
     if score:
         scored(run, show, score)
     return pipeline.report(run, out, command=a.line, progress=show, **options, **page)
@@ -110,7 +119,12 @@ def many(a: argparse.Namespace, found: dict[str, str]) -> tuple[dict[str, Any], 
     """A report per study, and the index that compares them: (content of index.json, exit code). A study that fails is
     listed there and stops no other."""
     out, results, fired = Path(a.out), {}, []
-    with Progress() as show:
+    inputs = []
+    for folder in found.values():
+        with contextlib.suppress(DumpError):  # said of that study, below
+            inputs += [] if studies.is_run(folder) else files([folder])
+    outputs.refuse(out, found, inputs)
+    with outputs.replaced(out, beside=found, at_once=False) as pages, Progress() as show:
         for number, (name, folder) in enumerate(found.items(), 1):
             show.within = f"{name} ({number} of {len(found)}), "
             try:
@@ -126,7 +140,7 @@ def many(a: argparse.Namespace, found: dict[str, str]) -> tuple[dict[str, Any], 
                 say(f"analyzer: {name}: {known}")
                 results[name] = known
         content = index.build(results, version=__version__, command=a.line)
-        index.write(out, content)
+        index.write(pages, content)
     if fired:
         say(f"analyzer: --fail-on {a.fail_on}: {', '.join(fired)}")
     codes = [s["exit_code"] for s in content["studies"]] + [GateError.exit_code] * bool(fired)
@@ -146,6 +160,7 @@ def again(a: argparse.Namespace) -> tuple[pipeline.Written, str]:
     refuse(a, READING | SCORING | ANALYSING, "--again takes this from the run")
     run = Run.open(a.again)
     calls, out = repeat.calls(run), repeat.folder(run, a.out)
+    outputs.refuse(out, inputs=[path for call in calls["ingest"] for path in files(call["specs"])])
     with Progress() as show, studies.begun(out / "run") as new:
         read(new, show, calls["ingest"])
         if calls["score"]:

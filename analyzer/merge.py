@@ -41,6 +41,8 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> tuple[Run, list[str]]
         for name, file in files.items():
             _bring(file, target / name)
         merged.manifest = manifest
+        for label in manifest["scorers"]:
+            merged.record(label)
         merged.save()
     unfinished = [r.path for r in runs if not _is_whole(r)]
     given = {r.manifest["settings"].get("shard") for r in runs}
@@ -84,7 +86,8 @@ def _joined(runs: Sequence[Run]) -> dict[str, Any]:
             known["decisions"] = dict(sorted((Counter(known["decisions"]) + Counter(record["decisions"])).items()))
         for source, label in run.manifest.get("policies", {}).items():
             _refuse_difference(first, run, f"model of {source}", policies.setdefault(source, label), label)
-    return first.manifest | {"settings": settings, "scorers": scorers, "policies": policies}
+    parts = {k: v for k, v in first.manifest.get("parts", {}).items() if k == "traces"}
+    return first.manifest | {"parts": parts, "settings": settings, "scorers": scorers, "policies": policies}
 
 
 def _essence(record: Mapping[str, Any], name: str | None = None) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from analyzer import __version__, display, frames, pipeline
+from analyzer import __version__, display, frames, outputs, pipeline
 from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import Result, Sampler, Verdict
 from analyzer.scoring import Progress, quiet
@@ -207,6 +207,7 @@ def report(
     Anything but a run is read first, into DIRECTORY/run. options: as `pipeline.report` (vary, style ...).
     """
     is_run = isinstance(data, Run) or (isinstance(data, (str, os.PathLike)) and (Path(data) / "run.json").is_file())
+    outputs.refuse(directory)
     run = load(data, path=None if is_run else Path(directory) / "run")
     here = [os.path.relpath(p) if Path(p).is_absolute() else str(p) for p in (run.path, directory)]
     call = f"import analyzer; analyzer.report({here[0]!r}, {here[1]!r}, budget={budget}, seed={seed})"

@@ -17,8 +17,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from analyzer import __version__, repeat, scoring
-from analyzer.disk import refusals, saved
+from analyzer import __version__, outputs, repeat, scoring
+from analyzer.disk import saved
 from analyzer.dumps import Ledger, batches, stream
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.estimate import dry_run
@@ -259,6 +259,7 @@ def compare(run: Run, a: str, b: str, *, budget: int = BUDGET, seed: int = 0) ->
 def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str, Any]]:
     """A trace and its token columns under one model; prompt_of: the source after whose prompt it was scored, None: its
     own. Raises UsageError when either is not in the run."""
+    run.verify()
     trace = next((t for t in run.traces() if t.key == key), None)
     if trace is None:
         raise UsageError(f"run {run.path} has no trace {key!r}{nearest(key, [t.key for t in run.traces()])}")
@@ -274,6 +275,7 @@ def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str,
 
 def ledger(run: Run) -> dict[str, Any]:
     """The ledger of results.json: rows of the inputs, traces, and every reason why one of either was not used."""
+    run.verify()
     files = run.manifest["inputs"]
     rows = sum(f["rows"] for f in files)
     used = sum(f["rows_used"] for f in files)
@@ -288,18 +290,17 @@ def ledger(run: Run) -> dict[str, Any]:
         scored = status["ok"]
         reasons.update({f"not scored: {s}": n for s, n in status.items() if s != "ok"})
         at_most = run.manifest["settings"].get("at_most")
-        missing = traces - status.total()
-        if missing:
-            reasons[
-                f"not scored: beyond the first {at_most} samples per source and problem"
-                if at_most
-                else "not scored yet"
-            ] += missing
+        over = 0
+        if at_most:
+            cells = run.trace_table(["source", "problem", "step"]).groupby(["source", "problem", "step"], dropna=False)
+            over = int((cells.size() - at_most).clip(lower=0).sum())
+            reasons[f"not scored: beyond the first {at_most} samples per source and problem"] += over
+        reasons["not scored yet"] += traces - status.total() - over
     # Without a model no trace was refused, none was scored either.
     return out | {
         "traces_scored": scored,
         "traces_rejected": traces - scored if run.scorers() else 0,
-        "by_reason": dict(sorted(reasons.items())),
+        "by_reason": {why: n for why, n in sorted(reasons.items()) if n},
     }
 
 
@@ -356,7 +357,30 @@ def report(
     """Run every analysis that can run, decide, and write the report into `directory`; page: see `report.write`.
 
     vary: decide again under variations (`robustness`), about as much work as the analyses themselves.
+    An earlier report there is replaced at the end, at once. Raises UsageError where the folder is not empty and not a
+    report's, ResourceError where another process reports into it.
     """
+    with outputs.replaced(directory) as folder:
+        done = _report(run, folder, budget, seed, command, progress, vary, page)
+    paths = {name: Path(directory) / path.relative_to(folder) for name, path in done.paths.items()}
+    with suppress(ResourceError), run.writing():  # a run that can't be written can be reported on
+        repeat.remember(run, "report", {"budget": budget, "seed": seed, "vary": vary, **page})
+        run.manifest["command"] = list(command)
+        run.save()
+    return done._replace(paths=paths)
+
+
+def _report(
+    run: Run,
+    folder: Path,
+    budget: int,
+    seed: int,
+    command: Sequence[str],
+    progress: Progress,
+    vary: bool,
+    page: Mapping[str, Any],
+) -> Written:
+    """The same into an empty folder."""
     from analyzer import robustness
     from analyzer import tables as tables_module
     from analyzer.analyses import ANALYSES, compared, paired, prompts
@@ -398,22 +422,17 @@ def report(
         "versions": versions(),
         "left_out": left_out,
     }
-    with refusals(Path(directory)):
-        paths = write(
-            Path(directory),
-            results=results,
-            verdicts=verdicts,
-            ledger=ledger(run),
-            sources=labels,
-            figures=figures,
-            meta=meta,
-            traces=tables,
-            **page,
-        )
-    with suppress(ResourceError), run.writing():  # a run that can't be written can be reported on
-        repeat.remember(run, "report", {"budget": budget, "seed": seed, "vary": vary, **page})
-        run.manifest["command"] = list(command)
-        run.save()
+    paths = write(
+        folder,
+        results=results,
+        verdicts=verdicts,
+        ledger=ledger(run),
+        sources=labels,
+        figures=figures,
+        meta=meta,
+        traces=tables,
+        **page,
+    )
     return Written(verdicts, results, left_out, paths)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shutil
 import sys
 import time
@@ -14,12 +15,40 @@ from typing import Any
 
 EVERY = {True: 0.1, False: 10.0}  # seconds between lines, on a terminal and elsewhere
 WARNINGS = 5  # kinds of warnings that are shown; the others are counted
+_HIDDEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+COLOUR = r"\x1b\[[0-9;]*m"
+HIDDEN, ONE_LINE = (re.compile(rf"{COLOUR}|[{_HIDDEN}{more}]") for more in ("", r"\t\n"))
 REASONS = 5  # why rows were not used: so many are named
+
+
+def visible(text: str, *, line: bool = False, colour: bool = False) -> str:
+    """Text with what a terminal obeys or hides written out: control characters as \\x1b, those that turn the direction
+    of writing as \\u202e. All that is printed goes through here: ids, file names and texts are other people's.
+
+    line: tabs and line breaks too. colour: the terminal's colours are ours and stay.
+    """
+    pattern = ONE_LINE if line else HIDDEN
+    return pattern.sub(lambda m: m[0] if colour and len(m[0]) > 1 else _escape(m[0][0]) + m[0][1:], text)
+
+
+def _escape(hidden: str) -> str:
+    return f"\\x{ord(hidden):02x}" if hidden < " " else f"\\u{ord(hidden):04x}"
+
+
+def put(text: str, *, colour: bool = False) -> None:
+    """A line on stdout: what a command was asked for."""
+    sys.stdout.write(visible(text, colour=colour) + "\n")
 
 
 def say(text: str, end: str = "\n") -> None:
     """A line on stderr, at once."""
-    sys.stderr.write(text + end)
+    sys.stderr.write(visible(text) + end)
+    sys.stderr.flush()
+
+
+def _rewrite(text: str = "") -> None:
+    """Write over the terminal's last line."""
+    sys.stderr.write(f"\r\x1b[K{visible(text, line=True)}")
     sys.stderr.flush()
 
 
@@ -62,7 +91,7 @@ class Progress:
             text += f" traces, {more / spent:,.0f} tokens/s" if spent > 1 else " traces"
             text += f", {span((total - done) * spent / here)} left" if spent > 1 and here and done < total else ""
         if self.tty:
-            say(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", end="")
+            _rewrite(text[: shutil.get_terminal_size().columns - 1])
         else:
             say(text)
 
@@ -83,7 +112,7 @@ class Progress:
     def clear(self) -> None:
         """Take the rewritten line away, so that something else can be printed."""
         if self.tty and self.what:
-            say("\r\x1b[K", end="")
+            _rewrite()
 
     def _book(self, now: float, step: str) -> None:
         """The step that ends gets the time since the one before it ended."""

@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analyzer.disk import PACKED
 from analyzer.records import (
     CORE_COLUMNS,
     NOVEL_COLUMNS,
@@ -128,7 +129,7 @@ def write_traces(path: Path, traces: Iterable[Trace]) -> int:
     if (first := next(rest, None)) is None:
         return 0
     with path.open("wb") as file:
-        with pq.ParquetWriter(file, TRACES, compression="zstd", use_dictionary=True) as writer:
+        with pq.ParquetWriter(file, TRACES, use_dictionary=True, **PACKED) as writer:
             rows, text = [], 0
             for t in chain((first,), rest):
                 rows.append(trace_row(t))

@@ -103,6 +103,7 @@ def sample(
     with sole_writer(target.parent, target.name):
         if target.exists():
             _refuse_other(target, mark, n * len(asked))
+            _unfinished(target).unlink(missing_ok=True)  # of a call that was killed when all was done
             return done
         if isinstance(loaded.model, server.Server):
             draw, whole, step = server_draws.draw, n, max(1, AHEAD * concurrent // n)
@@ -248,7 +249,7 @@ def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iter
     """The unfinished rows beside the output, open at their end, and how many there are: a multiple of `whole`, or all
     `most` of them; what a killed call left beyond it is cut off. The first line names the settings.
     """
-    path = target.with_name(f".{target.name}.part")
+    path = _unfinished(target)
     try:  # around the closing too, which writes what the disk has refused once more
         with path.open("a+b") as stream:
             stream.seek(0)
@@ -280,6 +281,10 @@ def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iter
         raise (saved(error) if rows >= whole else error) from None
     if target.exists():
         path.unlink()
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
 
 
 def _settings(path: Path, head: bytes) -> dict[str, Any]:

@@ -168,6 +168,7 @@ def score(
                 limit = loaded.context if on_overlong == "window" else None
                 _score_all(run, label, encoded, loaded, path, sampler, limit, shard, progress, done)
                 run.manifest["finished"][label] = [len(wanted), len(done)]
+                run.record(label)
                 run.save()
         _record_policies(run, work.produced)
 

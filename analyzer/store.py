@@ -7,6 +7,7 @@ This module knows nothing of models or analyses.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections import Counter
@@ -23,7 +24,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analyzer import display
-from analyzer.disk import ahead, part_batches, read_part, sole_writer, unwritable, write_atomically
+from analyzer.disk import (
+    PACKED,
+    ahead,
+    damaged,
+    part_batches,
+    part_sum,
+    read_part,
+    row_count,
+    sole_writer,
+    unwritable,
+    write_atomically,
+)
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records import Scored, Trace, trace_key
 from analyzer.rows import (
@@ -36,6 +48,7 @@ from analyzer.rows import (
     SPLIT,
     TABLE,
     TRACES,
+    prompt_hash,
     score_table,
     trace_of,
     trace_row,
@@ -65,6 +78,9 @@ COMPARED = [
 
 class Run:
     """A run directory. Nothing is kept in memory but the path and the manifest."""
+
+    made = False  # whether this object began it (`create`), and nobody else has written into it since
+    written = b""  # run.json as this object last wrote it
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
@@ -96,6 +112,12 @@ class Run:
         for name, kind in {"inputs": list, "scorers": dict, "settings": dict, "samplers": dict}.items():
             if not isinstance(({"settings": {}, "samplers": {}} | manifest).get(name), kind):
                 raise DumpError(f"{file}: {name!r} is missing or damaged; {REPAIR}")
+        check = manifest.pop("check", None)  # earlier versions wrote none
+        if check not in (None, _check(manifest)):
+            raise DumpError(
+                f"{file} is not as it was written: a disk or a hand has changed it; {REPAIR}. If it is to be as it is "
+                'now, take the line with "check" out of it'
+            )
         cut = manifest.pop("adding", None)  # killed in `adding`: with the part in place all is there, else nothing
         return cls(path, cut["manifest"] if cut and (path / "traces" / cut["part"]).exists() else manifest)
 
@@ -108,18 +130,49 @@ class Run:
         if part := next((p for folder in ("traces", "scores/*") for p in path.glob(f"{folder}/part-*")), None):
             raise DumpError(f"{path} has parts ({part}) but no run.json; {REPAIR}")
         try:
+            inside = [f for name in ("traces", "scores") for f in sorted((path / name).rglob("[!.]*")) if f.is_file()]
+            for foreign in [path / "rejected.jsonl", *inside]:
+                if foreign.is_file():
+                    raise UsageError(
+                        f"{foreign} is there, but no run is; a run would write over it: choose another folder"
+                    )
             (path / "traces").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(f"run folder {path} can't be written: {error.strerror or error}") from error
         with sole_writer(path):
             if not (path / "run.json").exists():  # else another process was faster
-                cls(path, {"schema": SCHEMA, "inputs": [], "scorers": {}}).save()
+                run = cls(path, {"schema": SCHEMA, "inputs": [], "scorers": {}})
+                run.save()
+                run.made = True
+                return run
         return cls.open(path)
+
+    def discard(self) -> bool:
+        """Remove a run that this object made and that nobody else has written into since; returns whether it did. Only
+        what belongs to the run goes: a folder that holds anything else stays."""
+        with contextlib.suppress(OSError, ResourceError), sole_writer(self.path):
+            if not self._own() or any(self.path.glob("scores/*/part-*")):
+                return False
+            prompts = self.path.glob("scores/*/prompts-*.parquet")
+            for file in (*self._parts("traces"), *prompts, self.path / "rejected.jsonl", self.path / "run.json"):
+                file.unlink(missing_ok=True)
+            (self.path / ".lock").unlink()
+            for folder in (*self.path.glob("scores/*"), self.path / "scores", self.path / "traces", self.path):
+                with contextlib.suppress(OSError):  # what something else lies in stays
+                    folder.rmdir()
+            return True
+        return False
+
+    def _own(self) -> bool:
+        """Whether this object began the run and nobody else has written its manifest since."""
+        file = self.path / "run.json"
+        return self.made and file.is_file() and file.read_bytes() == self.written
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only process that writes into this run (see `disk.sole_writer`), knowing what others wrote before."""
         with sole_writer(self.path):
+            self.made = self._own()
             self.manifest = Run.open(self.path).manifest
             yield
 
@@ -128,7 +181,8 @@ class Run:
         self._write_manifest(self.manifest)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        write_atomically(self.path / "run.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        self.written = orjson.dumps(manifest | {"check": _check(manifest)}, option=orjson.OPT_INDENT_2)
+        write_atomically(self.path / "run.json", self.written)
 
     def refuse_changes(self, **settings: Any) -> None:
         """Raise UsageError when a setting differs from the one that the run was made with."""
@@ -191,11 +245,18 @@ class Run:
     def adding(self, traces: Iterable[Trace]) -> Iterator[int]:
         """Write traces batch by batch; the block gets their number. When it ends, they and the manifest as it then is
         appear at once; where it (or `traces`) raises, nothing does. Raises ResourceError when the disk refuses."""
-        final = self.path / "traces" / f"part-{self._next('traces')}.parquet"
+        lost = self._lost("traces")
+        final = self.path / "traces" / (min(lost) if lost else f"part-{self._next('traces')}.parquet")
         temporary = final.with_name(f".{final.name}.tmp")
         try:
             added = write_traces(temporary, traces)
+            if lost and added != sum(lost.values()):  # the same dumps again bring it back, nothing else does
+                raise self._lost_part("traces", min(lost), "give all of its dumps again, or")
             yield added
+            if added:
+                kept = {n: wrote for n, wrote in self._recorded("traces").items() if n not in lost}
+                kept[final.name] = {"rows": added, "crc32": part_sum(temporary)}
+                self.manifest.setdefault("parts", {})["traces"] = dict(sorted(kept.items()))
             if added:  # from here on, `open` finishes what a kill cuts short
                 said = Run.open(self.path).manifest
                 self._write_manifest(said | {"adding": {"part": final.name, "manifest": self.manifest}})
@@ -206,6 +267,52 @@ class Run:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+    def record(self, scorer: str) -> None:
+        """Note in the manifest which parts of a scorer there are, once they are all there."""
+        self.manifest.setdefault("parts", {})[f"scores/{scorer}"] = self._held(f"scores/{scorer}")
+
+    def verify(self, *, sums: bool = False) -> None:
+        """Raise DumpError, naming the part, when one that was recorded is not there, has another number of rows or,
+        with `sums` (which reads every byte), is not as it was written."""
+        recorded = self.manifest.get("parts", {})
+        again = "run the same line again, which does only those traces anew, or"
+        for folder, known in recorded.items():
+            for name in self._lost(folder):
+                raise self._lost_part(folder, name, again)
+            for name, wrote in known.items():
+                path = self.path / folder / name
+                if (rows := row_count(path)) != wrote["rows"]:
+                    raise damaged(path, f"{rows:,} rows, {wrote['rows']:,} were written")
+                if sums and part_sum(path) != wrote["crc32"]:
+                    raise damaged(path, "its bytes are not those that were written")
+        for label, counts in self.manifest.get("finished", {}).items():  # of earlier versions no more is known
+            if counts and f"scores/{label}" not in recorded and (n := self.status_counts(label).total()) < counts[1]:
+                raise DumpError(
+                    f"{self.path / 'scores' / label} holds {n:,} traces, {counts[1]:,} were scored: a part is not "
+                    f"there; {again} restore it"
+                )
+
+    def _held(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Part -> {"rows", "crc32"}, of what is there."""
+        parts = (p for stem in ("part", "prompts") for p in self._parts(folder, stem))
+        return {p.name: {"rows": row_count(p), "crc32": part_sum(p)} for p in parts}
+
+    def _recorded(self, folder: str) -> dict[str, dict[str, Any]]:
+        """The same of what was recorded; of an earlier version's run, what is there."""
+        known = self.manifest.get("parts", {}).get(folder)
+        return self._held(folder) if known is None else known
+
+    def _lost(self, folder: str) -> dict[str, int]:
+        """Part -> rows, of what was recorded and is not there."""
+        known = self.manifest.get("parts", {}).get(folder, {})
+        return {n: wrote["rows"] for n, wrote in known.items() if not (self.path / folder / n).is_file()}
+
+    def _lost_part(self, folder: str, name: str, remedy: str) -> DumpError:
+        rows = self.manifest["parts"][folder][name]["rows"]
+        return DumpError(
+            f"{self.path / folder / name} is not there, {rows:,} rows of the run were in it; {remedy} restore the file"
+        )
 
     def traces(self) -> Iterator[Trace]:
         """All traces, in the order they were added."""
@@ -241,7 +348,7 @@ class Run:
 
     def trace_count(self) -> int:
         """How many traces there are."""
-        return sum(pq.read_metadata(p).num_rows for p in self._parts("traces"))
+        return sum(map(row_count, self._parts("traces")))
 
     def status_counts(self, scorer: str) -> Counter[str]:
         """Status ("ok" or the reason for not scoring) -> traces recorded under a scorer."""
@@ -313,9 +420,10 @@ class Run:
         out = {}
         for part in self._parts(f"scores/{scorer}", "prompts"):
             table = read_part(part, PROMPTS)
-            out |= dict(
-                zip(table["prompt"].to_pylist(), (np.array(i, np.int32) for i in table["prompt_ids"].to_pylist()))
-            )
+            for said, ids in zip(table["prompt"].to_pylist(), table["prompt_ids"].to_pylist(), strict=True):
+                if said is None or prompt_hash(ids or ()) != said:
+                    raise damaged(part, f"the ids of prompt {said} are not its own")
+                out[said] = np.array(ids, np.int32)
         return out
 
     def reject(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -337,8 +445,13 @@ class Run:
     def _write_part(self, folder: str, stem: str, table: pa.Table, *, name: str, **options: Any) -> None:
         (self.path / folder).mkdir(parents=True, exist_ok=True)
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", **options)
+        pq.write_table(table, sink, **PACKED, **options)
         write_atomically(self.path / folder / f"{stem}-{name}.parquet", sink.getvalue())
+
+
+def _check(manifest: Mapping[str, Any]) -> str:
+    """16 hex digits of what a manifest says."""
+    return hashlib.sha256(orjson.dumps(manifest)).hexdigest()[:16]
 
 
 def _scored(rows: Rows) -> Rows:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import difflib
 import glob
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,20 +116,17 @@ def worst(codes: Sequence[int]) -> int:
 @contextlib.contextmanager
 def begun(path: str | Path) -> Iterator[Run]:
     """The run at `path`, opened or new. Where the block raises before anything is scored, what is new goes again, with
-    the folders that it made; an interrupted run stays, and so does one that was there before."""
+    the folders that it made; an interrupted run stays, and so does one that was there before or that another process
+    has written into."""
     path = Path(path)
     made = [p for p in (path, *path.parents) if not p.exists()]
-    before = set(path.iterdir()) if path.is_dir() else set()
-    existed = is_run(path)
     run = None
     try:
         run = Run.create(path)
         yield run
     except Exception:
-        if not existed and run is not None and not any(path.glob("scores/*/part-*")):
-            for new in set(path.iterdir()) - before:
-                shutil.rmtree(new) if new.is_dir() else new.unlink()
-            with contextlib.suppress(OSError):  # a folder that something else lies in by now stays
-                for folder in made:
+        if run is None or run.discard():
+            for folder in made:
+                with contextlib.suppress(OSError):  # one that something else lies in by now stays
                     folder.rmdir()
         raise

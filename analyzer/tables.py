@@ -10,6 +10,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
+from analyzer.errors import DumpError
 from analyzer.ragged import summarise_many
 from analyzer.records import NOVEL_COLUMNS, Sampler, Tables, trace_key
 from analyzer.rows import IDENTITY
@@ -36,6 +37,7 @@ def build(run: Run) -> Tables:
 
     Without scores, `scores` is an empty frame with the right columns and `base` is None.
     """
+    run.verify(sums=True)
     traces = run.trace_table()
     facts = [_facts(b["response"].to_pandas()) for b in run.trace_batches(["response"])]
     traces[["characters", "response_hash"]] = pd.concat(facts, ignore_index=True) if facts else _facts(pd.Series())
@@ -188,6 +190,11 @@ def _summaries(run: Run, label: str, declared: Mapping[str, Sampler]) -> pd.Data
         columns = {name: values for name in TOKEN_COLUMNS if (values := _flat(batch[name], lengths_N)) is not None}
         identity = {name: batch[name].to_pylist() for name in (*IDENTITY, "prompt")}
         heat_N = np.array([hottest(declared, reference, source) for source in identity["source"]])
+        if unknown := {*filter(None, identity["prompt"])} - prompts.keys():
+            raise DumpError(
+                f"{run.path / 'scores' / label}: the ids of {len(unknown):,} prompts are not there, for example of "
+                f"{min(unknown)}; restore the prompts-*.parquet of this folder, or score in another -o folder"
+            )
         asked = [prompts.get(h, none) for h in identity["prompt"]]
         numbers = summarise_many(lengths_N, columns, prompts=asked, sampler=sampler, hottest=heat_N)
         keys = list(map(trace_key, *(identity[name] for name in IDENTITY)))

@@ -248,11 +248,6 @@ def test_reading_what_is_scored_stays_linear_in_the_parts(tmp_path):
     assert min(seconds(80) for _ in range(3)) < 8 * min(seconds(20) for _ in range(3))
 
 
-def test_a_refused_file_of_a_folder_is_named(tmp_path):
-    with pytest.raises(ResourceError, match="no/x can't be written: No such file"), disk.refusals(tmp_path):
-        (tmp_path / "no" / "x").write_text("")
-
-
 def test_reading_ahead_gives_the_same_items_and_the_same_error():
     def items(n):
         yield from range(n)

@@ -133,6 +133,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path, model, monkeypatch):
         assert not (tmp_path / "out").exists()
     two = score(tmp_path / "two", dump, model, (1, 2)).path
     manifest = json.loads((two / "run.json").read_text())
+    del manifest["check"]
     manifest["scorers"]["base"]["fingerprint"] = "0" * 16
     (two / "run.json").write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match="scorer base, fingerprint: .* and 0000000000000000"):

@@ -216,7 +216,7 @@ def test_without_a_model_the_report_says_what_is_missing(tmp_path, dumps, monkey
     monkeypatch.setattr("analyzer.analyses.ANALYSES", {})  # their results are not what is asked for here
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "tables").write_text("mine")
-    with pytest.raises(ResourceError, match="other/tables can't be written: File exists"):
+    with pytest.raises(UsageError, match="other is not empty and not a report of this program .it holds tables"):
         pipeline.report(run, tmp_path / "other", vary=False)
 
 

@@ -6,11 +6,14 @@ look like dumps and are not: Git-LFS pointers, empty files, other archives and e
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import glob
 import hashlib
 import io
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -187,8 +190,7 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
     """Find out how a file is written, and open it. Raises DumpError for a fault of the whole file."""
     shown = "<stdin>" if path is None else name
     try:
-        if path is None:
-            raw = sys.stdin.buffer.read()
+        if (raw := _piped(shown, path)) is not None:
 
             def opened() -> BinaryIO:
                 return io.BytesIO(raw)
@@ -221,6 +223,51 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
     if out.kind == "jsonl" and len(out.head) == 1 and isinstance(out.head[0][1], dict) and not _named(out, ROWS):
         out.document = out.head[0][1]  # a nested document on one line, or a single row: the dialect decides
     return out
+
+
+MOST_PIPED = 1 << 31  # bytes of a stream, which stay in memory
+_read: dict[tuple[int, int], bytes] = {}  # by device and inode: a stream gives its bytes once, and is opened again
+
+
+def _piped(shown: str, path: Path | None) -> bytes | None:
+    """All bytes of standard input, /dev/stdin or <(command); None for a file. Raises DumpError for what is neither, and
+    for a stream without an end."""
+    about = path.stat() if path is not None else os.fstat(sys.stdin.fileno()) if _is_open(sys.stdin) else None
+    if path is not None and about is not None:
+        if stat.S_ISREG(about.st_mode):
+            return None
+        if not stat.S_ISFIFO(about.st_mode):
+            raise DumpError(f"{shown}: this is a device or a socket, no file; give a file, or - for standard input")
+        if not path.is_symlink():
+            raise DumpError(f"{shown}: this is a named pipe, which can be read once only; give - and: < {shown}")
+    place = None if about is None else (about.st_dev, about.st_ino)
+    if place in _read:
+        return _read[place]
+    parts: list[bytes] = []
+    size = 0
+    with contextlib.ExitStack() as stack:
+        stream = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
+        while part := stream.read(PEEK):
+            parts.append(part)
+            size += len(part)
+            if not parts[0].strip(b"\0"):
+                _refuse_other_kinds(shown, part)
+            if size > MOST_PIPED:
+                raise DumpError(
+                    f"{shown}: more than {MOST_PIPED >> 30} GB came through the pipe, and they stay in memory; write "
+                    "them to a file and give that"
+                )
+    raw = b"".join(parts)
+    if place is not None and raw:
+        _read[place] = raw
+    return raw
+
+
+def _is_open(stream: Any) -> bool:
+    try:
+        return stream.fileno() >= 0
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 ROWS = (".jsonl", ".ndjson")

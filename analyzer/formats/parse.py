@@ -154,6 +154,8 @@ def parquet(name: str, opened: Callable[[], BinaryIO]) -> Records:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
+    except MemoryError:  # Arrow's is one of its own errors too, and says nothing of the file
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError, struct.error) as e:
         raise DumpError(
             f"{name}: the Parquet data is damaged or cut short ({str(e).splitlines()[0][:120] if str(e) else e!r}); "

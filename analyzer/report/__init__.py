@@ -39,8 +39,8 @@ def write(
     file_mb: float = embed.FILE_MB,
     folder_mb: float = embed.FOLDER_MB,
 ) -> dict[str, Path]:
-    """Write the report into `directory`; returns a path for "results.json", "report.md",
-    "index.html", "figures" and "tables".
+    """Write the report into `directory`, which holds nothing that must stay (see `outputs.replaced`); returns a path
+    for "results.json", "report.md", "index.html", "figures" and "tables".
 
     `ledger` and `sources` are those of results.json, `figures` is analysis -> figure name -> Figure. `meta` must have
     `version` and `command` (list of words) and may have `decisions` and `notes` (sentences on encoding and on the
@@ -49,8 +49,7 @@ def write(
     tables that the analyses read: with them the page has the trace viewer, the tree, the map and the comparison. They
     are inside index.html up to `file_mb` megabytes, else in files under data/ beside it, up to `folder_mb`. A figure
     that cannot be drawn is named under "left out" instead of failing the report; `style` is the venue whose widths
-    figures have. results.json is written last: where it
-    stands, the report is whole.
+    figures have.
     Raises AnalyzerError when results.json would break its contract.
     """
     data = build_results(
@@ -104,9 +103,7 @@ def _embed(traces: Tables, results: Mapping[str, Result], labels: list[str], meg
 
 
 def _packs(folder: Path, packs: Sequence[str]) -> None:
-    """Packs as scripts, which a page opened from disk may load; those of an earlier report go."""
-    for old in folder.glob("t*.js"):
-        old.unlink()
+    """Packs as scripts, which a page opened from disk may load."""
     if packs:
         folder.mkdir(exist_ok=True)
     for i, text in enumerate(packs):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from analyzer.errors import AnalyzerError
 from analyzer.report import content, html
@@ -112,17 +113,20 @@ def text(index: Mapping[str, Any], *, directory: str) -> str:
 
 
 def write(directory: Path, index: Mapping[str, Any]) -> None:
-    """Write index.html and index.json into `directory`, whole or not at all."""
+    """Write index.html and index.json into `directory` (see `outputs.replaced`)."""
     from analyzer.report import _put
 
-    directory.mkdir(parents=True, exist_ok=True)
     _put(directory / "index.html", page(index))
     _put(directory / "index.json", encode(index) + "\n")
 
 
 def page(index: Mapping[str, Any]) -> str:
     """The whole file; links lead to the studies' own pages."""
-    links = {s["study"]: f'<a href="{esc(s["report"])}">{esc(s["study"])}</a>' for s in index["studies"] if s["report"]}
+    links = {
+        s["study"]: f'<a href="{esc(quote(s["report"]))}">{esc(s["study"])}</a>'
+        for s in index["studies"]
+        if s["report"]
+    }
     numbers = _grid(table(index), links, slice(2, 3))
     failed = [s for s in index["studies"] if s["error"]]
     errors = "".join(f"<dt>{esc(s['study'])}</dt><dd>{esc(s['error'])}</dd>" for s in failed)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analyzer.progress import visible
 from analyzer.report import content, key, methods, sequences
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
@@ -153,14 +154,14 @@ def _list(items: Any) -> str:
 
 def _code(text: str) -> str:
     """A code span in a table cell; its fence is longer than any run of backticks inside."""
-    text = re.sub(r"\s+", " ", text).replace("|", "\\|")
+    text = visible(re.sub(r"\s+", " ", text)).replace("|", "\\|")
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if fence != "`" else f"`{text}`"
 
 
 def esc(text: str) -> str:
     """Text that GitHub shows as it is: no markup, no HTML, no math, no line break."""
-    text = re.sub(r"[\x00-\x1f\x7f\u2028\u2029]+", " ", text)
+    text = visible(re.sub(r"[\t-\r\u2028\u2029]+", " ", text))
     text = re.sub(r"([\\`*\[\]|$~#])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
     return text.replace("://", ":&#8203;//")

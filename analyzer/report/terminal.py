@@ -1,6 +1,6 @@
 """Text for the terminal: the summary of a report, the tables of analyses, one trace with its surprisals.
 
-Text from dumps could carry terminal escapes: control characters become U+FFFD. Nothing is printed here.
+Text from dumps could carry terminal escapes: they are written out before colours are added. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyzer.analyses.prompts import phrase
+from analyzer.progress import visible
 from analyzer.records import Result, Trace, json_value
 from analyzer.report import content
 from analyzer.report import key as key_numbers
@@ -152,7 +153,7 @@ def _pieces(text: str, offsets: Sequence[int], ids: Sequence[int]) -> list[str]:
 
 
 def _mark(piece: str, surprisal: float, colour: bool) -> str:
-    shown = re.sub(r"[^\S\n\t]|[^\n\t]", lambda m: m[0] if m[0] == " " else clean(m[0]), piece)
+    shown = visible(piece)
     style = next((s for limit, s in STEPS if surprisal >= limit), None)
     if colour:
         return shown if style is None else f"\x1b[{style}m{shown}\x1b[0m"
@@ -163,7 +164,7 @@ def _mark(piece: str, surprisal: float, colour: bool) -> str:
 def columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
     """Lines of aligned cells, the first column to the left, numbers to the right; `chars` cuts a long cell."""
     rows = [
-        [clean(c) if chars is None or len(c) <= chars else clean(c[: chars - 1]) + "…" for c in row]
+        [shown if chars is None or len(shown) <= chars else f"{shown[: chars - 1]}…" for shown in map(clean, row)]
         for row in [grid.columns, *grid.rows]
     ]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
@@ -181,5 +182,5 @@ def _width(text: str) -> int:
 
 
 def clean(text: str) -> str:
-    """No control characters, no line breaks, no change of writing direction."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+", "\N{REPLACEMENT CHARACTER}", text)
+    """One line in which nothing is hidden (see `progress.visible`)."""
+    return visible(text, line=True)

@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions that need them, never a
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,11 @@ from analyzer.scorers.identity import fingerprint
 # --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
 SCORERS = {"local": "shared", "cached": "cached", "plain": "plain", "server": "server"}
 PICKLED = (".bin", ".pt", ".pth")  # how weights are called that are no safetensors
+SIZES = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    "max_position_embeddings",
+)  # of a config: none makes sense below 1
+WHY = 300  # characters of what others say of a model that can't be loaded
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -64,7 +70,6 @@ def load(
     if server.split(name):
         return server.connect(name, concurrent=concurrent)
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -87,6 +92,7 @@ def load(
     is_folder = Path(name).is_dir()
     if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ResourceError(f"model folder {name} does not exist")
+    refuse_sizes(name)
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
     options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
     try:
@@ -98,7 +104,9 @@ def load(
             **options,
         )
         model = (model if device == "map" else model.to(device)).eval()
-    except (OSError, ValueError, RuntimeError, KeyError, AssertionError, ImportError, SafetensorError) as error:
+    except Exception as error:  # what a config or weights that are not as they should be raise has no end
+        if local.is_out_of_memory(error):
+            raise
         raise _refusal(name, error, trust_remote_code, allow_pickle) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
@@ -117,6 +125,21 @@ def load(
         sum(p.numel() for p in model.parameters()),
         _eos_ids(model, tokenizer),
     )
+
+
+def refuse_sizes(name: str) -> None:
+    """Raise ResourceError for a model folder whose config has a size that can't be one."""
+    file = Path(name) / "config.json"
+    try:
+        config = json.loads(file.read_bytes())
+        texts = [config, *(v for k, v in config.items() if k.endswith("text_config") and isinstance(v, dict))]
+    except (OSError, ValueError, AttributeError):  # no folder, or said at loading
+        return
+    for size, found in [(size, text.get(size)) for text in texts for size in SIZES]:
+        if isinstance(found, (str, float, bool)) or (isinstance(found, int) and found < 1):
+            raise ResourceError(
+                f"{file}: {size} is {json.dumps(found)}, expected a whole number from 1; copy the model again"
+            )
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -147,8 +170,11 @@ def _refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle:
             f"model {name!r} has no weights as safetensors; pickled weights (.bin) can run code when they are loaded: "
             "convert them, or if you trust them add --allow-pickle"
         )
+    why = " ".join(said.split("\n\n")[0].split())[:WHY] or type(error).__name__
+    if not isinstance(error, (OSError, ValueError)) and files:
+        why = f"{why} ({type(error).__name__}: is a value in its config.json wrong?)"
     return ResourceError(
-        f"model {name!r} can't be loaded as a causal LM: {said.strip().splitlines()[0]}; "
+        f"model {name!r} can't be loaded as a causal LM: {why}; "
         "expected a folder with config.json and weights, or a hub name with network access"
     )
 
@@ -228,7 +254,7 @@ def score(
     try:
         for result in ask(pieces(), loaded.model, sampler, path=path, note=note):
             key, _, n = result.key.rpartition("\x00")
-            if key:
+            if key in waiting:  # an id may hold a NUL of its own
                 waiting[key][int(n)] = result
                 if not all(waiting[key]):
                     continue

@@ -7,16 +7,17 @@ only by a template that the user chose. Nothing is cut here.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analyzer.errors import DumpError, UsageError, nearest
+from analyzer.errors import AnalyzerError, DumpError, UsageError, nearest
 from analyzer.records import Sampler, Trace
 
 # How papers of the field rendered a bare question; {question} is replaced. "chat" means the tokenizer's own template.
@@ -87,7 +88,8 @@ def encode(
             raise DumpError(
                 f"{trace.origin}: the model has no tokenizer and the dump has no response_ids for {trace.key}"
             )
-        out = tokenizer(trace.response, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+        with _telling(trace, "response"):
+            out = tokenizer(trace.response, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
         response_ids = tuple(out["input_ids"])
         offset_T = np.array(
             [a for a, _ in out["offset_mapping"]] if tokenizer.is_fast else [-1] * len(response_ids), np.int32
@@ -142,7 +144,8 @@ def encode_prompt(trace: Trace, tokenizer: Any, template: str | None, counts: Co
         return tuple(
             tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False)
         )
-    ids = list(tokenizer(prompt)["input_ids"])
+    with _telling(trace, "prompt"):
+        ids = list(tokenizer(prompt)["input_ids"])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         counts["prompt: the text began with BOS, the tokenizer's second BOS was left out"] += 1
@@ -152,6 +155,20 @@ def encode_prompt(trace: Trace, tokenizer: Any, template: str | None, counts: Co
         ids = ids[:-1]
     counts[f"prompt: text, {'with' if bos is not None and ids[:1] == [bos] else 'without'} BOS"] += 1
     return _checked(tuple(ids), trace, tokenizer)
+
+
+@contextlib.contextmanager
+def _telling(trace: Trace, what: str) -> Iterator[None]:
+    """Say of which trace a text is that the tokenizer can't encode (a character that it has no piece for)."""
+    try:
+        yield
+    except Exception as error:  # tokenizers raise Exception itself
+        if isinstance(error, (AnalyzerError, MemoryError)):
+            raise
+        raise DumpError(
+            f"{trace.origin}: the tokenizer can't encode the {what} of {trace.key} "
+            f"({' '.join(str(error).split())[:200] or type(error).__name__}); leave the row out, or give its ids"
+        ) from error
 
 
 def _checked(ids: Sequence[int], trace: Trace, tokenizer: Any) -> tuple[int, ...]:

@@ -75,18 +75,20 @@ def connect(
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
-    from analyzer.scorers import Loaded, fingerprint
+    from analyzer.scorers import Loaded, fingerprint, refuse_sizes
 
     logging.set_verbosity_error()
     model, address = split(name)
     offline = Path(model).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
     url, _, wanted = address.partition("#")
     client = client or Client(url)
+    refuse_sizes(model)
     try:
         config = AutoConfig.from_pretrained(model, local_files_only=offline).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what a config that is not as it should be raises has no end
+        why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ResourceError(
-            f"model {model!r} of {name}: config.json can't be read ({str(error).splitlines()[0]}); --base names the "
+            f"model {model!r} of {name}: config.json can't be read ({why}); --base names the "
             "folder or hub name whose tokenizer and config belong to the served model"
         ) from error
     try:
@@ -350,7 +352,9 @@ def _one(server: Server, item: Encoded, sampler: Sampler | None) -> Scored:
 
 
 def _name(item: Encoded) -> str:
-    key, _, window = item.trace.key.partition("\0")
+    key, _, window = item.trace.key.rpartition("\0")
+    if not window.isdigit():
+        key, window = item.trace.key, ""
     return f"{key} ({f'window {window}' if window else item.trace.origin}, {len(item)} tokens)"
 
 

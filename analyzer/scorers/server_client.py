@@ -20,17 +20,20 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from analyzer.errors import ResourceError, UsageError
+from analyzer.errors import DumpError, ResourceError, UsageError
+from analyzer.formats.streams import weighed
 
 log = logging.getLogger(__name__)  # a wait is a warning: on stderr, unless the program that imports this says otherwise
 
 KEY = "ANALYZER_API_KEY"
 TRIES = 6  # of one request; with the waits below a server may be away for about 20 s
-TIMEOUT = 600.0  # seconds without a byte
+TIMEOUT = 600.0  # seconds, from the request to the last byte of the answer
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds; doubled from try to try, a random half of it taken off
 LONGEST_ASKED_WAIT = 600.0  # of a server's Retry-After; more counts as a refusal
 PASSING = (408, 425, 429, 500, 502, 503, 504, 529)  # statuses worth another try
-LARGEST = 1 << 28  # bytes of an answer
+# bytes of an answer: at least, for each token asked about (five alternatives with their texts), and at most
+SMALLEST, TOKEN_BYTES, LARGEST = 1 << 22, 1 << 11, 1 << 28
+DENSITY = 8  # bytes of memory for the values of an answer, per byte that it may have
 
 
 class Fault(Exception):
@@ -126,6 +129,7 @@ class Client:
     def _exchange(self, path: str, body: Any) -> Any:
         """One request and its answer; a kept connection that the server has closed meanwhile is opened anew once."""
         data = None if body is None else json.dumps(body).encode()
+        largest = _most(body)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -137,17 +141,25 @@ class Client:
             connection.timeout = self.timeout  # may have changed since it was opened
             if connection.sock is not None:
                 connection.sock.settimeout(self.timeout)
+            late = threading.Event()
+            watch = threading.Timer(self.timeout, _cut_off, (connection, late))  # the socket's own starts at every byte
+            watch.daemon = True
+            watch.start()
             try:
                 connection.request("GET" if data is None else "POST", urlsplit(self.url).path + path, data, headers)
                 response = connection.getresponse()
-                raw = response.read(LARGEST + 1)
-                if response.length and len(raw) <= LARGEST:  # read(n) itself says nothing of an end that comes early
+                raw = response.read(largest + 1)
+                if late.is_set():
+                    raise TimeoutError
+                if response.length and len(raw) <= largest:  # read(n) itself says nothing of an end that comes early
                     raise ConnectionError(
                         f"the connection was cut after {len(raw):,} bytes, {response.length:,} were to come"
                     )
                 break
             except (OSError, http.client.HTTPException) as error:
                 self._drop(connection)
+                if late.is_set():
+                    raise Away(f"no answer within {self.timeout:g} s (TimeoutError)") from error
                 if (
                     kept
                     and not self.stop.is_set()
@@ -156,14 +168,18 @@ class Client:
                     continue
                 what = f"no answer within {self.timeout:g} s" if isinstance(error, TimeoutError) else str(error)
                 raise Away(f"{what or 'the connection broke'} ({type(error).__name__})") from error
-        if response.will_close or len(raw) > LARGEST:
+            finally:
+                watch.cancel()
+        if response.will_close or len(raw) > largest:
             self._drop(connection)
         if response.status != 200:
             self._complain(path, response, raw)
-        if len(raw) > LARGEST:
-            raise Refused(f"an answer of more than {LARGEST:,} bytes")
+        if len(raw) > largest:
+            raise Refused(f"an answer of more than {largest:,} bytes, which is more than what was asked for takes")
         try:
-            answer = json.loads(raw)
+            answer = json.loads(weighed("the answer", raw, DENSITY * largest, "its values are not what was asked for"))
+        except DumpError as error:
+            raise Refused(str(error)) from None
         except (ValueError, RecursionError):
             raise Fault(f"the answer is not JSON: {self._shown(raw)}") from None
         if _complaint(answer) is not None and not {"choices", "data", "tokens"} & set(answer):
@@ -207,6 +223,21 @@ class Client:
         connection.close()
         self._open.discard(connection)
         self._local.connection = None
+
+
+def _most(body: Any) -> int:
+    """Bytes that the answer to a request may have."""
+    asked = (body or {}).get("prompt", (body or {}).get("input", ()))
+    tokens = (4 if isinstance(asked, str) else 1) * len(asked) + (body or {}).get("max_tokens", 0)  # bytes of a letter
+    return min(LARGEST, SMALLEST + TOKEN_BYTES * tokens)
+
+
+def _cut_off(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    """End an exchange that takes too long: whoever reads it wakes up."""
+    late.set()
+    if (sock := connection.sock) is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def checked(url: str) -> str:

@@ -287,7 +287,7 @@ def test_a_trace_in_the_terminal():
     item = Trace("rlvr", "p", 0, "Hello there\n world \x1b[31m", correct=True, finish="stop")
     text = terminal.trace(item, columns())
     assert text.startswith("rlvr/p/0: 4 tokens, 13.1 nats, 3.275 nats per token, correct, finish stop\n")
-    assert "\n\nHello⟦ there⟧⟦⟦\n world⟧⟧ \ufffd[31m\n\n" in text
+    assert "\n\nHello⟦ there⟧⟦⟦\n world⟧⟧ \\x1b[31m\n\n" in text
     assert "\x1b" not in text and re.search(r"^2 +7.00 +100 +3.00 +'\\n world'$", text, re.M)
     coloured = terminal.trace(item, columns(), colour=True)
     assert (
