@@ -125,10 +125,11 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise DumpError(f"{path} is damaged ({str(error).splitlines()[0]}); {_remedy(path)}") from error
+        raise DumpError(f"{path} is damaged ({str(error).splitlines()[0]}); {remedy(path)}") from error
 
 
-def _remedy(path: Path) -> str:
+def remedy(path: Path) -> str:
+    """What to do about a part that can't be used."""
     it = f"it and {path.name.replace('prompts', 'part', 1)}" if path.name.startswith("prompts") else "it"
     return f"all else is intact: move {it} away and run the same line again, which does only those traces anew"
 
@@ -144,7 +145,7 @@ def _refuse_other_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -
         raise DumpError(
             f"{path} was not written by this version: "
             + ", ".join(f"column {n} is {kind}, expected {schema.field(n).type}" for n, kind in have.items())
-            + f"; {_remedy(path)}"
+            + f"; {remedy(path)}"
         )
 
 

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.plan import choose, units
 from analyzer.records import NOVEL_POWERS, POWERS, Sampler, Scored, Trace
@@ -24,6 +26,7 @@ UNIT_TOKENS = 2_000_000  # this many tokens,
 SERVER_TOKENS = 200_000  # (on a server)
 UNIT_FLOPS = {"cpu": 1e13, "cuda": 1e16}  # and about this much work (minutes): what a killed run loses
 
+NOT_FINITE = "log-probabilities that are not finite: the weights hold NaN, or overflow (try --dtype float32)"
 LOADING = ("dtype", "device", "concurrent", "trust_remote_code", "allow_pickle")  # arguments that say how to load
 Progress = Callable[[str, int, int, int], None]  # what, traces done, traces in all, tokens done
 Job = tuple[str, Sampler | None, set[str]]  # model, sampler of the source that it produces, sources scored under it
@@ -389,7 +392,7 @@ def _score_all(
     from analyzer import scorers
 
     record = run.manifest["scorers"][label]
-    earlier = [e for e in encoded if e.trace.key in done]
+    earlier = [e for e in encoded if done.get(e.trace.key) == "ok"]
     decisions = Counter(d for e in earlier for d in e.decisions)
     since = tokens = sum(len(e.response_ids) for e in earlier)
     cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
@@ -410,9 +413,12 @@ def _score_all(
         rows = sorted(rows, key=lambda scored: scored.key)
         items = [todo[number][s.key] for s in rows]
         found = [(item.trace, item.prompt_ids, s) for item, s in zip(items, rows, strict=True)]
-        run.append_scores(label, found, part=f"{number:05d}-{_unit_id(found, record)}")
-        done.update(dict.fromkeys((s.key for s in rows), "ok"))
-        decisions.update(d for item in items for d in item.decisions)
+        part = f"{number:05d}-{_unit_id(found, record)}"
+        status = {s.key: "ok" if np.isfinite(s.columns["logprob"]).all() else NOT_FINITE for s in rows}
+        found = [(t, ids, s if status[s.key] == "ok" else NOT_FINITE) for t, ids, s in found]
+        run.append_scores(label, found, part=part)
+        done.update(status)
+        decisions.update(d for item in items if status[item.trace.key] == "ok" for d in item.decisions)
         record["decisions"] = dict(sorted(decisions.items()))
         run.save()
 

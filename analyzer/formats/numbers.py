@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from analyzer.formats.paths import Fault, show
-from analyzer.records import Trace
+from analyzer.records import ROUNDING, Trace
 
 # of a log-prob: at the first and below stands for "outside of the top k" or minus infinity, up to the other is rounding
-LEAST, MOST = -9999.0, 1e-3
+LEAST, MOST = -9999.0, ROUNDING
 FIELDS = frozenset(("response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask"))
 Laws = dict[float, tuple[float, ...]]  # temperature -> one log-prob per response id
 

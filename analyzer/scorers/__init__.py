@@ -16,7 +16,7 @@ from typing import Any
 
 from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Scored
-from analyzer.scorers import cluster, local, server, windows
+from analyzer.scorers import cluster, local, server, weights, windows
 from analyzer.scorers.encode import Encoded
 from analyzer.scorers.identity import fingerprint
 
@@ -56,8 +56,8 @@ def load(
 
     dtype auto: float32 on CPU, the checkpoint's own on CUDA. device "map" spreads the layers over all devices, and
     over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
-    other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded,
-    UsageError for an unknown dtype or device.
+    other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded or
+    when tensors are missing, unexpected or of another shape (see `weights`), UsageError for an unknown dtype or device.
     """
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown{nearest(dtype, DTYPES)}")
@@ -87,16 +87,20 @@ def load(
     is_folder = Path(name).is_dir()
     if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ResourceError(f"model folder {name} does not exist")
+    weights.refuse_adapter(name)
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
     options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=kind,
             use_safetensors=None if allow_pickle else True,
             device_map="auto" if device == "map" else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             **options,
         )
+        weights.refuse_other_weights(name, model, info)
         model = (model if device == "map" else model.to(device)).eval()
     except (OSError, ValueError, RuntimeError, KeyError, AssertionError, ImportError, SafetensorError) as error:
         raise _refusal(name, error, trust_remote_code, allow_pickle) from error
