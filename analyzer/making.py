@@ -77,6 +77,8 @@ def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
         counts = "; ".join(f"{what} ({n:,})" for what, n in record["decisions"].items())
         kind = record.get("dtype_error") or record["dtype"]
         say(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}")
+        for what, example in record.get("examples", {}).items():
+            say(f"{label}: {what}, such as {example}")
         for status, n in run.status_counts(label).items():
             if status != "ok":
                 say(f"{label}: {n:,} traces not scored: {status}")

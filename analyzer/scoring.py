@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ def score(
     cross: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
     eos: int | None = None,
+    template_date: str | None = None,
     on_overlong: str = "error",
     scorer: str = "local",
     dtype: str = "auto",
@@ -75,15 +77,17 @@ def score(
     it gets those of the exponents below 1: what novelty is told by.
 
     A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
-    (or "*" for the others) -> file or name, for bare questions. at_most: traces per source, problem and step. servers:
-    label (or "*") -> URL[#NAME] of the server that has its model (`scorers.server`), asked `concurrent` requests at a
-    time. shard (i, n): only the units whose number leaves i when divided by n. cluster: address of a Ray cluster, or
-    "auto" (`scorers.cluster`), with so many workers. Raises DumpError (over-long traces, missing prompts),
+    (or "*" for the others) -> file or name, for bare questions. template_date: YYYY-MM-DD, what chat templates write as
+    today (by default the day of the first call; recorded where one does). at_most: traces per source, problem and step.
+    servers: label (or "*") -> URL[#NAME] of the server that has its model (`scorers.server`), asked `concurrent`
+    requests at a time. shard (i, n): only the units whose number leaves i when divided by n. cluster: address of a Ray
+    cluster, or "auto" (`scorers.cluster`), with so many workers. Raises DumpError (over-long traces, missing prompts),
     ResourceError (model, memory, disk, another writer), UsageError (unknown labels, changed settings). Settings become
     fixed for the run once its traces could be encoded with them.
     """
     from analyzer import scorers
     from analyzer.scorers.identity import tokenizer_fingerprint
+    from analyzer.scorers.prompts import DATED
 
     settings = {
         "templates": dict(templates or {}),
@@ -99,6 +103,7 @@ def score(
         work = planned(run, **models, templates=templates, scorer=scorer, at_most=at_most)
         run.refuse_changes(**{"shard": None} | settings | part)
         run.settle(**part)
+        today = day(run, template_date)
         _refuse_other_models(run, work)
         on_servers = _connected(run, work, lambda model: scorers.load(model, concurrent=concurrent, **options))
         with _loader(cluster, workers, options) as load:
@@ -114,8 +119,11 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                encoded = _encode(run, label, wanted, loaded, sampler, work.templates, eos, on_overlong, shard, done)
+                texts = {"eos": eos, "date": today}
+                encoded = _encode(run, label, wanted, loaded, sampler, work.templates, texts, on_overlong, shard, done)
                 run.settle(**settings)
+                if any(d.startswith(DATED) for e in encoded for d in e.decisions):
+                    run.settle(template_date=today)
                 before = run.manifest["scorers"].get(label, {})
                 powers = () if model in on_servers else exponents(work, label)
                 run.manifest["scorers"][label] = before | {
@@ -135,6 +143,7 @@ def score(
                     "powers": sorted({*powers, *before.get("powers", ())}, key=(NOVEL_POWERS + POWERS).index),
                     **(_about(loaded.model, before) if model in on_servers else {}),
                     "decisions": {},
+                    "examples": _examples(encoded),
                 }
                 run.manifest.setdefault("finished", {})[label] = []
                 _record_policies(run, work.produced)
@@ -158,7 +167,7 @@ def planned(
 ) -> Work:
     """What `score` with these arguments is about; no model is loaded. Raises UsageError (labels, scorer)."""
     from analyzer import scorers
-    from analyzer.scorers.encode import load_template
+    from analyzer.scorers.prompts import load_template
 
     if scorer not in scorers.SCORERS:
         raise UsageError(f"--scorer {scorer!r} is unknown{nearest(scorer, scorers.SCORERS)}")
@@ -324,14 +333,15 @@ def _encode(
     loaded: Any,
     sampler: Sampler | None,
     templates: dict[str, str | None],
-    eos: int | None,
+    texts: dict[str, Any],
     on_overlong: str,
     shard: tuple[int, int] | None,
     done: dict[str, str],
 ) -> list:
     """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
     disk and in `done`. Where the declared sampler of a trace's source is neither plain nor the model's own `sampler`,
-    its log-probs under that are asked for too (not of a server, which tells none)."""
+    its log-probs under that are asked for too (not of a server, which tells none). texts: `eos` and `date` of
+    `encode`."""
     from analyzer.scorers import served, server
     from analyzer.scorers.encode import encode
 
@@ -345,7 +355,9 @@ def _encode(
             unscored.append((trace, (), "empty response"))
             continue
         template = templates.get(trace.source, templates.get("*"))
-        item = encode(trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos=eos)
+        item = encode(
+            trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos_ids=loaded.eos_ids, **texts
+        )
         encoded.append(replace(item, decisions=item.decisions + told, sampler=other.get(trace.source)))
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
@@ -369,6 +381,31 @@ def _encode(
         run.append_scores(label, [row for row in unscored if row[0].key not in done])
         done |= {trace.key: done.get(trace.key, why) for trace, _, why in unscored}
     return encoded
+
+
+def day(run: Run, wanted: str | None) -> str:
+    """What chat templates write as today, YYYY-MM-DD: what the run has recorded, else `wanted`, else today. Raises
+    UsageError for what is no date, or another than recorded."""
+    if wanted is not None:
+        try:
+            if date.fromisoformat(wanted).isoformat() != wanted:
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD") from None
+        run.refuse_changes(template_date=wanted)
+    return wanted or run.manifest.get("settings", {}).get("template_date") or date.today().isoformat()
+
+
+def _examples(encoded: list) -> dict[str, str]:
+    """The first trace and its place, of each decision that wants one: the same in every shard."""
+    from analyzer.scorers.encode import EXAMPLES
+
+    first: dict[str, str] = {}
+    for item in encoded:
+        for said in item.decisions:
+            if said in EXAMPLES:
+                first.setdefault(said, f"{item.trace.key} ({item.trace.origin})")
+    return dict(sorted(first.items()))
 
 
 def _score_all(
