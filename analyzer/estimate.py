@@ -123,7 +123,7 @@ def _model(
     (bytes by part, and their sum `peak_bytes`), disk_bytes, seconds, probe {traces, tokens, seconds}."""
     from analyzer import scorers
     from analyzer.scorers import local, windows
-    from analyzer.scorers.encode import encode
+    from analyzer.scorers.encode import UNSCORED, encode
 
     encoded = [
         encode(
@@ -137,6 +137,7 @@ def _model(
         for t in todo
         if t.response_ids or t.response
     ]
+    encoded = [e for e in encoded if not UNSCORED.keys() & e.decisions]
     longest = max(encoded, key=len, default=None)
     lengths = sorted(map(len, encoded))
     overlong = [e for e in encoded if loaded.context is not None and len(e) > loaded.context]
@@ -294,7 +295,7 @@ def _sample(encoded: Sequence[Any], pairs: Sequence[Pair], tokens: int, context:
             if len(e.response_ids) > left:
                 if taken:
                     break
-                e, cut = replace(e, response_ids=e.response_ids[:left], offset_T=e.offset_T[:left]), cut + 1
+                e, cut = replace(e, response_ids=e.response_ids[:left], offset_T=e.offset_T[:left], own=None), cut + 1
             items.append(e)
             taken += len(e.response_ids)
     return items, cut

@@ -70,6 +70,7 @@ def score(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     progress: Progress = quiet,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Score everything in the run that is not scored yet: all sources under the base and the cross models, each
     source with a policy also under that, and the reference's traces under it (what training lost). Where there are
@@ -81,11 +82,13 @@ def score(
     today (by default the day of the first call; recorded where one does). at_most: traces per source, problem and step.
     servers: label (or "*") -> URL[#NAME] of the server that has its model (`scorers.server`), asked `concurrent`
     requests at a time. shard (i, n): only the units whose number leaves i when divided by n. cluster: address of a Ray
-    cluster, or "auto" (`scorers.cluster`), with so many workers. Raises DumpError (over-long traces, missing prompts),
+    cluster, or "auto" (`scorers.cluster`), with so many workers. tell: called with what is to be known of a
+    model's ids before they are scored. Raises DumpError (over-long traces, missing prompts),
     ResourceError (model, memory, disk, another writer), UsageError (unknown labels, changed settings). Settings become
     fixed for the run once its traces could be encoded with them.
     """
     from analyzer import scorers
+    from analyzer.scorers import findings
     from analyzer.scorers.identity import tokenizer_fingerprint
     from analyzer.scorers.prompts import DATED
 
@@ -121,6 +124,8 @@ def score(
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
                 texts = {"eos": eos, "date": today}
                 encoded = _encode(run, label, wanted, loaded, sampler, work.templates, texts, on_overlong, shard, done)
+                for found in findings.sentences(encoded):
+                    tell(f"{label}: {found}")
                 run.settle(**settings)
                 if any(d.startswith(DATED) for e in encoded for d in e.decisions):
                     run.settle(template_date=today)
@@ -143,7 +148,7 @@ def score(
                     "powers": sorted({*powers, *before.get("powers", ())}, key=(NOVEL_POWERS + POWERS).index),
                     **(_about(loaded.model, before) if model in on_servers else {}),
                     "decisions": {},
-                    "examples": _examples(encoded),
+                    "examples": findings.examples(encoded),
                 }
                 run.manifest.setdefault("finished", {})[label] = []
                 _record_policies(run, work.produced)
@@ -343,7 +348,7 @@ def _encode(
     its log-probs under that are asked for too (not of a server, which tells none). texts: `eos` and `date` of
     `encode`."""
     from analyzer.scorers import served, server
-    from analyzer.scorers.encode import encode
+    from analyzer.scorers.encode import UNSCORED, encode
 
     encoded, unscored = [], []
     on_server = isinstance(loaded.model, server.Server)
@@ -358,6 +363,9 @@ def _encode(
         item = encode(
             trace, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template, eos_ids=loaded.eos_ids, **texts
         )
+        if why := next((UNSCORED[d] for d in item.decisions if d in UNSCORED), None):
+            unscored.append((trace, item.prompt_ids, why))
+            continue
         encoded.append(replace(item, decisions=item.decisions + told, sampler=other.get(trace.source)))
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
@@ -396,18 +404,6 @@ def day(run: Run, wanted: str | None) -> str:
     return wanted or run.manifest.get("settings", {}).get("template_date") or date.today().isoformat()
 
 
-def _examples(encoded: list) -> dict[str, str]:
-    """The first trace and its place, of each decision that wants one: the same in every shard."""
-    from analyzer.scorers.encode import EXAMPLES
-
-    first: dict[str, str] = {}
-    for item in encoded:
-        for said in item.decisions:
-            if said in EXAMPLES:
-                first.setdefault(said, f"{item.trace.key} ({item.trace.origin})")
-    return dict(sorted(first.items()))
-
-
 def _score_all(
     run: Run,
     label: str,
@@ -431,7 +427,7 @@ def _score_all(
     record = run.manifest["scorers"][label]
     earlier = [e for e in encoded if done.get(e.trace.key) == "ok"]
     decisions = Counter(d for e in earlier for d in e.decisions)
-    since = tokens = sum(len(e.response_ids) for e in earlier)
+    since = tokens = sum(e.tokens for e in earlier)
     cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
     first, step = shard or (0, 1)
     todo = {

@@ -221,7 +221,7 @@ def score(
     def pieces() -> Iterator[Encoded]:
         for item in same:
             parts = [item] if limit is None else windows.split(item, limit)
-            if len(parts) > 1:
+            if parts[0] is not item:
                 waiting[item.trace.key] = [None] * len(parts)
                 for n, part in enumerate(parts):
                     yield replace(part, trace=_Part(item.trace.key, n))
@@ -239,7 +239,8 @@ def score(
                 result = replace(windows.join(waiting.pop(key)), key=key)
             yield result
             for twin in twins.pop(result.key, ()):
-                yield Scored(twin.trace.key, result.columns | {"offset": twin.offset_T}, result.embedding, result.top)
+                columns = result.columns | {"offset": twin.offset_T[twin.at]}
+                yield Scored(twin.trace.key, columns, result.embedding, result.top)
     except (MemoryError, RuntimeError) as error:
         if not local.is_out_of_memory(error):
             raise
@@ -250,11 +251,11 @@ def score(
 
 
 def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:
-    """The traces that differ in ids or sampler, and for each key of these the further traces that equal it in both."""
+    """The traces that differ in ids, mask or sampler, and for each key of these the further traces that equal it."""
     first: dict[tuple, Encoded] = {}
     twins: dict[str, list[Encoded]] = {}
     for item in encoded:
-        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler), item)
+        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler, item.own), item)
         if known is not item:
             twins.setdefault(known.trace.key, []).append(item)
     return list(first.values()), twins

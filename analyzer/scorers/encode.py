@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import DumpError
+from analyzer.formats.numbers import mask_of
 from analyzer.records import Sampler, Trace
-from analyzer.scorers import continuation
+from analyzer.scorers import continuation, padding
 from analyzer.scorers.prompts import prompt_ids as prompt_ids_of
 from analyzer.scorers.prompts import unwritten
 
@@ -24,13 +25,26 @@ TAG = re.compile(r"(<[^<>\s]{1,40}>|\[[A-Z_]{1,40}\])(\s*)\Z")  # <think>, <|Ass
 OTHER_TEXT = "response: ids from the dump that decode to another text than the response"
 NOT_WRITTEN = "response: text that the tokenizer can't write as it stands: its ids decode to another one"
 NO_TEXT = "response: holds U+FFFD, which stands for bytes that were no text: its ids are not those sampled"
-EXAMPLES = (OTHER_TEXT, NOT_WRITTEN, NO_TEXT)  # decisions of which run.json names the first trace
+MASKED = "response: tokens that the policy did not write, by its mask, are conditioned on, not scored"
+NOT_OWN = "response: its mask says that the policy wrote none of it"
+UNSCORED = {  # decisions by which a trace has nothing to score -> its status
+    padding.NOTHING: "empty response (padding alone)",
+    NOT_OWN: "empty response (the mask leaves no token)",
+}
+EXAMPLES = (
+    OTHER_TEXT,
+    NOT_WRITTEN,
+    NO_TEXT,
+    padding.TWICE,
+    *padding.PADDED.values(),
+)  # decisions of which run.json names the first trace
 
 
 @dataclass(frozen=True)
 class Encoded:
     """One trace as ids. `offset_T`: character offset of each response token in the response, -1 where unknown;
-    `sampler`: the one by which logprob_source is asked for, None: not asked for."""
+    `sampler`: the one by which logprob_source is asked for, None: not asked for; `own`: whether the policy wrote each
+    response token, only those are scored, None: all."""
 
     trace: Trace
     prompt_ids: tuple[int, ...]
@@ -38,9 +52,20 @@ class Encoded:
     offset_T: np.ndarray
     decisions: tuple[str, ...] = ()  # which way prompt and response became ids
     sampler: Sampler | None = None
+    own: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
+
+    @property
+    def at(self) -> slice | np.ndarray:
+        """Where the scored tokens stand among those of the response, as an index."""
+        return slice(0, len(self.response_ids)) if self.own is None else np.flatnonzero(self.own)
+
+    @property
+    def tokens(self) -> int:
+        """How many are scored."""
+        return len(self.response_ids) if self.own is None else sum(self.own)
 
 
 def encode(
@@ -64,11 +89,18 @@ def encode(
     said: list[str] = []
     prompt_ids = prompt_ids_of(trace, tokenizer, template, said, date)
     _check(prompt_ids, "prompt", trace, vocab_size)
+    kind = (frozenset(), ()) if tokenizer is None else continuation.kind(tokenizer)[:2]
+    marks, own = padding.marks(tokenizer, eos_ids, *kind), None
+    if trace.prompt_ids is not None:
+        begin, end = padding.of_prompt(prompt_ids, marks, said)
+        prompt_ids = prompt_ids[begin:end]
     if trace.response_ids is not None:
-        response_ids = tuple(trace.response_ids)
-        _check(response_ids, "response", trace, vocab_size)
+        _check(trace.response_ids, "response", trace, vocab_size)
         said.append("response: ids from the dump")
-        offset_T = _offsets(response_ids, prompt_ids, trace.response, tokenizer, said)
+        begin, end = padding.of_response(trace.response_ids, marks, said)
+        response_ids = tuple(trace.response_ids[begin:end])
+        own = _own(trace, begin, end, said)
+        offset_T = _offsets(response_ids, prompt_ids, trace.response, tokenizer, own, said)
     else:
         if tokenizer is None:
             raise DumpError(
@@ -84,7 +116,16 @@ def encode(
             known = "" if trace.finish == "stop" else " although the dump does not say that it stopped"
             said.append(f"response: end-of-sequence id {eos} appended{known}")
         _check(response_ids, "response", trace, vocab_size)
-    return Encoded(trace, tuple(prompt_ids), response_ids, offset_T.astype(np.int32), tuple(said))
+    return Encoded(trace, tuple(prompt_ids), response_ids, offset_T.astype(np.int32), tuple(said), own=own)
+
+
+def _own(trace: Trace, begin: int, end: int, said: list[str]) -> tuple[bool, ...] | None:
+    """Whether the policy wrote each of these response ids; None where it wrote all."""
+    mask = mask_of(trace)
+    if mask is None or all(mask[begin:end]):
+        return None
+    said.append(MASKED if any(mask[begin:end]) else NOT_OWN)
+    return tuple(map(bool, mask[begin:end]))
 
 
 def _check(ids: Sequence[int], name: str, trace: Trace, vocab_size: int) -> None:
@@ -135,22 +176,42 @@ def _doubled(text: str, prompt_ids: tuple[int, ...], tokenizer: Any, said: list[
 
 
 def _offsets(
-    ids: Sequence[int], prompt_ids: Sequence[int], response: str, tokenizer: Any, said: list[str]
+    ids: Sequence[int],
+    prompt_ids: Sequence[int],
+    response: str,
+    tokenizer: Any,
+    own: Sequence[bool] | None,
+    said: list[str],
 ) -> np.ndarray:
-    """Offsets by decoding recorded ids piece by piece; all -1 where the pieces do not add up to the response."""
-    unknown = np.full(len(ids), -1, np.int32)
+    """Offsets of recorded ids in a response, which may be the text of all or of those that the policy wrote; -1 where
+    they are not known. Says where the ids are those of neither."""
+    offset_T = np.full(len(ids), -1, np.int32)
     if tokenizer is None or not response:
-        return unknown
-    texts = []
+        return offset_T
+    found = _found(ids, prompt_ids, response, tokenizer)
+    if found is not None:
+        return found
+    if own is not None and any(own):
+        at = np.flatnonzero(own)
+        found = _found([ids[i] for i in at], prompt_ids, response, tokenizer)
+        if found is not None:
+            offset_T[at] = found
+            return offset_T
+    said.append(OTHER_TEXT)
+    return offset_T
+
+
+def _found(ids: Sequence[int], prompt_ids: Sequence[int], response: str, tokenizer: Any) -> np.ndarray | None:
+    """Offsets of ids whose text is the response, but for blanks at its ends, which are often stripped; all -1 where
+    they can't be told, None for ids of another text."""
+    wanted, texts = response.strip(), []
     for special in (False, True):  # dumps leave special tokens out, or write them
         try:
             text, offset_T = continuation.pieces(ids, prompt_ids, tokenizer, special=special)
         except Exception:  # bytes that are no text: bare exceptions, and tokenizers without such a stream
             text = None
-        if text is not None and text.strip() == response.strip():  # blanks at the ends are often stripped
+        if text is not None and text.strip() == wanted:
             shift = len(response) - len(response.lstrip()) - (len(text) - len(text.lstrip()))
             return np.clip(offset_T + shift, 0, len(response))
         texts.append(continuation.text_of(ids, prompt_ids, tokenizer, special=special))
-    if not any(t is not None and t.strip() == response.strip() for t in texts):
-        said.append(OTHER_TEXT)
-    return unknown
+    return np.full(len(ids), -1, np.int32) if any(t is not None and t.strip() == wanted for t in texts) else None

@@ -97,7 +97,7 @@ def half_precision_error(model: Any, path: str) -> str | None:
 
 
 def _made_up(model: Any) -> list[Encoded]:
-    """Two prompts with responses of several lengths, two of which begin alike."""
+    """Two prompts with responses of several lengths, two of which begin alike, one with tokens that are not scored."""
     rng = np.random.default_rng(0)
     vocab = min(model.config.get_text_config().vocab_size, 50_000)
     first = rng.integers(0, vocab, 16).tolist()
@@ -107,7 +107,9 @@ def _made_up(model: Any) -> list[Encoded]:
         ids[:p] = first[:p]
         if n in (2, 3):
             ids[p : p + 8] = first[8:]
-        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), np.full(r, -1, np.int32)))
+        own = tuple(i % 5 > 1 for i in range(r)) if n == 2 else None
+        place_T = np.full(r, -1, np.int32)
+        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), place_T, own=own))
     return items
 
 

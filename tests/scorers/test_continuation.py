@@ -110,6 +110,17 @@ def test_ids_of_another_text_are_counted(words):
         assert OTHER_TEXT not in encoded(words, written, prompt_ids=(1, 9), response_ids=ids).decisions
 
 
+def test_the_text_may_be_that_of_the_policys_own_ids(words):
+    own, tool = (words(t, add_special_tokens=False)["input_ids"] for t in ("a little girl", "x_1 = 15"))
+    mask = [1] * len(own) + [0] * len(tool)
+    more = {"prompt_ids": (1, 9), "response_ids": (*own, *tool), "meta": {"response_mask": mask}}
+    for text in ("a little girl", words.decode([*own, *tool])):
+        got = encoded(words, text, **more)
+        assert OTHER_TEXT not in got.decisions and got.offset_T[got.at][0] == 0
+        assert (np.diff(got.offset_T[got.at]) >= 0).all()
+    assert OTHER_TEXT in encoded(words, "x_1", **more).decisions
+
+
 def test_bytes_that_are_no_text_cost_their_trace_its_offsets_and_nothing_more(prefixed):
     byte = {b: prefixed.convert_tokens_to_ids(f"<0x{b:02X}>") for b in (0xE2, 0x80, 0xFF)}
     a = prefixed("a", add_special_tokens=False)["input_ids"]
