@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 TAIL = 8  # ids of the prompt that are decoded with what follows: what a decoder does at a beginning stays out of it
+PROBES = ("a", "1", "the", "+", "x")  # texts, one of which a tokenizer should know
 ANCHORS = (".", "\n", "a")  # texts to encode before a response where the tokenizer's parts are not to be had
 _KINDS: WeakKeyDictionary = WeakKeyDictionary()  # tokenizer -> its Kind
 
@@ -32,12 +33,22 @@ class Kind(NamedTuple):
 def kind(tokenizer: Any) -> Kind:
     """The Kind of a tokenizer."""
     if tokenizer not in _KINDS:
-        whole, bare = (list(tokenizer("a", add_special_tokens=add)["input_ids"]) for add in (True, False))
-        places = range(len(whole) - len(bare) + 1)
-        at = next((n for n in places if whole[n : n + len(bare)] == bare), None)
-        front, back = ((), ()) if at is None else (tuple(whole[:at]), tuple(whole[at + len(bare) :]))
-        _KINDS[tokenizer] = Kind(frozenset(tokenizer.all_special_ids), front, back, _continuing(tokenizer))
+        special = frozenset(tokenizer.all_special_ids)
+        _KINDS[tokenizer] = Kind(special, *_added(tokenizer), _continuing(tokenizer))
     return _KINDS[tokenizer]
+
+
+def _added(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that a tokenizer adds before and behind a text."""
+    for text in PROBES:
+        try:
+            whole, bare = (tuple(tokenizer(text, add_special_tokens=add)["input_ids"]) for add in (True, False))
+        except Exception:  # a vocabulary of words may have none for this text
+            continue
+        for at in range(len(whole) - len(bare) + 1 if bare else 0):
+            if whole[at : at + len(bare)] == bare:
+                return whole[:at], whole[at + len(bare) :]
+    return (), ()
 
 
 def encode(text: str, prompt_ids: Sequence[int], tokenizer: Any) -> tuple[tuple[int, ...], np.ndarray]:

@@ -147,7 +147,7 @@ def _of_text(
     text = trace.response[lead:]
     try:
         ids, offset_T = continuation.encode(text, prompt_ids, tokenizer)
-    except (TypeError, ValueError, UnicodeError) as error:
+    except Exception as error:  # tokenizers raise bare ones
         raise unwritten(trace, "response", error) from None
     begins = continuation.begins(prompt_ids, tokenizer)
     how = "as the beginning of a text" if begins else "as what follows the prompt"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -55,6 +56,7 @@ def probe(model: Any, sampler: Sampler | None, path: str) -> str | None:
     if path == "shared" and (problem := shared.refusal(model)):
         return problem
     items = _made_up(model)
+    items[2] = replace(items[2], own=tuple(i % 5 > 1 for i in range(len(items[2].response_ids))))  # some are not scored
     want = list(plain.score(items, model, sampler))
     if all(np.isnan(w.columns["logprob"]).any() for w in want):
         raise ResourceError(
@@ -97,7 +99,7 @@ def half_precision_error(model: Any, path: str) -> str | None:
 
 
 def _made_up(model: Any) -> list[Encoded]:
-    """Two prompts with responses of several lengths, two of which begin alike, one with tokens that are not scored."""
+    """Two prompts with responses of several lengths, two of which begin alike."""
     rng = np.random.default_rng(0)
     vocab = min(model.config.get_text_config().vocab_size, 50_000)
     first = rng.integers(0, vocab, 16).tolist()
@@ -107,9 +109,7 @@ def _made_up(model: Any) -> list[Encoded]:
         ids[:p] = first[:p]
         if n in (2, 3):
             ids[p : p + 8] = first[8:]
-        own = tuple(i % 5 > 1 for i in range(r)) if n == 2 else None
-        place_T = np.full(r, -1, np.int32)
-        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), place_T, own=own))
+        items.append(Encoded(Trace("probe", "probe", n, ""), tuple(ids[:p]), tuple(ids[p:]), np.full(r, -1, np.int32)))
     return items
 
 

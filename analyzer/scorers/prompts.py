@@ -74,7 +74,7 @@ def written(text: str, trace: Trace, tokenizer: Any, what: str, **options: Any) 
     """The tokenizer's ids of a text. Raises DumpError for text that it can't take (half a surrogate pair, say)."""
     try:
         return list(tokenizer(text, **options)["input_ids"])
-    except (TypeError, ValueError, UnicodeError) as error:
+    except Exception as error:  # tokenizers raise bare ones
         raise unwritten(trace, what, error) from None
 
 

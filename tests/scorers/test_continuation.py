@@ -149,3 +149,15 @@ def test_a_tokenizer_without_parts_is_asked_after_an_anchor(prefixed):
 
     ids, offset_T = continuation.encode(", in the park", (1, 9, 300), Slow())
     assert ids == continuation.encode(", in the park", (1, 9, 300), prefixed)[0] and set(offset_T) == {-1}
+
+
+def test_a_vocabulary_of_words_needs_no_word_for_the_probe():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    back = Tokenizer(models.WordLevel({"<s>": 0, "go": 1, "on": 2}))
+    back.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words = PreTrainedTokenizerFast(tokenizer_object=back, bos_token="<s>")
+    assert encoded(words, "on", "go").response_ids == (2,)
+    with pytest.raises(DumpError, match=r"d\.jsonl:7: the tokenizer can't encode the response of s/p/0 \(WordLevel"):
+        encoded(words, "off", "go")
