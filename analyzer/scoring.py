@@ -122,7 +122,7 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                texts = {"eos": eos, "date": today}
+                texts = {"eos": eos, "date": today, "marks": _marks(run, loaded)}
                 encoded = _encode(run, label, wanted, loaded, sampler, work.templates, texts, on_overlong, shard, done)
                 for found in findings.sentences(encoded):
                     tell(f"{label}: {found}")
@@ -331,6 +331,18 @@ def _samplers(run: Run) -> dict[str, Sampler | None]:
     return {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
 
 
+def _marks(run: Run, loaded: Any) -> Any:
+    """What padding is told by in this run: by its first model, as the manifest keeps it. In runs that an earlier
+    version began nothing is: there padding was scored."""
+    from analyzer.scorers import padding
+    from analyzer.scorers.encode import marks_of
+
+    if "padding" not in run.manifest:
+        known = padding.Marks() if run.scorers() else marks_of(loaded.tokenizer, loaded.eos_ids)
+        run.manifest["padding"] = padding.as_json(known)
+    return padding.of_json(run.manifest["padding"])
+
+
 def _encode(
     run: Run,
     label: str,
@@ -345,8 +357,8 @@ def _encode(
 ) -> list:
     """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
     disk and in `done`. Where the declared sampler of a trace's source is neither plain nor the model's own `sampler`,
-    its log-probs under that are asked for too (not of a server, which tells none). texts: `eos` and `date` of
-    `encode`."""
+    its log-probs under that are asked for too (not of a server, which tells none). texts: `eos`, `date` and
+    `marks` of `encode`."""
     from analyzer.scorers import served, server
     from analyzer.scorers.encode import UNSCORED, encode
 

@@ -77,20 +77,21 @@ def encode(
     eos: int | None = None,
     eos_ids: Collection[int] = (),
     date: str | None = None,
+    marks: padding.Marks | None = None,
 ) -> Encoded:
     """Turn one trace into ids; its `decisions` say which way they were made.
 
     template: what `prompts.load_template` returned, for traces whose dump holds only the bare question. eos: id
     appended to responses that are encoded from text, did not stop at the length limit and do not end in it, nor in one
-    of eos_ids (the model's end tokens). date: what chat templates write as today, YYYY-MM-DD. Raises DumpError (with
-    the trace's file:line) for a missing prompt, an empty prompt without BOS, an empty response, messages or text that
+    of eos_ids (the model's end tokens). date: what chat templates write as today, YYYY-MM-DD. marks: what padding of
+    recorded ids is told by, None: by this tokenizer and eos_ids. Raises DumpError (with the trace's file:line) for a
+    missing prompt, an empty prompt without BOS, an empty response, messages or text that
     template or tokenizer refuse, or ids beyond the vocabulary.
     """
     said: list[str] = []
     prompt_ids = prompt_ids_of(trace, tokenizer, template, said, date)
     _check(prompt_ids, "prompt", trace, vocab_size)
-    kind = (frozenset(), ()) if tokenizer is None else continuation.kind(tokenizer)[:2]
-    marks, own = padding.marks(tokenizer, eos_ids, *kind), None
+    marks, own = marks or marks_of(tokenizer, eos_ids), None
     if trace.prompt_ids is not None:
         begin, end = padding.of_prompt(prompt_ids, marks, said)
         prompt_ids = prompt_ids[begin:end]
@@ -126,6 +127,12 @@ def _own(trace: Trace, begin: int, end: int, said: list[str]) -> tuple[bool, ...
         return None
     said.append(MASKED if any(mask[begin:end]) else NOT_OWN)
     return tuple(map(bool, mask[begin:end]))
+
+
+def marks_of(tokenizer: Any, eos_ids: Collection[int]) -> padding.Marks:
+    """By what padding is told: a tokenizer (None: there is none) and a model's end tokens."""
+    kind = (frozenset(), ()) if tokenizer is None else continuation.kind(tokenizer)[:2]
+    return padding.marks(tokenizer, eos_ids, *kind)
 
 
 def _check(ids: Sequence[int], name: str, trace: Trace, vocab_size: int) -> None:

@@ -122,7 +122,7 @@ class Words:
     """Ids alone: what padding is told by. Its text says nothing."""
 
     is_fast, all_special_ids = False, [UNK, BOS, END, PAD]
-    bos_token_id, eos_token_id, pad_token_id = BOS, END, PAD
+    bos_token_id, eos_token_id, pad_token_id, unk_token_id = BOS, END, PAD, UNK
 
     def __init__(self, pad=PAD):
         self.pad_token_id = pad
@@ -211,3 +211,44 @@ def test_places_of_hurdles_are_those_of_the_tokens_that_are_scored(tiny, tmp_pat
     seen = hurdles._looked_up(made, {key: {0, 1, 2, 5, 99}})[key]
     places = {at: mine["index"] for at, mine in seen.items() if isinstance(at, int)}
     assert places == ({0: 0, 1: 1, 5: 2} if brought else {0: 0, 1: 1, 2: 2})
+
+
+def test_what_is_padding_is_the_same_under_every_model(tiny, tmp_path):
+    """Base and policy often name different end and padding tokens: the first model of a run decides for both."""
+    import shutil
+
+    other = tmp_path / "policy"
+    shutil.copytree(tiny.name, other)
+    for file in ("config.json", "generation_config.json"):
+        held = json.loads((other / file).read_text())
+        (other / file).write_text(json.dumps(held | {"eos_token_id": 9}))
+    ids = [[7, 0, 0, 0], [7, 9, 9], [7, 9, 0, 0], [7, 8, 0]]
+    for name in ("base", "rl"):
+        rows = [ROW | {"source": name, "sample": n, "response_ids": r} for n, r in enumerate(ids)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = Run.create(tmp_path / "run")
+    plain = {"base": Sampler(), "rl": Sampler()}
+    pipeline.ingest(run, [str(tmp_path / f"{n}.jsonl") for n in plain], samplers=plain)
+    pipeline.score(run, base=tiny.name)
+    pipeline.score(Run.open(run.path), base=tiny.name, policies={"rl": str(other)})  # on another day
+    run = Run.open(run.path)
+    found = {}
+    for label in ("base", "policy-rl"):
+        rows = [r for part in run.tokens(label, ["token"]) for r in part.to_dict("records")]
+        found[label] = {r["key"]: r["token"].tolist() for r in rows if r["key"].startswith("rl/")}
+    assert found["base"] == found["policy-rl"]
+    assert list(found["base"].values()) == [[7, 0], [7, 9, 9], [7, 9, 0], [7, 8, 0]]
+
+
+def test_any_special_token_may_end_a_response():
+    """As a chat model's end token under its base, whose own is the padding: <|im_end|><|endoftext|><|endoftext|>."""
+    chat_end, base_end = PAD, END
+    words = Words(pad=base_end)
+    for response, left in (
+        ((*B, chat_end, base_end, base_end), (*B, chat_end)),
+        ((*B, chat_end, base_end), (*B, chat_end)),
+        ((*B, chat_end, chat_end), (*B, chat_end)),
+        ((*B, base_end, base_end), (*B, base_end)),
+    ):
+        trace = Trace("s", "p", 0, "", prompt_ids=(BOS, *A), response_ids=response, origin="d:1")
+        assert encode(trace, words, vocab_size=64).response_ids == left
