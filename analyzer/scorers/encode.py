@@ -82,11 +82,11 @@ def encode(
     """Turn one trace into ids; its `decisions` say which way they were made.
 
     template: what `prompts.load_template` returned, for traces whose dump holds only the bare question. eos: id
-    appended to responses that are encoded from text, did not stop at the length limit and do not end in it, nor in one
-    of eos_ids (the model's end tokens). date: what chat templates write as today, YYYY-MM-DD. marks: what padding of
+    appended to responses that are encoded from text, did not stop at the length limit and do not end in it, nor in
+    another special token or one of eos_ids (the model's end tokens). date: what chat templates write as today, YYYY-MM-DD. marks: what padding of
     recorded ids is told by, None: by this tokenizer and eos_ids. Raises DumpError (with the trace's file:line) for a
-    missing prompt, an empty prompt without BOS, an empty response, messages or text that
-    template or tokenizer refuse, or ids beyond the vocabulary.
+    missing prompt, an empty prompt without BOS, an empty response, messages or text that template or tokenizer refuse,
+    or ids beyond the vocabulary.
     """
     said: list[str] = []
     prompt_ids = prompt_ids_of(trace, tokenizer, template, said, date)
@@ -107,7 +107,7 @@ def encode(
             raise DumpError(
                 f"{trace.origin}: the model has no tokenizer and the dump has no response_ids for {trace.key}"
             )
-        ends = {eos, tokenizer.eos_token_id, *eos_ids} - {None}
+        ends = (marks.ends | marks.special | {eos}) - {marks.unk}  # the same under every model of a run
         response_ids, offset_T = _of_text(trace, prompt_ids, tokenizer, said)
         if response_ids and response_ids[-1] in ends:
             said.append("response: its text ends in an end token" + ("" if eos is None else ", no other is appended"))
