@@ -83,10 +83,10 @@ def encode(
 
     template: what `prompts.load_template` returned, for traces whose dump holds only the bare question. eos: id
     appended to responses that are encoded from text, did not stop at the length limit and do not end in it, nor in
-    another special token or one of eos_ids (the model's end tokens). date: what chat templates write as today, YYYY-MM-DD. marks: what padding of
-    recorded ids is told by, None: by this tokenizer and eos_ids. Raises DumpError (with the trace's file:line) for a
-    missing prompt, an empty prompt without BOS, an empty response, messages or text that template or tokenizer refuse,
-    or ids beyond the vocabulary.
+    another special token or one of eos_ids (the model's end tokens). date: what chat templates write as today,
+    YYYY-MM-DD. marks: what padding of recorded ids is told by, None: by this tokenizer and eos_ids. Raises DumpError
+    (with the trace's file:line) for a missing prompt, an empty prompt without BOS, an empty response,
+    messages or text that template or tokenizer refuse, or ids beyond the vocabulary.
     """
     said: list[str] = []
     prompt_ids = prompt_ids_of(trace, tokenizer, template, said, date)
