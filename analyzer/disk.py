@@ -133,7 +133,7 @@ def part_sum(path: Path) -> str:
 
 def damaged(path: Path, why: str) -> DumpError:
     """What to say of a part whose bytes are wrong."""
-    return DumpError(f"{path} is damaged ({why}); {_remedy(path)}")
+    return DumpError(f"{path} is damaged ({why}); {remedy(path)}")
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -159,7 +159,8 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise damaged(path, str(error).partition("\n")[0]) from error
 
 
-def _remedy(path: Path) -> str:
+def remedy(path: Path) -> str:
+    """What to do about a part that can't be used."""
     it = f"it and {path.name.replace('prompts', 'part', 1)}" if path.name.startswith("prompts") else "it"
     return f"all else is intact: move {it} away and run the same line again, which does only those traces anew"
 
@@ -175,7 +176,7 @@ def _refuse_other_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -
         raise DumpError(
             f"{path} was not written by this version: "
             + ", ".join(f"column {n} is {kind}, expected {schema.field(n).type}" for n, kind in have.items())
-            + f"; {_remedy(path)}"
+            + f"; {remedy(path)}"
         )
 
 

@@ -23,7 +23,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.plan import packs, units
 from analyzer.progress import size, span
 from analyzer.records import Sampler, Trace
-from analyzer.scoring import LOADING, UNIT_TRACES, Progress, exponents, planned, quiet, unit_tokens
+from analyzer.scoring import LOADING, UNIT_TRACES, Progress, day, exponents, planned, quiet, unit_tokens
 from analyzer.store import Run
 
 PROBE_FLOPS = {"cpu": 3e11, "cuda": 3e14}  # work of a probe: seconds
@@ -59,6 +59,7 @@ def dry_run(
     run: Run,
     *,
     eos: int | None = None,
+    template_date: str | None = None,
     on_overlong: str = "error",
     scorer: str = "local",
     progress: Progress = quiet,
@@ -78,7 +79,7 @@ def dry_run(
     options = {name: call.pop(name) for name in LOADING if name in call}
     devices = options.get("device", "auto").split(",")  # a process each, all alike: one is looked at
     options["device"] = devices[0].strip()
-    work = planned(run, scorer=scorer, **call)
+    work, texts = planned(run, scorer=scorer, **call), {"eos": eos, "date": day(run, template_date)}
     loaded, took, models, scored, on_servers = None, 0.0, {}, 0, {}
     for number, (label, (name, sampler, sources)) in enumerate(work.jobs.items()):
         progress("probe", number, len(work.jobs), 0)
@@ -94,7 +95,7 @@ def dry_run(
             on_servers[label] = name, loaded.model.about()
             served.refuse_one_for_two(on_servers)
         powers = () if server.split(name) else exponents(work, label)
-        encoded = work.encode(label, todo, loaded, eos).encoded
+        encoded = work.encode(label, todo, loaded, texts).encoded
         models[label] = _model(todo, encoded, loaded, sampler, on_overlong, scorer, powers)
         models[label]["seconds"] += took
     return {
@@ -280,7 +281,7 @@ def _sample(encoded: Sequence[Any], pairs: Sequence[Pair], tokens: int, context:
             if len(e.response_ids) > left:
                 if taken:
                     break
-                e, cut = replace(e, response_ids=e.response_ids[:left], offset_T=e.offset_T[:left]), cut + 1
+                e, cut = replace(e, response_ids=e.response_ids[:left], offset_T=e.offset_T[:left], own=None), cut + 1
             items.append(e)
             taken += len(e.response_ids)
     return items, cut

@@ -80,6 +80,11 @@ def add_scoring(parser: argparse.ArgumentParser, *, base_required: bool) -> None
         "--eos", type=int, metavar="ID", help="end-of-sequence id to append to text responses, unless recorded as cut"
     )
     parser.add_argument(
+        "--template-date",
+        metavar="YYYY-MM-DD",
+        help="the day that chat templates write as today (default: the day of the first call, recorded)",
+    )
+    parser.add_argument(
         "--on-overlong",
         default="error",
         choices=["error", "window", "skip"],

@@ -71,14 +71,23 @@ def read(run: Run, show: Progress, calls: list[dict[str, Any]]) -> None:
 
 
 def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
-    """Score, and say on stderr, once per model, how prompts and responses became ids and by which path it went."""
+    """Score, and say on stderr, once per model, how prompts and responses became ids, by which path it went, and what
+    was not scored."""
     show("loading", 0, 1, 0)
-    pipeline.score(run, progress=show, **settings)
+
+    def tell(text: str) -> None:
+        show.clear()
+        say(text)
+
+    pipeline.score(run, progress=show, tell=tell, **settings)
     show.clear()
     for label, record in run.manifest["scorers"].items():
         counts = "; ".join(f"{what} ({n:,})" for what, n in record["decisions"].items())
         kind = record.get("dtype_error") or record["dtype"]
         say(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}")
+        for status, n in run.status_counts(label).items():
+            if status != "ok":
+                say(f"{label}: {n:,} traces not scored: {status}")
 
 
 def files(specs: list[str]) -> list[Path]:

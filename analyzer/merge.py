@@ -17,7 +17,7 @@ from analyzer.errors import UsageError
 from analyzer.store import Run
 
 # what a shard counts, measures or is told for itself; everything else in a scorer's record has to agree
-OWN = ("decisions", "token_budget", "model", "path_reason", "dtype_error", "other_urls")
+OWN = ("decisions", "examples", "token_budget", "model", "path_reason", "dtype_error", "other_urls")
 LATER = ("tokenizer", "eos_ids", "powers")  # earlier runs recorded none
 ALIKE = "only shards of one score can be joined: the same dumps, models and flags but --shard"
 

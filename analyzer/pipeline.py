@@ -182,7 +182,7 @@ def _account(account: dict[str, Any], rejected: Sequence[dict], more: Mapping[st
 
 @wraps(scoring.score)
 def score(run: Run, **call: Any) -> None:
-    settings = {name: value for name, value in call.items() if name != "progress"}
+    settings = {name: value for name, value in call.items() if name not in ("progress", "tell")}
     settings["template_files"] = repeat.template_files(settings.get("templates"))
     ended: BaseException | None = None
     try:

@@ -46,6 +46,7 @@ POWERS = (1.25, 5 / 3, 2.5, 5.0, 10.0)  # exponents of the power columns: temper
 POWER_COLUMNS = {f"power_{a:g}": "float32" for a in POWERS}
 NOVEL_POWERS = (0.95, 0.9, 0.8, 0.7)  # exponents below 1: factors of the e-value of novelty (`stats/evalue.py`)
 NOVEL_COLUMNS = {f"power_{a:g}": "float32" for a in NOVEL_POWERS}  # as POWER_COLUMNS, never below 0
+ROUNDING = 1e-3  # nats above 0 that a log-prob may be by rounding; more is no log-prob
 # log p(token) as SAMPLER_COLUMNS' logprob_s, by the sampler that is declared for the trace's own source; only in traces
 # of a source whose sampler is neither plain nor the scoring model's own
 SOURCE_COLUMNS = {"logprob_source": "float32"}

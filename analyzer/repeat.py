@@ -68,6 +68,8 @@ def calls(run: Run) -> dict[str, Any]:
         raise DumpError(f"the scoring of run {run.path} was cut off before it was complete; finish it, then --again")
     if score:
         score = dict(score)
+        if "template_date" in settings:
+            score["template_date"] = settings["template_date"]
         for name, digest in score.pop("template_files", {}).items():
             _check_file(run, name, digest)
         _check_models(run, score)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analyzer.disk import PACKED
@@ -21,6 +22,7 @@ from analyzer.records import (
     CORE_COLUMNS,
     NOVEL_COLUMNS,
     POWER_COLUMNS,
+    ROUNDING,
     SAMPLER_COLUMNS,
     SOURCE_COLUMNS,
     Sampler,
@@ -63,6 +65,7 @@ TABLE = (
 )  # fmt: skip
 COLUMNS = CORE_COLUMNS | SAMPLER_COLUMNS | POWER_COLUMNS | SOURCE_COLUMNS | NOVEL_COLUMNS
 ADDED_SCORES = (*POWER_COLUMNS, *SOURCE_COLUMNS, *NOVEL_COLUMNS)  # columns of scores that parts of older versions lack
+LOGPROBS = ("logprob", "logprob_s", "logprob_source")
 LISTS = {
     **{name: pa.list_(pa.from_numpy_dtype(kind)) for name, kind in COLUMNS.items()},
     "offset": pa.list_(pa.int32()),
@@ -115,6 +118,20 @@ def score_table(rows: Sequence[tuple[Trace, tuple[int, ...], Scored | str]]) -> 
     for name, number in (("top_position", 0), ("top_token", 1), ("top_logprob", 2)):
         columns[name] = [None if s is None else [row[number] for row in s.top] for s in results]
     return pa.Table.from_arrays([_column(columns[f.name], f.type) for f in SCORES], schema=SCORES), prompts
+
+
+def fault(scores: pa.Table | pa.RecordBatch) -> str | None:
+    """What makes the log-probs of scored rows unusable, in words: a model gives every token a finite one, and none is
+    above 0 by more than rounding (a sampler that never draws a token gives it minus infinity)."""
+    for name in LOGPROBS:
+        if name in scores.schema.names:
+            flat = pc.list_flatten(scores[name])
+            worst = pc.max(flat).as_py()
+            if worst is not None and worst > ROUNDING:
+                return f"a {name} of {worst:.6g}, and no log-probability is above 0"
+            if name == "logprob" and not (finite := pc.all(pc.is_finite(flat)).as_py()) and finite is not None:
+                return "log-probabilities that are not finite"
+    return None
 
 
 def prompt_hash(ids: Sequence[int]) -> str:

@@ -24,7 +24,8 @@ from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 from analyzer.formats import automatic, files, paths
 from analyzer.records import Sampler, Trace
 from analyzer.scorers import Loaded, draws, load, server, server_draws
-from analyzer.scorers.encode import encode, load_template
+from analyzer.scorers.encode import encode
+from analyzer.scorers.prompts import load_template
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 BATCH = 64  # samples that grow together

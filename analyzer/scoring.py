@@ -11,7 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.plan import choose, units
@@ -27,6 +30,7 @@ UNIT_TOKENS = 2_000_000  # this many tokens,
 SERVER_TOKENS = 200_000  # (on a server)
 UNIT_FLOPS = {"cpu": 1e13, "cuda": 1e16}  # and about this much work (minutes): what a killed run loses
 
+NOT_FINITE = "log-probabilities that are not finite: the weights hold NaN, or overflow (try --dtype float32)"
 LOADING = ("dtype", "device", "concurrent", "trust_remote_code", "allow_pickle")  # arguments that say how to load
 Progress = Callable[[str, int, int, int], None]  # what, traces done, traces in all, tokens done
 Job = tuple[str, Sampler | None, set[str]]  # model, sampler of the source that it produces, sources scored under it
@@ -51,15 +55,15 @@ class Work(NamedTuple):
             return None
         return self.prompt_of if label == "base" else label.removeprefix("policy-")
 
-    def encode(self, label: str, traces: list[Trace], loaded: Any, eos: int | None) -> Coded:
-        """The traces as a scorer gets them. Raises DumpError."""
+    def encode(self, label: str, traces: list[Trace], loaded: Any, texts: Mapping[str, Any]) -> Coded:
+        """The traces as a scorer gets them; texts: `eos`, `date` and `marks` of `encode`. Raises DumpError."""
         from analyzer.scorers.asked import encode_all, of_source
 
         asked, whose = None, self.asked_as(label)
         if whose is not None:
             every, template = [*self.traces, *self.over], self.templates.get(whose, self.templates.get("*"))
-            asked = of_source(every, whose, loaded, template, strict=label == "base")
-        return encode_all(traces, loaded, templates=self.templates, eos=eos, asked=asked)
+            asked = of_source(every, whose, loaded, template, texts, strict=label == "base")
+        return encode_all(traces, loaded, templates=self.templates, texts=texts, asked=asked)
 
 
 def quiet(what: str, done: int, total: int, tokens: int) -> None:
@@ -75,6 +79,7 @@ def score(
     templates: Mapping[str, str] | None = None,
     prompt_of: str | None = None,
     eos: int | None = None,
+    template_date: str | None = None,
     on_overlong: str = "error",
     scorer: str = "local",
     dtype: str = "auto",
@@ -88,6 +93,7 @@ def score(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     progress: Progress = quiet,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Score everything in the run that is not scored yet: all sources under the base and the cross models, each
     source with a policy also under that, and the reference's traces under it (what training lost). Where there are
@@ -97,16 +103,19 @@ def score(
     A model that equals the base, for a source with the reference's sampler, is not run again. templates: source label
     (or "*" for the others) -> file or name, for bare questions. prompt_of: the reference's label, where the base is to
     be asked under the reference's prompts whatever the source: each response is scored under the base after the prompt
-    that the reference has for the same problem, and under its own policy after its own (`Work.asked_as`). at_most:
-    traces per source, problem and step. servers: label (or "*") -> URL[#NAME] of the server that has its model
-    (`scorers.server`), asked `concurrent` requests at a time. shard (i, n): only the units whose number leaves i when
-    divided by n. cluster: address of a Ray cluster, or "auto" (`scorers.cluster`), with so many workers. Raises
-    DumpError (over-long traces, missing or several prompts), ResourceError (model, memory, disk, another writer),
-    UsageError (unknown labels, changed settings). Settings become fixed for the run once its traces could be encoded
-    with them.
+    that the reference has for the same problem, and under its own policy after its own (`Work.asked_as`).
+    template_date: YYYY-MM-DD, what chat templates write as today (by default the day of the first call; recorded where
+    one does). at_most: traces per source, problem and step. servers: label (or "*") -> URL[#NAME] of the server that
+    has its model (`scorers.server`), asked `concurrent` requests at a time. shard (i, n): only the units whose number
+    leaves i when divided by n. cluster: address of a Ray cluster, or "auto" (`scorers.cluster`), with so many workers.
+    tell: called with what is to be known of a model's ids before they are scored. Raises DumpError (over-long traces,
+    missing or several prompts), ResourceError (model, memory, disk, another writer), UsageError (unknown labels,
+    changed settings). Settings become fixed for the run once its traces could be encoded with them.
     """
     from analyzer import scorers
+    from analyzer.scorers import findings
     from analyzer.scorers.identity import tokenizer_fingerprint
+    from analyzer.scorers.prompts import DATED
 
     settings = {
         "templates": dict(templates or {}),
@@ -123,6 +132,7 @@ def score(
         run.refuse_changes(**{"shard": None} | settings | part)
         _refuse_other_prompts(run, prompt_of)
         run.settle(**part)
+        today = day(run, template_date)
         _refuse_other_models(run, work)
         on_servers = _connected(run, work, lambda model: scorers.load(model, concurrent=concurrent, **options))
         with _loader(cluster, workers, options) as load:
@@ -138,9 +148,13 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                coded = work.encode(label, wanted, loaded, eos)
+                coded = work.encode(label, wanted, loaded, {"eos": eos, "date": today, "marks": _marks(run, loaded)})
                 encoded = _encoded(run, label, coded, loaded, sampler, on_overlong, shard, done)
+                for found in findings.sentences(encoded):
+                    tell(f"{label}: {found}")
                 run.settle(**settings, **({} if prompt_of is None else {"prompt_of": prompt_of}))
+                if any(d.startswith(DATED) for e in encoded for d in e.decisions):
+                    run.settle(template_date=today)
                 before = run.manifest["scorers"].get(label, {})
                 powers = () if model in on_servers else exponents(work, label)
                 run.manifest["scorers"][label] = before | {
@@ -162,6 +176,7 @@ def score(
                     **({} if work.asked_as(label) is None else {"prompt_of": work.asked_as(label)}),
                     **({} if work.asked_as(label) is None else {"prompts": coded.prompts}),
                     "decisions": {},
+                    "examples": findings.examples(encoded),
                 }
                 run.manifest.setdefault("finished", {})[label] = []
                 _record_policies(run, work.produced)
@@ -187,7 +202,7 @@ def planned(
 ) -> Work:
     """What `score` with these arguments is about; no model is loaded. Raises UsageError (labels, scorer)."""
     from analyzer import scorers
-    from analyzer.scorers.encode import load_template
+    from analyzer.scorers.prompts import load_template
 
     if scorer not in scorers.SCORERS:
         raise UsageError(f"--scorer {scorer!r} is unknown{nearest(scorer, scorers.SCORERS)}")
@@ -371,6 +386,18 @@ def _samplers(run: Run) -> dict[str, Sampler | None]:
     return {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
 
 
+def _marks(run: Run, loaded: Any) -> Any:
+    """What padding is told by in this run: by its first model, as the manifest keeps it. In runs that an earlier
+    version began nothing is: there padding was scored."""
+    from analyzer.scorers import padding
+    from analyzer.scorers.encode import marks_of
+
+    if "padding" not in run.manifest:
+        known = padding.Marks() if run.scorers() else marks_of(loaded.tokenizer, loaded.eos_ids)
+        run.manifest["padding"] = padding.as_json(known)
+    return padding.of_json(run.manifest["padding"])
+
+
 def _encoded(
     run: Run,
     label: str,
@@ -390,7 +417,7 @@ def _encoded(
     told = served.decisions(loaded.name, loaded.model.name) if on_server else ()
     declared = {} if on_server else _samplers(run)
     other = {source: s for source, s in declared.items() if s is not None and not s.is_plain and s != sampler}
-    unscored = [(trace, (), why) for trace, why in coded.unscored]
+    unscored = coded.unscored
     encoded = [replace(e, decisions=e.decisions + told, sampler=other.get(e.trace.source)) for e in coded.encoded]
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
@@ -416,6 +443,19 @@ def _encoded(
     return encoded
 
 
+def day(run: Run, wanted: str | None) -> str:
+    """What chat templates write as today, YYYY-MM-DD: what the run has recorded, else `wanted`, else today. Raises
+    UsageError for what is no date, or another than recorded."""
+    if wanted is not None:
+        try:
+            if date.fromisoformat(wanted).isoformat() != wanted:
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD") from None
+        run.refuse_changes(template_date=wanted)
+    return wanted or run.manifest.get("settings", {}).get("template_date") or date.today().isoformat()
+
+
 def _score_all(
     run: Run,
     label: str,
@@ -437,9 +477,9 @@ def _score_all(
     from analyzer import scorers
 
     record = run.manifest["scorers"][label]
-    earlier = [e for e in encoded if e.trace.key in done]
+    earlier = [e for e in encoded if done.get(e.trace.key) == "ok"]
     decisions = Counter(d for e in earlier for d in e.decisions)
-    since = tokens = sum(len(e.response_ids) for e in earlier)
+    since = tokens = sum(e.tokens for e in earlier)
     cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
     first, step = shard or (0, 1)
     todo = {
@@ -458,9 +498,12 @@ def _score_all(
         rows = sorted(rows, key=lambda scored: scored.key)
         items = [todo[number][s.key] for s in rows]
         found = [(item.trace, item.prompt_ids, s) for item, s in zip(items, rows, strict=True)]
-        run.append_scores(label, found, part=f"{number:05d}-{_unit_id(found, record)}")
-        done.update(dict.fromkeys((s.key for s in rows), "ok"))
-        decisions.update(d for item in items for d in item.decisions)
+        part = f"{number:05d}-{_unit_id(found, record)}"
+        status = {s.key: "ok" if np.isfinite(s.columns["logprob"]).all() else NOT_FINITE for s in rows}
+        found = [(t, ids, s if status[s.key] == "ok" else NOT_FINITE) for t, ids, s in found]
+        run.append_scores(label, found, part=part)
+        done.update(status)
+        decisions.update(d for item in items if status[item.trace.key] == "ok" for d in item.decisions)
         record["decisions"] = dict(sorted(decisions.items()))
         run.save()
 

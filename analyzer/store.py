@@ -12,7 +12,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +30,13 @@ from analyzer.disk import (
     part_batches,
     part_sum,
     read_part,
+    remedy,
     row_count,
     sole_writer,
     unwritable,
     write_atomically,
 )
-from analyzer.errors import DumpError, ResourceError, UsageError, nearest
+from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError, nearest
 from analyzer.records import Scored, Trace, trace_key
 from analyzer.rows import (
     ADDED,
@@ -48,6 +48,7 @@ from analyzer.rows import (
     SPLIT,
     TABLE,
     TRACES,
+    fault,
     prompt_hash,
     score_table,
     trace_of,
@@ -328,12 +329,11 @@ class Run:
         """Identity, prompt hash and named columns of the scored traces (status ok), by batches."""
         names = [*IDENTITY, "prompt", "status", *columns]
         parts = (
-            part_batches(part, SCORES, names, BATCH // 4, added=ADDED_SCORES)
+            _scored(part, batch)
             for part in self._parts(f"scores/{scorer}")
+            for batch in part_batches(part, SCORES, names, BATCH // 4, added=ADDED_SCORES)
         )
-        for batch in ahead(chain.from_iterable(parts)):
-            if len(scored := _scored(batch)):
-                yield scored
+        yield from (scored for scored in ahead(parts) if len(scored))
 
     def trace_table(self, columns: Sequence[str] = TABLE) -> pd.DataFrame:
         """One row per trace; text, ids and log-probs are left on disk unless asked for."""
@@ -368,7 +368,8 @@ class Run:
     def append_scores(
         self, scorer: str, rows: Sequence[tuple[Trace, tuple[int, ...], Scored | str]], *, part: str | None = None
     ) -> None:
-        """Write one part: (trace, prompt ids, its Scored record or the reason why there is none).
+        """Write one part: (trace, prompt ids, its Scored record or the reason why there is none). Raises AnalyzerError
+        where log-probs are above 0 or not finite.
 
         part: what follows "part-"; a part of that name is written over. By default the next free number.
         """
@@ -376,6 +377,8 @@ class Run:
             return
         part = part or self._next(f"scores/{scorer}")
         table, prompts = score_table(rows)
+        if why := fault(table):
+            raise AnalyzerError(f"scores under {scorer} would hold {why}; nothing was written")
         if len(prompts):  # a prompt may stand in several parts: what a part needs must not depend on what else is done
             self._write_part(f"scores/{scorer}", "prompts", prompts, use_dictionary=True, name=part)
         self._write_part(
@@ -405,9 +408,10 @@ class Run:
             if name not in SCORES.names:
                 raise UsageError(f"scores have no column {name!r}{nearest(name, SCORES.names)}")
         names = [*IDENTITY, "prompt", "status", *columns]
-        parts = (read_part(part, SCORES, names, added=ADDED_SCORES) for part in self._parts(f"scores/{scorer}"))
-        for table in ahead(parts):
-            frame = _scored(table).drop_columns(["status"]).to_pandas()
+        parts = self._parts(f"scores/{scorer}")
+        tables = (_scored(part, read_part(part, SCORES, names, added=ADDED_SCORES)) for part in parts)
+        for table in ahead(tables):
+            frame = table.drop_columns(["status"]).to_pandas()
             if frame.empty:
                 continue
             frame["step"] = frame["step"].astype("Int64")
@@ -454,7 +458,10 @@ def _check(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(manifest)).hexdigest()[:16]
 
 
-def _scored(rows: Rows) -> Rows:
-    """Those with status "ok"; where all have it no copy is made."""
+def _scored(part: Path, rows: Rows) -> Rows:
+    """Those with status "ok"; where all have it no copy is made. Raises DumpError where their log-probs can't be."""
     ok = pc.equal(rows["status"], "ok")
-    return rows if pc.all(ok).as_py() else rows.filter(ok)
+    rows = rows if pc.all(ok).as_py() else rows.filter(ok)
+    if why := fault(rows):
+        raise DumpError(f"{part} holds {why}; {remedy(part)}")
+    return rows

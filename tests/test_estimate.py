@@ -10,7 +10,7 @@ from analyzer.store import Run
 
 def test_a_dry_run_takes_what_scoring_takes():
     own, asked, scored = (set(inspect.signature(f).parameters) for f in (dry_run, scoring.planned, scoring.score))
-    assert (own - {"call"}) | asked | set(scoring.LOADING) == scored - {"shard", "cluster", "workers"}
+    assert (own - {"call"}) | asked | set(scoring.LOADING) == scored - {"shard", "cluster", "workers", "tell"}
 
 
 def test_what_is_done_is_read_once_and_known_at_the_end(tmp_path, stories, monkeypatch):

@@ -322,7 +322,8 @@ def test_the_same_weights_after_two_prompts_are_two_laws(models, drawn, tmp_path
     "own, new, response, seam",
     [
         ("Q: 1\n<think>\n", "Q: 1\nbot\n", "so 1</think>", "its own prompt ends in <think>, base's does not"),
-        ("Q: 1\n<think>\n", "Q: 1\nbot\n", "<think>\nso", None),  # the response opens what base's prompt does not
+        # the tag that its own prompt ends in is no token of the response
+        ("Q: 1\n<think>\n", "Q: 1\nbot\n", "<think>\nso", "its own prompt ends in <think>, base's does not"),
         ("Q: 1\nbot\n", "Q: 1\n<think>\n", "<think> so", AGAIN),
         ("Q: 1\nbot\n", "Q: 1\n<think>\n", "so 1", "base's prompt ends in <think>, its own does not"),
         ("Q: 1\n</think>\n", "Q: 1\n<think>\n", "so 1", "its own prompt ends in </think>, base's in <think>"),
@@ -339,6 +340,8 @@ def test_seams_are_counted_and_said(models, tmp_path, own, new, response, seam, 
         held = {"prompt_ids": encode(prompt), "response_ids": encode(response)} if ids else {}
         return {"source": source, "problem": f"p{i}", "sample": 0, "prompt": prompt, "response": response} | held
 
+    if ids and own.endswith(response[:8]):
+        seam = None  # ids are as they were sampled: the tag is one of theirs, and opens what base's prompt does not
     rows = [row(s, p, i) for s, p in (("base", new), ("rl", own)) for i in range(3)]
     run = new_run(tmp_path / "run", [write(tmp_path / "dump.jsonl", rows)], base=models["base"], prompt_of="base")
     record = run.manifest["scorers"]["base"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzer.analyses import laws
 from analyzer.analyses.local import DECILES, OPENING, Local
 from analyzer.excerpts import cut, place
 from analyzer.records import Tables
@@ -69,8 +70,9 @@ def tables_of(tables: Tables, local: Local, sources: list[str], keys: Collection
         out = []
         for key, at, width in zip(frame["key"], frame["at"], widths, strict=True):
             size = sizes.get(key)
-            offset = seen.get(key, {}).get("offset")
-            out.append(place(key, None if size is None or pd.isna(size) else int(size), offset, int(at), width))
+            mine = seen.get(key, {})
+            size = None if pd.isna(size) or int(at) not in mine else int(size)
+            out.append(None if size is None else place(key, size, mine["offset"], mine[int(at)]["index"], width))
         return out
 
     ones = [places(frame, [1] * len(frame)) for frame in (spots, carriers)]
@@ -119,21 +121,40 @@ def _stretches(local: Local, sources: list[str]) -> pd.DataFrame:
 
 
 def _looked_up(tables: Tables, wanted: dict[str, set[int]]) -> dict[str, dict[Any, Any]]:
-    """key -> {"token": ids, "offset": offsets, position: {"rank", "top": [(id, log-prob)]}} from the base's scorer."""
+    """key -> {"token": ids, "offset": offsets, position: {"index", "rank", "top": [(id, log-prob)]}} from the base's
+    scorer. index: of the position among the tokens that are scored, which lack those that the policy did not write;
+    positions of traces that bring their own numbers count these too. Positions that are not scored are left out."""
     out: dict[str, dict[Any, Any]] = {}
     if tables.base is None or not wanted:
         return out
     names = ["token", "offset", "rank", "top_position", "top_token", "top_logprob"]
+    masks = _masks(tables, wanted)
     for part in tables.tokens(tables.base, names):
         part = part[among(part["key"], wanted)]
         for key, token, offset, rank, at, ids, values in zip(part["key"], *(part[n] for n in names), strict=True):
             mine: dict[Any, Any] = {"offset": offset, "token": token}
             tops = {} if at is None else {int(p): (i, v) for p, i, v in zip(at, ids, values, strict=True)}
+            own = masks.get(key)
+            left_out = own is not None and len(token) == own.sum()
             for position in wanted[key]:
-                found = tops.get(position, ((), ()))
+                index = int(own[:position].sum()) if left_out else position
+                if index >= len(token) or (left_out and not own[position]):
+                    continue
+                found = tops.get(index, ((), ()))
                 top = list(zip(map(int, found[0]), map(float, found[1]), strict=True))
-                mine[position] = {"rank": None if rank is None else int(rank[position]), "top": top[:3]}
+                known = None if rank is None else int(rank[index])
+                mine[position] = {"index": index, "rank": known, "top": top[:3]}
             out[key] = mine
+    return out
+
+
+def _masks(tables: Tables, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """key -> which tokens the policy wrote, of the traces whose own numbers are used and of which it wrote not all."""
+    sources = {s for s, k in laws.known(tables).items() if k.brought}
+    out: dict[str, np.ndarray] = {}
+    for frame in tables.numbers() if sources else ():
+        mine = frame[frame["source"].isin(sources) & among(frame["key"], wanted)]
+        out |= {key: own for key, own in zip(mine["key"], mine["written"], strict=True) if own is not None}
     return out
 
 

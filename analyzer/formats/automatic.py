@@ -118,7 +118,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "logprobs_temperature": ("logprobs_temperature",),
     "base_logprobs": ("base_logprobs",),
     "base_logprobs_temperature": ("base_logprobs_temperature",),
-    "response_mask": ("response_mask",),
+    "response_mask": (
+        *("response_mask", "loss_mask", "loss_masks", "assistant_mask", "assistant_masks", "completion_mask"),
+        "action_mask",
+    ),
     "sampler": ("sampler",),
     "temperature": ("temperature",),
     "top_p": ("top_p",),

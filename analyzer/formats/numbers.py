@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from analyzer.formats.paths import Fault, show
-from analyzer.records import Trace
+from analyzer.records import ROUNDING, Trace
 
 # of a log-prob: at the first and below stands for "outside of the top k" or minus infinity, up to the other is rounding
-LEAST, MOST = -9999.0, 1e-3
+LEAST, MOST = -9999.0, ROUNDING
 FIELDS = frozenset(("response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask"))
 Laws = dict[float, tuple[float, ...]]  # temperature -> one log-prob per response id
 
@@ -35,7 +35,8 @@ def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
             reason = "bad mask" if name == "response_mask" else "bad logprobs"
             raise Fault(reason, f"{name} without response_ids; expected one per id")
         return
-    own = mask(held["response_mask"], len(ids)) if "response_mask" in held else None
+    before = len(out.get("prompt_ids") or ())
+    own = mask(held["response_mask"], len(ids), before) if "response_mask" in held else None
     own = None if own is None or all(own) else own
     if "response_logprobs" in held:
         out["response_logprobs"] = of_policy(held["response_logprobs"], ids, own)
@@ -93,10 +94,13 @@ def of_base(value: Any, temperature: float | None, count: int, own: list[int] | 
     return out
 
 
-def mask(value: Any, count: int) -> list[int]:
-    """1 for each of `count` ids that the policy wrote, 0 for the others (what a tool said, injected text)."""
+def mask(value: Any, count: int, before: int = 0) -> list[int]:
+    """1 for each of `count` ids that the policy wrote, 0 for the others (what a tool said, injected text). before: ids
+    of the prompt, which a mask may cover too."""
     if not isinstance(value, list):
         raise Fault("bad mask", f"response_mask = {show(value)}; expected a list of 0 and 1, one per response id")
+    if before and len(value) == before + count:
+        value = value[before:]
     if len(value) != count:
         raise Fault("bad mask", f"{len(value)} values of response_mask for {count} response ids; expected one per id")
     for i, v in enumerate(value):

@@ -51,7 +51,9 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
         return notes
     values = automatic.first_values(list(head))
     policy, base = ([p for n in names if (p := _path(n, values, response))] for names in (POLICY, BASE))
-    own = {n: p for n in OWN if not _held(fields, n, head) and (p := _path(n, values, response))}
+    names = {n: automatic.SYNONYMS[n] if n == "response_mask" else (n,) for n in OWN if not _held(fields, n, head)}
+    paths = {n: next((p for s in some if (p := _path(s, values, response))), None) for n, some in names.items()}
+    own = {n: p for n, p in paths.items() if p}
     beside = None if _held(fields, "response_ids", head) else _path("response_ids", values, response)
     if beside and (policy or base or own):  # a dialect that knows of no ids
         fields["response_ids"] = (beside,)
@@ -142,7 +144,7 @@ def _weak(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> I
 
 def _faults(fields: shapes.Fields, head: Sequence[Any], name: str) -> Iterator[Fault | None]:
     """For each draft that has the field and ids, what is wrong with it."""
-    wanted = ("response", "response_ids", name, "base_logprobs_temperature", "response_mask")
+    wanted = ("response", "response_ids", "prompt_ids", name, "base_logprobs_temperature", "response_mask")
     read = shapes.reader({n: fields[n] for n in wanted if n in fields})
     for record in head:
         try:
@@ -158,7 +160,9 @@ def _faults(fields: shapes.Fields, head: Sequence[Any], name: str) -> Iterator[F
                 continue
             try:
                 held = draft.get("response_mask")
-                written = None if held is None else numbers.mask(held, len(own))
+                prompt = draft.get("prompt_ids")
+                before = len(prompt) if isinstance(prompt, list) else 0
+                written = None if held is None else numbers.mask(held, len(own), before)
                 if name == "base_logprobs":
                     at = draft.get("base_logprobs_temperature")
                     numbers.of_base(draft[name], at if isinstance(at, (int, float)) else None, len(own), written)

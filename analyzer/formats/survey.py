@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.formats import numbers
+from analyzer.formats import foreign, numbers
 from analyzer.records import Sampler, Trace
 
 ANSWER_ONLY = re.compile(r"\s*(<answer>.*?</answer>|\\boxed\{[^{}]*\}|[-+]?[\d.,/]+)\s*\Z", re.S)
@@ -78,6 +78,7 @@ class Source:
     other_ends: Counter[str] = field(default_factory=Counter)
     numbers: Tally = field(default_factory=Tally)  # what the rows' own log-probs and masks hold, see _numbers
     laws: dict[float, Counter[str]] = field(default_factory=dict)  # temperature -> of log-probs under the base
+    foreign: Tally = field(default_factory=Tally)  # text that the model did not write, see _foreign
 
     def tally(self) -> Tally:
         out = Tally()
@@ -143,6 +144,8 @@ class Survey:
                 own.other_ends[meta["finish_raw"]] += 1
             if t.response_logprobs is not None or t.base_logprobs is not None or "response_mask" in meta:
                 _numbers(t, own)
+            if text:
+                _foreign(t, own)
             if t.score is not None:
                 self._score(t)
             if "old_correct" in meta:
@@ -203,6 +206,20 @@ class Survey:
         if key not in self.golds:
             self.golds[key] = normal[:40]
         return key, drift
+
+
+def _foreign(t: Trace, own: Source) -> None:
+    """Count the responses that hold text of others, or begin with their prompt, and the characters of both."""
+    held, mark = foreign.blocks(t.response)
+    for name, n in (("held", held), ("repeated", foreign.repeated(t))):
+        if n:
+            own.foreign.add(name, t.origin)
+            own.foreign.add(f"{name}: characters", n=n)
+            own.foreign.add(f"{name}: of", n=len(t.response))
+    if held:
+        own.foreign.add(f"mark {mark}", t.origin)
+        if numbers.mask_of(t) is not None:
+            own.foreign.add("masked")
 
 
 def _numbers(t: Trace, own: Source) -> None:

@@ -36,7 +36,7 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     notes += _gold(survey, columns)
     notes += _hidden(survey, columns)
     notes += _prompts(survey, columns)
-    for check in (_made, _ids, _numbers):
+    for check in (_made, _ids, _numbers, _foreign):
         notes += check(survey)
     notes += _copies(survey, columns)
     notes += _lengths(survey)
@@ -315,8 +315,33 @@ def _numbers(survey: Survey) -> Iterable[str]:
             share = _of(held["masked"], held["of masked rows"])
             yield (
                 f"{source}: response_mask says that the policy did not write {share} tokens of {n:,} rows "
-                f"({first['masked rows']}): the log-probabilities of the rows leave them out; a model still scores "
-                "them as the policy's own."
+                f"({first['masked rows']}): they are conditioned on and never scored."
+            )
+
+
+def _foreign(survey: Survey) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        held, first = own.foreign.counts, own.foreign.first
+        if n := held["held"]:
+            marks = [k.removeprefix("mark ") for k in held if k.startswith("mark ")]
+            share = held["held: characters"] / held["held: of"]
+            masked = held["masked"]
+            what = (
+                "their masks leave it out of every score."
+                if masked == n
+                else "a model would score it as the policy's words, and its perplexity is in part that of the "
+                "retriever or tool. Give response_ids with a response_mask (0 where the policy did not write)."
+            )
+            yield (
+                f"{source}: {_of(n, own.traces)} responses hold retrieved text or tool output that the model did not "
+                f"write ({', '.join(marks[:3])}; {first['held']}), {share:.0%} of their characters: {what}"
+            )
+        if n := held["repeated"]:
+            share = held["repeated: characters"] / held["repeated: of"]
+            yield (
+                f"{source}: {_of(n, own.traces)} responses begin with their own prompt, word for word "
+                f"({first['repeated']}), {share:.0%} of their characters: a model would score it as the policy's "
+                "words, after the prompt once more. Take it out of the responses."
             )
 
 

@@ -15,9 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from analyzer.errors import ResourceError, UsageError, nearest
+from analyzer.errors import AnalyzerError, ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Scored
-from analyzer.scorers import cluster, local, server, windows
+from analyzer.scorers import cluster, local, server, weights, windows
 from analyzer.scorers.encode import Encoded
 from analyzer.scorers.identity import fingerprint
 
@@ -62,8 +62,8 @@ def load(
 
     dtype auto: float32 on CPU, the checkpoint's own on CUDA. device "map" spreads the layers over all devices, and
     over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
-    other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded,
-    UsageError for an unknown dtype or device.
+    other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded or
+    when tensors are missing, unexpected or of another shape (see `weights`), UsageError for an unknown dtype or device.
     """
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is unknown{nearest(dtype, DTYPES)}")
@@ -93,19 +93,23 @@ def load(
     if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ResourceError(f"model folder {name} does not exist")
     refuse_sizes(name)
+    weights.refuse_adapter(name)
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
     options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=kind,
             use_safetensors=None if allow_pickle else True,
             device_map="auto" if device == "map" else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             **options,
         )
+        weights.refuse_other_weights(name, model, info)
         model = (model if device == "map" else model.to(device)).eval()
     except Exception as error:  # what a config or weights that are not as they should be raise has no end
-        if local.is_out_of_memory(error):
+        if local.is_out_of_memory(error) or isinstance(error, AnalyzerError):
             raise
         raise _refusal(name, error, trust_remote_code, allow_pickle) from error
     try:
@@ -243,7 +247,7 @@ def score(
     def pieces() -> Iterator[Encoded]:
         for item in same:
             parts = [item] if limit is None else windows.split(item, limit)
-            if len(parts) > 1:
+            if parts[0] is not item:
                 waiting[item.trace.key] = [None] * len(parts)
                 for n, part in enumerate(parts):
                     yield replace(part, trace=_Part(item.trace.key, n))
@@ -261,7 +265,8 @@ def score(
                 result = replace(windows.join(waiting.pop(key)), key=key)
             yield result
             for twin in twins.pop(result.key, ()):
-                yield Scored(twin.trace.key, result.columns | {"offset": twin.offset_T}, result.embedding, result.top)
+                columns = result.columns | {"offset": twin.offset_T[twin.at]}
+                yield Scored(twin.trace.key, columns, result.embedding, result.top)
     except (MemoryError, RuntimeError) as error:
         if not local.is_out_of_memory(error):
             raise
@@ -272,11 +277,11 @@ def score(
 
 
 def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:
-    """The traces that differ in ids or sampler, and for each key of these the further traces that equal it in both."""
+    """The traces that differ in ids, mask or sampler, and for each key of these the further traces that equal it."""
     first: dict[tuple, Encoded] = {}
     twins: dict[str, list[Encoded]] = {}
     for item in encoded:
-        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler), item)
+        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler, item.own), item)
         if known is not item:
             twins.setdefault(known.trace.key, []).append(item)
     return list(first.values()), twins

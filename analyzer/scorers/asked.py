@@ -8,7 +8,6 @@ does not end in it, or the other way round, is glued at a seam: it is scored as 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from analyzer.display import possessive
 from analyzer.errors import DumpError
 from analyzer.records import Trace
-from analyzer.scorers.encode import Encoded, encode, encode_prompt
+from analyzer.scorers.encode import UNSCORED, Encoded, encode, encode_prompt, marks_of
 
 READ = 24  # tokens on each side of the seam that are read
 # what a template opens or closes as its last word: <think>, </think>, <|begin_of_thought|>, [THINK]
@@ -38,18 +37,22 @@ class Asked(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """encoded: traces as ids. unscored: those that can't be, with the reason. prompts: source -> counts of its traces
-    that were to be scored after another source's prompt: traces, other (their own is another), unknown (their own can't
-    be told), missing (the source has none of their problem), unread (other, and no text to read a seam in), seams
-    (sentence -> traces; one a trace), ends (a special token that closes responses and is no end token of the model ->
-    traces)."""
+    """encoded: traces as ids. unscored: those that can't be, with their prompt (if known) and the reason.
+
+    prompts: source -> counts of its traces that were to be scored after another source's prompt: traces, other (their
+    own is another), unknown (their own can't be told), missing (the source has none of their problem), unread (other,
+    and no text to read a seam in), seams (sentence -> traces; one a trace), ends (a special token that closes responses
+    and is no end token of the model -> traces).
+    """
 
     encoded: list[Encoded]
-    unscored: list[tuple[Trace, str]]
+    unscored: list[tuple[Trace, Ids, str]]
     prompts: dict[str, dict[str, Any]]
 
 
-def of_source(traces: Iterable[Trace], label: str, loaded: Any, template: str | None, *, strict: bool) -> Asked:
+def of_source(
+    traces: Iterable[Trace], label: str, loaded: Any, template: str | None, texts: Mapping[str, Any], *, strict: bool
+) -> Asked:
     """The prompts of a source, compared as ids under this model. Raises DumpError where they can't be made."""
     first: dict[str, tuple[Trace, Ids]] = {}
     several: dict[str, tuple[Trace, Trace]] = {}
@@ -59,7 +62,7 @@ def of_source(traces: Iterable[Trace], label: str, loaded: Any, template: str | 
             continue
         raw = _raw(t)
         if raw not in known:
-            known[raw] = encode_prompt(t, loaded.tokenizer, template, Counter())
+            known[raw] = _prompt(t, loaded, template, texts)
         one, ids = first.setdefault(t.problem, (t, known[raw]))
         if ids != known[raw]:
             several.setdefault(t.problem, (one, t))
@@ -71,27 +74,27 @@ def encode_all(
     loaded: Any,
     *,
     templates: Mapping[str, str | None],
-    eos: int | None,
+    texts: Mapping[str, Any],
     asked: Asked | None = None,
 ) -> Coded:
-    """Turn traces into ids, after the prompts of one source where `asked` names it. Raises DumpError as `encode` does,
-    and where it is not clear which of several prompts is meant."""
-    coded, reader = Coded([], [], {}), _Reader(loaded, asked, eos)
-    how = {"vocab_size": loaded.vocab_size, "eos": eos}
+    """Turn traces into ids, after the prompts of one source where `asked` names it; texts: `eos`, `date` and `marks` of
+    `encode`. Raises DumpError as `encode` does, and where it is not clear which of several prompts is meant."""
+    coded, reader = Coded([], [], {}), _Reader(loaded, asked, texts)
+    how = {"vocab_size": loaded.vocab_size, "eos_ids": loaded.eos_ids, **texts}
     for trace in traces:
         if not trace.response_ids and not trace.response:
-            coded.unscored.append((trace, "empty response"))
+            coded.unscored.append((trace, (), "empty response"))
             continue
         template = templates.get(trace.source, templates.get("*"))
         if asked is None or trace.source == asked.label:
-            coded.encoded.append(encode(trace, loaded.tokenizer, template=template, **how))
+            _add(coded, encode(trace, loaded.tokenizer, template=template, **how))
             continue
         new = {"traces": 0, "other": 0, "unknown": 0, "missing": 0, "unread": 0, "seams": {}, "ends": {}}
         counts = coded.prompts.setdefault(trace.source, new)
         counts["traces"] += 1
         if why := _no_prompt(asked, trace):
             counts["missing"] += 1
-            coded.unscored.append((trace, why))
+            coded.unscored.append((trace, (), why))
             continue
         item = encode(trace, loaded.tokenizer, template=asked.template, asked=asked.first[trace.problem], **how)
         own = reader.own(trace, template)
@@ -107,8 +110,22 @@ def encode_all(
                 counts["ends"][end] = counts["ends"].get(end, 0) + 1
                 glued += (f"response: ends in {end}, which is no end token of the model",)
             item = replace(item, decisions=item.decisions + glued)
-        coded.encoded.append(item)
+        _add(coded, item)
     return coded
+
+
+def _add(coded: Coded, item: Encoded) -> None:
+    why = next((UNSCORED[d] for d in item.decisions if d in UNSCORED), None)
+    if why:
+        coded.unscored.append((item.trace, item.prompt_ids, why))
+    else:
+        coded.encoded.append(item)
+
+
+def _prompt(trace: Trace, loaded: Any, template: str | None, texts: Mapping[str, Any]) -> Ids:
+    marks = texts.get("marks") or marks_of(loaded.tokenizer, loaded.eos_ids)
+    how = {"vocab_size": loaded.vocab_size, "date": texts.get("date"), "marks": marks}
+    return encode_prompt(trace, loaded.tokenizer, template, [], **how)
 
 
 def _no_prompt(asked: Asked, trace: Trace) -> str:
@@ -139,7 +156,8 @@ def _raw(trace: Trace) -> Any:
 class _Reader:
     """Reads prompts and seams; each prompt once."""
 
-    def __init__(self, loaded: Any, asked: Asked | None, eos: int | None) -> None:
+    def __init__(self, loaded: Any, asked: Asked | None, texts: Mapping[str, Any]) -> None:
+        self.loaded, self.prompt_texts, eos = loaded, texts, texts.get("eos")
         self.tokenizer, self.vocab_size = loaded.tokenizer, loaded.vocab_size
         self.whose = "" if asked is None else possessive(asked.label)
         self.ids: dict[Any, Ids | None] = {}
@@ -156,7 +174,7 @@ class _Reader:
         name = trace.source, _raw(trace)
         if name not in self.ids:
             try:
-                self.ids[name] = encode_prompt(trace, self.tokenizer, template, Counter())
+                self.ids[name] = _prompt(trace, self.loaded, template, self.prompt_texts)
             except DumpError:
                 self.ids[name] = None
         return self.ids[name]

@@ -59,7 +59,7 @@ def _batch(
     import torch
 
     longest, past = max(len(i.response_ids) for i in batch), len(batch[0].prompt_ids)
-    ends = np.cumsum([len(i.response_ids) for i in batch]).tolist()
+    ends = np.cumsum([i.tokens for i in batch]).tolist()
     ids_BT = torch.zeros((len(batch), longest), dtype=torch.long)
     mask_BL = torch.ones((len(batch), past + longest), dtype=torch.long)
     for b, item in enumerate(batch):
@@ -78,14 +78,14 @@ def _batch(
             use_cache=True,
         )
         before_BTH = torch.cat([last_H.expand(len(batch), 1, -1), last_BTH[:, :-1]], 1)
-        rows = torch.cat([before_BTH[b, : len(i.response_ids)] for b, i in enumerate(batch)])
-        targets = torch.cat([ids_BT[b, : len(i.response_ids)] for b, i in enumerate(batch)]).to(model.device)
-        ranges = [(i.sampler, end - len(i.response_ids), end) for i, end in zip(batch, ends, strict=True)]
+        rows = torch.cat([before_BTH[b, i.at] for b, i in enumerate(batch)])
+        targets = torch.cat([ids_BT[b, i.at] for b, i in enumerate(batch)]).to(model.device)
+        ranges = [(i.sampler, end - i.tokens, end) for i, end in zip(batch, ends, strict=True)]
         columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_sampler(ranges, len(targets)))
     at = 0
     for b, (item, end) in enumerate(zip(batch, ends, strict=True)):
         top = [(n - at, *tops[n]) for n in range(at, end) if n in tops]
-        embedding_H = middle_BTH[b, : end - at].float().mean(0).cpu().numpy().astype(np.float32)
+        embedding_H = middle_BTH[b, item.at].float().mean(0).cpu().numpy().astype(np.float32)
         mine = plain.own(columns, item.sampler)
         yield plain.scored(item, {name: v[at:end].copy() for name, v in mine.items()}, embedding_H, top)
         at = end

@@ -1,39 +1,50 @@
 """Prompt and response -> token ids, with every decision counted.
 
-Ids of the dump win over text. Without ids, prompt and response are encoded separately, so that no token spans the
-boundary. BOS comes exactly once. A chat template is applied to messages only, once. A bare question becomes a prompt
-only by a template that the user chose. Nothing is cut here.
+Ids of the dump win over text. Without ids the response is encoded as what follows its prompt (see `continuation`). BOS
+comes exactly once, an end token at most once. A chat template is applied to messages only, once. A bare question
+becomes a prompt only by a template that the user chose. Ids that are no words (padding) are left out, and said.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analyzer.errors import AnalyzerError, DumpError, UsageError, nearest
+from analyzer.errors import DumpError
+from analyzer.formats.numbers import mask_of
 from analyzer.records import Sampler, Trace
+from analyzer.scorers import continuation, padding
+from analyzer.scorers.prompts import prompt_ids as prompt_ids_of
+from analyzer.scorers.prompts import unwritten
 
-# How papers of the field rendered a bare question; {question} is replaced. "chat" means the tokenizer's own template.
-TEMPLATES = {
-    "none": "{question}",
-    "chat": "",
-    "qwen-boxed": "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}."
-    "<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
-    "question-answer": "Question: {question}\nAnswer:",
+TAG = re.compile(r"(<[^<>\s]{1,40}>|\[[A-Z_]{1,40}\])(\s*)\Z")  # <think>, <|Assistant|>, [THINK]
+OTHER_TEXT = "response: ids from the dump that decode to another text than the response"
+NOT_WRITTEN = "response: text that the tokenizer can't write as it stands: its ids decode to another one"
+NO_TEXT = "response: holds U+FFFD, which stands for bytes that were no text: its ids are not those sampled"
+MASKED = "response: tokens that the policy did not write, by its mask, are conditioned on, not scored"
+NOT_OWN = "response: its mask says that the policy wrote none of it"
+UNSCORED = {  # decisions by which a trace has nothing to score -> its status
+    padding.NOTHING: "empty response (padding alone)",
+    NOT_OWN: "empty response (the mask leaves no token)",
 }
+EXAMPLES = (
+    OTHER_TEXT,
+    NOT_WRITTEN,
+    NO_TEXT,
+    padding.TWICE,
+    *padding.PADDED.values(),
+)  # decisions of which run.json names the first trace
 
 
 @dataclass(frozen=True)
 class Encoded:
     """One trace as ids. `offset_T`: character offset of each response token in the response, -1 where unknown;
-    `sampler`: the one by which logprob_source is asked for, None: not asked for."""
+    `sampler`: the one by which logprob_source is asked for, None: not asked for; `own`: whether the policy wrote each
+    response token, only those are scored, None: all."""
 
     trace: Trace
     prompt_ids: tuple[int, ...]
@@ -41,24 +52,20 @@ class Encoded:
     offset_T: np.ndarray
     decisions: tuple[str, ...] = ()  # which way prompt and response became ids
     sampler: Sampler | None = None
+    own: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
 
+    @property
+    def at(self) -> slice | np.ndarray:
+        """Where the scored tokens stand among those of the response, as an index."""
+        return slice(0, len(self.response_ids)) if self.own is None else np.flatnonzero(self.own)
 
-def load_template(name: str | None) -> str | None:
-    """The template text for a name of TEMPLATES or a file that contains {question}; None stays None."""
-    if name is None or name == "chat":
-        return name
-    if name in TEMPLATES:
-        return TEMPLATES[name]
-    path = Path(name)
-    if not path.is_file():
-        raise UsageError(f"--template {name!r} is neither a file nor a known name{nearest(name, TEMPLATES)}")
-    text = path.read_text(encoding="utf-8")
-    if "{question}" not in text:
-        raise UsageError(f"--template {name}: the file has no {{question}} to put the question into")
-    return text
+    @property
+    def tokens(self) -> int:
+        """How many are scored."""
+        return len(self.response_ids) if self.own is None else sum(self.own)
 
 
 def encode(
@@ -68,135 +75,181 @@ def encode(
     vocab_size: int,
     template: str | None = None,
     eos: int | None = None,
+    eos_ids: Collection[int] = (),
+    date: str | None = None,
+    marks: padding.Marks | None = None,
     asked: Trace | None = None,
 ) -> Encoded:
     """Turn one trace into ids; its `decisions` say which way they were made.
 
-    template: what `load_template` returned, for traces whose dump holds only the bare question. eos: id appended to
-    responses that are encoded from text and did not stop at the length limit. asked: the trace whose prompt (and
-    `template`) is taken in place of its own. Raises DumpError (with the trace's file:line) for a missing prompt, an
-    empty prompt without BOS, an empty response, or ids beyond the vocabulary.
+    template: what `prompts.load_template` returned, for traces whose dump holds only the bare question. eos: id
+    appended to responses that are encoded from text, did not stop at the length limit and do not end in it, nor in
+    another special token or one of eos_ids (the model's end tokens). date: what chat templates write as today,
+    YYYY-MM-DD. marks: what padding of recorded ids is told by, None: by this tokenizer and eos_ids. asked: the trace
+    whose prompt (and `template`) is taken in place of its own. Raises DumpError (with the trace's file:line) for a
+    missing prompt, an empty prompt without BOS, an empty response, messages or text that template or tokenizer refuse,
+    or ids beyond the vocabulary.
     """
-    counts: Counter = Counter()
-    prompt_ids = encode_prompt(asked or trace, tokenizer, template, counts)
+    said: list[str] = []
+    marks, own = marks or marks_of(tokenizer, eos_ids), None
+    how = {"vocab_size": vocab_size, "date": date, "marks": marks}
+    prompt_ids = encode_prompt(asked or trace, tokenizer, template, said, **how)
     if trace.response_ids is not None:
-        response_ids = trace.response_ids
-        offset_T = _offsets_of_ids(response_ids, trace.response, tokenizer)
-        counts["response: ids from the dump"] += 1
+        _check(trace.response_ids, "response", trace, vocab_size)
+        said.append("response: ids from the dump")
+        begin, end = padding.of_response(trace.response_ids, marks, said)
+        response_ids = tuple(trace.response_ids[begin:end])
+        own = _own(trace, begin, end, said)
+        offset_T = _offsets(response_ids, prompt_ids, trace.response, tokenizer, own, said)
     else:
         if tokenizer is None:
             raise DumpError(
                 f"{trace.origin}: the model has no tokenizer and the dump has no response_ids for {trace.key}"
             )
-        with _telling(trace, "response"):
-            out = tokenizer(trace.response, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
-        response_ids = tuple(out["input_ids"])
-        offset_T = np.array(
-            [a for a, _ in out["offset_mapping"]] if tokenizer.is_fast else [-1] * len(response_ids), np.int32
+        ends = (marks.ends | marks.special | {eos}) - {marks.unk}  # the same under every model of a run
+        begun = prompt_ids
+        if asked is not None:  # the response has the tokens that it has after its own prompt, whatever it is put behind
+            begun = () if trace.response[:1] not in "<[" else _own_prompt(trace, tokenizer, template, **how)
+        response_ids, offset_T = _of_text(
+            trace, prompt_ids, _doubled(trace.response, begun, tokenizer, said), tokenizer, said
         )
-        counts["response: text, encoded apart from the prompt (its ids may differ from those sampled)"] += 1
-        if eos is not None and trace.finish != "length":
+        if response_ids and response_ids[-1] in ends:
+            said.append("response: its text ends in an end token" + ("" if eos is None else ", no other is appended"))
+        elif eos is not None and trace.finish != "length":
             response_ids += (eos,)
             offset_T = np.append(offset_T, np.int32(len(trace.response)))
             known = "" if trace.finish == "stop" else " although the dump does not say that it stopped"
-            counts[f"response: end-of-sequence id {eos} appended{known}"] += 1
-    if not response_ids:
-        raise DumpError(f"{trace.origin}: empty response of {trace.key}: there is no token to score")
-    for name, ids, of in (("prompt", prompt_ids, asked or trace), ("response", response_ids, trace)):
-        worst = max(ids)
-        if worst >= vocab_size or min(ids) < 0:
-            raise DumpError(
-                f"{of.origin}: {name} id {worst} of {of.key} is not in the model's vocabulary of {vocab_size}; "
-                "the dump's ids belong to another tokenizer"
-            )
-    return Encoded(trace, tuple(prompt_ids), tuple(response_ids), offset_T.astype(np.int32), tuple(counts))
+            said.append(f"response: end-of-sequence id {eos} appended{known}")
+        _check(response_ids, "response", trace, vocab_size)
+    return Encoded(trace, tuple(prompt_ids), response_ids, offset_T.astype(np.int32), tuple(said), own=own)
 
 
-def encode_prompt(trace: Trace, tokenizer: Any, template: str | None, counts: Counter) -> tuple[int, ...]:
-    """The ids of a trace's prompt; `counts` learns which way they were made. Raises DumpError as `encode` does."""
-    if trace.prompt_ids is not None:
-        counts["prompt: ids from the dump"] += 1
-        return _checked(trace.prompt_ids, trace, tokenizer)
-    if tokenizer is None:
-        raise DumpError(f"{trace.origin}: the model has no tokenizer and the dump has no prompt_ids for {trace.key}")
-    prompt = trace.prompt
-    if prompt is not None and template is not None:
-        counts["prompt: --template not used, the dump has the prompt"] += 1
-    if prompt is None and trace.question is not None and template == "chat":
-        prompt = [{"role": "user", "content": trace.question}]
-        counts["prompt: question as one user message"] += 1
-    elif prompt is None and trace.question is not None and template is not None:
-        prompt = template.replace("{question}", trace.question)
-        counts["prompt: question rendered by --template"] += 1
-    if prompt is None:
-        what = "only the bare question" if trace.question is not None else "neither prompt nor question"
-        raise DumpError(
-            f"{trace.origin}: the dump has {what} for {trace.key}; say how it was asked: --template FILE|NAME "
-            f"({', '.join(TEMPLATES)}; 'none' = the question itself was the prompt)"
-        )
-    if isinstance(prompt, list):
-        if not getattr(tokenizer, "chat_template", None):
-            raise DumpError(
-                f"{trace.origin}: the prompt of {trace.key} is messages, but the tokenizer has no chat template; "
-                "render the prompts in the dump"
-            )
-        counts["prompt: messages rendered by the tokenizer's chat template"] += 1
-        return tuple(
-            tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False)
-        )
-    with _telling(trace, "prompt"):
-        ids = list(tokenizer(prompt)["input_ids"])
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if bos is not None and ids[:2] == [bos, bos]:
-        counts["prompt: the text began with BOS, the tokenizer's second BOS was left out"] += 1
-        ids = ids[1:]
-    if eos is not None and eos != bos and ids and ids[-1] == eos and not prompt.endswith(str(tokenizer.eos_token)):
-        counts["prompt: end-of-sequence id that the tokenizer adds was left out"] += 1
-        ids = ids[:-1]
-    counts[f"prompt: text, {'with' if bos is not None and ids[:1] == [bos] else 'without'} BOS"] += 1
-    return _checked(tuple(ids), trace, tokenizer)
-
-
-@contextlib.contextmanager
-def _telling(trace: Trace, what: str) -> Iterator[None]:
-    """Say of which trace a text is that the tokenizer can't encode (a character that it has no piece for)."""
-    try:
-        yield
-    except Exception as error:  # tokenizers raise Exception itself
-        if isinstance(error, (AnalyzerError, MemoryError)):
-            raise
-        raise DumpError(
-            f"{trace.origin}: the tokenizer can't encode the {what} of {trace.key} "
-            f"({' '.join(str(error).split())[:200] or type(error).__name__}); leave the row out, or give its ids"
-        ) from error
-
-
-def _checked(ids: Sequence[int], trace: Trace, tokenizer: Any) -> tuple[int, ...]:
-    if ids:
+def encode_prompt(
+    trace: Trace,
+    tokenizer: Any,
+    template: str | None,
+    said: list[str],
+    *,
+    vocab_size: int,
+    date: str | None,
+    marks: padding.Marks,
+) -> tuple[int, ...]:
+    """The ids of a trace's prompt without padding; adds to `said` which way they were made. Raises DumpError as
+    `encode` does."""
+    ids = prompt_ids_of(trace, tokenizer, template, said, date)
+    _check(ids, "prompt", trace, vocab_size)
+    if trace.prompt_ids is None:
         return tuple(ids)
-    bos = getattr(tokenizer, "bos_token_id", None)
-    if bos is None:
+    begin, end = padding.of_prompt(ids, marks, said)
+    return tuple(ids[begin:end])
+
+
+def _own(trace: Trace, begin: int, end: int, said: list[str]) -> tuple[bool, ...] | None:
+    """Whether the policy wrote each of these response ids; None where it wrote all."""
+    mask = mask_of(trace)
+    if mask is None or all(mask[begin:end]):
+        return None
+    said.append(MASKED if any(mask[begin:end]) else NOT_OWN)
+    return tuple(map(bool, mask[begin:end]))
+
+
+def marks_of(tokenizer: Any, eos_ids: Collection[int]) -> padding.Marks:
+    """By what padding is told: a tokenizer (None: there is none) and a model's end tokens."""
+    kind = (frozenset(), ()) if tokenizer is None else continuation.kind(tokenizer)[:2]
+    return padding.marks(tokenizer, eos_ids, *kind)
+
+
+def _check(ids: Sequence[int], name: str, trace: Trace, vocab_size: int) -> None:
+    if not ids:
+        raise DumpError(f"{trace.origin}: empty {name} of {trace.key}: there is no token to score")
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        wrong = next(i for i in ids if not 0 <= i < vocab_size)
         raise DumpError(
-            f"{trace.origin}: empty prompt of {trace.key} and no BOS token: nothing predicts the first response token"
+            f"{trace.origin}: {name} id {wrong} of {trace.key} is not in the model's vocabulary of {vocab_size}; "
+            "the dump's ids belong to another tokenizer"
         )
-    return (bos,)
 
 
-def _offsets_of_ids(ids: Sequence[int], response: str, tokenizer: Any) -> np.ndarray:
-    """Offsets by decoding the ids piece by piece; all -1 where the pieces do not add up to the response."""
-    unknown = np.full(len(ids), -1, np.int32)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return unknown
-    from tokenizers.decoders import DecodeStream
+def _own_prompt(trace: Trace, tokenizer: Any, template: str | None, **how: Any) -> tuple[int, ...]:
+    """The ids of a trace's own prompt, none where it has none that can be made."""
+    try:
+        return encode_prompt(trace, tokenizer, template, [], **how)
+    except DumpError:
+        return ()
 
-    stream, text, offsets = DecodeStream(skip_special_tokens=True), "", []
-    for i in ids:
-        offsets.append(len(text))
-        text += stream.step(backend, i) or ""
-    lead = re.match(r"\s*", text).end()
-    if text == response:
-        return np.array(offsets, np.int32)
-    if text[lead:] == response:  # dumps often strip the first blank
-        return np.maximum(np.array(offsets, np.int32) - lead, 0)
-    return unknown
+
+def _of_text(
+    trace: Trace, prompt_ids: tuple[int, ...], lead: int, tokenizer: Any, said: list[str]
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """(ids, offsets) of a response that the dump has as text, without its first `lead` characters."""
+    text = trace.response[lead:]
+    try:
+        ids, offset_T = continuation.encode(text, prompt_ids, tokenizer)
+    except Exception as error:  # tokenizers raise bare ones
+        raise unwritten(trace, "response", error) from None
+    begins = continuation.begins(prompt_ids, tokenizer)
+    how = "as the beginning of a text" if begins else "as what follows the prompt"
+    said.append(f"response: text, encoded {how} (its ids may differ from those sampled)")
+    if not begins and text[:1].isalnum() and continuation.kind(tokenizer).continuing:
+        said.append("response: begins without a blank, as it stands (decoders of such tokenizers drop a leading one)")
+    if "\ufffd" in text:
+        said.append(NO_TEXT)
+    if continuation.text_of(ids, prompt_ids, tokenizer, special=True) != text and (
+        not begins or continuation.decode(ids, tokenizer, special=True) != text
+    ):
+        said.append(NOT_WRITTEN)
+    return ids, np.where(offset_T < 0, offset_T, offset_T + lead)
+
+
+def _doubled(text: str, prompt_ids: tuple[int, ...], tokenizer: Any, said: list[str]) -> int:
+    """How many characters of the response repeat the tag that the prompt ends with: a template wrote <think>, and a
+    parser put it before the response once more."""
+    if not prompt_ids or text[:1] not in "<[":
+        return 0
+    end = TAG.search(continuation.decode(prompt_ids[-4 * continuation.TAIL :], tokenizer, special=True) or "")
+    if end is None or not text.startswith(end[1]) or not text[len(end[1]) :].strip():
+        return 0
+    said.append(f"response: begins with the {end[1]} that the prompt ends with, which is left out")
+    return len(end[0]) if text.startswith(end[0]) else len(end[1])
+
+
+def _offsets(
+    ids: Sequence[int],
+    prompt_ids: Sequence[int],
+    response: str,
+    tokenizer: Any,
+    own: Sequence[bool] | None,
+    said: list[str],
+) -> np.ndarray:
+    """Offsets of recorded ids in a response, which may be the text of all or of those that the policy wrote; -1 where
+    they are not known. Says where the ids are those of neither."""
+    offset_T = np.full(len(ids), -1, np.int32)
+    if tokenizer is None or not response:
+        return offset_T
+    found = _found(ids, prompt_ids, response, tokenizer)
+    if found is not None:
+        return found
+    if own is not None and any(own):
+        at = np.flatnonzero(own)
+        found = _found([ids[i] for i in at], prompt_ids, response, tokenizer)
+        if found is not None:
+            offset_T[at] = found
+            return offset_T
+    said.append(OTHER_TEXT)
+    return offset_T
+
+
+def _found(ids: Sequence[int], prompt_ids: Sequence[int], response: str, tokenizer: Any) -> np.ndarray | None:
+    """Offsets of ids whose text is the response, but for blanks at its ends, which are often stripped; all -1 where
+    they can't be told, None for ids of another text."""
+    wanted, texts = response.strip(), []
+    for special in (False, True):  # dumps leave special tokens out, or write them
+        try:
+            text, offset_T = continuation.pieces(ids, prompt_ids, tokenizer, special=special)
+        except Exception:  # bytes that are no text: bare exceptions, and tokenizers without such a stream
+            text = None
+        if text is not None and text.strip() == wanted:
+            shift = len(response) - len(response.lstrip()) - (len(text) - len(text.lstrip()))
+            return np.clip(offset_T + shift, 0, len(response))
+        texts.append(continuation.text_of(ids, prompt_ids, tokenizer, special=special))
+    return np.full(len(ids), -1, np.int32) if any(t is not None and t.strip() == wanted for t in texts) else None

@@ -22,7 +22,7 @@ Places = Iterator[tuple[int, int]]  # offset and length, bytes
 
 def fingerprint(name: str, places: Callable[[Path], Places] | None = None) -> str:
     """16 hex digits over a model folder's config, code and weights, or over a hub name; on a server over that of the
-    model named and the address.
+    model named and the address. Of an adapter over its own files and over the base that it names.
 
     Of each file name and size, of config and code all bytes, of safetensors the header and 4 KiB from the start, the
     middle and the end of every tensor, of other weights 256 blocks of 4 KiB: some MB in all, whatever the size.
@@ -36,13 +36,26 @@ def fingerprint(name: str, places: Callable[[Path], Places] | None = None) -> st
         return hashlib.sha256(f"hub:{name}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.name == "config.json" or path.suffix in (".safetensors", ".bin", ".py"):
+        if path.name == "adapter_config.json":
+            digest.update(_base_of(path, places).encode())
+        if path.name in ("config.json", "adapter_config.json") or path.suffix in (".safetensors", ".bin", ".py"):
             digest.update(f"{path.name}:{path.stat().st_size};".encode())
             with path.open("rb", buffering=0) as f:
                 for offset, length in (places or _places)(path):
                     f.seek(offset)
                     digest.update(f.read(length))
     return digest.hexdigest()[:16]
+
+
+def _base_of(adapter: Path, places: Callable[[Path], Places] | None) -> str:
+    """The fingerprint of the base that an adapter's config names; "" where it names none."""
+    try:
+        base = json.loads(adapter.read_bytes()).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        return ""
+    if not isinstance(base, str) or (Path(base) / adapter.name).is_file():  # no circles
+        return ""
+    return fingerprint(base, places)
 
 
 def is_model(recorded: str, name: str) -> bool:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from analyzer.errors import ResourceError
 from analyzer.records import Sampler, Scored, Trace
 from analyzer.scorers import cached, plain, shared, trunk
 from analyzer.scorers.encode import Encoded
@@ -46,14 +48,21 @@ def probe(model: Any, sampler: Sampler | None, path: str) -> str | None:
     """None when a path agrees with `plain` on the loaded model, else the sentence that says how far off it is.
 
     Two made-up prompts with responses of several lengths, two of which begin alike, in one pack and streamed. The
-    tolerance is 1e-4 nats in float32 and 0.25 in lower precision.
+    tolerance is 1e-4 nats in float32 and 0.25 in lower precision. Raises ResourceError where not even `plain` has
+    numbers.
     """
     import torch
 
     if path == "shared" and (problem := shared.refusal(model)):
         return problem
     items = _made_up(model)
+    items[2] = replace(items[2], own=tuple(i % 5 > 1 for i in range(len(items[2].response_ids))))  # some are not scored
     want = list(plain.score(items, model, sampler))
+    if all(np.isnan(w.columns["logprob"]).any() for w in want):
+        raise ResourceError(
+            "the model gives no log-probabilities on made-up tokens, only NaN: its weights hold NaN, or overflow in "
+            "this precision; copy them again, or try --dtype float32"
+        )
     worst = 0.0
     for budget in PROBE_BUDGETS:
         try:

@@ -32,12 +32,12 @@ def score(
         with torch.inference_mode():
             trunk.forget_lengths(model)
             out = model(ids, output_hidden_states=True, use_cache=False)
-            logits = out.logits[0, start - 1 : -1].float()
-            columns = all_columns(logits, ids[0, start:], sampler, powers)
+            logits, targets = out.logits[0, start - 1 : -1][item.at].float(), ids[0, start:][item.at]
+            columns = all_columns(logits, targets, sampler, powers)
             if item.sampler is not None:
-                columns[item.sampler] = sampler_columns(logits, ids[0, start:], item.sampler)["logprob_s"]
+                columns[item.sampler] = sampler_columns(logits, targets, item.sampler)["logprob_s"]
             top = top_alternatives(logits, columns["logprob"])
-            embedding = out.hidden_states[layer][0, start:].float().mean(0)
+            embedding = out.hidden_states[layer][0, start:][item.at].float().mean(0)
         computed = {name: values.cpu().numpy() for name, values in columns.items()}
         yield scored(item, own(computed, item.sampler), embedding.cpu().numpy(), top)
 
@@ -50,8 +50,7 @@ def own(columns: dict[str | Sampler, np.ndarray], sampler: Sampler | None) -> di
 
 
 def scored(item: Encoded, columns: dict[str, np.ndarray], embedding: np.ndarray, top: list) -> Scored:
-    """Assemble the record: token ids and offsets beside the computed columns."""
-    token_T = np.array(item.response_ids, np.int32)
-    return Scored(
-        item.trace.key, {"token": token_T, **columns, "offset": item.offset_T}, embedding.astype(np.float16), tuple(top)
-    )
+    """Assemble the record: ids and offsets of the scored tokens beside the computed columns."""
+    token_T, offset_T = np.array(item.response_ids, np.int32)[item.at], item.offset_T[item.at]
+    columns = {"token": token_T, **columns, "offset": offset_T}
+    return Scored(item.trace.key, columns, embedding.astype(np.float16), tuple(top))

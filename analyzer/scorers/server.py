@@ -360,11 +360,12 @@ def _name(item: Encoded) -> str:
 
 def scored(item: Encoded, answer: Answer, sampler: Sampler | None) -> Scored:
     """The record of an answer; at T=1 without truncation the sampler's log-probs are the model's."""
-    start, n = len(item.prompt_ids), len(item.response_ids)
-    logprob_T = answer.logprob_N[start:].astype(np.float32)
-    rank_T = answer.rank_N[start:]
+    start, n = len(item.prompt_ids), item.tokens
+    place_T = np.arange(start, len(item))[item.at]
+    logprob_T = answer.logprob_N[place_T].astype(np.float32)
+    rank_T = answer.rank_N[place_T]
     known = {
-        "token": np.array(item.response_ids, np.int32),
+        "token": np.array(item.response_ids, np.int32)[item.at],
         "logprob": logprob_T,
         "rank": rank_T if (rank_T >= 1).all() else np.zeros(n, np.int32),  # known for all tokens, or for none
     }
@@ -374,7 +375,7 @@ def scored(item: Encoded, answer: Answer, sampler: Sampler | None) -> Scored:
         columns["logprob_s"] = logprob_T
     tops = []
     for t in np.flatnonzero(-logprob_T >= TOP_SURPRISAL).tolist():
-        best = sorted(answer.top_N[start + t].items(), key=lambda kv: -kv[1])[:TOP_ALTERNATIVES]
+        best = sorted(answer.top_N[place_T[t]].items(), key=lambda kv: -kv[1])[:TOP_ALTERNATIVES]
         if best and all(isinstance(token, int) for token, _ in best):
             tops.append((t, tuple(token for token, _ in best), tuple(value for _, value in best)))
-    return Scored(item.trace.key, columns | {"offset": item.offset_T}, None, tuple(tops))
+    return Scored(item.trace.key, columns | {"offset": item.offset_T[item.at]}, None, tuple(tops))

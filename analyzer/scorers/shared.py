@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.plan import Pack, packs
+from analyzer.plan import Pack, Piece, packs
 from analyzer.records import Sampler, Scored
 from analyzer.scorers import attention, head, plain, trunk
 from analyzer.scorers.encode import Encoded
@@ -52,6 +52,7 @@ def score(
     last: list[Any] = []  # the hidden state of each kept pack's last token
     waiting: dict[int, list[tuple]] = {}  # trace -> what its earlier packs gave
     pairs, own = [(i.prompt_ids, i.response_ids) for i in items], [i.sampler for i in items]
+    past = [0] * len(items)  # tokens of each response that earlier packs held
     for pack in packs(pairs, token_budget, segment_cost=_segment_cost(model)):
         del kept[pack.depth :], last[pack.depth :]
         with torch.inference_mode(), _replaced_attention(configs):
@@ -62,13 +63,34 @@ def score(
                 last.append(hidden_NH[-1:].clone())
             if not pack.pieces:  # part of a prompt: nothing in it is scored
                 continue
-            before_1H = last[pack.depth - 1] if pack.depth else None
-            found = _statistics(pack, hidden_NH, before_1H, work, sampler, powers, own)
-            total_PH = _sums(pack, middle_NH)
-        for piece, total_H in zip(pack.pieces, total_PH, strict=True):
-            waiting.setdefault(piece.trace, []).append((*_part(piece, found, own[piece.trace]), total_H))
+            pack = _of_the_policy(pack, items, past)
+            if scored := [p for p in pack.pieces if p.ranges]:
+                before_1H = last[pack.depth - 1] if pack.depth else None
+                found = _statistics(pack, hidden_NH, before_1H, work, sampler, powers, own)
+                for piece, total_H in zip(scored, _sums(scored, middle_NH), strict=True):
+                    waiting.setdefault(piece.trace, []).append((*_part(piece, found, own[piece.trace]), total_H))
+        for piece in pack.pieces:
             if piece.last:
                 yield _joined(items[piece.trace], waiting.pop(piece.trace))
+
+
+def _of_the_policy(pack: Pack, items: Sequence[Encoded], past: list[int]) -> Pack:
+    """The pack without what masks leave out: ranges of tokens that the policy wrote, and nothing else predicted. `past`
+    goes on by the tokens that the pack holds."""
+    if all(items[p.trace].own is None for p in pack.pieces):
+        return pack
+    pieces, wanted_N = [], np.zeros(len(pack.ids_N), bool)
+    for piece in pack.pieces:
+        own, ranges = items[piece.trace].own, []
+        for start, stop in piece.ranges:
+            at = past[piece.trace]
+            past[piece.trace] += stop - start
+            mine = np.ones(stop - start, bool) if own is None else np.array(own[at : at + stop - start])
+            edges = np.flatnonzero(np.diff(np.r_[False, mine, False])).reshape(-1, 2) + start
+            ranges += [(int(a), int(b)) for a, b in edges]
+            wanted_N[start:stop] |= mine
+        pieces.append(piece._replace(ranges=tuple(ranges)))
+    return pack._replace(pieces=tuple(pieces), before_N=np.where(wanted_N, pack.before_N, -2))
 
 
 def _segment_cost(model: Any) -> float:
@@ -138,20 +160,20 @@ def _statistics(
     return number_N, columns, tops
 
 
-def _sums(pack: Pack, middle_NH: Any) -> np.ndarray:
-    """Sums of the middle states over each piece's tokens, float64 [pieces, H]."""
+def _sums(pieces: Sequence[Piece], middle_NH: Any) -> np.ndarray:
+    """Sums of the middle states over each piece's tokens (at least one), float64 [pieces, H]."""
     import torch
 
-    start_R, stop_R = np.array([r for p in pack.pieces for r in p.ranges]).T
+    start_R, stop_R = np.array([r for p in pieces for r in p.ranges]).T
     upto_NH = middle_NH.double().cumsum_(0)  # in double: a short range's sum is the difference of two long ones
     sum_RH = upto_NH[torch.from_numpy(stop_R - 1)]
     after = torch.from_numpy(np.flatnonzero(start_R))
     sum_RH[after] -= upto_NH[torch.from_numpy(start_R[start_R > 0] - 1)]
-    first_P = np.cumsum([0, *(len(p.ranges) for p in pack.pieces[:-1])])
+    first_P = np.cumsum([0, *(len(p.ranges) for p in pieces[:-1])])
     return np.add.reduceat(sum_RH.cpu().numpy(), first_P, axis=0)
 
 
-def _part(piece: Any, found: tuple, own: Sampler | None) -> tuple:
+def _part(piece: Piece, found: tuple, own: Sampler | None) -> tuple:
     """(columns, alternatives as (position, ids, log-probs), tokens) of a piece; own: its source's sampler."""
     number_N, columns, tops = found
     columns = plain.own(columns, own)

@@ -18,7 +18,7 @@ from analyzer.scorers.encode import Encoded
 
 
 def split(item: Encoded, limit: int) -> list[Encoded]:
-    """Cut one trace into windows of at most `limit` ids; the scored parts join up to the whole response."""
+    """Cut one trace into windows of at most `limit` ids; the scored parts join up to what is scored of the response."""
     if len(item) <= limit:
         return [item]
     ids = item.prompt_ids + item.response_ids
@@ -34,9 +34,18 @@ def split(item: Encoded, limit: int) -> list[Encoded]:
         end = min(len(ids), at + half)
         cuts.append((max(0, end - limit), at, end))
         at = end
+    own = item.own or (True,) * len(item.response_ids)
     return [
-        Encoded(item.trace, ids[a:b], ids[b:c], item.offset_T[b - start : c - start], sampler=item.sampler)
+        Encoded(
+            item.trace,
+            ids[a:b],
+            ids[b:c],
+            item.offset_T[b - start : c - start],
+            sampler=item.sampler,
+            own=None if item.own is None else own[b - start : c - start],
+        )
         for a, b, c in cuts
+        if any(own[b - start : c - start])
     ]
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Trace
-from analyzer.scorers.encode import encode, load_template
+from analyzer.scorers.encode import encode
+from analyzer.scorers.prompts import load_template
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +29,13 @@ def trace(**values):
 
 
 def test_ids_of_the_dump_win_over_text(qwen):
-    # sampled as "<th" + "ink" where the tokenizer would write "<think"
+    # sampled as "<thi" + "nk" where the tokenizer would write "<th" + "ink"
+    ids = tuple(qwen("<thi")["input_ids"] + qwen("nk")["input_ids"])
+    assert list(ids) != qwen("<think")["input_ids"]
     got = encode(
-        trace(prompt="hello", response="<think", response_ids=(26865,), prompt_ids=(1, 2)), qwen, vocab_size=151_936
+        trace(prompt="hello", response="<think", response_ids=ids, prompt_ids=(1, 2)), qwen, vocab_size=151_936
     )
-    assert got.prompt_ids == (1, 2) and got.response_ids == (26865,)
+    assert got.prompt_ids == (1, 2) and got.response_ids == ids
     assert got.decisions == ("prompt: ids from the dump", "response: ids from the dump")
 
 

@@ -1,0 +1,36 @@
+"""What is to be known of the ids of a run before they are scored: those that may not be the model's own words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from analyzer.scorers.encode import EXAMPLES, OTHER_TEXT, Encoded
+
+
+def examples(encoded: Sequence[Encoded]) -> dict[str, str]:
+    """The first trace and its place, of each decision that wants one: the same in every shard."""
+    first: dict[str, str] = {}
+    for item in encoded:
+        for said in item.decisions:
+            if said in EXAMPLES:
+                first.setdefault(said, f"{item.trace.key} ({item.trace.origin})")
+    return dict(sorted(first.items()))
+
+
+def sentences(encoded: Sequence[Encoded]) -> Iterator[str]:
+    """Sentences on ids that may not be the model's own words, with counts by source and the first trace."""
+
+    compared = Counter(e.trace.source for e in encoded if e.trace.response and e.trace.response_ids is not None)
+    first = examples(encoded)
+    for said in first:
+        counts = Counter(e.trace.source for e in encoded if said in e.decisions)
+        listed = ", ".join(f"{n:,} of {source}" for source, n in counts.items())
+        yield f"{said} ({listed}; first {first[said]})"
+        if said == OTHER_TEXT:
+            for source, n in counts.items():
+                if n > compared[source] / 2:
+                    yield (
+                        f"{n:,} of the {compared[source]:,} traces of {source} with ids and text decode to another: "
+                        "their ids seem to belong to another tokenizer; if so, every number of them is wrong"
+                    )

@@ -1,0 +1,82 @@
+"""Whether a model's weights are all there and all its own: what is missing would be random numbers, in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from analyzer.errors import ResourceError
+
+NAMED = 3  # tensors that a message names
+# buffers that older versions of transformers saved and that every model makes anew: tables of positions, causal masks
+BUFFERS = re.compile(
+    r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|(attn|attention)\.(bias|masked_bias))$"
+)
+LORA = re.compile(r"\.lora_|\.base_layer\.|\.modules_to_save\.")
+MERGE = "merge it first (peft: model.merge_and_unload(), then save_pretrained) and give the merged folder"
+
+
+def refuse_adapter(name: str) -> None:
+    """Raise ResourceError where the folder holds an adapter: transformers would load its base, with or without it."""
+    if (Path(name) / "adapter_config.json").is_file():
+        raise ResourceError(
+            f"{name} holds an adapter (adapter_config.json), no model of its own; {MERGE}; where the weights beside it "
+            "are merged already, remove adapter_config.json"
+        )
+
+
+def refuse_other_weights(name: str, model: Any, info: Mapping[str, Collection]) -> None:
+    """Raise ResourceError, naming tensors, where a model was not loaded from exactly its own weights.
+
+    info: what transformers tells with output_loading_info: missing_keys (tied ones left out), unexpected_keys (those
+    that the architecture knows as harmless left out), mismatched_keys as (name, shape in the file, shape in the model).
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ResourceError(f"{name} is an adapter; {MERGE}")
+    missing = sorted(k for k in info["missing_keys"] if not BUFFERS.search(k))
+    unexpected = sorted(k for k in info["unexpected_keys"] if not BUFFERS.search(k))
+    mismatched = sorted(info["mismatched_keys"])
+    said = []
+    if missing:
+        said.append(f"{len(missing):,} of its tensors missing ({_named(missing)})")
+    if unexpected:
+        said.append(f"{len(unexpected):,} that it does not have ({_named(unexpected)})")
+    if mismatched:
+        shapes = [f"{k} {tuple(have)} for {tuple(want)}" for k, have, want in mismatched]
+        said.append(f"{len(mismatched):,} of another shape ({_named(shapes)})")
+    if said:
+        raise ResourceError(
+            f"the weights of {name} are not those of the model in its config.json: {'; '.join(said)}; "
+            f"{_advice(missing, unexpected, mismatched)}"
+        )
+
+
+def _advice(missing: list[str], unexpected: list[str], mismatched: list[Any]) -> str:
+    if any(map(LORA.search, unexpected)):
+        return f"an adapter is not merged into them: {MERGE}"
+    if prefix := _prefix(unexpected, missing):
+        return f"the names in the files begin with {prefix!r}: save the weights without it"
+    if mismatched:
+        return "config.json or weights are of another model: copy both from one place"
+    if missing and all(k.startswith(("lm_head.", "embed_out.")) for k in missing):
+        return "copy the output layer too; where it is the embedding, config.json must say tie_word_embeddings: true"
+    if missing:
+        return "copy or convert all of them; missing ones would be random numbers"
+    return "a head or layers that the model does not have would be left out: save the causal LM alone"
+
+
+def _prefix(unexpected: list[str], missing: list[str]) -> str | None:
+    """What stands before the names in the files, where all that is missing is there under such a name."""
+    wanted = set(missing)
+    for name in unexpected[:1]:
+        for want in wanted:
+            prefix = name.removesuffix(want)
+            if prefix != name and all(k.startswith(prefix) for k in unexpected):
+                return prefix
+    return None
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -1,0 +1,178 @@
+"""Models whose weights are not all there, or not all theirs, and numbers that are no log-probs: never scored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from analyzer import pipeline, scorers
+from analyzer.errors import AnalyzerError, DumpError, ResourceError
+from analyzer.records import Scored, Trace
+from analyzer.scorers.identity import fingerprint
+from analyzer.store import Run
+
+Q = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture()
+def model(tiny, tmp_path):
+    """A copy of the tiny model, and what writes other weights into it."""
+    shutil.copytree(tiny.name, tmp_path / "model")
+
+    def change(make, **config):
+        file = tmp_path / "model" / "model.safetensors"
+        save_file(make(dict(load_file(file))), file, metadata={"format": "pt"})
+        text = tmp_path / "model" / "config.json"
+        text.write_text(json.dumps(json.loads(text.read_text()) | config))
+        return str(tmp_path / "model")
+
+    return change
+
+
+def lora(w):
+    base = w.pop(f"{Q}.weight")
+    parts = {"base_layer": base, "lora_A.default": base[:2].clone(), "lora_B.default": base[:, :2].contiguous()}
+    return w | {f"{Q}.{name}.weight": values for name, values in parts.items()}
+
+
+WRONG = {
+    "fsdp": (lambda w: {f"_fsdp_wrapped_module.{k}": v for k, v in w.items()}, "begin with '_fsdp_wrapped_module.'"),
+    "module": (lambda w: {f"module.{k}": v for k, v in w.items()}, "begin with 'module.'"),
+    "peft": (lambda w: {f"base_model.model.{k}": v for k, v in w.items()}, "begin with 'base_model.model.'"),
+    "layer": (
+        lambda w: {k: v for k, v in w.items() if ".layers.1." not in k},
+        r"9 of its tensors missing \(model.layers.1.input_layernorm.weight, .*, \.\.\.\)",
+    ),
+    "head": (
+        lambda w: {k: v for k, v in w.items() if "lm_head" not in k},
+        r"1 of its tensors missing \(lm_head.weight\).* tie_word_embeddings",
+    ),
+    "lora": (lora, rf"3 that it does not have \({Q}.base_layer.weight, .*merge_and_unload"),
+    "shape": (
+        lambda w: w | {f"{Q}.weight": w[f"{Q}.weight"][:-1].contiguous()},
+        rf"1 of another shape \({Q}.weight \(31, 32\) for \(32, 32\)\)",
+    ),
+    "extra": (lambda w: w | {"value_head.weight": torch.zeros(2, 2)}, r"1 that it does not have \(value_head.weight\)"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_weights_that_are_not_the_models_are_refused_by_name(model, kind):
+    make, said = WRONG[kind]
+    with pytest.raises(ResourceError, match=said):
+        scorers.load(model(make))
+
+
+def buffers(w):
+    rotary = {f"model.layers.{n}.self_attn.rotary_emb.inv_freq": torch.ones(4) for n in range(2)}
+    return w | rotary | {"model.embed_tokens.position_ids": torch.arange(64)}
+
+
+def tied(w):
+    return {k: v for k, v in w.items() if "lm_head" not in k}
+
+
+@pytest.mark.parametrize("make, config", [(buffers, {}), (tied, {"tie_word_embeddings": True}), (dict, {})])
+def test_good_weights_are_not(model, tiny, make, config):
+    found = scorers.load(model(make, **config)).model
+    want = tiny.model.state_dict()
+    mine = found.state_dict()
+    assert all(torch.equal(mine[k], want[k]) for k in want if k != "lm_head.weight")
+    assert torch.equal(mine["lm_head.weight"], want["model.embed_tokens.weight" if config else "lm_head.weight"])
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "GPTNeoX"])
+def test_masks_that_older_versions_saved_are_no_weights(tmp_path, kind):
+    import transformers as t
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = getattr(t, f"{kind}Config")(**sizes, bos_token_id=0, eos_token_id=0)
+    getattr(t, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config).save_pretrained(tmp_path)
+    file, block = tmp_path / "model.safetensors", "h.0.attn" if kind == "GPT2" else "layers.0.attention"
+    w = dict(load_file(file))
+    root = next(k for k in w if f"{block}." in k).partition(block)[0]
+    mask = {f"{root}{block}.bias": torch.ones(1, 1, 8, 8, dtype=torch.bool)}
+    save_file(w | mask | {f"{root}{block}.masked_bias": torch.tensor(-1e4)}, file, metadata={"format": "pt"})
+    assert scorers.load(str(tmp_path)).vocab_size == 64
+
+
+def test_an_adapter_is_refused_and_its_base_is_part_of_what_it_is(model, tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    seen = set()
+    for base in ("one", "two", dict, lambda w: {k: v + 1 for k, v in w.items()}):
+        base = base if isinstance(base, str) else model(base)
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        with pytest.raises(ResourceError, match=r"holds an adapter \(adapter_config.json\).*merge_and_unload"):
+            scorers.load(str(folder))
+        seen.add(fingerprint(str(folder)))
+    assert len(seen) == 4
+    shutil.copy(folder / "adapter_config.json", tmp_path / "model")  # beside whole weights it says as little
+    with pytest.raises(ResourceError, match="remove adapter_config.json"):
+        scorers.load(str(tmp_path / "model"))
+
+
+def run_of(tmp_path, responses):
+    run = Run.create(tmp_path / "run")
+    ids = {"prompt_ids": (1, 2), "origin": "d:1"}
+    run.append_traces([Trace("base", "p", n, "", response_ids=r, **ids) for n, r in enumerate(responses)])
+    run.manifest |= {"samplers": {"base": None}, "settings": {"reference": "base"}}
+    run.save()
+    return run
+
+
+@pytest.mark.parametrize("path", ["local", "cached", "plain"])
+def test_a_trace_without_finite_log_probs_is_counted_and_never_scored(model, tmp_path, path):
+    def holed(w):
+        w["model.embed_tokens.weight"][7] = float("nan")
+        return w
+
+    run = run_of(tmp_path, [(7, 8, 9), (8, 9, 10), (9, 8)])
+    pipeline.score(run, base=model(holed), scorer=path)
+    status = run.done("base")
+    assert status.pop("base/p/0").startswith("log-probabilities that are not finite") and {*status.values()} == {"ok"}
+    assert sum(run.manifest["scorers"]["base"]["decisions"].values()) == 2 * 2
+    found = next(run.tokens("base", ["logprob"]))
+    assert found["key"].tolist() == ["base/p/1", "base/p/2"]
+    pipeline.score(run, base=str(tmp_path / "model"), scorer=path)
+    assert sum(run.manifest["scorers"]["base"]["decisions"].values()) == 2 * 2
+    account = pipeline.ledger(run)
+    assert (account["traces_scored"], account["traces_rejected"]) == (2, 1)
+
+
+def test_a_model_of_nan_is_said_before_anything_is_scored(model, tmp_path):
+    run = run_of(tmp_path, [(8, 9)])
+    with pytest.raises(ResourceError, match="only NaN: its weights hold NaN.*--dtype float32"):
+        pipeline.score(run, base=model(lambda w: {k: v * float("nan") for k, v in w.items()}))
+    assert not run.scorers()
+
+
+@pytest.mark.parametrize("value, said", [(0.01, "a logprob of 0.01"), (np.nan, "not finite"), (-np.inf, "not finite")])
+def test_numbers_that_are_no_log_probs_are_neither_written_nor_read(tiny, tmp_path, value, said):
+    run = run_of(tmp_path, [(8, 9)])
+    trace = next(run.traces())
+    pipeline.score(run, base=tiny.name)
+    part = next((tmp_path / "run" / "scores" / "base").glob("part-*"))
+    table = pq.read_table(part)
+    good = next(run.tokens("base", ["token", "logprob", "rank"]))
+    columns = {n: good[n].iloc[0] for n in ("token", "logprob", "rank")}
+    bad = columns["logprob"].copy()
+    bad[1] = value
+    with pytest.raises(AnalyzerError, match=f"scores under other would hold .*{said}"):
+        run.append_scores("other", [(trace, (1, 2), Scored(trace.key, columns | {"logprob": bad}))])
+    assert run.scorers() == ["base"]
+    at = table.schema.get_field_index("logprob")
+    pq.write_table(table.set_column(at, table.schema.field(at), pa.array([bad.tolist()], pa.list_(pa.float32()))), part)
+    for read in (lambda: list(run.tokens("base", ["logprob"])), lambda: list(run.score_batches("base", ["logprob"]))):
+        with pytest.raises(DumpError, match=f"{part} holds .*{said}.*run the same line again"):
+            read()
+    bad[1] = 5e-4  # rounding
+    run.append_scores("other", [(trace, (1, 2), Scored(trace.key, columns | {"logprob": bad}))])
+    assert run.scorers() == ["base", "other"]
