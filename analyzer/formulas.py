@@ -17,10 +17,10 @@ from analyzer.notation import CONSTANTS, FUNCTIONS
 
 _PIECE = re.compile(
     r"(?P<number>(?<!\d)(?<!\d,)(?<!\[)\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d|,\d)|\d+(?:\.\d+)?|(?<![\w.)])\.\d+)"
-    r"|(?P<command>\\[A-Za-z]+)|(?P<index>(?<![^\W_])[^\W\d_](?:_\{[^{}]*\}|_\w+|\d+)(?![\w(]))|(?P<word>[^\W\d_]+(?:['_]\w+)*)|(?P<relation>[<>!=:]=+|[=<>~])"
-    r"|(?P<sign>\*\*|//|[-+*/^±%!:])|(?P<open>[(\[])|(?P<close>[)\]])|(?P<brace>[{}])"
+    r"|(?P<command>\\[A-Za-z]+)|(?P<index>(?<![^\W_])[^\W\d_](?:_\{[^{}]*\}|_\w+|\d+)(?![\w(]))|(?P<word>[^\W\d_]+(?:['_]\w+)*)|(?P<relation>[<>!=:]=+|[=<>])"
+    r"|(?P<sign>\*\*|//|[-+*/^±%!:])|(?P<open>[(\[])|(?P<close>[)\]])|(?P<brace>[{}])|(?P<stop>[,;])"
 )
-_BULLET = re.compile(r"(?m)^[ \t]*(?:(?:\d{1,2}[.)]|\([a-z\d]\)|[-*+#>]+)(?:[ \t]+|$))+")
+_BULLET = re.compile(r"(?m)^[ \t]*(?:(?:\d{1,2}(?:\.\d{1,2}){0,3}[.)]|\([a-z\d]\)|[-*+#>]+)(?:[ \t]+|$))+")
 _SPOKEN = frozenset(("sqrt", "sin", "cos", "tan", "log", "ln", "gcd", "lcm"))  # functions also without a bracket
 _INFIX = frozenset(("\\mod", "\\choose", "\\cup", "\\cap"))
 _VERBS = frozenset(("is", "equals", "gives", "makes", "ways"))  # 5! is 120
@@ -191,7 +191,7 @@ def _brackets(row: _Row) -> None:
                     busy[-1] = True
                 if formula and row.glued[start] and kind[start - 1] in ("number", "close"):
                     times.append(start)
-        elif name == "word" and clean:
+        elif name in ("word", "relation") and clean:
             clean[-1] = False
         elif name in ("sign", "function") and busy:
             plain = row.token[i] in ("%", ":") or (row.token[i] in ("+", "-", "+-") and kind[i - 1] in ("open", "sign"))
@@ -238,7 +238,7 @@ def _operators(row: _Row) -> None:
         kind[i] = ("factorial" if sign == "!" else "sign") if keep else "dropped"
 
 
-_SILENT = frozenset(("word", "dropped", "unary", ""))
+_SILENT = frozenset(("word", "dropped", "unary", "stop", ""))
 
 
 def _parted(row: _Row) -> list[Expression]:

@@ -6,6 +6,7 @@ vanishes, so that a notation unknown here drops out instead of becoming a kind o
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -84,17 +85,16 @@ def _character(sign: str) -> str:
 
 _CHARACTERS = _Characters()
 _NAMES = "think|thinking|answer|solution|reasoning|tool_call|tool_response|html|body|div|span"
-_NAMES += "|pre|code|strong|em|sub|sup|center|font|table|tr|td|th|tbody|thead|ul|ol|li|br|hr|h[1-6]|pad|eos|bos|unk"
+_NAMES += "|pre|code|strong|em|sub|sup|center|font|table|tr|td|th|tbody|thead|ul|ol|li|br|hr|h[1-6]|pad|eos|bos|unk|math|mn|mo|mi|mrow|mtext|mstyle"
 _TAG = re.compile(
     rf"</?(?:{_NAMES}|p|b|i|u|s)(?:\s[^<>\n]{{0,200}})?/?>"
-    r"|<\|[^|<>\n]{0,80}\|>|<<[^<>\n]{0,200}>>|\[/?INST\]|&(?:nbsp|thinsp|ensp|emsp);",
+    r"|<\|[^|<>\n]{0,80}\|>|<<[^<>\n]{0,200}>>|\[/?INST\]",
     re.I,
 )
 _RAISED = re.compile(r"<su([pb])>\s{0,9}([-+\w]{1,20})\s{0,9}</su[pb]>", re.I)
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&times;": "*", "&divide;": "/", "&minus;": "-", "&amp;": " ", "&ndash;": "-"}
-_ENTITY = re.compile("|".join(_ENTITIES))
+_ENTITY = re.compile(r"&(?:[A-Za-z]{2,12}|#[0-9]{1,6}|#x[0-9A-Fa-f]{1,6});")
 _ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+")
-_DATE = re.compile(r"[0-9](?<![0-9/-][0-9])[0-9]{0,3}(?:-[0-9][0-9]?-[0-9][0-9]?|/[0-9][0-9]?/[0-9]{4})(?![\w/-])")
+_DATE = re.compile(r"[0-9](?<![0-9/-][0-9])[0-9]{0,3}(?:-[0-9][0-9]?-[0-9][0-9]?|:[0-9][0-9]:[0-9][0-9]|/[0-9][0-9]?/[0-9]{4})(?![\w/-])")
 _ARROW = re.compile(r"(?<![-=])[-=]+>|<[-=]+>")
 _GROUP = r"\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\d))"
 _FRACTION = re.compile(r"\\([dtc]?frac|[dt]?binom)" + _GROUP + _GROUP)
@@ -115,11 +115,11 @@ _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |\u00a0)(?=\d{3}(?!\d))")
 _UNIT = re.compile(
     r"([0-9])(?:(?: *[A-Za-z]{2,}| +[mshgLl])(?:/[A-Za-z]+)?\^\{?-?[23]\}?(?!\w)| +[mshgLl](?:/[A-Za-z]+)?(?![\w(]))"
 )
-_WORDS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "divided by": "/", "mod": "\\mod"}
+_WORDS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "added to": "+", "subtracted from": "-", "divided by": "/", "mod": "\\mod"}
 _WORDS |= {"to the power of": "^", "to the power": "^", "modulo": "\\mod", "choose": "\\choose"}
 _WORDS |= {"squared": "^2", "cubed": "^3", "factorial": "\\factorial", "root of": "\\sqrt"}
 _FIRST = ("plus", "minus", "times", "divided", "multiplied", "power", "squared", "cubed", "mod", "choose", "factorial")
-_FIRST += ("root of",)
+_FIRST += ("root of", "added to", "subtracted")
 _ALL = sorted((cased for word in _WORDS for cased in (word, word.upper())), key=len, reverse=True)
 _SPOKEN = re.compile("|".join(_ALL))
 _LEFT = re.compile(r"(?:[\d)}!%]|\b[b-hj-zB-HJ-Z])(?:[^\S\n]+[a-z]{1,12})?[^\S\n]+(?:raised[^\S\n]+)?\Z")
@@ -142,7 +142,7 @@ def plain(text: str) -> str:
     if "<" in text or "&" in text or "[" in text:
         text = _RAISED.sub(lambda found: f"{'^' if found[1] in 'pP' else '_'}{{{found[2]}}}", text)
         text = _TAG.sub(" ", text)
-        text = _ENTITY.sub(lambda found: _ENTITIES[found[0]], text) if "&" in text else text
+        text = _ENTITY.sub(lambda found: html.unescape(found[0]).translate(_CHARACTERS), text) if "&" in text else text
     if _MARK.search(text):
         text = _EMPHASIS.sub(r"\2", text)
     text = _NUMBERED.sub(_counted, _DATE.sub(" ", text))
@@ -151,7 +151,7 @@ def plain(text: str) -> str:
     text = _ARROW.sub(" = ", text) if ">" in text else text
     if "{" in text or "\\" in text or "\u00a0" in text:
         text = _latex(text)
-    for sign in "$`&|":
+    for sign in "$`&|~":
         text = text.replace(sign, " ")
     lower = text.lower()
     if any(word in lower for word in _FIRST):
