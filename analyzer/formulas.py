@@ -94,7 +94,7 @@ def _pieces(word: str) -> _Pieces:
             marks |= _BRACES
         if kind in ("sign", "relation", "function", "constant"):
             marks |= _SIGNS
-        elif kind == "letter":
+        if kind in ("letter", "constant") or (kind == "sign" and kinds and kinds[-1] == "word"):
             marks |= _LETTERS
         kinds.append(kind)
         tokens.append(token)
@@ -119,7 +119,8 @@ def expressions(text: str) -> list[Expression]:
     row = _Row(words, marks)
     if row.marks & _BRACES:
         _braces(row)
-    _variables(row)
+    if row.marks & _LETTERS:
+        _variables(row)
     if row.marks & _BRACKETS:
         _brackets(row)
     _operators(row)
@@ -210,7 +211,8 @@ def _brackets(row: _Row) -> None:
 def _operators(row: _Row) -> None:
     """Keep the signs that stand between operands; %, : and ! in their own places; the sign of a number is none."""
     kind, token, glued = row.kind, row.token, row.glued
-    for i in range(len(kind) - 2, 0, -1):  # from the end: what follows is decided
+    places = [i for i, k in enumerate(kind) if k in ("sign", "function")]
+    for i in reversed(places):  # what follows is decided
         sign, before, after = token[i], kind[i - 1], kind[i + 1]
         if kind[i] == "function" and after not in _STARTS and after not in ("unary", "times"):
             kind[i] = "dropped"  # a log of wood

@@ -125,8 +125,9 @@ _SPOKEN = re.compile("|".join(_ALL))
 _LEFT = re.compile(r"(?:[\d)}!%]|\b[b-hj-zB-HJ-Z])(?:[^\S\n]+[a-z]{1,12})?[^\S\n]+(?:raised[^\S\n]+)?\Z")
 _OPERAND = re.compile(r"(?:[\d)}]|\b[b-hj-zB-HJ-Z])[^\S\n]+\Z")
 _RIGHT = re.compile(r"[^\S\n]+(?:[-+]?[\d({\\]|[-+]?\.\d|[b-hj-zB-HJ-Z]\b)")
-_NUMBERED = re.compile(r"[0-9](?<![0-9][0-9])[0-9]*(?:(?:st|nd|rd|th|'s)\b|\s*[:.)])")
-_ITEM = re.compile(r"\b(?:step|case|part|example|method|approach|attempt|option)\s+#?\Z", re.I)
+_ORDINAL = re.compile(r"[0-9](?<![0-9][0-9])[0-9]*(?:st|nd|rd|th|'s)\b")
+_ITEMS = ("step", "case", "part", "example", "method", "approach", "attempt", "option")
+_ITEM = re.compile(rf"(?i:\b(?:{'|'.join(_ITEMS)}))\s+#?\d+\s*[:.)]")
 _MARK = re.compile(r"[*_][^\s*]")  # in every match of _EMPHASIS
 _EMPHASIS = re.compile(r"(?<![\w)\]*])(\*\*|__|\*)(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\1(?![\w(*])")
 _MODULUS = re.compile(r"\(\s*(?:\\mod|mod|modulo)\s+([^()\n]{1,40})\)")
@@ -145,7 +146,10 @@ def plain(text: str) -> str:
         text = _ENTITY.sub(lambda found: html.unescape(found[0]).translate(_CHARACTERS), text) if "&" in text else text
     if _MARK.search(text):
         text = _EMPHASIS.sub(r"\2", text)
-    text = _NUMBERED.sub(_counted, _DATE.sub(" ", text))
+    text = _ORDINAL.sub(" ", _DATE.sub(" ", text))
+    lower = text.lower()
+    if any(word in lower for word in _ITEMS):
+        text = _ITEM.sub(" ", text)
     if "://" in text or "www." in text:
         text = _ADDRESS.sub(" ", text)
     text = _ARROW.sub(" = ", text) if ">" in text else text
@@ -153,17 +157,9 @@ def plain(text: str) -> str:
         text = _latex(text)
     for sign in "$`&|~":
         text = text.replace(sign, " ")
-    lower = text.lower()
     if any(word in lower for word in _FIRST):
         text = _MODULUS.sub(r" \\mod \1 ", _SPOKEN.sub(_spoken, text))
     return _UNIT.sub(r"\1 ", text)
-
-
-def _counted(found: re.Match[str]) -> str:
-    """Ordinals and numbers of items ("Step 2:") vanish."""
-    if found[0][-1] in "tdhs" or _ITEM.search(found.string, max(found.start() - 16, 0), found.start()):
-        return " "
-    return found[0]
 
 
 def _spoken(found: re.Match[str]) -> str:
@@ -206,4 +202,5 @@ def _worded(found: re.Match[str]) -> str:
 def _fraction(found: re.Match[str]) -> str:
     top, bottom = found[2] or found[3] or "", found[4] or found[5] or ""
     top, bottom = (x if re.fullmatch(r"\s*[\w.]+\s*", x) else f"({x})" for x in (top, bottom))
-    return f" {top}{'/' if 'frac' in found[1] else ' choose '}{bottom} "
+    sign = "/" if "frac" in found[1] else "\\choose "
+    return f" {top}{sign}{bottom} "

@@ -78,6 +78,18 @@ def shape(skeleton: str) -> str:
     return _NUMBER.sub("N", _LETTER.sub("v", skeleton))
 
 
+def computed(shape: str) -> str:
+    """A shape without the numbers and letters that no operation takes: given, repeated or found ones are wording."""
+    kept: list[str] = []
+    tokens = shape.split()
+    for token, after in zip(tokens, [*tokens[1:], ""], strict=False):  # none: no pair
+        begins = after in ("", "N", "v", "(") or after.isalpha()  # of another expression
+        if token in ("N", "v") and begins and (not kept or kept[-1] in ("N", "v", ")", "!")):
+            continue
+        kept.append(token)
+    return " ".join(kept)
+
+
 def _statements(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """The pieces of a text outside fences: lines that look like statements are code once it defines something."""
     if not _PROGRAM.search(text[start:end]):

@@ -22,12 +22,13 @@ MARK = " | "  # between the computations of a trace
 _END = re.compile(r"[\r\n.?!。！？](?:(?<=[\r\n])[\r\n]*|(?<=[.?!])[ \t]+(?![ \t]*[-+*/=<>^])|(?<=[。！？])[ \t]*)")
 _THOUGHT = "</think>"
 _HINT = re.compile(r"\\boxed|####|answer|Answer|ANSWER")
-_BOX = re.compile(r"\\boxed\s?\{\s{0,9}[^}\s.](?![^{}]{0,200}\d\s?=)|####\s{0,9}[^\s#]")
+_BOX = re.compile(r"\\boxed\s?\{\s{0,9}[^}\s.](?![^{}]{0,200}\d\s?=)|####\s{0,9}[-+$\\(\[{]{0,4}\d[\w.,/\\{}]{0,40}[ \t*_$)}\].%]{0,9}$", re.M)
 _IS = re.compile(r"answer\s{1,9}is\s?:?[\s*_]{0,9}(?:[-+(\[{\"']*\d|\(?[A-Z]\b\)?(?! [a-z])|[-+(]*[$\\])", re.I)
 _TOLD = re.compile(
     r"answer[\s*_]{0,9}[:=][\s*_]{0,9}[-+$\\(\[{]{0,9}[\w.,/\\{}]{1,40}[ \t*_$)}\].%]{0,9}$", re.I | re.M
 )
 _TAGGED = re.compile(r"answer>[^<]{1,200}</answer>")
+_OPEN = re.compile(r"\b(?:maybe|perhaps|whether|if|unless|suppose|say)[ \t]+(?:that[ \t]+)?(?:the[ \t]+)?\Z", re.I)
 _LINE = re.compile(r"^[ \t*_#]*(?:(?:the|final)[ \t]+)*\Z", re.I | re.M)
 
 
@@ -84,11 +85,17 @@ def answered(text: str) -> int | None:
         if found := _TAGGED.match(text, at):
             return found.end()
         found = _BOX.match(text, at) or _IS.match(text, at)
+        if found and _OPEN.search(text, max(at - 40, 0), at):
+            continue
         if found is None and _LINE.search(text, max(at - 40, 0), at):
             found = _TOLD.match(text, at)
         if found:
             end = _END.search(text, found.end())
-            return len(text) if end is None else end.start() + (text[end.start()] not in "\r\n")
+            if end is None:
+                return len(text)
+            last = end.start() + (text[end.start()] not in "\r\n")
+            if text[last - 1] != "?":
+                return last
     return None
 
 

@@ -76,6 +76,10 @@ def test_what_follows_the_first_final_answer_is_no_method(tail):
     [
         "What the answer is we shall see. 3 * 4 = 12",
         "The answer is a product: 3 * 4 = 12",
+        "Maybe the answer is 5, who knows. 3 * 4 = 12",
+        "So the answer is 5?\nOr 3 * 4 = 12",
+        "#### Case 1: the rest\n3 * 4 = 12",
+        "#### $b = 2$\n3 * 4 = 12",
         "Put it into \\boxed{}. 3 * 4 = 12",
         "Answer: Let us take 3 * 4 = 12.",
         "Answer: 3 * 4 = 12. Then 2.",

@@ -25,6 +25,7 @@ from analyzer.analyses import strategy_change, strategy_ends, strategy_units
 from analyzer.analyses.strategy_figures import FIGURES, draw
 from analyzer.analyses.strategy_units import Units
 from analyzer.records import METHOD, Estimate, Result, Tables
+from analyzer.skeletons import computed
 from analyzer.stats import budget as at_budget
 from analyzer.stats import cluster_reach, permutation
 from analyzer.stats.bootstrap import rate
@@ -112,7 +113,7 @@ def run(
 
 
 def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
-    """The traces with a text, of each source's last step, by problem, with their skeleton, its shape, the skeleton with
+    """The traces with a text, of each source's last step, by problem, with their skeleton, the shape of what it computes, the skeleton with
     marks between the computations and their kinds (tuple), whether a limit cut the trace before an answer was read, and
     its length, characters to the end of that answer; and the sentence of `features.affordable` on those left out.
 
@@ -131,7 +132,7 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
             forms[h] = steps.skeleton_of_steps(text)
     marked = [forms[h] for h in hashes]
     each = {
-        form: (bare := form.replace(steps.MARK, " "), features.shape(bare), steps.kinds(form)) for form in set(marked)
+        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form)) for form in set(marked)
     }
     skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
     cut, length = strategy_ends.ends(traces["finish"], names["response"])
