@@ -85,7 +85,8 @@ def _character(sign: str) -> str:
 
 _CHARACTERS = _Characters()
 _NAMES = "think|thinking|answer|solution|reasoning|tool_call|tool_response|html|body|div|span"
-_NAMES += "|pre|code|strong|em|sub|sup|center|font|table|tr|td|th|tbody|thead|ul|ol|li|br|hr|h[1-6]|pad|eos|bos|unk|math|mn|mo|mi|mrow|mtext|mstyle"
+_NAMES += "|pre|code|strong|em|sub|sup|center|font|table|tr|td|th|tbody|thead|ul|ol|li|br|hr|h[1-6]|pad|eos|bos|unk"
+_NAMES += "|math|mn|mo|mi|mrow|mtext|mstyle"
 _TAG = re.compile(
     rf"</?(?:{_NAMES}|p|b|i|u|s)(?:\s[^<>\n]{{0,200}})?/?>"
     r"|<\|[^|<>\n]{0,80}\|>|<<[^<>\n]{0,200}>>|\[/?INST\]",
@@ -94,7 +95,9 @@ _TAG = re.compile(
 _RAISED = re.compile(r"<su([pb])>\s{0,9}([-+\w]{1,20})\s{0,9}</su[pb]>", re.I)
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,12}|#[0-9]{1,6}|#x[0-9A-Fa-f]{1,6});")
 _ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+")
-_DATE = re.compile(r"[0-9](?<![0-9/-][0-9])[0-9]{0,3}(?:-[0-9][0-9]?-[0-9][0-9]?|:[0-9][0-9]:[0-9][0-9]|/[0-9][0-9]?/[0-9]{4})(?![\w/-])")
+_DATE = re.compile(
+    r"[0-9](?<![0-9/-][0-9])[0-9]{0,3}(?:-[0-9][0-9]?-[0-9][0-9]?|:[0-9][0-9]:[0-9][0-9]|/[0-9][0-9]?/[0-9]{4})(?![\w/-])"
+)
 _ARROW = re.compile(r"(?<![-=])[-=]+>|<[-=]+>")
 _GROUP = r"\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\d))"
 _FRACTION = re.compile(r"\\([dtc]?frac|[dt]?binom)" + _GROUP + _GROUP)
@@ -115,7 +118,16 @@ _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\ |\u00a0)(?=\d{3}(?!\d))")
 _UNIT = re.compile(
     r"([0-9])(?:(?: *[A-Za-z]{2,}| +[mshgLl])(?:/[A-Za-z]+)?\^\{?-?[23]\}?(?!\w)| +[mshgLl](?:/[A-Za-z]+)?(?![\w(]))"
 )
-_WORDS = {"plus": "+", "minus": "-", "times": "*", "multiplied by": "*", "added to": "+", "subtracted from": "-", "divided by": "/", "mod": "\\mod"}
+_WORDS = {
+    "plus": "+",
+    "minus": "-",
+    "times": "*",
+    "multiplied by": "*",
+    "added to": "+",
+    "subtracted from": "-",
+    "divided by": "/",
+    "mod": "\\mod",
+}
 _WORDS |= {"to the power of": "^", "to the power": "^", "modulo": "\\mod", "choose": "\\choose"}
 _WORDS |= {"squared": "^2", "cubed": "^3", "factorial": "\\factorial", "root of": "\\sqrt"}
 _FIRST = ("plus", "minus", "times", "divided", "multiplied", "power", "squared", "cubed", "mod", "choose", "factorial")

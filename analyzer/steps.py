@@ -22,7 +22,11 @@ MARK = " | "  # between the computations of a trace
 _END = re.compile(r"[\r\n.?!。！？](?:(?<=[\r\n])[\r\n]*|(?<=[.?!])[ \t]+(?![ \t]*[-+*/=<>^])|(?<=[。！？])[ \t]*)")
 _THOUGHT = "</think>"
 _HINT = re.compile(r"\\boxed|####|answer|Answer|ANSWER")
-_BOX = re.compile(r"\\boxed\s?\{\s{0,9}[^}\s.](?![^{}]{0,200}\d\s?=)|####\s{0,9}[-+$\\(\[{]{0,4}\d[\w.,/\\{}]{0,40}[ \t*_$)}\].%]{0,9}$", re.M)
+_BOX = re.compile(
+    r"\\boxed\s?\{\s{0,9}[^}\s.](?![^{}]{0,200}\d\s?=)"
+    r"|####\s{0,9}[-+$\\(\[{]{0,4}\d[\w.,/\\{}]{0,40}[ \t*_$)}\].%]{0,9}$",
+    re.M,
+)
 _IS = re.compile(r"answer\s{1,9}is\s?:?[\s*_]{0,9}(?:[-+(\[{\"']*\d|\(?[A-Z]\b\)?(?! [a-z])|[-+(]*[$\\])", re.I)
 _TOLD = re.compile(
     r"answer[\s*_]{0,9}[:=][\s*_]{0,9}[-+$\\(\[{]{0,9}[\w.,/\\{}]{1,40}[ \t*_$)}\].%]{0,9}$", re.I | re.M

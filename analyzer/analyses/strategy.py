@@ -113,10 +113,11 @@ def run(
 
 
 def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
-    """The traces with a text, of each source's last step, by problem, with their skeleton, the shape of what it computes, the skeleton with
-    marks between the computations and their kinds (tuple), whether a limit cut the trace before an answer was read, and
-    its length, characters to the end of that answer; and the sentence of `features.affordable` on those left out.
+    """The traces with a text, of each source's last step, by problem, and the sentence of `features.affordable` on
+    those left out.
 
+    With their skeleton, the shape of what it computes, the skeleton with marks between the computations, their kinds
+    (tuple), whether a limit cut the trace before an answer was read, and characters to the end of that answer.
     `unit` and `text` are the ranks of problem and response: numbers sort a hundred times faster than names.
     """
     traces, left_out = features.affordable(last_steps(tables.traces))
@@ -132,7 +133,8 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
             forms[h] = steps.skeleton_of_steps(text)
     marked = [forms[h] for h in hashes]
     each = {
-        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form)) for form in set(marked)
+        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form))
+        for form in set(marked)
     }
     skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
     cut, length = strategy_ends.ends(traces["finish"], names["response"])

@@ -111,7 +111,7 @@ FILLERS |= {
         "<p>Somebody in a hurry may skip this line &ndash; it adds nothing to what was said before &amp; after.</p>",
         "<blockquote>Slow and steady, as they say, and no stone is left unturned on the way.</blockquote>",
         "That being so, the remaining part is a matter of patience rather than of ideas.<br>",
-        "<p style=\"color:gray\">See <a href=\"https://example.org/a-1/b?c=2\">the note</a> for the background.</p>",
+        '<p style="color:gray">See <a href="https://example.org/a-1/b?c=2">the note</a> for the background.</p>',
     ),
 }
 CLOSERS = {BASE: "This is what was asked for.", RESTYLED: "All done, that settles it"}
@@ -121,9 +121,11 @@ LOOPS = {
     "    return total\n```",
     RESTYLED: "```\ndef answer():\n  acc = 0  # running value\n  for j in range({a}):\n    acc += {b}\n"
     "  return acc\n```",
-    LATEX: "```py\n# the sum\ndef total_of() -> int:\n    out: int = 0\n    for _ in range({a}):\n        out = out + {b}\n"
+    LATEX: "```py\n# the sum\ndef total_of() -> int:\n    out: int = 0\n    for _ in range({a}):\n"
+    "        out = out + {b}\n"
     "    return out\n```",
-    SPOKEN: "~~~python\ndef go():\n    res = 0\n    for n in range({a}):\n        res += {b}  # one more\n    return res\n~~~",
+    SPOKEN: "~~~python\ndef go():\n    res = 0\n    for n in range({a}):\n        res += {b}  # one more\n"
+    "    return res\n~~~",
 }
 
 

@@ -109,7 +109,8 @@ def _readings(rng: np.random.Generator) -> list[GateResult]:
     for level in OUTCOME:
         off += _differ(found["problem"], found[level].to_numpy(), np.concatenate(list(wanted[level].values())))
     lengths = found["response"].str.split().str.len()
-    what = f"pairs of traces, {1 + len(W.OTHERS)} styles, of {lengths.min()} to {lengths.max():,} words, that a rung takes for alike"
+    what = f"pairs of traces, {1 + len(W.OTHERS)} styles, of {lengths.min()} to {lengths.max():,} words, "
+    what += "that a rung takes for alike"
     mutant = ("the texts themselves for classes", whole)
     return [number("V14", f"{what} or not against the law", off, 0, 0, len(found), claim="= 0", mutant=mutant)]
 

@@ -265,8 +265,8 @@ def tables(
     for source, draws in sources.items():
         head = _identity(source, draws)
         strategy = draws.strategy.astype(str)
-        rows = zip(draws.tokens, draws.length, strict=True)
-        text = [" ".join([*(WORDS[v] for v in row[: n - 1]), *["1"] * (n > 1)]) for row, n in rows]
+        words = [[WORDS[v] for v in row[: n - 1]] for row, n in zip(draws.tokens, draws.length, strict=True)]
+        text = [" ".join([*found, "1"]) if found else "" for found in words]
         head["correct"] = pd.array(draws.correct, dtype="boolean")
         head["finish"], head["group"] = "stop", np.where(draws.problem % 2, "odd", "even")
         answer = np.where(draws.correct, "right", np.char.add("wrong", strategy))
