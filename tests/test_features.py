@@ -91,17 +91,17 @@ def test_large_sparse_input_is_decomposed_close_to_the_exact_one():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("start 8 . add 10 gives 18 . answer 8 + 10", "8 10 18 8 + 10"),  # words for operators are words
-        ("We get 12 + 7 = 19, i.e. 3.50 x 2 = 7.", "12 + 7 = 19 3.5 * 2 = 7"),
-        (r"$x^2 + 3x = 10$, so \boxed{x = 2}.", "x ^ 2 + 3 x = 10 x = 2"),
-        (r"\frac{3}{4} \times 12 = 9 and \dfrac{\sqrt{16}}{2} = 2", "3 / 4 * 12 = 9 ( sqrt 16 ) / 2 = 2"),
+        ("start 8 . add 10 gives 18 . answer 8 + 10", "8 10 18 8 + 10"),  # words for operators stand between operands
+        ("We get 12 + 7 = 19, i.e. 3.50 x 2 = 7.", "12 + 7 19 3.5 * 2 7"),
+        (r"$x^2 + 3x = 10$, so \boxed{x = 2}.", "x ^ 2 + 3 * x 10 2"),
+        (r"\frac{3}{4} \times 12 = 9 and \dfrac{\sqrt{16}}{2} = 2", "3 / 4 * 12 9 ( sqrt 16 ) / 2 2"),
         (r"\frac{\frac{1}{2}}{3}, \left( 1 + 2 \right) \cdot 3 \text{ apples}", "( 1 / 2 ) / 3 ( 1 + 2 ) * 3"),
-        ("x² ≤ 4, 7 × 8 = 56, 9 ÷ 3 = 3, 5 − 2 = 3, ½", "x ^ 2 <= 4 7 * 8 = 56 9 / 3 = 3 5 - 2 = 3 1 / 2"),
+        ("x² ≤ 4, 7 × 8 = 56, 9 ÷ 3 = 3, 5 − 2 = 3, ½", "x ^ 2 4 7 * 8 56 9 / 3 3 5 - 2 3 1 / 2"),
         ("**Step 1:** It costs $1,000.\n2. A well-known km/h and/or #### 42", "1000 42"),
         ("- first\n* **second** 3\n1) third 4 -> 5, the 2nd one", "3 4 5"),
-        ("I have a cat (see above). f(x) = 2x - 1; (12 + 7) * 2", "( x ) = 2 x - 1 ( 12 + 7 ) * 2"),
-        ("5! = 120! 50% of 3:4 at 10: -3 (a) yes", "5 ! = 120 50 % 3 : 4 10 - 3"),
-        ("2**3 = 8, 7 // 2 = 3, 1 < 2 <think> 6 </think>", "2 ^ 3 = 8 7 // 2 = 3 1 < 2 6"),
+        ("I have a cat (see above). f(x) = 2x - 1; (12 + 7) * 2", "2 * x - 1 ( 12 + 7 ) * 2"),
+        ("5! = 120! 50% of 3:4 at 10: -3 (a) yes", "5 ! 120 50 3 4 10 3"),
+        ("2**3 = 8, 7 // 2 = 3, 1 < 2 <think> 6 </think>", "2 ^ 3 8 7 // 2 3 1 2 6"),
         ("", ""),
         ("no number at all!", ""),
     ],
@@ -120,7 +120,7 @@ def solve(n):
     return total
 ```"""
     renamed = fenced.replace("total", "result").replace("# add", "# sum it up").replace("solve", "main")
-    expected = "def v ( v ) v = 0 for v in range ( v ) v += v * 2 return v"
+    expected = "def v ( v ) v 0 for v in range ( v ) v v + v * 2 return v"
     assert skeleton(f"Let us write it.\n{fenced}\nThe answer is 90!") == f"{expected} 90"
     assert skeleton(renamed) == expected
     bare = "def f(x):\n    return x + 1\nThen the result is 4."
@@ -129,7 +129,7 @@ def solve(n):
 
 
 def test_shape_compares_across_problems():
-    assert shape(skeleton("x^2 + 3x = 10.5")) == "v ^ N + N v = N"
+    assert shape(skeleton("x^2 + 3x = 10.5")) == "v ^ N + N * v N"
     assert shape("12 + 7 = 19") == shape("1 + 70 = 71") != shape("1 * 70 = 70")
 
 

@@ -21,10 +21,11 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from analyzer import features, steps
-from analyzer.analyses import strategy_change, strategy_units
+from analyzer.analyses import strategy_change, strategy_ends, strategy_units
 from analyzer.analyses.strategy_figures import FIGURES, draw
 from analyzer.analyses.strategy_units import Units
 from analyzer.records import METHOD, Estimate, Result, Tables
+from analyzer.skeletons import computed
 from analyzer.stats import budget as at_budget
 from analyzer.stats import cluster_reach, permutation
 from analyzer.stats.bootstrap import rate
@@ -107,15 +108,16 @@ def run(
         name: pd.DataFrame(rows, columns=None if rows else COLUMNS[name])
         for name, rows in (("strategy_test", tested), ("groups", groups), ("change", change), ("c2st", c2st))
     }
-    notes = [*_notes(tables, tested, change, spaces), *([left_out] if left_out else [])]
+    notes = [*_notes(tables, tested, change, spaces), *strategy_ends.notes(traces), *filter(None, [left_out])]
     return Result("strategy", QUESTION, estimates, frames, tuple(notes), params, seed)
 
 
 def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
-    """The traces with a text, of each source's last step, by problem, with their skeleton, its shape, the skeleton with
-    marks between the steps and the kinds of the steps (tuple); and the sentence of `features.affordable` on those left
-    out.
+    """The traces with a text, of each source's last step, by problem, and the sentence of `features.affordable` on
+    those left out.
 
+    With their skeleton, the shape of what it computes, the skeleton with marks between the computations, their kinds
+    (tuple), whether a limit cut the trace before an answer was read, and characters to the end of that answer.
     `unit` and `text` are the ranks of problem and response: numbers sort a hundred times faster than names.
     """
     traces, left_out = features.affordable(last_steps(tables.traces))
@@ -131,11 +133,15 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
             forms[h] = steps.skeleton_of_steps(text)
     marked = [forms[h] for h in hashes]
     each = {
-        form: (bare := form.replace(steps.MARK, " "), features.shape(bare), steps.kinds(form)) for form in set(marked)
+        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form))
+        for form in set(marked)
     }
     skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
+    cut, length = strategy_ends.ends(traces["finish"], names["response"])
     traces = traces.assign(
         **names,
+        cut=cut,
+        length=length,
         marked=marked,
         skeleton=skeletons,
         shape=shapes,
@@ -220,6 +226,9 @@ def reach(
         for name, items in ((STEPS, strategy_units.followed), (KINDS, strategy_units.used)):
             of = {own: items(own) for own in set(kinds)}
             units[name] = strategy_units.held([of[own] for own in kinds], ~held)
+        whole = strategy_ends.whole(rows["cut"].to_numpy()[here], rows["length"].to_numpy()[here])
+        for name in set(METHOD) & set(units):
+            units[name] = Units(units[name].names, units[name].member & whole[:, None])
     units = {name: found for name, found in units.items() if found.names}
     counts = {
         name: [_count(found.member, problem, from_source, half) for half in (~held, held)]
@@ -357,7 +366,8 @@ def _notes(tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, 
         "alone brings about.",
         f"Groups are found without labels on half of the traces, the {KEPT} most promising there are tested on the "
         'other half, once; words for operators and numbers ("add", "twelve") are wording, symbols are not.',
-        "The strategy level speaks by the skeleton alone; groups of words or hidden states may be wording.",
+        "The rungs of the method speak by skeletons and steps, to the first final answer of a trace; groups of words "
+        "or hidden states may be wording.",
     ]
     correct = [r for r in change if r["conditioned"] == "correct" and r["statistic"] == "energy"]
     for row in correct:

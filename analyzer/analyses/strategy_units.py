@@ -109,13 +109,14 @@ def held(items: Sequence[frozenset[str]], fit_N: np.ndarray) -> Units:
 
 
 def used(kinds: tuple[str, ...]) -> frozenset[str]:
-    """What a trace holds by the kinds of its steps: "uses +" for every symbol, and "has + =" for every kind."""
+    """What a trace holds by the kinds of its steps: "uses +" for every operator, and "has + *" for every kind."""
     return frozenset([f"uses {symbol}" for kind in kinds for symbol in kind.split()] + [f"has {k}" for k in kinds])
 
 
 def followed(kinds: tuple[str, ...]) -> frozenset[str]:
-    """Pairs of kinds in a row: "+ = then - =", and the first and last ones: "start then + =", "- = then end"."""
-    line = ("start", *kinds, "end")
+    """Pairs of kinds in a row, and the first one: "+ then -", "start then +". Where a trace ends is no method: what
+    makes it end is a limit, a sampler or a habit of going on."""
+    line = ("start", *kinds)
     return frozenset(f"{a} then {b}" for a, b in zip(line, line[1:], strict=False))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from analyzer.analyses import prompts
 from analyzer.basis import OWN
 from analyzer.display import possessive
+from analyzer.records import METHOD
 
 NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
@@ -85,6 +86,10 @@ OVERTURN = {
     "or an excess that is gone on fresh problems",
     "undetermined": "more problems, more traces for each, or the model that produced {source}",
 }
+OTHERWISE = (  # at the rungs of the method
+    "the same written otherwise, in a notation that the rules read as another method; a wrong model, sampler, template "
+    "or limit of {source} or {reference}; or an excess that is gone on fresh problems"
+)
 BRACKETS = (
     "Brackets hold 95 % intervals by problem, for problems such as these, unless the estimate's method says otherwise; "
     f"the words rest on bounds for the given problems (table evidence of the sequences). {NONE} means no value."
@@ -182,9 +187,8 @@ def reasons(v: Mapping[str, Any]) -> list[str]:
 
 def overturn(v: Mapping[str, Any]) -> str:
     """ "What would decide: ..." or "What would overturn it: ...", a sentence."""
-    needs = (
-        (v["needs"] or OVERTURN[v["verdict"]].format(source=v["source"], reference=v["reference"])).strip().rstrip(".")
-    )
+    usual = OTHERWISE if v["verdict"] == "outside" and v["level"] in METHOD else OVERTURN[v["verdict"]]
+    needs = (v["needs"] or usual.format(source=v["source"], reference=v["reference"])).strip().rstrip(".")
     return f"What would {'decide' if v['verdict'] == 'undetermined' else 'overturn'} it: {needs}."
 
 

@@ -302,7 +302,7 @@ def _page(checks: list[GateResult], shown: list[tuple[str, str]], meta: dict[str
         "l novel. V11 speaks of the committed dumps of two small trained worlds; no threshold was set on the second. "
         "The worlds test the statistics; that features see reasoning in long texts is not tested here. V13, V15 have "
         "worlds of their own, described with their words below. V14: texts of 150 to 1,500 words, each a method (a "
-        "sequence of formulas) in the wording of one of two styles; a problem's base is a mixture of up to seven.",
+        "sequence of formulas) in the wording of one of four styles; a problem's base is a mixture of up to seven.",
         "",
         "An interval of E_k speaks of problems such as these (resampled), with one exception: where no trace exceeds "
         "the budget, its bound is exact for the given problems and says nothing about new ones (`docs/method.md`).",

@@ -21,7 +21,8 @@ import pandas as pd
 from analyzer.records import LEVELS, Tables, trace_key
 from analyzer.tables import in_memory
 
-BASE, RESTYLED = "base's", "other"
+BASE, RESTYLED, LATEX, SPOKEN = "base's", "other", "LaTeX", "words"
+OTHERS = (RESTYLED, LATEX, SPOKEN)
 WORDINGS = 3  # texts of one method, one set of numbers and one style
 SHORTEST, LONGEST = 150, 1500  # words of a text
 VARIANTS, ANSWERS = 2, 4
@@ -31,6 +32,26 @@ KINDS = np.array([0, 0, 1, 2, 3, 4, 5, 6])  # methods with the same kinds of ste
 NOVEL = len(METHODS) - 1
 SIGNS = {
     BASE: {"minus": "-", "times": "*", "root": "√{0}", "mod": "\\bmod", "square": "{0}^2", "over": "{0} / {1}"},
+    LATEX: {
+        "is": "\\approx",
+        "minus": "-",
+        "times": "\\cdot",
+        "root": "\\sqrt{{\\mathbf{{{0}}}}}",
+        "mod": "\\mathbin{\\bmod}",
+        "square": "{{{0}}}^{{2}}",
+        "over": "\\dfrac{{{0}}}{{\\color{{teal}}{{{1}}}}}",
+    },
+    SPOKEN: {
+        "is": "gives",
+        "plus": "plus",
+        "minus": "minus",
+        "times": "times",
+        "root": "the square root of {0}",
+        "mod": "mod",
+        "square": "{0} squared",
+        "over": "{0} divided by {1}",
+        "letter": "{0} times x",
+    },
     RESTYLED: {
         "minus": "−",
         "times": "\\times",
@@ -43,10 +64,19 @@ SIGNS = {
 OPENERS = {
     BASE: ("Let us look at what the question asks for.", "First we should understand the problem."),
     RESTYLED: ("**Plan**", "Okay, thinking about this one carefully", "Solution sketch"),
+    LATEX: ("\\section*{Solution}", "\\textbf{Proof.}", "\\noindent\\textit{Solution.} \\quad"),
+    SPOKEN: ("<h2>How to get there</h2>", "<p>Dear reader, this is how it goes.</p>", "<i>Right then.</i>"),
 }
 HOLDERS = {
     BASE: ("So we get {0}.", "From this it follows that {0}.", "Then {0}.", "Now we find that {0}."),
     RESTYLED: ("$${0}$$", "Compute \\({0}\\)", "- hence ${0}$", "giving us **now** ${0}$"),
+    LATEX: (
+        "\\begin{{align*}}\n& {0} \\\\\n\\end{{align*}}",
+        "\\item $\\displaystyle {0}$ \\checkmark",
+        "\\[\n\\boldsymbol{{{0}}} \\tag{{2}}\n\\]",
+        "\\begin{{equation}}\\label{{eq:3}}\n\\underbrace{{{0}}}_{{\\text{{so far}}}}\n\\end{{equation}}",
+    ),
+    SPOKEN: ("<p>We note that {0}.</p>", "<li>{0}</li>", "<p>Here <b>{0}</b>.</p>", "After that, {0}.<br>"),
 }
 FILLERS = {
     BASE: (
@@ -66,12 +96,36 @@ FILLERS = {
         "I am fairly confident about it, though a second look never hurts anybody",
     ),
 }
+FILLERS |= {
+    LATEX: (
+        "\\item Recall the statement, where \\emph{every} condition matters and $\\triangle ABC$ is not even needed.",
+        "\\vspace{2mm} \\textcolor{gray}{This remark is not used below and may be skipped by the reader.}",
+        "By the above it is enough to look at what is left, which is of the same sort. $\\square$",
+        "\\paragraph{Remark.} Nothing here depends on the order in which the conditions were given. \\hfill",
+        "One sees at once, \\ldots, that the assumptions hold $\\forall$ cases that may occur in the question.",
+        "\\noindent We write \\texttt{it} down carefully, \\underline{step} by step, as is the custom. \\medskip",
+    ),
+    SPOKEN: (
+        "<p>It is worth saying that the question leaves no room for doubt about what is meant here.</p>",
+        "<li>nothing more has to be read from the question at this point, which is a relief</li>",
+        "<p>Somebody in a hurry may skip this line &ndash; it adds nothing to what was said before &amp; after.</p>",
+        "<blockquote>Slow and steady, as they say, and no stone is left unturned on the way.</blockquote>",
+        "That being so, the remaining part is a matter of patience rather than of ideas.<br>",
+        '<p style="color:gray">See <a href="https://example.org/a-1/b?c=2">the note</a> for the background.</p>',
+    ),
+}
 CLOSERS = {BASE: "This is what was asked for.", RESTYLED: "All done, that settles it"}
+CLOSERS |= {LATEX: "\\hfill $\\blacksquare$", SPOKEN: "<p>And that is all there is to it.</p></s>"}
 LOOPS = {
     BASE: "```python\ndef solve():\n    total = 0\n    for i in range({a}):\n        total += {b}\n"
     "    return total\n```",
     RESTYLED: "```\ndef answer():\n  acc = 0  # running value\n  for j in range({a}):\n    acc += {b}\n"
     "  return acc\n```",
+    LATEX: "```py\n# the sum\ndef total_of() -> int:\n    out: int = 0\n    for _ in range({a}):\n"
+    "        out = out + {b}\n"
+    "    return out\n```",
+    SPOKEN: "~~~python\ndef go():\n    res = 0\n    for n in range({a}):\n        res += {b}  # one more\n"
+    "    return res\n~~~",
 }
 
 
@@ -183,29 +237,30 @@ def formulas(problem: int, method: int, variant: int, style: str) -> list[str]:
     rng = np.random.default_rng([problem, 7])
     b, c = (int(x) for x in rng.integers(3, 40, 2))
     a, b, c = b + c + int(rng.integers(5, 300)) + variant, b + variant, c + 2 * variant
-    s = SIGNS[style]
-    minus, times, mod = s["minus"], s["times"], s["mod"]
+    s = {"plus": "+", "is": "=", "letter": "{0}x"} | SIGNS[style]
+    plus, minus, times, mod, eq = (s[name] for name in ("plus", "minus", "times", "mod", "is"))
     if method == 0:
-        return [f"{a} + {b} = {a + b}", f"{a + b} {minus} {c} = {a + b - c}"]
+        return [f"{a} {plus} {b} {eq} {a + b}", f"{a + b} {minus} {c} {eq} {a + b - c}"]
     if method == 1:
-        return [f"{a} {minus} {c} = {a - c}", f"{a - c} + {b} = {a + b - c}"]
+        return [f"{a} {minus} {c} {eq} {a - c}", f"{a - c} {plus} {b} {eq} {a + b - c}"]
     if method == 2:
-        return [f"{a} {times} {b} = {a * b}", f"{s['over'].format(a * b, b)} = {a}"]
+        return [f"{a} {times} {b} {eq} {a * b}", f"{s['over'].format(a * b, b)} {eq} {a}"]
     if method == 3:
-        return [f"{b} {times} {b} = {b * b}", f"{s['root'].format(b * b)} = {b}"]
+        return [f"{b} {times} {b} {eq} {b * b}", f"{s['root'].format(b * b)} {eq} {b}"]
     if method == 4:
-        return [f"{a} {mod} {b} = {a % b}", f"{a} {minus} {a % b} = {a - a % b}"]
+        return [f"{a} {mod} {b} {eq} {a % b}", f"{a} {minus} {a % b} {eq} {a - a % b}"]
     if method == 5:
-        return [f"{b}x + {c} = {a}", f"{b}x = {a - c}"]
+        letter = s["letter"].format(b)
+        return [f"{letter} {plus} {c} {eq} {a}", f"{letter} {eq} {a - c}"]
     if method == 6:
         return [LOOPS[style].format(a=a, b=b)]
-    return [f"{s['square'].format(b)} = {b * b}", f"{b * b} {times} {a} = {a * b * b}"]
+    return [f"{s['square'].format(b)} {eq} {b * b}", f"{b * b} {times} {a} {eq} {a * b * b}"]
 
 
 @lru_cache(maxsize=1 << 14)
 def text(problem: int, method: int, variant: int, wording: int, style: str) -> str:
     """The response: an opener, the formulas in order, each in a sentence or line of its own, fillers between them."""
-    rng = np.random.default_rng([problem, method, variant, wording, style == BASE])
+    rng = np.random.default_rng([problem, method, variant, wording, (RESTYLED, BASE, LATEX, SPOKEN).index(style)])
     own = formulas(problem, method, variant, style)
     words = int(np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST))))
     pick = iter(rng.integers(0, 12, LONGEST).tolist())  # 12: every list of wordings has a divisor of it
@@ -219,7 +274,7 @@ def text(problem: int, method: int, variant: int, wording: int, style: str) -> s
         holder = "\n{0}\n" if method == 6 else _next(HOLDERS[style], pick)
         pieces += [*part, holder.format(formula)]
     pieces += [*fillers[cuts[-1] :], CLOSERS[style]]
-    return ("\n" if style == RESTYLED else " ").join(pieces)
+    return (" " if style == BASE else "\n").join(pieces)
 
 
 def _next(wordings: tuple[str, ...], pick: Iterator[int]) -> str:

@@ -95,9 +95,9 @@ def gate_many(rng: np.random.Generator, runs: int) -> Gate:
 
 
 def _readings(rng: np.random.Generator) -> list[GateResult]:
-    """The classes that the analysis reads from texts of both styles against the law's, problem by problem."""
+    """The classes that the analysis reads from texts of all styles against the law's, problem by problem."""
     law = W.other_method(W.population(rng, 12), 0.2)
-    drawn = {"base": W.draw(law, rng, 24), SOURCE: W.draw(law, rng, 24, W.RESTYLED)}
+    drawn = {"base": W.draw(law, rng, 24)} | {style: W.draw(law, rng, 8, style) for style in W.OTHERS}
     tables = W.tables(drawn)
     found, wanted = contained.classes(tables).frame, classes(drawn)
     raw = pd.factorize(found["response"])[0]
@@ -109,7 +109,8 @@ def _readings(rng: np.random.Generator) -> list[GateResult]:
     for level in OUTCOME:
         off += _differ(found["problem"], found[level].to_numpy(), np.concatenate(list(wanted[level].values())))
     lengths = found["response"].str.split().str.len()
-    what = f"pairs of traces, both styles, of {lengths.min()} to {lengths.max():,} words, that a rung takes for alike"
+    what = f"pairs of traces, {1 + len(W.OTHERS)} styles, of {lengths.min()} to {lengths.max():,} words, "
+    what += "that a rung takes for alike"
     mutant = ("the texts themselves for classes", whole)
     return [number("V14", f"{what} or not against the law", off, 0, 0, len(found), claim="= 0", mutant=mutant)]
 
@@ -155,21 +156,22 @@ def _listed(counts: tuple[int, ...]) -> str:
 
 
 def _restyled(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateResult]:
-    """The base's methods in the other style."""
-    outside, by_words = dict.fromkeys((1, 64), 0), 0
-    for run in range(runs):
-        law = W.population(rng, problems)
-        drawn = {"base": W.draw(law, rng, TRACES), SOURCE: W.draw(law, rng, TRACES, W.RESTYLED)}
-        tables = W.tables(drawn)
-        tested = strategy.run(tables, permutations=PERMUTATIONS, at_most=0, seed=run)
-        for k in outside:
-            outside[k] += "outside" in words(tables, tested, k).values()
-        table = tested.tables["strategy_test"]
-        by_words += bool((table.loc[table["representation"] == strategy.TFIDF, "p"] <= 0.01).any())
-    for k, hits in outside.items():
-        mutant = ("groups by words certify as well", by_words) if k == 64 else None
-        what = f"the same methods in another style, {problems} problems x {TRACES}: outside at any rung, k = {k}"
-        yield share("V14", what, hits, runs, at_most=0.05, mutant=mutant)
+    """The base's methods in each of the other styles."""
+    for style in W.OTHERS:
+        outside, by_words = dict.fromkeys((1, 64), 0), 0
+        for run in range(runs):
+            law = W.population(rng, problems)
+            drawn = {"base": W.draw(law, rng, TRACES), SOURCE: W.draw(law, rng, TRACES, style)}
+            tables = W.tables(drawn)
+            tested = strategy.run(tables, permutations=PERMUTATIONS, at_most=0, seed=run)
+            for k in outside:
+                outside[k] += "outside" in words(tables, tested, k).values()
+            table = tested.tables["strategy_test"]
+            by_words += bool((table.loc[table["representation"] == strategy.TFIDF, "p"] <= 0.01).any())
+        for k, hits in outside.items():
+            mutant = ("groups by words certify as well", by_words) if k == 64 else None
+            what = f"the same methods in another style ({style}), {problems} problems x {TRACES}: outside at any rung, "
+            yield share("V14", f"{what}k = {k}", hits, runs, at_most=0.05, mutant=mutant)
 
 
 def _other(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateResult]:

@@ -25,9 +25,9 @@ STRATEGIES = 5  # the last one is novel
 SHORTEST, LONGEST = 12, 28  # tokens of a trace, its end included
 FLOOR = 2e-3  # least probability of a next token within a strategy
 WINDOW = 8
-# signs that a skeleton keeps by name, so that every level sees the whole trace
-GREEK = ("alpha", "beta", "gamma", "delta", "eta", "theta", "kappa", "lambda", "mu", "rho", "sigma", "tau")
-WORDS = tuple(f"\\{name}" for name in GREEK)
+# functions, each of the next, which a skeleton keeps by name: every level sees the whole trace
+NAMES = ("sqrt", "sin", "cos", "tan", "cot", "log", "exp", "max", "min", "gcd", "lcm", "det")
+WORDS = tuple(f"\\{name}" for name in NAMES)
 SHARED = 0.6  # of a strategy's next-token law is the same in all problems
 IDENTITY = ["key", "source", "problem", "step", "sample"]
 
@@ -265,7 +265,8 @@ def tables(
     for source, draws in sources.items():
         head = _identity(source, draws)
         strategy = draws.strategy.astype(str)
-        text = [" ".join(WORDS[v] for v in row[: n - 1]) for row, n in zip(draws.tokens, draws.length, strict=True)]
+        words = [[WORDS[v] for v in row[: n - 1]] for row, n in zip(draws.tokens, draws.length, strict=True)]
+        text = [" ".join([*found, "1"]) if found else "" for found in words]
         head["correct"] = pd.array(draws.correct, dtype="boolean")
         head["finish"], head["group"] = "stop", np.where(draws.problem % 2, "odd", "even")
         answer = np.where(draws.correct, "right", np.char.add("wrong", strategy))

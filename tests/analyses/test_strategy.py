@@ -207,7 +207,7 @@ def test_what_traces_hold_and_kinds():
     assert found.names == ["has + =", "uses +", "uses =", "has +"]  # * is not on the half that chooses
     assert found.member.tolist() == [[True] * 4, [True, True, True, False], [False] * 4, [False] * 4]
     pairs = strategy_units.held([strategy_units.followed(k) for k in kinds], chosen)
-    assert pairs.names == ["start then + =", "+ = then +", "+ = then end", "+ then end", "start then end"]
+    assert pairs.names == ["start then + =", "+ = then +"]
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(size=(40, 3)) * 0.1 + 5 * np.eye(3)[c] for c in range(3)])
     label = strategy_units.nearest(points, strategy_units.kinds(points))

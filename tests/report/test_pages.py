@@ -44,6 +44,9 @@ def test_sentences():
     assert content.reasons(verdict("inside")) == ["a", "b"]
     assert content.overturn(verdict("outside", needs="more problems. ")) == "What would overturn it: more problems."
     assert content.overturn(verdict("undetermined")).startswith("What would decide it: more problems")
+    for level in ("skeleton", "steps", "kinds"):
+        assert "written otherwise" in content.overturn(verdict("outside", level=level))
+    assert "written otherwise" not in content.overturn(verdict("outside", level="correct"))
     for word in content.WORDS:
         text = content.overturn(verdict(word))
         assert text.endswith(".") and "{" not in text

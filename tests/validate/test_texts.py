@@ -37,7 +37,7 @@ def test_laws_are_laws_and_sums_are_what_draws_show():
     assert W.excess(W.other_method(law, 0.3), law, 64)["steps"] == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("style", [W.BASE, W.RESTYLED])
+@pytest.mark.parametrize("style", [W.BASE, *W.OTHERS])
 def test_texts_are_long_and_hold_their_method_and_nothing_else(style):
     for method in range(len(W.METHODS)):
         found = [W.text(p, method, v, w, style) for p in range(3) for v in range(W.VARIANTS) for w in range(W.WORDINGS)]
@@ -47,9 +47,10 @@ def test_texts_are_long_and_hold_their_method_and_nothing_else(style):
         assert min(lengths) >= W.SHORTEST and max(lengths) <= W.LONGEST + 50 and len(set(found)) == len(found)
 
 
-def test_both_styles_have_one_skeleton():
+@pytest.mark.parametrize("style", W.OTHERS)
+def test_all_styles_have_one_skeleton(style):
     for method in range(len(W.METHODS)):
-        a, b = (steps.skeleton_of_steps(W.text(2, method, 1, 0, style)) for style in (W.BASE, W.RESTYLED))
+        a, b = (steps.skeleton_of_steps(W.text(2, method, 1, 0, s)) for s in (W.BASE, style))
         assert a == b and a != steps.skeleton_of_steps(W.text(2, method, 0, 0, W.BASE))
 
 
