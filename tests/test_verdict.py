@@ -55,6 +55,28 @@ def contained(level: str, miss_high: float = 0.01, **more) -> Result:
     return Result("contained", "", {}, {"rungs": pd.DataFrame([row])})
 
 
+def test_unread_draws_and_possible_guesses_say_what_would_decide():
+    """A count that would do, and what stops it: no draw that can be read, a favourite error, no answers at all."""
+
+    def row(**more):
+        table = boundary(1.0).tables["answer_test"]
+        more = {"p_count": 1e-9, "p_blind": 0.4, "answered": True, "top_right": 90, "top_wrong": 80} | more
+        return {"boundary": Result("boundary", "", {}, {"answer_test": table.assign(**more)})}
+
+    got = by_level(row())["correct"]
+    assert got.word == "undetermined" and "comes up more often than any wrong one" in got.needs
+    assert any("most frequent right answer 90 times against 80" in line for line in got.why)
+    got = by_level(row(answered=False, top_right=7, top_wrong=5))["correct"]
+    assert "answers of both sides" in got.needs and any("7 of 12 problems" in line for line in got.why)
+    unread = row(problems=0, unread_reference=1.0, unread_source=0.0, unread_problems=12)
+    got = by_level(unread)["correct"]
+    assert got.needs == "draws of the reference whose answer can be read"
+    assert any("such draws of the reference do not count (12 problems have no other)" in line for line in got.why)
+    sure = boundary(1e-9).tables["answer_test"].assign(answered=False, top_right=12, top_wrong=0, p_blind=0.0)
+    got = by_level({"boundary": Result("boundary", "", {}, {"answer_test": sure})})["correct"]
+    assert got.word == "outside" and any("no answers in the dumps" in line for line in got.why)
+
+
 def headline(results: dict[str, Result]) -> str:
     (head,) = [v for v in decide(results, sources=["s"], reference="base") if v.headline]
     return head.level
