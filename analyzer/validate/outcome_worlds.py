@@ -31,7 +31,7 @@ class Side(NamedTuple):
 
 
 def tables(rng: np.random.Generator, base: Side, source: Side) -> Tables:
-    """Traces of base and source ("base", "s"), without texts; wrong answers are alike, and those of a problem its own."""
+    """Traces of base and source ("base", "s"), without texts; each problem has wrong answers of its own."""
     frames = []
     for name, side in (("base", base), ("s", source)):
         problem = np.repeat(np.arange(len(side.solves)), side.draws)
@@ -72,7 +72,7 @@ def _rates(rng: np.random.Generator) -> np.ndarray:
 
 
 def _format(share: float, problems: float, base: int, source: int) -> Callable[[np.random.Generator], Tables]:
-    """The same law of solving; of the base's answers a share is read on a share of the problems, and all on the rest."""
+    """One law of solving; of the base's answers a share is read on a share of the problems, and all on the rest."""
 
     def make(rng: np.random.Generator) -> Tables:
         rate = _rates(rng)
@@ -143,10 +143,9 @@ FALSE: dict[str, Callable[[np.random.Generator], Tables]] = {
     "the source's grader takes 5 % of wrong answers": _sides(NONE, NONE | {"more": (MANY, 0.05)}),
     "the same with 50 wrong answers": _sides(NONE | {"draws": 64, "more": (OPEN,)}, NONE | {"more": (OPEN, 0.05)}),
 }
+_HALF = {"draws": 64, "solves": 0.5, "more": (OPEN,)}
 GAINS: dict[str, Callable[[np.random.Generator], Tables]] = {
-    "solves half, the base none": _sides(NONE | {"draws": 64, "more": (OPEN,)}, NONE | {"solves": 0.5, "draws": 64, "more": (OPEN,)}),
+    "solves half, the base none": _sides(_HALF | {"solves": 0.0}, _HALF),
     "solves all, the base none": _sides(NONE | {"draws": 64, "more": (8,)}, NONE | {"draws": 16, "solves": 1.0}),
-    "solves half, 1 in 5 of the base's answers read": _sides(
-        NONE | {"draws": 256, "read": 0.2}, NONE | {"solves": 0.5}
-    ),
-}  # fmt: skip
+    "solves half, 1 in 5 of the base's answers read": _sides(NONE | {"draws": 256, "read": 0.2}, _HALF),
+}
