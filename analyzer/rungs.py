@@ -13,7 +13,6 @@ from analyzer.analyses.primary import ALPHA, Endpoint, number
 from analyzer.records import METHOD, Result
 from analyzer.sequence import Finding
 
-LEVELS_TESTED = len(primary.TESTED)
 COARSER = "a coarser rung: more draws like these would not decide this one"
 Part = tuple[bool, list[str], str | None]  # certified, what is said, what would decide
 
@@ -46,6 +45,7 @@ def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
     k, high, p = int(row["k"]), number(row["miss_high"]), number(row["p_inside"])
     said = f"{k} draws of the reference contain {row['contained']:.1%} of it, {row['own']:.1%} of the reference's own"
     said += f"; they miss at most {high:.2%} for these problems (tolerance {tau:.0%})"
+    said += f"; {row['note']}" if row.get("note") else ""
     needs = None
     if not math.isfinite(p):
         needs = "traces of at least three problems"
@@ -65,7 +65,7 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     if row:
         counts = [f"{row['share_' + side]:.1%} of {int(row['n_' + side]):,}" for side in ("source", "reference")]
         p = f"p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
-        group = f"likeliest beyond the budget, {row['best_cluster']!r}"
+        group = f"likeliest beyond the budget, '{row['best_cluster']}'"
         why.append(f"{group}: {counts[0]} of {source} against {counts[1]} of the reference ({p})")
     if level == "skeleton":
         changed = strategy.estimates.get(f"{source}.changed_p") if strategy else None
@@ -78,18 +78,19 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     if end.certified:
         share = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
         tail = f"; {share.value:.1%} of {source} in such groups" if share and math.isfinite(share.value) else ""
-        example = f", for one {row['exemplar']!r}" if row.get("exemplar") else ""
+        example = f", for one “{row['exemplar']}”" if row.get("exemplar") else ""
         return True, [*why, f"a kind of solution beyond {budget} reference draws{example}{tail}"], None
     if not row:
         return False, why, f"texts with at least two traces a problem of {source} and the reference, for a split test"
     factor = number(row.get("factor"))
-    if math.isfinite(factor) and factor > 1:
-        return False, why, f"about {factor:.1f} times the traces per problem on both sides, if the shares stay"
-    return (
-        False,
-        [*why, f"no tested group exceeds {budget} times the reference's share: more such traces won't help"],
-        None,
-    )
+    if math.isfinite(factor):  # at a p that passes Holm over the levels, so that 1 is not enough
+        return (
+            False,
+            why,
+            f"about {max(factor, 1.1):.1f} times the traces per problem on both sides, if the shares stay",
+        )
+    said = f"no tested group exceeds {budget} times the reference's share: more such traces won't help"
+    return False, [*why, said], None
 
 
 def _outcome(boundary: Result | None, source: str, level: str, budget: int, end: Endpoint) -> Part:
@@ -122,9 +123,8 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
     if not any(r["problems"] for r in groups) and unread["reference"] > 0:
         return False, why, "draws of the reference whose answer can be read"
     stopped = min(found, key=lambda r: number(r.get("p_count")))
-    if (
-        number(stopped.get("p_count")) < number(stopped.get("p_blind"))
-        and number(stopped["p_blind"]) > ALPHA / LEVELS_TESTED
+    if number(stopped.get("p_count")) < number(stopped.get("p_blind")) and number(stopped["p_blind"]) > ALPHA / len(
+        primary.TESTED
     ):
         more = f"right answers of {source} that guesses can't explain: one that comes up more often than any wrong one"
         needs = more if stopped["answered"] else "answers of both sides (field answer), to tell solving from guessing"

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
+from analyzer.analyses.primary import ALPHA, TESTED
 from analyzer.stats import bootstrap, budget, diversity, guessing, passk
 from analyzer.stats.unseen import missing_mass
 
-ALPHA = 0.05
 CHOSEN = "chosen on the other half"  # name of the problems that one half of the draws chooses
 NONE = "\0NA"  # the answer of a trace without one
 GUESSABLE = 0.05  # accuracy of the reference below which a hit may be a guess
@@ -125,7 +125,7 @@ def budget_test(
             p_guess = guessing.p_value(*counts[:2], k * float((part["guess"] * part["n"]).sum() / counts[1]))
             row["p_count"] = float(budget.p_value(*in_test, k))
             row["p"] = max(row["p_count"], p_guess, row["p_blind"])
-            row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / len(parts))
+            row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / len(parts) / len(TESTED))
         out.append(row)
     for row, p in zip(out, budget.holm(np.array([r["p"] for r in out])), strict=True):
         row["p_holm"] = float(p)
