@@ -9,14 +9,13 @@ import numpy as np
 from analyzer.analyses.drawing import look, nothing
 from analyzer.records import LEVELS, Figure, Result
 
-
 CLASSES = {
     "skeleton": "the same numbers, symbols and code in the same order",
     "steps": "the same kinds of steps in the same order",
     "kinds": "the same kinds of steps",
     "answer": "the same answer, right or wrong",
-    "correct": "the same label: right traces where a draw is right, wrong ones where a draw is wrong; low where one side "
-    "solves what the other does not, and no measure of quality",
+    "correct": "right traces where a draw is right, wrong ones where a draw is wrong: low where one side solves what "
+    "the other does not; no measure of quality",
 }
 
 
@@ -29,7 +28,7 @@ def draw(result: Result, ax: Any) -> Any:
     order = [s for s in result.params["order"] if s in set(table["source"])]
     levels = [level for level in LEVELS if level in set(table["level"])]
     reference, style = result.params["reference"], look(result.params["order"])
-    shown = [s for s in order if s != reference]
+    shown = [s for s in order if s != reference] or order
     width = 0.8 / max(1, len(shown))
     for j, source in enumerate(shown):
         part = table[table["source"] == source].set_index("level")
@@ -62,8 +61,8 @@ def caption(result: Result) -> str:
     ]
     return (
         f"Share of a source's traces for which {_budgets(table, result.params['budget'])} of {reference} on the same "
-        "problem hold one of the same class, from the finest rung to the coarsest; bars: sources with 95 % intervals by "
-        f"problem, black lines: {reference}'s own traces against its other draws on the same problems. "
+        "problem hold one of the same class, finest rung first; bars: sources with 95 % intervals by "
+        f"problem; black: {reference}'s own traces against its other draws on the same problems. "
         f"{'; '.join(parts)}. n = {int(table['n'].max()):,} traces of a source at most."
     )
 
