@@ -212,8 +212,8 @@ def _rungs(sources: dict[str, Counts]) -> list[str]:
             f"{enough[0] + 1:,} traces of a kind that base lacks" if len(enough) else f"more than {half[0]:,} traces"
         )
         out.append(
-            f"Texts alone ({s}): {n} draws of base on nine in ten problems, k = {k}; `inside` at a rung {inside}; `outside` at "
-            f"budget {BUDGET} takes {outside} in one half of the draws."
+            f"Texts alone ({s}): {n} draws of base on nine in ten problems, k = {k}; `inside` at a rung {inside}; "
+            f"`outside` at budget {BUDGET} takes {outside} in one half of the draws."
         )
     return out
 

@@ -122,10 +122,8 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
         return True, [*why, *guesses, *known, said], None
     if not any(r["problems"] for r in groups) and unread["reference"] > 0:
         return False, why, "draws of the reference whose answer can be read"
-    stopped = min(found, key=lambda r: number(r.get("p_count")))
-    if number(stopped.get("p_count")) < number(stopped.get("p_blind")) and number(stopped["p_blind"]) > ALPHA / len(
-        primary.TESTED
-    ):
+    stopped, alpha = min(found, key=lambda r: number(r.get("p_count"))), ALPHA / len(primary.TESTED)
+    if number(stopped.get("p_count")) <= alpha < number(stopped.get("p_blind")):
         more = f"right answers of {source} that guesses can't explain: one that comes up more often than any wrong one"
         needs = more if stopped["answered"] else "answers of both sides (field answer), to tell solving from guessing"
         return False, [*why, *_guesses(stopped, source)], needs

@@ -19,7 +19,7 @@ WHY = {
     "skeleton": "no number, symbol or code in the text",
     "steps": "no operator, function or code in any step",
     "kinds": "no operator, function or code in any step",
-    "answer": "no answer in the dump",
+    "answer": "no answer in the dump, or none read",
     "correct": "the dump does not say which rows are correct, or no answer was read",
 }
 
