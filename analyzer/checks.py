@@ -192,11 +192,15 @@ def _rungs(sources: dict[str, Counts]) -> list[str]:
     from analyzer.stats import budget, contained
 
     out, base = [], sources["base"]
-    n = base["samples_per_problem"]["min"]
+    n = base["samples_of_most"]
     k = contained.budget(np.array([n]), BUDGET)
     for s, counts in sources.items():
         m = min(counts["problems"], base["problems"])
-        if s == "base" or not k or m < PROBLEMS:
+        if s == "base":
+            continue
+        if not k or m < PROBLEMS:
+            few = f"{PROBLEMS} problems" if k else "two draws of base on nine in ten problems"
+            out.append(f"Texts alone ({s}): no rung can be told; it takes {few}.")
             continue
         shape = np.full(m, n), np.full(m, max(1, counts["traces"] // counts["problems"]))
         needed = contained.draws_needed(*shape, k, TAU)
@@ -215,8 +219,8 @@ def _rungs(sources: dict[str, Counts]) -> list[str]:
             f"{enough[0] + 1:,} traces of a kind that base lacks" if len(enough) else f"more than {half[0]:,} traces"
         )
         out.append(
-            f"Texts alone ({s}): {n} draws of base a problem, so k = {k}; `inside` at a rung {inside}; `outside` at "
-            f"budget {BUDGET} takes {outside} in one half of the draws."
+            f"Texts alone ({s}): {n} draws of base on nine in ten problems, k = {k}; `inside` at a rung {inside}; "
+            f"`outside` at budget {BUDGET} takes {outside} in one half of the draws."
         )
     return out
 

@@ -38,3 +38,9 @@ def cut(tables: Tables, places: Sequence[Place | None]) -> list[str]:
             for i in at[key] if isinstance(response, str) else ():
                 out[i] = response[places[i].begin : places[i].end]
     return out
+
+
+def shortened(text: str, most: int) -> str:
+    """The text on one line, with an ellipsis where more than `most` characters were cut off at the end."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 2].rstrip() + " …"

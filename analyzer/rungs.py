@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from analyzer.analyses import primary
-from analyzer.analyses.primary import Endpoint, number
+from analyzer.analyses.primary import ALPHA, Endpoint, number
 from analyzer.records import METHOD, Result
 from analyzer.sequence import Finding
 
@@ -45,6 +45,7 @@ def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
     k, high, p = int(row["k"]), number(row["miss_high"]), number(row["p_inside"])
     said = f"{k} draws of the reference contain {row['contained']:.1%} of it, {row['own']:.1%} of the reference's own"
     said += f"; they miss at most {high:.2%} for these problems (tolerance {tau:.0%})"
+    said += f"; {row['note']}" if row.get("note") else ""
     needs = None
     if not math.isfinite(p):
         needs = "traces of at least three problems"
@@ -64,7 +65,7 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     if row:
         counts = [f"{row['share_' + side]:.1%} of {int(row['n_' + side]):,}" for side in ("source", "reference")]
         p = f"p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
-        group = f"likeliest beyond the budget, {row['best_cluster']!r}"
+        group = f"likeliest beyond the budget, '{row['best_cluster']}'"
         why.append(f"{group}: {counts[0]} of {source} against {counts[1]} of the reference ({p})")
     if level == "skeleton":
         changed = strategy.estimates.get(f"{source}.changed_p") if strategy else None
@@ -77,18 +78,19 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     if end.certified:
         share = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
         tail = f"; {share.value:.1%} of {source} in such groups" if share and math.isfinite(share.value) else ""
-        example = f", for one {row['exemplar']!r}" if row.get("exemplar") else ""
+        example = f", for one “{row['exemplar']}”" if row.get("exemplar") else ""
         return True, [*why, f"a kind of solution beyond {budget} reference draws{example}{tail}"], None
     if not row:
         return False, why, f"texts with at least two traces a problem of {source} and the reference, for a split test"
     factor = number(row.get("factor"))
-    if math.isfinite(factor) and factor > 1:
-        return False, why, f"about {factor:.1f} times the traces per problem on both sides, if the shares stay"
-    return (
-        False,
-        [*why, f"no tested group exceeds {budget} times the reference's share: more such traces won't help"],
-        None,
-    )
+    if math.isfinite(factor):  # at a p that passes Holm over the levels, so that 1 is not enough
+        return (
+            False,
+            why,
+            f"about {max(factor, 1.1):.1f} times the traces per problem on both sides, if the shares stay",
+        )
+    said = f"no tested group exceeds {budget} times the reference's share: more such traces won't help"
+    return False, [*why, said], None
 
 
 def _outcome(boundary: Result | None, source: str, level: str, budget: int, end: Endpoint) -> Part:
@@ -106,19 +108,41 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
     groups = [r for r in found if not r.get("chosen")]
     only, lost = (sum(r[name] for r in groups) for name in ("source_only", "reference_only"))
     why.append(f"problems solved by {source} alone: {only}; by the reference alone: {lost}")
-    unread = {side: number(groups[0].get(f"unread_{side}")) for side in ("source", "reference")} if groups else {}
-    if max(unread.values(), default=0) > 0:
+    unread = {side: number(found[0].get(f"unread_{side}")) for side in ("source", "reference")}
+    if max(unread.values()) > 0:
         said = " and ".join(f"{share:.1%} of the {side}" for side, share in unread.items())
-        why.append(f"no answer was read from {said}: a format that only one side keeps would look like this")
+        apart = int(found[0].get("unread_problems") or 0)
+        apart = f" ({apart:,} problems have no other)" if apart else ""
+        why.append(f"no answer was read from {said}; such draws of the reference do not count{apart}")
+    best = min(found, key=lambda r: r["p"])
+    guesses = _guesses(best, source)
     if end.certified:
-        return True, [*why, f"solves more than {budget} reference draws or guesses allow (Holm {end.p_holm:.2g})"], None
+        known = [] if best.get("answered", True) else ["no answers in the dumps: an unread format would look like this"]
+        said = f"solves more than {budget} reference draws or guesses allow (Holm {end.p_holm:.2g})"
+        return True, [*why, *guesses, *known, said], None
+    if not any(r["problems"] for r in groups) and unread["reference"] > 0:
+        return False, why, "draws of the reference whose answer can be read"
+    stopped, alpha = min(found, key=lambda r: number(r.get("p_count"))), ALPHA / len(primary.TESTED)
+    if number(stopped.get("p_count")) <= alpha < number(stopped.get("p_blind")):
+        more = f"right answers of {source} that guesses can't explain: one that comes up more often than any wrong one"
+        needs = more if stopped["answered"] else "answers of both sides (field answer), to tell solving from guessing"
+        return False, [*why, *_guesses(stopped, source)], needs
     able = [r for r in found if math.isfinite(number(r["factor"]))]
     if not able:
-        return (
-            False,
-            [*why, f"no group exceeds {budget} times the reference's rate: more such samples won't help"],
-            None,
-        )
+        said = f"no group exceeds {budget} times the reference's rate: more such samples won't help"
+        return False, [*why, said], None
     best = min(able, key=lambda r: r["factor"])
     needs = f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides"
     return False, why, f"{needs}, if the rates stay"
+
+
+def _guesses(row: dict[str, Any], source: str) -> list[str]:
+    """Whether the hits may be guesses, in words; nothing where no hit was counted."""
+    if not row.get("top_right"):
+        return []
+    right, p = row["top_right"], f"p = {row['p_blind']:.2g}"
+    if row["answered"]:
+        wrong = f"against {row['top_wrong']:,} of the most frequent wrong one"
+        return [f"{source} gave the most frequent right answer {right:,} times {wrong} ({p} that these are guesses)"]
+    of = right + row["top_wrong"]
+    return [f"{source} is right in more than half of its draws on {right:,} of {of:,} problems ({p} of guesses in two)"]

@@ -54,6 +54,9 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
     words = {level: word for level, (word, _, _) in found.items()}
     head = _headline(words)
     word, why, needs = found[head]
+    if word == "undetermined" and not results.get("support") and results.get("contained"):  # the rungs are all
+        needs = _also(found, needs)
+    why = _prompts_unknown(results.get("preflight"), source, [*why])
     line = f"by level: {', '.join(f'{level} {word}' for level, word in words.items())}"
     found[head] = (word, [*why, *_what_differs(results, source, words), line], needs)
     return _verdicts(found, source, reference, budget)
@@ -83,10 +86,31 @@ def _verdicts(found: dict[str, Finding], source: str, reference: str, budget: in
     ]
 
 
+def _also(found: dict[str, Finding], needs: str | None) -> str | None:
+    """What would decide the headline, and beside it the finest rung of each branch that more data could decide."""
+    out = [needs] if needs else []
+    for branch in (METHOD, OUTCOME):
+        for level in branch:
+            word, _, wanted = found[level]
+            if word == "undetermined" and wanted not in (None, rungs.COARSER, needs):
+                out.append(f"at the {level} level {wanted}")
+                break
+    return "; ".join(out) or None
+
+
+def _prompts_unknown(preflight: Result | None, source: str, why: list[str]) -> list[str]:
+    """The reasons, the second of them that prompts were not compared, where that is so: another prompt may be all."""
+    checked = [r for r in rows(preflight, "checks", source) if r["check"] == "prompts"]
+    if checked and all(r["passed"] is None for r in checked):
+        why.insert(1, "prompts could not be compared: another prompt alone may make such a difference")
+    return why
+
+
 def _headline(words: dict[str, str]) -> str:
-    """The coarsest level that is outside; else the sequence unless it is undetermined; else the finest inside."""
+    """The coarsest level that is outside; else the sequence unless it is undetermined; else the finest inside of the
+    method: inside at an outcome alone (nothing is solved that the reference does not) says nothing of how."""
     outside = [level for level in LEVELS if words[level] == "outside"]
-    inside = [level for level in LEVELS if words[level] == "inside"]
+    inside = [level for level in METHOD if words[level] == "inside"]
     if outside:
         return outside[-1]
     return inside[0] if words["sequence"] == "undetermined" and inside else "sequence"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_evidence import est, support
 
-from analyzer.records import LEVELS, Result
+from analyzer.records import LEVELS, METHOD, Result
 from analyzer.verdict import decide
 
 
@@ -55,6 +55,48 @@ def contained(level: str, miss_high: float = 0.01, **more) -> Result:
     return Result("contained", "", {}, {"rungs": pd.DataFrame([row])})
 
 
+def test_unread_draws_and_possible_guesses_say_what_would_decide():
+    """A count that would do, and what stops it: no draw that can be read, a favourite error, no answers at all."""
+
+    def row(**more):
+        table = boundary(1.0).tables["answer_test"]
+        more = {"p_count": 1e-9, "p_blind": 0.4, "answered": True, "top_right": 90, "top_wrong": 80} | more
+        return {"boundary": Result("boundary", "", {}, {"answer_test": table.assign(**more)})}
+
+    got = by_level(row())["correct"]
+    assert got.word == "undetermined" and "comes up more often than any wrong one" in got.needs
+    assert any("most frequent right answer 90 times against 80" in line for line in got.why)
+    got = by_level(row(answered=False, top_right=7, top_wrong=5))["correct"]
+    assert "answers of both sides" in got.needs and any("7 of 12 problems" in line for line in got.why)
+    unread = row(problems=0, unread_reference=1.0, unread_source=0.0, unread_problems=12)
+    got = by_level(unread)["correct"]
+    assert got.needs == "draws of the reference whose answer can be read"
+    assert any("such draws of the reference do not count (12 problems have no other)" in line for line in got.why)
+    sure = boundary(1e-9).tables["answer_test"].assign(answered=False, top_right=12, top_wrong=0, p_blind=0.0)
+    got = by_level({"boundary": Result("boundary", "", {}, {"answer_test": sure})})["correct"]
+    assert got.word == "outside" and any("no answers in the dumps" in line for line in got.why)
+
+
+def test_from_texts_alone_the_headline_says_what_the_rungs_need():
+    """Nothing scored: what decides is more draws of the reference, not only a model."""
+    less = contained("skeleton", 0.05, k=8)
+    head = by_level({"contained": less})["sequence"]
+    assert head.headline and head.word == U
+    assert (
+        "at the skeleton level" in head.needs and "65 draws of the reference a problem, so that k is 64" in head.needs
+    )
+
+
+def test_prompts_that_were_not_compared_stand_in_the_second_reason():
+    def checks(passed):
+        row = {"check": "prompts", "source": "s", "value": math.nan, "limit": 0.0, "passed": passed, "gates": True}
+        return Result("preflight", "", {}, {"checks": pd.DataFrame([row | {"note": ""}], dtype=object)})
+
+    for passed, said in ((None, True), (True, False)):
+        got = by_level({"boundary": boundary(1e-6), "preflight": checks(passed)})["correct"]
+        assert got.word == "outside" and got.why[1].startswith("prompts could not be compared") == said
+
+
 def headline(results: dict[str, Result]) -> str:
     (head,) = [v for v in decide(results, sources=["s"], reference="base") if v.headline]
     return head.level
@@ -88,7 +130,8 @@ def test_inside_holds_at_coarser_levels():
 def test_what_k_draws_contain_certifies_its_rung_and_the_coarser_ones_of_its_branch(level, inside):
     got = by_level({"contained": contained(level)})
     assert {name for name, v in got.items() if v.word == "inside"} == set(inside)
-    assert got[level].headline and "64 draws of the reference contain 99.5% of it, 74.0%" in got[level].why[0]
+    head = level if level in METHOD else "sequence"  # inside at an outcome heads no page
+    assert got[head].headline and "64 draws of the reference contain 99.5% of it, 74.0%" in got[level].why[0]
     known = by_level({"contained": contained(level), "support": support("reweighted")})
     assert known["sequence"].headline and known[level].word == "inside"  # the sequence has a word of its own
     for row in (contained(level, 0.021), contained(level, p_inside=math.nan), contained(level, contained=math.nan)):
@@ -191,7 +234,7 @@ def test_groups_of_traces_certify_the_rungs_of_the_method():
     got = by_level({"support": support("sharpened"), "strategy": strategy()})
     assert [v.word for v in got.values()] == ["outside", "outside", U, U, U, U]
     why = " ".join(got["skeleton"].why)
-    assert got["skeleton"].headline and "'N * N = N'" in why and "25.0% of s in such groups" in why
+    assert got["skeleton"].headline and "“N * N = N”" in why and "25.0% of s in such groups" in why
     assert any(w.startswith("contradiction: by its own numbers sharpened") for w in got["sequence"].why)
     assert "steps differ, and with them the very tokens" in got["skeleton"].why and "a change is not a leaving" in why
     for rung, outside in (("steps", 3), ("kinds", 4)):
@@ -207,6 +250,7 @@ def test_groups_of_traces_certify_the_rungs_of_the_method():
         (strategy(0.2, certified=False, factor=2.5), "about 2.5 times the traces per problem"),
         (strategy(0.2, certified=False), "a coarser rung"),
         (strategy(0.02, factor=1.2), "about 1.2 times"),  # certified by itself, not over five levels
+        (strategy(0.02, factor=0.9), "about 1.1 times"),
         (strategy(k=16), "at least two traces"),  # another budget
     ],
 )

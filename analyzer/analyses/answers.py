@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
+from analyzer.analyses.primary import ALPHA, TESTED
 from analyzer.stats import bootstrap, budget, diversity, guessing, passk
 from analyzer.stats.unseen import missing_mass
 
-ALPHA = 0.05
 CHOSEN = "chosen on the other half"  # name of the problems that one half of the draws chooses
 NONE = "\0NA"  # the answer of a trace without one
 GUESSABLE = 0.05  # accuracy of the reference below which a hit may be a guess
@@ -59,20 +60,45 @@ def guess_rate(gold: pd.Series) -> pd.Series:
     return pd.Series(np.nan_to_num(g_P), index=names)
 
 
+def read(reference: pd.DataFrame) -> np.ndarray:
+    """Which of the reference's rows count as draws, bool [N]: all but those that count as wrong for want of an answer.
+
+    Nobody knows what they would have said: for the certificate they are neither hits nor misses. Where the reference
+    brings no answer at all and is right nonetheless, its labels rest on something else and all rows count.
+    """
+    right = reference["correct"].astype("boolean").eq(True).fillna(False).to_numpy(dtype=bool)
+    answered = reference["answer"].notna().to_numpy()
+    return right | answered | bool(right.any() and not answered.any())
+
+
+def tops(traces: pd.DataFrame) -> pd.DataFrame:
+    """By problem (index): draws with the most frequent right answer, and with the most frequent wrong one (top_right,
+    top_wrong, int). Who guesses hits no more often than the other possible answers; who solves agrees with itself, and
+    wrong answers that a grader takes for right ones do not. Empty where the dump has no answers."""
+    right = traces["correct"].astype("boolean")
+    sides = {"top_right": right.eq(True), "top_wrong": right.eq(False)}
+    out = {}
+    for name, side in sides.items():
+        mine = known(traces).loc[lambda rows, side=side: side.fillna(False).reindex(rows.index).to_numpy(dtype=bool)]
+        counts = mine[mine["answer"] != NONE].groupby(["problem", "answer"]).size()
+        out[name] = counts.groupby(level=0).max()
+    return pd.DataFrame(out).fillna(0).astype(int)
+
+
 def budget_test(
     both: pd.DataFrame, k: int, first: pd.DataFrame | None = None, second: pd.DataFrame | None = None
 ) -> list[dict[str, Any]]:
-    """More correct draws than k reference draws, or k guesses, allow? One row per predeclared group, and one for the
+    """More correct draws than k reference draws, or guesses, allow? One row per predeclared group, and one for the
     problems chosen on one half of the draws (the reference solves none, the source some) and tested on the other; Holm
     over all.
 
-    `both`: one row per joined problem, columns n, c (source), n_ref, c_ref, group_ref and guess, the chance that an
-    answer without the question is right; `first`, `second`: the same of the two halves. Problems that k guesses hit on
-    average (k guess >= 1) are left out (column guessable), and p is the larger one of the conditional binomial and of c
-    draws against k times the guess rate. Draws of a group are pooled. Problems whose ratio of draws n / n_ref is over
-    twice the median are left out (chosen by n alone), and the largest remaining ratio enters the test, so that unequal
-    counts can only make it milder. Nothing chosen is a row with p = 1, so that the number of tests does not depend on
-    the data.
+    `both`: one row per joined problem, columns n, c (source), n_ref, c_ref, group_ref, guess, the chance that an
+    answer without the question is right, and top_right, top_wrong (`tops`; without them no answers are known); `first`,
+    `second`: the same of the two halves. Problems that k guesses hit on average (k guess >= 1) are left out (column
+    guessable), and p is the largest one of the conditional binomial, of c draws against k times the guess rate, and of
+    `blind`. Draws of a group are pooled. Problems whose ratio of draws n / n_ref is over twice the median are left out
+    (chosen by n alone), and the largest remaining ratio enters the test, so that unequal counts can only make it
+    milder. Nothing chosen is a row with p = 1, so that the number of tests does not depend on the data.
     """
     parts = [(str(group), False, part) for group, part in both.groupby("group_ref")]
     if first is not None and second is not None:
@@ -80,6 +106,7 @@ def budget_test(
         parts.append((CHOSEN, True, second[second.index.isin(pick)]))
     ratio = both["n"] / both["n_ref"]
     most = 2 * ratio.median()
+    solves = bool(both["c_ref"].sum())
     out = []
     for group, chosen, part in parts:
         part = part.assign(ratio=part["n"] / part["n_ref"])
@@ -92,15 +119,36 @@ def budget_test(
         row["reference_only"] = int(((part["c"] == 0) & (part["c_ref"] > 0)).sum())
         row |= {"p": 1.0, "factor": math.nan, "guess": guess, "guessable": int(hopeless.sum())}
         row["guessed"] = bool(hopeless.any() and not len(part))
+        row |= blind(part, chosen, solves)
         if len(part):
             in_test = (*counts[:3], counts[1] / part["ratio"].max())
             p_guess = guessing.p_value(*counts[:2], k * float((part["guess"] * part["n"]).sum() / counts[1]))
-            row["p"] = max(float(budget.p_value(*in_test, k)), p_guess)
-            row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / len(parts))
+            row["p_count"] = float(budget.p_value(*in_test, k))
+            row["p"] = max(row["p_count"], p_guess, row["p_blind"])
+            row["factor"] = budget.factor(*in_test, k, alpha=ALPHA / len(parts) / len(TESTED))
         out.append(row)
     for row, p in zip(out, budget.holm(np.array([r["p"] for r in out])), strict=True):
         row["p_holm"] = float(p)
     return out
+
+
+def blind(part: pd.DataFrame, chosen: bool, solves: bool) -> dict[str, Any]:
+    """Columns answered, top_right, top_wrong, p_blind, p_count: whether the source's hits may be guesses.
+
+    Of the draws that give either the most frequent right or the most frequent wrong answer a guesser has at most half
+    right, however many possible answers there are: a sign test. Where no answers are known, any question has two
+    possible ones, and a guesser can give the same one each time: problems are the unit, more than half of the draws
+    right or not, those chosen by their hits tell nothing; and a reference that is right on none of the problems
+    (`solves`) may as well not keep the format.
+    """
+    answered = "top_right" in part
+    if answered:
+        right, wrong = int(part["top_right"].sum()), int(part["top_wrong"].sum())
+    else:
+        right = int((2 * part["c"] > part["n"]).sum())
+        wrong = len(part) - right
+    p = float(binom.sf(right - 1, right + wrong, 0.5)) if right + wrong and (answered or not chosen and solves) else 1.0
+    return {"answered": answered, "top_right": right, "top_wrong": wrong, "p_blind": p, "p_count": 1.0}
 
 
 def known(traces: pd.DataFrame) -> pd.DataFrame:

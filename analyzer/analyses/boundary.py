@@ -133,17 +133,25 @@ def _answer_test(
     guess_P: pd.Series,
     budget: int,
 ) -> list[dict[str, Any]]:
-    """Rows of `answers.budget_test` of one arm against the reference's traces as the milder grader sees them, with the
-    share of draws on both sides of which no answer was read (0 where the dumps have none)."""
-    pairs = [
-        _counts(traces[mine]).join(_counts(theirs).add_suffix("_ref"), how="inner")
-        for mine, theirs in ((mask, reference), *((half == h, reference[reference_half == h]) for h in (0, 1)))
-    ]
-    pairs = [both.assign(guess=guess_P.reindex(both.index).fillna(0.0).to_numpy(float)) for both in pairs]
+    """Rows of `answers.budget_test` of one arm against the reference's traces as the milder grader sees them, without
+    those of which no answer was read; with the share of draws on both sides of which none was (0 where the dumps have
+    none), and the problems where that is all that the reference has."""
+    counted = answers.read(reference)
     unread = {
         f"unread_{side}": float((found["answer"] == answers.NONE).mean()) if len(found) else 0.0
         for side, found in (("source", answers.known(traces[mask])), ("reference", answers.known(reference)))
     }
+    if not counted.any():
+        unread["unread_reference"] = 1.0
+    every = _counts(traces[mask]).join(_counts(reference).add_suffix("_ref"), how="inner")
+    pairs = []
+    for mine, theirs in ((mask, counted), *((half == h, counted & (reference_half == h)) for h in (0, 1))):
+        both = _counts(traces[mine]).join(_counts(reference[theirs]).add_suffix("_ref"), how="inner")
+        both["guess"] = guess_P.reindex(both.index).fillna(0.0).to_numpy(float)
+        if len(answers.known(traces[mask])) and (not counted.any() or reference["answer"].notna().any()):
+            both = both.join(answers.tops(traces[mine])).fillna({"top_right": 0, "top_wrong": 0})
+        pairs.append(both)
+    unread["unread_problems"] = len(every) - len(pairs[0])
     return [row | unread for row in answers.budget_test(pairs[0], budget, *pairs[1:])]
 
 

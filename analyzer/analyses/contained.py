@@ -18,72 +18,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzer import steps
-from analyzer.analyses import answers, strategy
 from analyzer.analyses.contained_figures import FIGURES, draw
 from analyzer.analyses.primary import TAU
-from analyzer.records import LEVELS, METHOD, Estimate, Result, Tables
-from analyzer.stats import bootstrap, contained
-from analyzer.summaries import among, last_steps
+from analyzer.analyses.trace_classes import RUNGS, UNREAD, WHY, Classes, classes
+from analyzer.excerpts import shortened
+from analyzer.records import Estimate, Result, Tables
+from analyzer.stats import bootstrap, bounded, contained
+from analyzer.summaries import among
 
-__all__ = ["FIGURES", "QUESTION", "draw", "run"]
+__all__ = ["FIGURES", "QUESTION", "Classes", "classes", "draw", "run"]
 
 QUESTION = "Is what each source does among k draws of the reference: its method, its answers?"
-RUNGS = LEVELS[1:]
-UNKNOWN, UNREAD = -1, -2  # class of a trace that has none at a rung; of one whose text is not read
 EXEMPLARS, EXCERPT = 3, 160
-PROBLEMS = 10  # below so many no interval over problems: with 5 it covered .84 in the worst setting
 COLUMNS = {
     "rungs": ["source", "level", "k", "contained", "low", "high", "own", "n", "problems", "unknown", "note"],
     "exemplars": ["source", "level", "only", "problem", "class", "traces", "of", "text"],
 }
-WHY = {
-    "skeleton": "no number, symbol or code in the text",
-    "steps": "no operator, function or code in any step",
-    "kinds": "no operator, function or code in any step",
-    "answer": "no answer in the dump",
-    "correct": "the dump does not say which rows are correct",
-}
-
-
-class Classes(NamedTuple):
-    """The traces of each source's last step and their classes: frame with key, source, problem, response and a column
-    of class numbers for every rung (UNKNOWN, UNREAD); names: rung -> text of each class; left_out: what is not read."""
-
-    frame: pd.DataFrame
-    names: dict[str, list[str]]
-    left_out: str
-
-
-def classes(tables: Tables) -> Classes:
-    """What each trace is at every rung."""
-    texts, left_out = strategy.prepared(tables)
-    frame = last_steps(tables.traces)
-    known = answers.known(frame)["answer"] if len(frame) else frame["problem"]
-    frame = frame[["key", "source", "problem", "correct"]].assign(answer=known.reindex(frame.index))
-    read = set(texts["problem"])
-    of = texts.set_index("key")
-    frame = frame.assign(response=frame["key"].map(of["response"]))
-    unread = ~frame["problem"].isin(read).to_numpy() & bool(left_out)
-    names: dict[str, list[str]] = {}
-    for level in RUNGS:
-        if level in METHOD:
-            column = of["kinds"] if level != "skeleton" else of["marked"]
-            said = {own: _name(level, own) for own in set(column)}
-            values = frame["key"].map(column.map(said))
-        elif level == "answer":
-            values = frame["answer"].replace(answers.NONE, "(no answer)")
-        else:
-            values = frame["correct"].map({True: "correct", False: "wrong"})
-        code, distinct = pd.factorize(values.astype(object).where(values.notna() & (values != ""), None))
-        frame[level] = np.where(unread & (level in METHOD), UNREAD, code)
-        names[level] = [str(name) for name in distinct]
-    return Classes(frame.reset_index(drop=True), names, left_out)
-
-
-def _name(level: str, own: Any) -> str:
-    """The class of a trace as text: its skeleton, its kinds of steps in order, or the set of them."""
-    return own if level == "skeleton" else steps.MARK.join(own if level == "steps" else sorted(set(own)))
 
 
 def run(
@@ -91,14 +41,16 @@ def run(
 ) -> Result:
     """contained@k at every rung for every source and the reference, with bounds for the given problems.
 
-    k: the largest power of two at most `budget` and at most the reference's fewest draws of a problem less one, the
-    same for all sources of a rung (`contained.budget`). known: the classes of the traces, where they are at hand (those
-    of other traces are left out). Estimates: `<s>.contained@<k>.<level>`, the mean over problems of the mean over the
-    source's traces, leave-one-out for the reference; `<s>.contained_gap@<k>.<level>`, source less reference, paired by
-    problem; intervals by problem. Tables: rungs (the same; miss_high: the upper bound of 1 - contained@k for the given
-    problems, p_inside: of "it is at least tau", best: the bound if nothing were missed, draws_needed: draws of the
-    reference a problem with which best is at most tau), exemplars (classes that only one side has).
-    A trace without a class at a rung is left out of the estimate and counts against the bound.
+    k: the largest power of two at most `budget` and below the reference's draws of nine problems in ten, the same for
+    all sources of a rung (`contained.budget`); problems with no more than k draws are left out, and said. known: the
+    classes of the traces, where they are at hand (those of other traces are left out). Estimates:
+    `<s>.contained@<k>.<level>`, the mean over problems of the mean over the source's traces, leave-one-out for the
+    reference; `<s>.contained_gap@<k>.<level>`, source less reference, paired by problem; intervals by problem. Tables:
+    rungs (the same; own: the reference's rate on the source's problems, miss_high: the upper bound of 1 - contained@k
+    for the given problems, p_inside: of "it is at least tau", best: the bound if nothing were missed, draws_needed:
+    draws of the reference a problem with which best is at most tau), exemplars (classes that only one side has).
+    A trace without a class at a rung is left out of the estimate and counts against the bound; copies of a long text
+    count once in the number of traces behind it.
     """
     found = known or classes(tables)
     frame = found.frame[among(found.frame["key"], set(tables.traces["key"]))] if known else found.frame
@@ -108,12 +60,15 @@ def run(
     estimates: dict[str, Estimate] = {}
     rungs, exemplars = [], []
     for level in RUNGS:
-        rung = _rung(frame[level].to_numpy(), unit_N, source_N, len(problems), reference, others, budget)
-        own_P, own = np.full(len(problems), np.nan), {}
+        traces = frame[level].to_numpy(), unit_N, source_N, frame["copy"].to_numpy()
+        rung = _rung(*traces, len(problems), reference, others, budget)
+        own_P = np.full(len(problems), np.nan)
         for s in (reference, *others):
             row, contained_P = _row(rung, s, reference, level, budget)
-            own_P, own = (contained_P, row) if s == reference else (own_P, own)
-            row["own"] = float(np.nanmean(own_P)) if np.isfinite(own_P).any() else math.nan
+            own_P = contained_P if s == reference else own_P
+            same_P = own_P[np.isfinite(contained_P)]  # the source's problems
+            own = _interval(same_P[np.isfinite(same_P)])
+            row["own"] = own["contained"]
             rungs.append({"source": s, "level": level} | row)
             at = f"@{rung.k or budget}.{level}"
             names = ("contained", "low", "high", "n", "method", "note")
@@ -130,23 +85,27 @@ def run(
 
 
 class Rung(NamedTuple):
-    """One rung: class, problem and source of its traces [N] (of problems that the reference and another source have),
-    m_N: draws of the reference in the trace's class, n_P: of the problem, k."""
+    """One rung: class, problem and source of its traces [N] (of problems that the reference and another source have,
+    with more than k draws of the reference), copy_N: equal for copies, m_N: draws of the reference in the trace's
+    class, n_P: of the problem, k."""
 
     at: np.ndarray  # rows of the frame, int [N]
     class_N: np.ndarray
     unit_N: np.ndarray
     source_N: np.ndarray
+    copy_N: np.ndarray
     m_N: np.ndarray
     n_P: np.ndarray
     k: int
     common: bool  # whether the reference and another source have a problem in common
+    thin: int  # problems left out, as they have no more than k draws of the reference
 
 
 def _rung(
     class_N: np.ndarray,
     unit_N: np.ndarray,
     source_N: np.ndarray,
+    copy_N: np.ndarray,
     problems: int,
     reference: str,
     others: list[str],
@@ -157,8 +116,9 @@ def _rung(
     shared = np.bincount(unit_N[known & (source_N != reference)], minlength=problems) > 0 if others else n_P > 0
     classed = ((class_N >= 0) & (source_N == reference)).any()
     common_P = shared & (n_P > 0)
-    at = np.flatnonzero(known & common_P[unit_N] & classed)
-    k = contained.budget(n_P[np.unique(unit_N[at])], budget)
+    k = contained.budget(n_P[common_P], budget) if classed else 0
+    thin_P = common_P & (n_P <= k) & (k > 0)
+    at = np.flatnonzero(known & (common_P & ~thin_P)[unit_N] & classed)
     width = int(class_N.max(initial=0)) + 2
     pair_N = unit_N[at].astype(np.int64) * width + class_N[at] + 1
     own = source_N[at] == reference
@@ -168,7 +128,8 @@ def _rung(
     hit[hit] = pairs[place[hit]] == pair_N[hit]
     m_N = np.zeros(len(at), int)
     m_N[hit] = count[place[hit]]
-    return Rung(at, class_N[at], unit_N[at], source_N[at], m_N, n_P, k, bool(common_P.any()))
+    of = class_N[at], unit_N[at], source_N[at], copy_N[at]
+    return Rung(at, *of, m_N, n_P, k, bool(common_P.any()), int(thin_P.sum()))
 
 
 def _row(rung: Rung, source: str, reference: str, level: str, budget: int) -> tuple[dict[str, Any], np.ndarray]:
@@ -186,40 +147,45 @@ def _row(rung: Rung, source: str, reference: str, level: str, budget: int) -> tu
         if not rung.common:
             why = f"{source} and {reference} have no problem in common"
         elif len(rung.at) and not rung.k:
-            why = f"{reference} has a single draw of a problem; two are needed"
+            why = f"{reference} has a single draw of a problem, of more than one in ten; two are needed"
         return row | {"note": why}, contained_P
     miss_N = np.where(known, contained.missed(np.maximum(rung.m_N[mine] - own, 0), n_N - own, rung.k), 1.0)
     total_P = np.bincount(unit[known], minlength=len(contained_P))
     with np.errstate(invalid="ignore"):
         contained_P = 1 - np.bincount(unit[known], weights=miss_N[known], minlength=len(contained_P)) / total_P
     there = np.flatnonzero(total_P)
-    row |= _interval(contained_P[there], row["n"])
-    row["note"] = _note(rung, row["unknown"], level, budget)
+    row |= _interval(contained_P[there])
+    apart_P = _apart(unit, rung.copy_N[mine], len(contained_P))
+    row["note"] = _note(rung, row["unknown"], level, budget, int(mine.sum() - apart_P.sum()))
     if source != reference:
         traces_P = np.bincount(unit, minlength=len(contained_P))
         there = np.flatnonzero(traces_P)
         w = float((np.bincount(unit, weights=miss_N, minlength=len(traces_P))[there] / traces_P[there]).mean())
-        counts = rung.n_P[there], traces_P[there], rung.k
+        counts = rung.n_P[there], apart_P[there], rung.k
         row |= {"miss_high": contained.upper(w, *counts), "best": contained.upper(0.0, *counts)}
         row["p_inside"] = contained.p_value(w, *counts, TAU) if len(there) >= bootstrap.LEAST else math.nan
         row["draws_needed"] = contained.draws_needed(*counts, TAU)
     return row, contained_P
 
 
-def _interval(contained_P: np.ndarray, traces: int) -> dict[str, Any]:
-    """Columns contained, low, high, method: the mean over problems, Korn and Graubard's interval (`bootstrap.rate`),
-    problems as the unit and each of equal weight. Where all miss or all hold, the problems are the trials."""
-    value, problems = float(contained_P.mean()), len(contained_P)
-    low, high, method = math.nan, math.nan, bootstrap.too_few(problems, PROBLEMS)
-    if problems >= PROBLEMS and 0 < value < 1:
-        each = max(1, traces // problems)
-        low_K, high_K, _ = bootstrap.share_ends(contained_P[:, None] * each, np.full(problems, each))
-        low, high, method = float(low_K[0]), float(high_K[0]), "Korn-Graubard over problems"
-    elif problems >= PROBLEMS:
-        bound = float(bootstrap.share_upper(0, problems))
-        low, high, method = (0.0, bound, "Clopper-Pearson") if value <= 0 else (1 - bound, 1.0, "Clopper-Pearson")
-        method += " over problems"
-    return {"contained": value, "low": low, "high": high, "method": method}
+def _apart(unit_N: np.ndarray, copy_N: np.ndarray, problems: int) -> np.ndarray:
+    """Traces of each problem that count as independent, int [P]: (sum c)^2 / sum c^2 of the copies c of each text, for
+    which the bound holds (`stats/contained.py`); all of them where none is a copy."""
+    _, first, size = np.unique(copy_N, return_index=True, return_counts=True)
+    whole_P = np.bincount(unit_N, minlength=problems).astype(float)
+    square_P = np.bincount(unit_N[first], weights=size.astype(float) ** 2, minlength=problems)
+    with np.errstate(invalid="ignore"):
+        return np.floor(np.nan_to_num(whole_P**2 / square_P) + 1e-9).astype(int)
+
+
+def _interval(contained_P: np.ndarray) -> dict[str, Any]:
+    """Columns contained, low, high, method: the mean over problems and Gaffke's bounds (`bounded`). All traces of a
+    problem are held against the same draws, so that only problems are independent."""
+    if not len(contained_P):
+        return dict.fromkeys(("contained", "low", "high"), math.nan) | {"method": ""}
+    low_K, high_K, *_ = bounded.bounds(contained_P[:, None])
+    method = bootstrap.too_few(len(contained_P), bootstrap.LEAST) or bounded.METHOD
+    return {"contained": float(contained_P.mean()), "low": float(low_K[0]), "high": float(high_K[0]), "method": method}
 
 
 def _gap(
@@ -238,12 +204,17 @@ def _gap(
     return Estimate(gap.value, low, high, gap.n, method, row["note"])
 
 
-def _note(rung: Rung, unknown: float, level: str, budget: int) -> str:
-    """What a reader of the number must know: k below the budget, traces that have no class."""
+def _note(rung: Rung, unknown: float, level: str, budget: int, copies: int) -> str:
+    """What a reader of the number must know: k below the budget, what is left out, copies, traces without a class."""
     said = []
     if rung.k < budget:
         least = int(rung.n_P[np.unique(rung.unit_N)].min())
         said.append(f"k = {rung.k} and not {budget}: {least} draws of the reference on a problem, {budget + 1} needed")
+    if rung.thin:
+        have = "problem has" if rung.thin == 1 else "problems have"
+        said.append(f"left out: {rung.thin} {have} no more than {rung.k} draws of the reference")
+    if copies:
+        said.append(f"copies of long texts: the bound counts {copies:,} traces less")
     if unknown > 0:
         said.append(f"{unknown:.2%} of the traces are left out ({WHY[level]}); they count against the bound")
     return "; ".join(said)
@@ -264,9 +235,9 @@ def _only(
         pairs, first, count = np.unique(pair_N[alone], return_index=True, return_counts=True)
         for i in np.argsort(-count, kind="stable")[:EXEMPLARS]:
             row = frame.iloc[rung.at[alone[first[i]]]]
-            text = " ".join(str(row["response"]).split())[:EXCERPT] if isinstance(row["response"], str) else ""
+            text = shortened(row["response"], EXCERPT) if isinstance(row["response"], str) else ""
             of = int((rung.unit_N[mine] == rung.unit_N[alone[first[i]]]).sum())
-            name = found.names[level][row[level]][:EXCERPT]
+            name = shortened(found.names[level][row[level]], EXCERPT)
             head = {"only": one, "problem": row["problem"], "class": name, "traces": int(count[i]), "of": of}
             yield head | {"text": text}
 

@@ -22,8 +22,10 @@ from scipy.sparse import csr_matrix
 
 from analyzer import features, steps
 from analyzer.analyses import strategy_change, strategy_ends, strategy_units
+from analyzer.analyses.primary import TESTED
 from analyzer.analyses.strategy_figures import FIGURES, draw
 from analyzer.analyses.strategy_units import Units
+from analyzer.excerpts import shortened
 from analyzer.records import METHOD, Estimate, Result, Tables
 from analyzer.skeletons import computed
 from analyzer.stats import budget as at_budget
@@ -255,9 +257,7 @@ def reach(
                 adjusted[at] = changed[name] if k == 1 else at_budget.holm(raw[at])
             groups, test = _rows(names, second, k, at, raw, adjusted)
             exemplar = held_source[member[held_source, names.index(test["best_cluster"])]][:1]
-            test["exemplar"] = "".join(
-                " ".join(str(rows["response"].iloc[here[i]]).split())[:EXCERPT] for i in exemplar
-            )
+            test["exemplar"] = "".join(shortened(str(rows["response"].iloc[here[i]]), EXCERPT) for i in exemplar)
             head = {"source": source, "representation": name, "k": k}
             found["groups"] += [head | row for row in groups]
             found["tests"].append(head | test)
@@ -277,7 +277,8 @@ def _rows(
     best = int(np.lexsort((k * a / n_p - b / n_q, raw, np.nan_to_num(adjusted, nan=2.0)))[0])
     factor = math.nan
     if best in kept:
-        factor = cluster_reach.factor(int(b[best]), int(n_q), int(a[best]), int(n_p), k, units=len(kept))
+        tests = len(kept) * len(TESTED)  # what Holm over groups and over levels asks for at most
+        factor = cluster_reach.factor(int(b[best]), int(n_q), int(a[best]), int(n_p), k, units=tests)
     test = {
         "units": len(kept),
         "found": len(names),
@@ -366,8 +367,8 @@ def _notes(tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, 
         "alone brings about.",
         f"Groups are found without labels on half of the traces, the {KEPT} most promising there are tested on the "
         'other half, once; words for operators and numbers ("add", "twelve") are wording, symbols are not.',
-        "The rungs of the method speak by skeletons and steps, to the first final answer of a trace; groups of words "
-        "or hidden states may be wording.",
+        "The rungs of the method (skeleton, steps, kinds) speak by what a text computes, to its first answer; groups of "
+        "words or hidden states may be wording and certify nothing.",
     ]
     correct = [r for r in change if r["conditioned"] == "correct" and r["statistic"] == "energy"]
     for row in correct:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
@@ -93,6 +94,7 @@ def _source(own: Source, c: Columns, whole: Counts, names: list[str]) -> Counts:
         "problem_rows": len(grouped(c["file"], c["row"])[1]),
         "samples_per_problem": {"min": int(sizes.min()), "max": int(sizes.max()), **_most(sizes)},
         "labelled_per_problem": _depth(c),
+        "samples_of_most": int(np.sort(sizes)[::-1][math.ceil(0.9 * len(sizes)) - 1]),  # nine problems in ten have them
         "labelled": labelled,
         "correct": int(np.count_nonzero(c["correct"] > 0)) if labelled else None,
         "pass@1": whole["row_pass@1"],

@@ -378,6 +378,16 @@ def no_verdict(data: Mapping[str, Any]) -> str:
     return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
 
 
+def rungs(data: Mapping[str, Any], source: str) -> Grid:
+    """What each level but the headline says of a source: its word, its reasons, what would decide it."""
+    rows = []
+    for v in data["verdicts"]:
+        if v["source"] == source and not v["headline"]:
+            why = "; ".join(reasons(v)) or NONE
+            rows.append([v["level"], v["verdict"], why, (v["needs"] or NONE).strip().rstrip(".")])
+    return Grid(["level", "word", "why", "what would decide it"], rows, [])
+
+
 def by_level(data: Mapping[str, Any]) -> Grid:
     """Verdict words, one row per source and one column per level; the headline in capitals."""
     words: dict[str, dict[str, str]] = {}

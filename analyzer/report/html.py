@@ -159,6 +159,8 @@ def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[
     rest = "".join(f"<li>{esc(w)}.</li>" for w in why[n:])
     more = f"{len(why) - n} further point{'s' if len(why) > n + 1 else ''}"
     folded = f"<details><summary>Why: {more}</summary><ul>{rest}</ul></details>" if rest else ""
+    others = grid(content.rungs(data, v["source"]))
+    folded += f"<details><summary>Every other level: why, and what would decide it</summary>{others}</details>"
     steps = " · ".join(f"{esc(level)} {_word(w)}" for level, w in levels)
     return (
         f'<article class="card" style="{_colour(word)}"><h3>{_chip(word)} <span>{esc(v["source"])}</span>'

@@ -74,6 +74,11 @@ def _verdicts(data: Mapping[str, Any]) -> list[str]:
         _list(sentences),
         "By level (the headline in capitals):",
         *_grid(content.by_level(data)),
+        *(
+            part
+            for v in heads
+            for part in (f"{esc(v['source'])}, the other levels:", *_grid(content.rungs(data, v["source"])))
+        ),
     ]
 
 

@@ -15,6 +15,9 @@ the expectation of the product is at most the product of expectations; and K is 
 any mu, if the mean of (1 - p)^k over the source's classes and problems is at least theta,
   P(w <= observed) <= exp(P (lambda w - mu theta) + sum over problems of max_p (K_n(p) + mu (1 - p)^k)).
 Nothing is assumed about the classes, how many there are, or how problems differ; it holds for the given problems.
+Copies: where texts come c_1, c_2, ... times among the traces, w weighs independent traces by a = c / sum c. With
+(1 - exp(-lambda a z)) / a convex in a, Jensen gives sum (1 - exp(-lambda a z)) >= N' (1 - exp(-lambda z / N')) for
+N' = 1 / sum a^2, so that all of this holds with N' = (sum c)^2 / sum c^2 traces.
 Counting fewer draws or traces than there are can only loosen it (z of fewer draws has the same mean given more draws,
 and exp(-N (1 - exp(-lambda z / N))) is convex in z and falls with N), so that like counts share one K.
 """
@@ -26,6 +29,7 @@ from scipy.special import gammaln
 from scipy.stats import binom
 
 ALPHA = 0.05
+SHARE = 0.9  # of the problems that must have more than k draws of the reference
 MOST = 1024  # draws of a problem that the bound counts: fewer only loosen it
 CHANCES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 500)])  # of a class among the reference's draws
 SLOPES = np.concatenate([np.geomspace(0.01, 0.3, 16), np.linspace(0.34, 1.0, 34)])  # mu, by the exponent of a sure miss
@@ -38,13 +42,15 @@ def missed(m: np.ndarray, n: np.ndarray | int, k: int) -> np.ndarray:
     left = np.maximum(n - m - k, 0.0)
     with np.errstate(invalid="ignore"):
         log = gammaln(n - m + 1) - gammaln(left + 1) - gammaln(n + 1) + gammaln(np.maximum(n - k, 0.0) + 1)
-    return np.where(n < k, np.nan, np.where(n - m >= k, np.exp(log), 0.0))
+    return np.where(n < k, np.nan, np.where(n - m >= k, np.exp(np.minimum(log, 0.0)), 0.0))  # rounding above 1
 
 
-def budget(n_P: np.ndarray, k: int) -> int:
-    """The largest power of two that is at most k and at most the fewest draws less one (the reference's own traces are
-    held against the others); 0 where a problem has a single draw or there is none."""
-    most = min(k, int(np.min(n_P)) - 1) if len(n_P) else 0
+def budget(n_P: np.ndarray, k: int, *, share: float = SHARE) -> int:
+    """The largest power of two that is at most k and below the draws of `share` of the problems (the reference's own
+    traces are held against the others); 0 where a problem has a single draw or there is none. From n alone."""
+    if not len(n_P):
+        return 0
+    most = min(k, int(np.sort(n_P)[::-1][int(np.ceil(share * len(n_P))) - 1]) - 1)
     return 1 << (most.bit_length() - 1) if most > 0 else 0
 
 

@@ -18,8 +18,8 @@ from analyzer.validate import text_worlds as W
 from analyzer.validate.checks import Gate, GateResult, number, share
 
 BANK = 10_000  # problems of the population: its mean over these is the truth
-SIZES = (10, 16, 64)
-DRAWN = ((64, 8, 4), (64, 32, 16), (16, 128, 64))  # traces of the source, draws of the base, k
+SIZES = (3, 16, 64)
+DRAWN = ((64, 8, 4), (64, 16, 8), (16, 128, 64))  # traces of the source, draws of the base, k
 SHOWN = ("steps", "answer", "correct")
 NEW = TAU + 0.001  # share of a source beyond every budget, just too large
 
@@ -57,13 +57,15 @@ def _same(rng: np.random.Generator) -> list[GateResult]:
     found = analysis.run(W.tables(drawn), budget=8, draws=2)
     table = found.tables["rungs"].set_index(["source", "level"])
     off = forgotten = 0
+    copy = np.unique(np.stack(drawn["s"][:4], 1), axis=0, return_inverse=True)[1].ravel()  # equal texts
+    apart_P = analysis._apart(drawn["s"].problem, copy, 6)
     for level, code in classes(drawn).items():
         counts = Counts(
             *(_table(drawn[s].problem, code[s], max(map(np.max, code.values())) + 1) for s in ("s", "base"))
         )
         said = found.estimates[f"s.contained@8.{level}"].value, found.estimates[f"s.contained_gap@8.{level}"].value
         source_P, own_P = by_problem(counts, 8)
-        bound = contained.upper(1 - source_P.mean(), np.full(6, 20), np.full(6, 7), 8)
+        bound = contained.upper(1 - source_P.mean(), np.full(6, 20), apart_P, 8)
         pairs = zip((*said, table.loc[("s", level), "miss_high"]), _means(source_P, own_P) + (bound,), strict=True)
         off += sum(abs(a - b) > 1e-9 for a, b in pairs)
         forgotten += abs(said[1] - _means(*by_problem(counts, 8, left_out=0))[1]) > 1e-9
@@ -91,10 +93,11 @@ def _table(problem_N: np.ndarray, class_N: np.ndarray, width: int) -> np.ndarray
 
 
 def _coverage(rng: np.random.Generator, runs: int, sizes: tuple[int, ...]) -> list[GateResult]:
-    """Problems drawn anew from one population: both intervals against its mean. Steps in every setting; the rungs of
-    the outcome by the setting where they cover least."""
+    """Problems drawn anew from one population: both intervals against its mean, each in the setting where it covers
+    least."""
     base, out = W.population(rng, BANK), []
-    sources = {"again": base, "one method": W.concentrated(base, 0.9)}
+    sources = {"again": base, "one method": W.concentrated(base, 0.9), "that alone": W.concentrated(base, 1.0)}
+    sources["rarest"] = W.rarest(base)
     q, p = {name: W.chances(source) for name, source in sources.items()}, W.chances(base)
     for traces, draws, k in DRAWN:
         truth = {name: W.contained(source, base, k) for name, source in sources.items()}
@@ -118,6 +121,8 @@ def _coverage(rng: np.random.Generator, runs: int, sizes: tuple[int, ...]) -> li
                 named = None
                 if level == "steps" and k == DRAWN[0][-1] and of == "contained@k":
                     named = ("Clopper-Pearson over traces", found["one method", max(sizes)]["traces"])
+                if level == "steps" and k == DRAWN[1][-1] and of == "contained@k" and 16 in sizes:
+                    named = ("Korn and Graubard's with independent traces", found["that alone", 16]["variance"])
                 what = f"interval of {of} covers the population, least of {len(found)} settings: {where}"
                 out.append(share("V14", what, least[of], runs, at_least=0.9, mutant=named))
     return out
@@ -131,22 +136,24 @@ def _covered(
     drawn: tuple[int, int, int],
     problems: int,
 ) -> dict[str, float]:
-    """How often the intervals of the value and of the gap hold the mean of the population, and that of the value where
-    traces are taken for independent.
+    """How often the intervals of the value and of the gap hold the mean of the population, and those of the value where
+    traces are taken for independent, wholly (traces) or given the variance between problems (variance).
 
     chances: of the classes under the source and the base [BANK, C]; truths: contained@k of both [BANK].
     """
     (q, p), (truth_P, own_P), (traces, draws, k) = chances, truths, drawn
     value, gap = float(truth_P.mean()), float((truth_P - own_P).mean())
-    seen = dict.fromkeys(("contained@k", "contained_gap@k", "traces"), 0)
+    seen = dict.fromkeys(("contained@k", "contained_gap@k", "traces", "variance"), 0)
     for _ in range(runs):
         at = rng.integers(0, BANK, problems)
         c_P, own_P = by_problem(counted(rng, q[at], p[at], traces, draws), k)
-        row, own = (analysis._interval(x_P, n * problems) for x_P, n in ((c_P, traces), (own_P, draws)))
+        row, own = (analysis._interval(x_P) for x_P in (c_P, own_P))
         seen["contained@k"] += row["low"] <= value <= row["high"]
         n = traces * problems
         low, high = (bootstrap.share_upper(x * n, n, alpha=0.025) for x in (1 - c_P.mean(), c_P.mean()))
         seen["traces"] += 1 - low <= value <= high
+        low_K, high_K, _ = bootstrap.share_ends(c_P[:, None] * traces, np.full(problems, traces))
+        seen["variance"] += bool(low_K[0] <= value <= high_K[0])
         found = analysis._gap(c_P, own_P, row | {"note": ""}, own, {"draws": 400})
         seen["contained_gap@k"] += found.low <= gap <= found.high
     return seen
@@ -186,4 +193,9 @@ def _near(rng: np.random.Generator, runs: int) -> list[GateResult]:
         inside += contained.upper(w, n_P, traces_P, 64) <= TAU
         naive += w <= TAU
     what = f"E_64 = {NEW:g}, 64 problems x 64 (base 256): certified inside"
-    return [share("V14", what, inside, runs, at_most=0.05, mutant=("the estimate in the bound's place", naive))]
+    out = [share("V14", what, inside, runs, at_most=0.05, mutant=("the estimate in the bound's place", naive))]
+    n_P, few, many = np.full(64, 72), np.ones(64, int), np.full(64, 64)
+    shown = rng.binomial(64, NEW, runs) / 64  # share of the problems whose one draw is new; the rest is contained
+    inside, naive = (sum(contained.upper(w, n_P, n, 64) <= TAU for w in shown) for n in (few, many))
+    what = f"E_64 = {NEW:g}, 64 problems x 1 draw copied 64 times (base 72): certified inside"
+    return [*out, share("V14", what, inside, runs, at_most=0.05, mutant=("copies taken for draws", naive))]

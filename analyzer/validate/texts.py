@@ -18,13 +18,14 @@ from analyzer.analyses import answers, boundary, contained, strategy
 from analyzer.records import METHOD, OUTCOME, Result, Tables
 from analyzer.validate import text_worlds as W
 from analyzer.validate.checks import Gate, GateResult, number, share
+from analyzer.validate.outcome_worlds import FALSE, GAINS
 from analyzer.validate.text_bounds import NEW, TAU, classes
 from analyzer.verdict import decide
 
 PERMUTATIONS = 199  # of k = 1: p = .005 passes Holm over five levels
 PROBLEMS, TRACES = 64, 16
 SIZES, DRAWN = (5, 16, 64), (4, 16, 64)
-MANY = 6144  # draws of the base in all where right answers are rare; a third of it: of both sides
+MANY = 6144  # three times the draws of each side where a grader errs
 SHARE = 0.6  # of the other method
 ENOUGH = 20  # draws of the base a problem with which that is outside at k = 64; the source's hardly matter
 SOURCE = "s"
@@ -202,13 +203,23 @@ def _other(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateR
 
 
 def _outcomes(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateResult]:
-    """Guessed options against unread answers, and a grader that marks right answers of the reference as wrong."""
-    hits, wrong = dict.fromkeys(("guess", 1, 64), 0), dict.fromkeys(("guess", 1), 0)
+    """Formats, guesses and graders of one side alone, true gains, and a grader that marks right answers as wrong."""
+    for name, make in FALSE.items():
+        what, function, wrong = FOOLED.get(name, ("", "", None))
+        hits = fooled = 0
+        for _ in range(runs):
+            tables = make(rng)
+            hits += _solved(tables, 64)
+            if wrong:
+                with replaced(function, wrong):
+                    fooled += _solved(tables, 64)
+        mutant = (what, fooled) if wrong else None
+        yield share("V14", f"{name}: outside at answer or correct, k = 64", hits, runs, at_most=0.05, mutant=mutant)
+    for name, make in GAINS.items():
+        hits = sum(_solved(make(rng), 64) for _ in range(runs))
+        yield share("V14", f"{name}: outside at answer or correct, k = 64", hits, runs, at_least=0.9)
+    hits, wrong = dict.fromkeys((1, 64), 0), 0
     for _ in range(runs):
-        tables = _guessed(rng, W.population(rng, problems))
-        hits["guess"] += _solved(tables, 64)
-        with replaced("guess_rate", lambda gold: pd.Series(0.0, index=gold.index)):
-            wrong["guess"] += _solved(tables, 64)
         law = W.population(rng, problems)
         drawn = {source: W.draw(law, rng, MANY // 3 // problems) for source in ("base", SOURCE)}
         right = drawn["base"].answer == 0
@@ -217,15 +228,11 @@ def _outcomes(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Ga
         for k in (1, 64):
             hits[k] += _solved(tables, k)
         with replaced("lenient", lambda traces, every: traces):
-            wrong[1] += _solved(tables, 1)
-    what = f"four options guessed, {problems} problems x 64 (base {MANY // problems}, .2 % of its answers read)"
-    mutant = ("without the guess rate", wrong["guess"])
-    what += ": outside at answer or correct, k = 64"
-    yield share("V14", what, hits["guess"], runs, at_most=0.05, mutant=mutant)
+            wrong += _solved(tables, 1)
     for k in (1, 64):
         what = f"base again, {problems} problems x {MANY // 3 // problems}, 30 % of the base's right draws marked wrong"
         what += f": outside at answer or correct, k = {k}"
-        mutant = ("each row as its grader has it", wrong[1]) if k == 1 else None
+        mutant = ("each row as its grader has it", wrong) if k == 1 else None
         yield share("V14", what, hits[k], runs, at_most=0.05, mutant=mutant)
 
 
@@ -234,16 +241,23 @@ def _solved(tables: Tables, k: int) -> bool:
     return any(found[level] == "outside" for level in OUTCOME)
 
 
-def _guessed(rng: np.random.Generator, law: W.Law) -> Tables:
-    """Both sides answer A to D at random; of 998 in 1,000 draws of the base no answer is read."""
-    gold_P = rng.integers(0, W.ANSWERS, len(law.cell))
-    drawn = {"base": W.draw(law, rng, MANY // len(law.cell)), SOURCE: W.draw(law, rng, 64)}
-    base, source = (gold_P[d.problem] for d in drawn.values())
-    said, guess = (rng.integers(0, W.ANSWERS, len(gold_N)) for gold_N in (base, source))
-    read = rng.random(len(base)) < 0.002
-    given = {"base": [("ABCD"[a] if r else None) for a, r in zip(said, read, strict=True)]}
-    given[SOURCE] = ["ABCD"[a] for a in guess]
-    return W.tables(drawn, correct={"base": read & (said == base), SOURCE: guess == source}, answer=given)
+def _no_sign_test(part: pd.DataFrame, chosen: bool, solves: bool) -> dict[str, Any]:
+    return {"answered": True, "top_right": 0, "top_wrong": 0, "p_blind": 0.0, "p_count": 1.0}
+
+
+_UNREAD = ("unread draws of the base taken for misses", "read", lambda reference: np.ones(len(reference), bool))
+_SIGN = ("no test against guesses", "blind", _no_sign_test)
+FOOLED: dict[str, tuple[str, str, Callable[..., Any]]] = {
+    "never read on a quarter of the problems": _UNREAD,
+    "options with texts of their own guessed, the base gives one": _SIGN,
+    "guessed, no answers in the dumps": _SIGN,
+    "each side always gives the same option": (
+        "without the guess rate",
+        "guess_rate",
+        lambda gold: pd.Series(0.0, index=gold.index),
+    ),
+    "the source's grader takes 5 % of wrong answers": _SIGN,
+}
 
 
 def _inside(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateResult]:
@@ -255,7 +269,9 @@ def _inside(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Gate
         base, excess = W.draw(law, rng, 256), W.excess(near, law, 64)
         for source in (W.concentrated(law, 0.9), near)[: 1 + (problems == PROBLEMS)]:
             tables = W.tables({"base": base, SOURCE: W.draw(source, rng, TRACES)})
-            held = contained.run(tables, budget=64, draws=2)
+            known = contained.classes(tables)  # six texts a method, drawn independently: equal ones are no copies
+            known = known._replace(frame=known.frame.assign(copy=-1 - np.arange(len(known.frame))))
+            held = contained.run(tables, budget=64, draws=2, known=known)
             found = words(tables, None, 64, held)
             if source is near:
                 wrong += any(found[level] == "inside" and excess[level] > TAU for level in found)

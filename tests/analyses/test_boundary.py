@@ -49,6 +49,11 @@ def traces(
     return pd.DataFrame(rows).astype({"step": "Int64", "correct": "boolean"})
 
 
+def answered(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with an answer in every row."""
+    return frame.assign(answer=frame["answer"].fillna("no " + frame["sample"].astype(str)))
+
+
 def tables(*frames: pd.DataFrame, reference: str = "base") -> Tables:
     return Tables(
         **in_memory(pd.concat(frames, ignore_index=True)),
@@ -220,7 +225,7 @@ def test_answer_test_by_group_at_the_budget():
     group = {f"{g}{i}": g for g in ("easy", "never") for i in range(12)}
     base = traces("base", {p: (64, 20 if g == "easy" else 0) for p, g in group.items()}, group=group)
     new = traces("new", {p: (64, 30) for p in group}, group=group)
-    result = boundary.run(tables(base, new), budget=16, draws=50)
+    result = boundary.run(tables(answered(base), new), budget=16, draws=50)
     table = result.tables["answer_test"].set_index("group")
     assert table.loc["never", "p_holm"] < 1e-6 and table.loc["easy", "p_holm"] == 1 and (table["k"] == 16).all()
     assert (
@@ -242,10 +247,35 @@ def test_a_problem_that_guesses_solve_is_no_evidence():
         right = said == frame["problem"].map(gold)
         frames.append(frame.assign(answer=said, correct=right.astype("boolean")))
     found = boundary.run(tables(*frames), budget=16, draws=50).tables["answer_test"]
-    assert (found["p_holm"] == 1).all() and found["guessed"].iloc[0] and found["guessable"].iloc[0] == 40
+    assert (found["p_holm"] == 1).all() and found["guessed"].iloc[0]
+    assert found["guessable"].iloc[0] + found["unread_problems"].iloc[0] == 40 and found["guessable"].iloc[0] > 9
     assert found["unread_reference"].iloc[0] > 0.98 and found["unread_source"].iloc[0] == 0
     blind = boundary.run(tables(*(f.assign(answer=None) for f in frames)), budget=16, draws=50).tables["answer_test"]
-    assert blind["p_holm"].min() < 1e-6 and not blind["guessed"].any()  # answers unknown: nothing tells a guess
+    assert blind["p_count"].min() < 1e-6 and not blind["answered"].any()  # answers unknown: half may be guessed
+    assert (blind["p"] == 1).all() or blind["p_blind"].min() > 0.99
+
+
+def test_draws_without_an_answer_are_neither_hits_nor_misses():
+    """20 draws a problem: "a" is never read, of "b" half are, 2 of them right; unread right draws count."""
+    rows = [("a", None, False)] * 20 + [("b", None, False)] * 10 + [("b", "1", True)] * 2 + [("b", "2", False)] * 8
+    base = traces("base", {p: (20, 0) for p in "ab"})
+    base = base.assign(answer=[a for _, a, _ in rows], correct=pd.array([c for *_, c in rows], dtype="boolean"))
+    row = boundary.run(tables(base, traces("new", {p: (10, 5) for p in "ab"})), budget=4, draws=50)
+    row = row.tables["answer_test"].iloc[0]
+    assert (row["c_reference"], row["n_reference"], row["problems"], row["unread_problems"]) == (2, 10, 1, 1)
+    assert answers.read(base).sum() == 10 and answers.read(base.assign(answer=None)).all()
+    assert not answers.read(base.assign(answer=None, correct=False)).any()
+
+
+def test_a_guesser_gives_no_answer_more_often_than_the_others():
+    """The most frequent right answer against the most frequent wrong one, by draws; without answers by problems."""
+    new = traces("new", {"a": (4, 3), "b": (4, 0)}).assign(answer=["1", "1", "2", "7", "3", "3", None, "4"])
+    assert answers.tops(new).loc[["a", "b"]].to_numpy().tolist() == [[2, 1], [0, 2]]
+    part = pd.DataFrame({"n": 8, "c": [8] * 9 + [0]}, index=list("abcdefghij"))
+    assert answers.blind(part, False, True)["p_blind"] == pytest.approx(11 / 1024)
+    assert answers.blind(part, True, True)["p_blind"] == answers.blind(part, False, False)["p_blind"] == 1
+    known = part.assign(top_right=part["c"], top_wrong=1)
+    assert answers.blind(known, True, False)["p_blind"] < 1e-12
 
 
 def test_of_two_graders_the_milder_one_counts_for_the_reference():
@@ -262,16 +292,16 @@ def test_unequal_draws_do_not_fake_an_excess():
     """One problem with a single reference draw must not turn 63 source draws into evidence at k = 1."""
     base = traces("base", {str(i): (64, 20) for i in range(9)} | {"thin": (1, 0)})
     new = traces("new", {str(i): (64, 20) for i in range(9)} | {"thin": (64, 64)})
-    row = boundary.run(tables(base, new), budget=1, draws=50).tables["answer_test"].iloc[0]
-    assert row["problems"] == 9 and row["p"] > 0.3
+    row = boundary.run(tables(*map(answered, (base, new))), budget=1, draws=50).tables["answer_test"].iloc[0]
+    assert row["problems"] == 9 and row["p_count"] > 0.3
 
 
 def test_the_largest_ratio_of_draws_enters_the_test():
     counts = {str(i): 64 if i < 6 else 40 for i in range(10)}
     base, new = traces("base", {p: (n, 0) for p, n in counts.items()}), traces("new", {p: (64, 1) for p in counts})
-    row = boundary.run(tables(base, new), budget=4, draws=50).tables["answer_test"].iloc[0]
+    row = boundary.run(tables(answered(base), new), budget=4, draws=50).tables["answer_test"].iloc[0]
     share = 4 * 64 / (4 * 64 + 40)  # of the problems with 40 reference draws, not of the pooled counts
-    assert row["problems"] == 10 and row["p"] == pytest.approx(share**10)
+    assert row["problems"] == 10 and row["p_count"] == pytest.approx(share**10)
 
 
 def test_identical_sources_have_an_a_a_row_beside_them():
@@ -351,7 +381,8 @@ def test_problems_chosen_on_one_half_are_tested_on_the_other():
     """12 problems, no groups: 4 new ones drown in the pool, and stand out where one half of the draws chooses them."""
     base = traces("base", {str(i): (64, 0 if i < 4 else 30) for i in range(12)})
     new = traces("new", {str(i): (64, 50 if i < 4 else 30) for i in range(12)})
-    table = boundary.run(tables(base, new), budget=8, draws=50).tables["answer_test"].set_index("group")
+    table = boundary.run(tables(*map(answered, (base, new))), budget=8, draws=50).tables["answer_test"]
+    table = table.set_index("group")
     chosen = table.loc["chosen on the other half"]
     assert chosen["problems"] == 4 and chosen["n_source"] == 4 * 32 and chosen["chosen"]
     # the first 50 samples are right: 25 of the 32 even ones, 25 of the 32 odd ones
@@ -367,7 +398,7 @@ def test_choosing_on_the_tested_half_would_alarm():
 
     def counts(n: int) -> pd.DataFrame:
         own, ref = (pd.DataFrame({"n": n, "c": rng.binomial(n, 1 / 32, 60), "group": "all"}, names) for _ in range(2))
-        return own.join(ref.add_suffix("_ref")).assign(guess=0.0)
+        return own.join(ref.add_suffix("_ref")).assign(guess=0.0, top_right=n, top_wrong=0)
 
     for _ in range(60):
         first, second = counts(16), counts(16)

@@ -136,3 +136,72 @@ def test_the_miniature_in_texts_alone(make_tables):
     )
     gap = found.estimates["again.contained_gap@16.steps"]
     assert gap.low <= 0 <= gap.high and found.estimates["new.contained_gap@16.steps"].high < 0
+
+
+def answered(source, answers_by_problem):
+    """Rows with these answers by problem; None is an answer that was not read, and wrong."""
+    return [
+        row | {"problem": p, "sample": i, "answer": a, "correct": a == "1"}
+        for p, said in answers_by_problem.items()
+        for i, (a, row) in enumerate(zip(said, rows(source, ["sum"] * len(said), problems=1), strict=True))
+    ]
+
+
+def test_the_references_own_rate_is_of_the_sources_problems(make_tables):
+    """Easy problems have one answer, hard ones as many as draws: the two sources lie on different halves."""
+    base = answered("base", {f"e{i}": ["1"] * 9 for i in range(5)} | {f"h{i}": list("abcdefghi") for i in range(5)})
+    easy, hard = (answered(s, {f"{s[0]}{i}": ["1", "a"] for i in range(5)}) for s in ("easy", "hard"))
+    found = contained.run(make_tables([*base, *easy, *hard], base=None), budget=8)
+    assert rung(found, "easy", "answer")["own"] == 1 and rung(found, "hard", "answer")["own"] == 0
+    assert rung(found, "base", "answer")["own"] == 0.5
+    gap = {s: found.estimates[f"{s}.contained_gap@8.answer"].value for s in ("easy", "hard")}
+    for s in gap:
+        row = rung(found, s, "answer")
+        assert gap[s] == pytest.approx(row["contained"] - row["own"])
+
+
+@pytest.mark.parametrize("few", [1, 2])
+def test_a_few_thin_problems_are_left_out_and_said(make_tables, few):
+    wide = {f"p{i}": ["1"] * 20 + ["2"] * 20 for i in range(19)}
+    base, s = answered("base", wide | {"thin": ["1"] * few}), answered("s", {p: ["1"] for p in [*wide, "thin"]})
+    row = rung(contained.run(make_tables([*base, *s], base=None)), "s", "answer")
+    assert (row["k"], row["problems"]) == (32, 19) and "left out: 1 problem has no more than 32 draws" in row["note"]
+
+
+def test_an_answer_that_was_not_read_is_no_class(make_tables):
+    """Half of the base's draws and all of the source's are unread: nothing is known of the source, at either rung."""
+    base = answered("base", {f"p{i}": ["1", None] * 40 for i in range(60)})
+    mute = answered("mute", {f"p{i}": [None] * 8 for i in range(60)})
+    some = answered("some", {f"p{i}": ["1"] * 9 + [None] for i in range(60)})
+    found = contained.run(make_tables([*base, *mute, *some], base=None), budget=8)
+    for level in ("answer", "correct"):
+        assert math.isnan(rung(found, "mute", level)["contained"])
+        row = rung(found, "some", level)
+        assert row["contained"] > 0.99 and row["unknown"] == pytest.approx(0.1) and row["miss_high"] > 0.1
+        assert rung(found, "base", level)["unknown"] == 0.5
+
+
+def test_copies_of_a_long_text_count_once_for_the_bound(make_tables):
+    """Eight copies of one draw know as much as one; short texts may well come twice."""
+    base = rows("base", ["sum"] * 40, problems=60)
+    long = [r | {"response": r["response"] + " So" * 80} for r in rows("s", ["sum"] * 8, problems=60)]
+    apart = [r | {"response": f"{r['response']} {chr(97 + r['sample'])}"} for r in long]
+    bound = {}
+    for name, own in (
+        ("copies", long),
+        ("apart", apart),
+        ("one", long[::8]),
+        ("short", rows("s", ["sum"] * 8, problems=60)),
+    ):
+        row = rung(contained.run(make_tables([*base, *own], base=None), budget=8), "s", "kinds")
+        bound[name], note = row["miss_high"], row["note"]
+        assert ("copies" in note) == (name == "copies") and row["n"] == len(own)
+    assert bound["copies"] == pytest.approx(bound["one"]) and bound["apart"] == bound["short"] < bound["one"]
+    assert contained._apart(np.zeros(4, int), np.array([7, 7, 7, 8]), 2).tolist() == [1, 0]  # 16 / 10
+
+
+def test_three_problems_have_an_interval_two_have_none(make_tables):
+    for problems, known in ((2, False), (3, True)):
+        data = [*rows("base", ["sum"] * 9, problems=problems), *rows("s", ["sum"], problems=problems)]
+        e = contained.run(make_tables(data, base=None)).estimates["s.contained@8.steps"]
+        assert (math.isfinite(e.low), e.value) == (known, 1) and (not known or e.low < 0.5 and e.high == 1)

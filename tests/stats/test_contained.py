@@ -17,6 +17,8 @@ def test_missed_is_the_share_of_subsets_without_the_class():
     for m in range(n + 1):
         without = sum(all(i >= m for i in subset) for subset in combinations(range(n), k))
         assert contained.missed(m, n, k) == pytest.approx(without / comb(n, k))
+    n = np.arange(2, 3000)
+    assert (contained.missed(0, n, np.minimum(n, 64)) <= 1).all()  # no chance above 1 by rounding
     assert np.isnan(contained.missed(0, 2, 3)) and contained.missed(5000, 10_000, 64) == pytest.approx(0, abs=1e-18)
 
 
@@ -28,7 +30,16 @@ def test_its_mean_over_draws_is_the_chance_that_k_draws_miss(n, k):
 
 
 @pytest.mark.parametrize(
-    ("draws", "k", "expected"), [([256, 300], 64, 64), ([65], 64, 64), ([64], 64, 32), ([3, 9], 64, 2), ([1], 64, 0)]
+    ("draws", "k", "expected"),
+    [
+        ([1] + [40] * 19, 64, 32),
+        ([1, 1, 1] + [40] * 19, 64, 0),
+        ([256, 300], 64, 64),
+        ([65], 64, 64),
+        ([64], 64, 32),
+        ([3, 9], 64, 2),
+        ([1], 64, 0),
+    ],
 )
 def test_the_budget_is_a_power_of_two_that_the_references_other_draws_allow(draws, k, expected):
     assert contained.budget(np.array(draws), k) == expected and contained.budget(np.array([]), k) == 0
@@ -90,3 +101,17 @@ def test_draws_needed_are_enough_and_hardly_too_many():
     assert 10 < needed < 25 and contained.upper(0, np.full(30, needed), traces, 8) <= wanted
     assert contained.draws_needed(n, traces, 8, 0.5) == 10
     assert np.isnan(contained.draws_needed(np.full(3, 65), np.full(3, 1), 64, 0.02))
+
+
+def test_the_bound_holds_for_copies_of_few_draws():
+    """64 problems with 72 draws, k = 64; a source of which .022 is beyond every budget, the rest the base's one class,
+    and of whose draws only every 2nd, 4th or 16th is new. 1,000 runs at level .05: P(more than 80) < 1e-4."""
+    rng, theta = np.random.default_rng(0), 0.022
+    n_P = np.full(64, 72)
+    for apart in (1, 2, 4):
+        cut = max(
+            (w for w in np.arange(0, 60) / (64 * apart) if contained.upper(w, n_P, np.full(64, apart), 64) <= 0.02),
+            default=-1,
+        )
+        shown = rng.binomial(64 * apart, theta, 1000) / (64 * apart)
+        assert (shown <= cut + 1e-12).sum() <= 80
