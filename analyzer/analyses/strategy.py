@@ -367,8 +367,8 @@ def _notes(tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, 
         "alone brings about.",
         f"Groups are found without labels on half of the traces, the {KEPT} most promising there are tested on the "
         'other half, once; words for operators and numbers ("add", "twelve") are wording, symbols are not.',
-        "The rungs of the method (skeleton, steps, kinds) speak by what a text computes, to its first answer; groups of "
-        "words or hidden states may be wording and certify nothing.",
+        "The rungs of the method (skeleton, steps, kinds) speak by what a text computes, to its first answer; groups "
+        "of words or hidden states may be wording and certify nothing.",
     ]
     correct = [r for r in change if r["conditioned"] == "correct" and r["statistic"] == "energy"]
     for row in correct:
