@@ -64,7 +64,7 @@ TASKS: dict[str, Task] = {
     "contained": Task(text_bounds.gate_bounds, ("V14",), 40, 400, {"sizes": (64,)}),
     "size": Task(change.gate_size, ("V1",), 80, 1000),
     "intervals": Task(outcomes.gate_intervals, ("V9",), 100, 1000, {"sizes": (30, 100)}),
-    "levels": Task(outcomes.gate_levels, ("V9",), 60, 200, {"sizes": (3, 12), "drawn": (8,)}),
+    "levels": Task(outcomes.gate_levels, ("V9",), 60, 100, {"sizes": (3, 12), "drawn": (8,)}),
     "clusters": Task(clusters.gate_clusters, ("V7",), 24, 400),
     "unbalanced": Task(change.gate_unbalanced, ("V2",), 30, 600),
     "reach": Task(reaching.gate_reach, ("V4",), 100, 1000, {"problems": 200, "traces": 16}),
