@@ -9,6 +9,8 @@ import numpy as np
 from analyzer.analyses.drawing import look, nothing
 from analyzer.records import LEVELS, Figure, Result
 
+MOST = 0.95  # of a source's traces: where fewer have a class at a rung, the caption says how many
+
 
 def draw(result: Result, ax: Any) -> Any:
     """Bars of contained@k with intervals by problem; the line across a group is the reference's own rate."""
@@ -47,15 +49,28 @@ def caption(result: Result) -> str:
     if len(table) == 0:
         return "No rung can be told: no texts, answers or correctness on problems that two sources share. n = 0."
     ks = ", ".join(str(k) for k in sorted(set(table["k"].astype(int))))
+    most = table.groupby("source")["n"].max()
     parts = [
-        f"{level}: " + ", ".join(f"{r.source} {r.contained:.2f}" for r in part.itertuples())
+        f"{level}: " + ", ".join(_said(r, int(most[r.source])) for r in part.itertuples())
         for level, part in table.groupby("level", sort=False)
     ]
+    outcome = ""
+    if "correct" in set(table["level"]):
+        outcome = (
+            " At the rung correct a wrong trace is contained where a draw is wrong: it is no share of problems solved."
+        )
     return (
-        f"Chance that k = {ks} draws of {reference} on the same problem hold the class of a trace, from the finest "
-        f"rung to the coarsest; bars: sources with 95 % intervals by problem, line: {reference}'s own traces "
-        f"against its other draws. {'; '.join(parts)}. n = {int(table['n'].max()):,} traces of a source at most."
+        f"How likely k = {ks} draws of {reference} on the same problem hold one like the trace: the same skeleton, "
+        "steps, kinds of steps, answer, or as right or wrong as it; bars: sources with 95 % intervals by problem, "
+        f"line: {reference}'s own traces against its other draws. {'; '.join(parts)}.{outcome} "
+        f"n = {int(table['n'].max()):,} traces of a source at most"
+        + ("; a smaller n counts those that have the rung." if "(n =" in "".join(parts) else ".")
     )
+
+
+def _said(row: Any, most: int) -> str:
+    """A source's number at a rung; with its n where more than a few of its traces have none there."""
+    return f"{row.source} {row.contained:.2f}" + (f" (n = {int(row.n):,})" if row.n < MOST * most else "")
 
 
 FIGURES = {"contained": Figure(draw, "rungs", caption, width=2)}
