@@ -54,9 +54,21 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
     words = {level: word for level, (word, _, _) in found.items()}
     head = _headline(words)
     word, why, needs = found[head]
+    if head == "sequence" and word == "undetermined" and results.get("support") is None:
+        why = [*why, *_of_texts(found)]
     line = f"by level: {', '.join(f'{level} {word}' for level, word in words.items())}"
     found[head] = (word, [*why, *_what_differs(results, source, words), line], needs)
     return _verdicts(found, source, reference, budget)
+
+
+def _of_texts(found: dict[str, Finding]) -> list[str]:
+    """What was measured at the rungs, where nothing is known of the sequence and no level is decided."""
+    out = []
+    for level in LEVELS[1:]:
+        _, why, needs = found[level]
+        if why:
+            out.append(f"from the texts, {level}: {why[0]}" + (f" (what would decide: {needs})" if needs else ""))
+    return out
 
 
 def _along(found: dict[str, Finding], branch: tuple[str, ...]) -> None:

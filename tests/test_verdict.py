@@ -155,6 +155,21 @@ def test_needs_say_what_would_decide():
     assert "no group exceeds 64 times" in by_level({"boundary": boundary(1.0)})["correct"].why[-1]
 
 
+def test_without_a_model_an_open_verdict_says_what_the_texts_told():
+    """The headline is of the sequence, of which nothing is known; what was measured at the rungs stands with it."""
+    open_ = by_level({"contained": contained("answer", 0.6), "boundary": boundary(0.4, 1.6)})
+    assert words({"contained": contained("answer", 0.6), "boundary": boundary(0.4, 1.6)}) == (U,) * 3
+    told = [w for w in open_["sequence"].why if w.startswith("from the texts, ")]
+    assert [w.split()[3].rstrip(":") for w in told] == list(LEVELS[1:])
+    assert "miss at most 60.00%" in told[-2] and told[-1].endswith(
+        "(what would decide: " + open_["correct"].needs + ")"
+    )
+    scored = by_level({"support": support("reweighted", unknown=1), "contained": contained("answer", 0.6)})[
+        "sequence"
+    ].why
+    assert not any(w.startswith("from the texts") for w in scored)
+
+
 def test_only_the_last_step_is_tested_at_the_correct_level():
     early, late = (boundary(p).tables["answer_test"].assign(step=s) for p, s in ((1e-9, 100), (1.0, 300)))
     result = Result("boundary", "", {}, {"answer_test": pd.concat([late, early], ignore_index=True)})
