@@ -101,7 +101,7 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
     if len(own) < len(sources):
         out.append(
             f"Reach of {'another' if own else 'a'} source (inside, sharpened or reweighted): needs the model that "
-            "produced it, --policy LABEL=MODEL; without it only `outside` can be certified."
+            "produced it, --policy LABEL=MODEL; without it the sequence level can only be `outside` or undetermined."
         )
     if len(sources) < 2:
         out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")

@@ -104,7 +104,7 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
     for r in (r for r in found if r["problems"]):
         counts = [f"{r[f'c_{side}']:,} of {r[f'n_{side}']:,}" for side in ("source", "reference")]
         p = f"p = {r['p']:.2g}, Holm {r['p_holm']:.2g}"
-        why.append(f"group {r['group']}: {counts[0]} correct against {counts[1]} ({p})")
+        why.append(f"problems of group {r['group']!r}: {counts[0]} correct against {counts[1]} ({p})")
     groups = [r for r in found if not r.get("chosen")]
     only, lost = (sum(r[name] for r in groups) for name in ("source_only", "reference_only"))
     why.append(f"problems solved by {source} alone: {only}; by the reference alone: {lost}")

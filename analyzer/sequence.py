@@ -130,9 +130,11 @@ def _no_temperature(row: dict[str, Any]) -> str:
     if number(row.get("r_high_half")) > 0 and row["same_sampler"]:
         if not row["s_reference"] > 0:
             return "no temperature explains any of the divergence from the reference as it was sampled"
-        return f"no temperature does it (of the divergence from the reference as sampled {row['s_reference']:.0%})"
-    explained = f"{row['best']} explains {row['s']:.0%} of the divergence from the base"
-    return f"no temperature does it ({explained})" if row["s"] > 0 else "no temperature explains any of it"
+        best = f"at best {row['s_reference']:.0%}"
+        return f"no temperature explains half of the divergence from the reference as sampled ({best})"
+    if not row["s"] > 0:
+        return "no temperature explains any of the divergence from the base"
+    return f"no temperature explains half of the divergence from the base (the best, {row['best']}, {row['s']:.0%})"
 
 
 def _inside(support: Result, row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
@@ -343,7 +345,7 @@ def _whole(row: dict[str, Any], budget: int) -> str:
 def _lead(row: dict[str, Any], budget: int, how: str) -> str:
     """The words sharpened and reweighted in one sentence."""
     whole, step = f"{row['beyond_value']:.1%}", f"{row[_share(row)]:.1%}"
-    return f"{whole} lies beyond {budget} draws as a whole, a single step does in {step} of the traces, and {how}"
+    return f"{whole} of the traces lie beyond {budget} draws as a whole, {step} hold a single step that does, and {how}"
 
 
 def _left(row: dict[str, Any], tau: float) -> str:

@@ -147,7 +147,7 @@ def test_the_words_say_what_they_rest_on():
     assert outside[1] == "against every law of the base at once: 0.500 (at least 0.480)"
     assert outside[2] == "whole traces beyond 64 draws: 0.600 (at least 0.580) over 4,096 traces, at T=1"
     sharpened = verdict(support("sharpened")).why
-    lead = "60.0% lies beyond 64 draws as a whole, a single step does in 0.0% of the traces, and "
+    lead = "60.0% of the traces lie beyond 64 draws as a whole, 0.0% hold a single step that does, and "
     assert sharpened[0] == lead + "T=0.6 explains 90% of the divergence from the base"
     assert "T=0.6 alone would do: 0.001 of whole traces stay beyond (at most 0.010)" in sharpened
     left = "T=0.6 alone would not do: 0.300 of whole traces stay beyond (at most 0.330)"
@@ -162,8 +162,11 @@ def test_the_words_say_what_they_rest_on():
     ):
         why = verdict(support("reweighted", drop=drop)).why
         assert said in why
-        assert why[0] == lead + "no temperature does it (T=0.6 explains 10% of the divergence from the base)"
-    assert verdict(support("reweighted", s=0.0)).why[0] == lead + "no temperature explains any of it"
+        assert why[0] == lead + "no temperature explains half of the divergence from the base (the best, T=0.6, 10%)"
+    assert (
+        verdict(support("reweighted", s=0.0)).why[0]
+        == lead + "no temperature explains any of the divergence from the base"
+    )
     same = verdict(support("sharpened", same_weights=True, same_sampler=True)).why
     assert any(w.startswith("by construction: the source is the base's own weights with the reference's") for w in same)
 

@@ -187,7 +187,9 @@ def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
     assert got["sequence"].why[0].endswith("(p = 0.0005, Holm over levels 0.0025)")
     needs = "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"
     assert got["correct"].needs == needs
-    assert got["correct"].why[0] == "group mul: 172 of 3,072 correct against 0 of 3,072 (p = 0.2, Holm 0.4)"
+    assert (
+        got["correct"].why[0] == "problems of group 'mul': 172 of 3,072 correct against 0 of 3,072 (p = 0.2, Holm 0.4)"
+    )
 
 
 def test_needs_say_what_would_decide():

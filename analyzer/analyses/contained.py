@@ -246,7 +246,10 @@ def _notes(rungs: pd.DataFrame, found: Classes, budget: int) -> list[str]:
     notes = [
         "The reference's own rate holds each of its traces against its other draws. It is no ceiling: a source that "
         "does fewer things is contained more often. Contained is contained in the reference as it was sampled.",
-        f"Inside at a rung: what k draws miss is at most {TAU:g} (miss_high, an upper bound for the given problems).",
+        "contained_gap is paired: over the problems on which both sides have a trace with the rung. Where many traces "
+        "have none it is not the difference of the two numbers.",
+        f"Inside at a rung: what k draws miss is at most {TAU:g} (miss_high, an upper bound for the given problems); "
+        "or inside at a finer rung or at the sequence level, which then holds here whatever share these draws contain.",
     ]
     for level, part in rungs[rungs["k"] > 0].groupby("level", sort=False):
         small = part[part["best"] > TAU]

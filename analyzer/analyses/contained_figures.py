@@ -17,6 +17,7 @@ CLASSES = {
     "correct": "right traces where a draw is right, wrong ones where a draw is wrong: low where one side solves what "
     "the other does not; no measure of quality",
 }
+MOST = 0.95  # of a source's traces: where fewer have a class at a rung, the caption says how many
 
 
 def draw(result: Result, ax: Any) -> Any:
@@ -55,15 +56,17 @@ def caption(result: Result) -> str:
     table = table[table["contained"].notna()]
     if len(table) == 0:
         return "No rung can be told: no texts, answers or correctness on problems that two sources share. n = 0."
+    most = table.groupby("source")["n"].max()
     parts = [
-        f"{level} ({CLASSES[level]}): " + ", ".join(f"{r.source} {r.contained:.2f}" for r in part.itertuples())
+        f"{level} ({CLASSES[level]}): " + ", ".join(_said(r, int(most[r.source])) for r in part.itertuples())
         for level, part in table.groupby("level", sort=False)
     ]
     return (
         f"Share of a source's traces for which {_budgets(table, result.params['budget'])} of {reference} on the same "
         "problem hold one of the same class, finest rung first; bars: sources with 95 % intervals by "
         f"problem; black: {reference}'s own traces against its other draws on the same problems. "
-        f"{'; '.join(parts)}. n = {int(table['n'].max()):,} traces of a source at most."
+        f"{'; '.join(parts)}. n = {int(table['n'].max()):,} traces of a source at most"
+        + ("; a smaller n counts those that have the rung." if "(n =" in "".join(parts) else ".")
     )
 
 
@@ -72,6 +75,11 @@ def _budgets(table: Any, budget: int) -> str:
     ks = sorted(set(table["k"].astype(int)))
     said = f"k = {', '.join(map(str, ks))} draws"
     return said if ks == [budget] else f"{said} (not {budget}, which takes {budget + 1} draws on nine problems in ten)"
+
+
+def _said(row: Any, most: int) -> str:
+    """A source's number at a rung; with its n where more than a few of its traces have none there."""
+    return f"{row.source} {row.contained:.2f}" + (f" (n = {int(row.n):,})" if row.n < MOST * most else "")
 
 
 FIGURES = {"contained": Figure(draw, "rungs", caption, width=2)}

@@ -55,7 +55,8 @@ def _alike(tables: Tables) -> pd.DataFrame:
         mine = scores[(scores["model"] == model) & (scores["source"] == source)]
         sampled = mine.get("logprob_s", mine["logprob"]).fillna(mine["logprob"]).astype(float)
         found.append(mine.loc[sampled < REPEATED, ["key", *GROUP, "n_tokens", "logprob"]])
-    rare = pd.concat(found).merge(tables.traces[["key", "response_hash"]], on="key")
+    known = tables.traces.reindex(columns=["key", "response_hash"])  # tables made by hand may hold none
+    rare = pd.concat(found).merge(known, on="key")
     about = pd.Series(list(zip(rare["n_tokens"], rare["logprob"].astype(float).round(2), strict=True)), rare.index)
     same = rare["response_hash"].astype(object).where(rare["response_hash"].notna(), about)
     rare = rare.assign(same=pd.factorize(same)[0], step=rare["step"].astype(object).where(rare["step"].notna(), -1))

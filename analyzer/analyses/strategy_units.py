@@ -109,8 +109,10 @@ def held(items: Sequence[frozenset[str]], fit_N: np.ndarray) -> Units:
 
 
 def used(kinds: tuple[str, ...]) -> frozenset[str]:
-    """What a trace holds by the kinds of its steps: "uses +" for every operator, and "has + *" for every kind."""
-    return frozenset([f"uses {symbol}" for kind in kinds for symbol in kind.split()] + [f"has {k}" for k in kinds])
+    """What a trace holds by the kinds of its steps: "uses +" for every operator, "has a step + *" for every kind."""
+    return frozenset(
+        [f"uses {symbol}" for kind in kinds for symbol in kind.split()] + [f"has a step {k}" for k in kinds]
+    )
 
 
 def followed(kinds: tuple[str, ...]) -> frozenset[str]:

@@ -83,7 +83,7 @@ OVERTURN = {
     "reweighted": "other problems with steps that the base does not take, or on which a temperature explains more than "
     "half; a wrong model or sampler of {source}",
     "outside": "a wrong model, sampler, template or tokenisation of {source} or {reference}, "
-    "or an excess that is gone on fresh problems",
+    "prompts that asked the two for different work, or an excess that is gone on fresh problems",
     "undetermined": "more problems, more traces for each, or the model that produced {source}",
 }
 OTHERWISE = (  # at the rungs of the method
@@ -222,7 +222,12 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         unknown = sum(c["passed"] is None for c in checks)
         passed = f"{sum(c['passed'] is True for c in checks)} of {len(checks)} checks passed"
         passed += f", {unknown} not possible" if unknown else ""
-        out.append(("a-preflight", bool(failed), passed + (f", failed: {', '.join(failed)}" if failed else "")))
+        # equal prompts are what every comparison rests on, of texts too: unseen ones are no ordinary gap
+        unseen = list(dict.fromkeys(c["source"] for c in checks if c["check"] == "prompts" and c["passed"] is None))
+        passed += f", prompts not compared: {', '.join(unseen)}" if unseen else ""
+        out.append(
+            ("a-preflight", bool(failed or unseen), passed + (f", failed: {', '.join(failed)}" if failed else ""))
+        )
     unchecked = [c["source"] for c in checks if c["check"] == "declared" and c["passed"] is None]
     found = data["analyses"].get("support", {}).get("estimates", {}).items()
     brought = [key.rpartition(".reach@")[0] for key, e in found if ".reach@" in key and "rows bring" in e["note"]]

@@ -205,3 +205,13 @@ def test_three_problems_have_an_interval_two_have_none(make_tables):
         data = [*rows("base", ["sum"] * 9, problems=problems), *rows("s", ["sum"], problems=problems)]
         e = contained.run(make_tables(data, base=None)).estimates["s.contained@8.steps"]
         assert (math.isfinite(e.low), e.value) == (known, 1) and (not known or e.low < 0.5 and e.high == 1)
+
+
+def test_the_caption_says_n_where_few_traces_have_a_rung(make_tables):
+    """Nine of ten texts without a formula: the bars of the method stand on the tenth, those of the answer on all."""
+    data = [*rows("base", ["sum"] * 9 + ["prose"]), *rows("s", ["sum"] + ["prose"] * 9)]
+    found = contained.run(make_tables(data, base=None), budget=8)
+    text = contained.FIGURES["contained"].caption(found)
+    n = int(rung(found, "s", "steps")["n"])
+    assert f"steps: base 1.00 (n = {9 * n}), s 1.00 (n = {n})" in text and f"s 1.00 (n = {10 * n})" not in text
+    assert f"n = {10 * n} traces of a source at most" in text

@@ -204,7 +204,7 @@ def test_what_traces_hold_and_kinds():
     kinds = [("+ =", "+"), ("+ =",), (), ("*",)]
     chosen = np.array([True, True, True, False])
     found = strategy_units.held([strategy_units.used(k) for k in kinds], chosen)
-    assert found.names == ["has + =", "uses +", "uses =", "has +"]  # * is not on the half that chooses
+    assert found.names == ["has a step + =", "uses +", "uses =", "has a step +"]  # * is not on the half that chooses
     assert found.member.tolist() == [[True] * 4, [True, True, True, False], [False] * 4, [False] * 4]
     pairs = strategy_units.held([strategy_units.followed(k) for k in kinds], chosen)
     assert pairs.names == ["start then + =", "+ = then +"]

@@ -286,6 +286,9 @@ def test_doubts_stand_on_the_first_screen_and_lead_to_their_sections(written, pa
         ("a-preflight", True, "1 of 3 checks passed, 1 not possible, failed: sampler"),
         ("robustness", True, "x keeps its word under 12 of 13 variations"),
     ]
+    checks["rows"] = [["base", "", True], ["prompts", "x", None]]
+    unseen = "1 of 2 checks passed, 1 not possible, prompts not compared: x"
+    assert content.doubts(data)[1] == ("a-preflight", True, unseen)
     kept["x.words_kept"]["value"] = 1.0
     assert content.doubts(data)[2] == ("robustness", False, "every word stands under 13 variations")
     head = written.html[: written.html.index("<nav")]
