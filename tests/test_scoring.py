@@ -185,8 +185,8 @@ def test_a_report_says_that_an_earlier_version_encoded_otherwise(tiny, new, tmp_
     pipeline.report(run, tmp_path / "then", vary=False)
     now, then = ((tmp_path / name / "report.md").read_text() for name in ("now", "then"))
     assert "earlier version" not in now
-    assert "base was scored by an earlier version: 3 responses given as text were encoded apart from their" in then
-    assert "of 12 responses given as ids, padding and tokens that a mask says" in then
+    assert "base was scored by an earlier version: responses given as text (3) were encoded apart" in then
+    assert "of responses given as ids (12), padding and tokens that a mask says" in then
 
 
 def test_where_a_source_has_no_policy_the_base_tells_what_novelty_is_told_by(tiny, new):

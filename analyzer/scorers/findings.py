@@ -20,10 +20,10 @@ def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
             counts["text" if said.startswith("response: text") else said] += n
         found = []
         if n := counts["text"]:
-            found.append(f"{n:,} responses given as text were encoded apart from their prompts")
+            found.append(f"responses given as text ({n:,}) were encoded apart from their prompts")
         if n := counts["response: ids from the dump"]:
             found.append(
-                f"of {n:,} responses given as ids, padding and tokens that a mask says the policy did not write were "
+                f"of responses given as ids ({n:,}), padding and tokens that a mask says the policy did not write were "
                 "scored too, where there are any"
             )
         if found:
