@@ -238,10 +238,13 @@ class Run:
             if not different:  # 1 and 1.0
                 return False
             same_file = re.sub(r"[:#]\d+$", "", t.origin) == re.sub(r"[:#]\d+$", "", old["origin"])
+            changed = ": the file has changed since" if same_file else ""
+            if same_file and names == ["response_mask"] and _numbers(old)[2] is None:
+                changed += ", or the run is of an earlier version, which read no masks"
             hint = "restore the file" if same_file else "give the new dump another label (LABEL=PATH)"
             raise DumpError(
                 f"{t.origin}: trace {t.key} is already in run {self.path}, from {old['origin']}, with other content "
-                f"({different}){': the file has changed since' if same_file else ''}; {hint} or use another -o folder"
+                f"({different}){changed}; {hint} or use another -o folder"
             )
         return False
 
