@@ -385,6 +385,7 @@ def _report(
     from analyzer import tables as tables_module
     from analyzer.analyses import ANALYSES, compared, paired, prompts
     from analyzer.report import write
+    from analyzer.scorers import findings
     from analyzer.verdict import decide
 
     tables = tables_module.build(run)
@@ -417,7 +418,7 @@ def _report(
         "budget": budget,
         "seed": seed,
         **{name: run.manifest.get(name, {}) for name in keep},
-        "notes": run.manifest.get("input_notes", []),
+        "notes": [*run.manifest.get("input_notes", []), *findings.of_earlier_versions(run.manifest["scorers"])],
         **({"title": f"A look at the first {limit} problems only"} if limit else {}),
         "versions": versions(),
         "left_out": left_out,

@@ -114,6 +114,7 @@ def score(
     """
     from analyzer import scorers
     from analyzer.scorers import findings
+    from analyzer.scorers.encode import ENCODING
     from analyzer.scorers.identity import tokenizer_fingerprint
     from analyzer.scorers.prompts import DATED
 
@@ -134,6 +135,7 @@ def score(
         run.settle(**part)
         today = day(run, template_date)
         _refuse_other_models(run, work)
+        _refuse_other_encoding(run, work)
         on_servers = _connected(run, work, lambda model: scorers.load(model, concurrent=concurrent, **options))
         with _loader(cluster, workers, options) as load:
             loaded = None
@@ -175,6 +177,8 @@ def score(
                     **(_about(loaded.model, before) if model in on_servers else {}),
                     **({} if work.asked_as(label) is None else {"prompt_of": work.asked_as(label)}),
                     **({} if work.asked_as(label) is None else {"prompts": coded.prompts}),
+                    # with another one all is done (`_refuse_other_encoding`), and that is what stays
+                    "encoding": before.get("encoding") if before and done else ENCODING,
                     "decisions": {},
                     "examples": findings.examples(encoded),
                 }
@@ -328,6 +332,24 @@ def _refuse_other_models(run: Run, work: Work) -> None:
             )
 
 
+def _refuse_other_encoding(run: Run, work: Work) -> None:
+    """Raise UsageError when traces are still to be scored in a run where an earlier version made others into ids."""
+    from analyzer.scorers.encode import ENCODING
+
+    records = run.manifest["scorers"].items()
+    other = [label for label, record in records if record.get("encoding") != ENCODING and run.done(label)]
+    for label in work.jobs if other else ():
+        wanted, done = _wanted(run, work, label)
+        if not _is_finished(run, label, wanted, done) and (n := sum(t.key not in done for t in wanted)):
+            then = run.manifest["scorers"][other[0]].get("encoding", "none")
+            raise UsageError(
+                f"run {run.path} was scored by another version ({other[0]} has encoding {then}, this one {ENCODING}): "
+                "text, padding and masked tokens became ids in another way then, and scores of both ways can't stand "
+                f"in one run; {n:,} traces are still to be scored under {label}: score all of them into another -o "
+                "folder (what is scored here can still be reported)"
+            )
+
+
 def _refuse_other_prompts(run: Run, prompt_of: str | None) -> None:
     """Raise UsageError when the run was scored after other prompts. (Runs without --prompt-of record none.)"""
     before = run.manifest["settings"].get("prompt_of")
@@ -438,7 +460,11 @@ def _encoded(
         unscored += [(e.trace, e.prompt_ids, refused[e.trace.key]) for e in encoded if e.trace.key in refused]
         encoded = [e for e in encoded if e.trace.key not in refused]
     if shard is None or shard[0] == 0:
-        run.append_scores(label, [row for row in unscored if row[0].key not in done])
+        rows = [row for row in unscored if row[0].key not in done]
+        if rows and run.manifest.get("finished", {}).get(label):  # or a kill would leave a part that nobody expects
+            run.manifest["finished"][label] = []
+            run.save()
+        run.append_scores(label, rows)
         done |= {trace.key: done.get(trace.key, why) for trace, _, why in unscored}
     return encoded
 

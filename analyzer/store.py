@@ -58,6 +58,7 @@ from analyzer.rows import (
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 SCHEMA = 1
+PART = re.compile(r"(part|prompts)-\d{5,}(-[0-9a-f]{8})?\.parquet")  # the names of parts
 REPAIR = "restore run.json from a copy, or make the run anew in another -o folder; the Parquet parts are untouched"
 # what a trace is: a dump that says otherwise under the same key is another dump
 COMPARED = [
@@ -68,13 +69,15 @@ COMPARED = [
     "response",
     "prompt_ids",
     "response_ids",
-    "base_temperatures",  # short, where log-probs are long: numbers that came later would be left out in silence
+    "base_temperatures",
     "correct",
     "score",
     "finish",
     "answer",
     "group",
 ]
+NUMBERS = ("response_logprobs", "base_logprobs")  # compared too, as float32; so is the mask, which meta holds
+HELD = (*NUMBERS, "response_ids", "meta")
 
 
 class Run:
@@ -175,6 +178,7 @@ class Run:
         with sole_writer(self.path):
             self.made = self._own()
             self.manifest = Run.open(self.path).manifest
+            self._refuse_strangers()
             yield
 
     def save(self) -> None:
@@ -208,11 +212,14 @@ class Run:
             return added
 
     def contents(self) -> dict[str, int]:
-        """Trace key -> hash (of this process) of what the trace is: its COMPARED columns."""
+        """Trace key -> hash (of this process) of what the trace is: COMPARED columns, log-probs and mask."""
         known: dict[str, int] = {}
-        for batch in self.trace_batches(COMPARED):
+        for batch in self.trace_batches([*COMPARED, *NUMBERS, "meta"]):
             rows = zip(*(batch[name].to_pylist() for name in COMPARED), strict=True)
-            known |= {row[0]: hash(repr(row)) for row in rows}
+            held = (
+                dict(zip(HELD, cells, strict=True)) for cells in zip(*(_cells(batch[n]) for n in HELD), strict=True)
+            )
+            known |= {row[0]: hash((repr(row), *_numbers(more))) for row, more in zip(rows, held, strict=True)}
         return known
 
     def is_new(self, t: Trace, known: Mapping[str, int]) -> bool:
@@ -221,17 +228,23 @@ class Run:
             return True
         row = trace_row(t)
         row |= {n: list(row[n]) for n in ("prompt_ids", "response_ids") if row[n] is not None}
-        if known[t.key] != hash(repr(tuple(row[name] for name in COMPARED))):
-            rows = (r for b in self.trace_batches([*COMPARED, "origin"]) for r in b.to_pylist())
+        numbers = _numbers(row)
+        if known[t.key] != hash((repr(tuple(row[name] for name in COMPARED)), *numbers)):
+            rows = (r for b in self.trace_batches([*COMPARED, *NUMBERS, "meta", "origin"]) for r in b.to_pylist())
             old = next(r for r in rows if r["key"] == t.key)
-            different = ", ".join(name for name in COMPARED if row[name] != old[name])
+            names = [name for name in COMPARED if row[name] != old[name]]
+            names += [n for n, a, b in zip((*NUMBERS, "response_mask"), numbers, _numbers(old), strict=True) if a != b]
+            different = ", ".join(names)
             if not different:  # 1 and 1.0
                 return False
             same_file = re.sub(r"[:#]\d+$", "", t.origin) == re.sub(r"[:#]\d+$", "", old["origin"])
+            changed = ": the file has changed since" if same_file else ""
+            if same_file and names == ["response_mask"] and _numbers(old)[2] is None:
+                changed += ", or the run is of an earlier version, which read no masks"
             hint = "restore the file" if same_file else "give the new dump another label (LABEL=PATH)"
             raise DumpError(
                 f"{t.origin}: trace {t.key} is already in run {self.path}, from {old['origin']}, with other content "
-                f"({different}){': the file has changed since' if same_file else ''}; {hint} or use another -o folder"
+                f"({different}){changed}; {hint} or use another -o folder"
             )
         return False
 
@@ -276,6 +289,7 @@ class Run:
     def verify(self, *, sums: bool = False) -> None:
         """Raise DumpError, naming the part, when one that was recorded is not there, has another number of rows or,
         with `sums` (which reads every byte), is not as it was written."""
+        self._refuse_strangers()
         recorded = self.manifest.get("parts", {})
         again = "run the same line again, which does only those traces anew, or"
         for folder, known in recorded.items():
@@ -293,6 +307,25 @@ class Run:
                     f"{self.path / 'scores' / label} holds {n:,} traces, {counts[1]:,} were scored: a part is not "
                     f"there; {again} restore it"
                 )
+
+    def _refuse_strangers(self) -> None:
+        """Raise DumpError for a part that the run did not write, naming it."""
+        if self._strangers(self.manifest) and (found := self._strangers(Run.open(self.path).manifest)):  # as it is now
+            raise DumpError(
+                f"{found[0]} is no part that run {self.path} wrote: run.json does not list it (a copy, or of another "
+                "run?), and its rows would count twice or be of other traces; move it out of the run"
+            )
+
+    def _strangers(self, manifest: Mapping[str, Any]) -> list[Path]:
+        """Parts of a name that the run gives none, or not recorded where all are: of a scorer once it has finished.
+        Until then a killed call may have left parts, with which the next one goes on."""
+        recorded, out = manifest.get("parts", {}), []
+        for folder in ("traces", *(f"scores/{label}" for label in self.scorers())):
+            whole = folder == "traces" or manifest.get("finished", {}).get(folder.removeprefix("scores/"))
+            known = recorded.get(folder) if whole else None
+            parts = (p for stem in ("part", "prompts") for p in self._parts(folder, stem))
+            out += [p for p in parts if not PART.fullmatch(p.name) or (known is not None and p.name not in known)]
+        return out
 
     def _held(self, folder: str) -> dict[str, dict[str, Any]]:
         """Part -> {"rows", "crc32"}, of what is there."""
@@ -456,6 +489,33 @@ class Run:
 def _check(manifest: Mapping[str, Any]) -> str:
     """16 hex digits of what a manifest says."""
     return hashlib.sha256(orjson.dumps(manifest)).hexdigest()[:16]
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    """The values of a column; lists of numbers as arrays, as making an object of each takes long."""
+    if not pa.types.is_list(column.type):
+        return column.to_pylist()
+    inner = pa.types.is_list(column.type.value_type)
+    return [
+        None if (v := cell.values) is None else (v.flatten() if inner else v).to_numpy(zero_copy_only=False)
+        for cell in column
+    ]
+
+
+def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Log-probs and mask of a row with HELD, in a form that is equal where they are."""
+    found: list[bytes | None] = []
+    for name in NUMBERS:
+        values = row[name]
+        if values is not None and len(values) and isinstance(values[0], list | tuple):
+            values = [v for law in values for v in law]
+        flat = None if values is None else np.asarray(values, np.float32) + np.float32(0)  # -0 is 0
+        found.append(None if flat is None else np.where(np.isnan(flat), np.float32(np.nan), flat).tobytes())
+    mask, ids = None, row["response_ids"]
+    if '"response_mask"' in row["meta"] and ids is not None:
+        mask = orjson.loads(row["meta"]).get("response_mask")
+    masks = isinstance(mask, list) and len(mask) == len(ids) and 0 in mask  # else it leaves no token out, or is none
+    return found[0], found[1], orjson.dumps(mask) if masks else None
 
 
 def _scored(part: Path, rows: Rows) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,48 @@ def test_a_lost_part_of_traces_is_not_forgotten_by_another_dump(whole, tmp_path)
         pipeline.ingest(Run.open(run), [more], samplers={"more": Sampler()})
     with pytest.raises(DumpError, match="part-00000.parquet is not there"):
         build(Run.open(run))
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        ("traces", "part-00000 (1).parquet"),
+        ("traces", "part-00007.parquet"),
+        ("scores/base", "part-00000 (1).parquet"),
+        ("scores/base", "prompts-00000 (1).parquet"),
+        ("scores/base", "part-00001-0123abcd.parquet"),
+    ],
+)
+def test_a_part_that_the_run_did_not_write_is_named(make, whole, tmp_path, folder, name):
+    """As a sync client leaves beside the first one where two machines wrote."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    before = (run / "run.json").read_bytes()
+    shutil.copy(sorted((run / folder).glob(f"{name.split('-')[0]}-*"))[0], run / folder / name)
+    for act in (build, pipeline.ledger, lambda r: pipeline.one_trace(r, "x"), lambda r: make(r.path)):
+        with pytest.raises(DumpError, match=rf"{folder}/{re.escape(name)} is no part that run .* wrote: .*move it"):
+            act(Run.open(run))
+    assert (run / "run.json").read_bytes() == before
+    (run / folder / name).unlink()
+    make(run)
+    assert contents(run) == contents(whole) and numbers(run) == numbers(whole)
+
+
+def test_a_part_that_a_killed_call_left_is_no_strangers(make, whole, tmp_path):
+    run = Run.open(shutil.copytree(whole, tmp_path / "run"))
+    part = next((run.path / "scores" / "base").glob("part-*")).name
+    del run.manifest["parts"]["scores/base"][part]
+    run.manifest["finished"]["base"] = []
+    run.save()
+    assert pipeline.ledger(Run.open(run.path)) == pipeline.ledger(Run.open(whole))
+    make(run.path)
+    assert numbers(run.path) == numbers(whole)
+
+
+def test_a_run_that_grows_while_it_is_read_has_no_strangers(make, whole, tmp_path):
+    reader = Run.open(shutil.copytree(whole, tmp_path / "run"))
+    more = write_dump(tmp_path / "more.jsonl", "more", 5)
+    pipeline.ingest(Run.open(reader.path), [more], samplers={"more": Sampler()})
+    reader.verify()
 
 
 def test_a_part_of_other_rows_is_named(whole, tmp_path):

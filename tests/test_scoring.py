@@ -138,6 +138,57 @@ def test_of_the_reference_alone_no_powers_and_old_parts_and_records_are_still_re
     assert build(run).scores["logprob_source"].isna().all() and build(run).scores["excess_s"].notna().all()
 
 
+def of_an_earlier_version(run, **decisions):
+    """The run as it was before encodings were recorded."""
+    for record in run.manifest["scorers"].values():
+        del record["encoding"]
+        record["decisions"] |= decisions
+    run.save()
+    return Run.open(run.path)
+
+
+def test_what_an_earlier_version_began_is_not_gone_on_with_in_another_encoding(tiny, new):
+    whole = new("whole")
+    pipeline.score(whole, base=tiny.name)
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    of_an_earlier_version(run)
+    pipeline.score(Run.open(run.path), base=tiny.name)  # all is done
+    assert "encoding" not in Run.open(run.path).manifest["scorers"]["base"]
+    grown = new("run", ("rl",))  # adds to it
+    for more in ({}, {"cross": {"x": tiny.name}}):
+        before = (grown.path / "run.json").read_bytes()
+        with pytest.raises(UsageError, match=r"scored by another version \(base has encoding none, .* 6 traces are st"):
+            pipeline.score(Run.open(run.path), base=tiny.name, **more)
+        assert (grown.path / "run.json").read_bytes() == before
+    whole.manifest["scorers"]["base"]["encoding"] = 1
+    whole.save()
+    with pytest.raises(UsageError, match="base has encoding 1, this one 2.* 12 traces are still .* under cross-x"):
+        pipeline.score(Run.open(whole.path), base=tiny.name, cross={"x": tiny.name})
+
+
+def test_where_all_was_done_but_not_counted_the_encoding_stays_as_it_was(tiny, new):
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    run.manifest["finished"]["base"] = []
+    run = of_an_earlier_version(run)
+    pipeline.score(run, base=tiny.name)
+    record = Run.open(run.path).manifest["scorers"]["base"]
+    assert record["encoding"] is None and Run.open(run.path).manifest["finished"]["base"] == [12, 12]
+
+
+def test_a_report_says_that_an_earlier_version_encoded_otherwise(tiny, new, tmp_path):
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    pipeline.report(run, tmp_path / "now", vary=False)
+    run = of_an_earlier_version(run, **{"response: text, encoded apart from the prompt": 3})
+    pipeline.report(run, tmp_path / "then", vary=False)
+    now, then = ((tmp_path / name / "report.md").read_text() for name in ("now", "then"))
+    assert "earlier version" not in now
+    assert "base was scored by an earlier version: responses given as text (3) were encoded apart" in then
+    assert "of responses given as ids (12), padding and tokens that a mask says" in then
+
+
 def test_where_a_source_has_no_policy_the_base_tells_what_novelty_is_told_by(tiny, new):
     run = new(sources=("base", "rl", "api"))
     pipeline.score(run, base=tiny.name, policies={"rl": tiny.name})

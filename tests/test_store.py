@@ -103,7 +103,7 @@ def test_parts_of_before_there_were_base_logprobs_are_read(tmp_path):
 def test_base_logprobs_that_a_dump_got_later_are_refused_not_left_out(tmp_path):
     run = Run.create(tmp_path)
     run.append_traces([replace(numbered(), base_logprobs=None)])
-    with pytest.raises(DumpError, match=r"with other content \(base_temperatures\): the file has changed since"):
+    with pytest.raises(DumpError, match=r"with other content \(base_temperatures, base_logprobs\): the file"):
         run.append_traces([numbered()])
     other = Run.create(tmp_path / "other")
     assert [other.append_traces([numbered()]) for _ in range(2)] == [1, 0]
@@ -134,6 +134,39 @@ def test_whatever_else_a_trace_says_is_compared_too(tmp_path, change):
     ):
         run.append_traces([Trace("base", "p1", 0, "x", **before | change, origin="d:2")])
     assert run.append_traces([Trace("base", "p1", 0, "x", **before, origin="other:1", meta={"new": 1})]) == 0
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    {
+        "response_mask": {"meta": {"response_mask": [1, 0, 0]}},
+        "response_logprobs": {"response_logprobs": (-0.5, math.nan, -0.7)},
+        "base_logprobs": {"base_logprobs": {1.0: (-0.5, -1.0, -2.0), 0.7: (-0.5, -math.inf, -0.25)}},
+    }.items(),
+)
+def test_numbers_and_masks_that_changed_under_a_known_key_are_refused(tmp_path, name, change):
+    run = Run.create(tmp_path)
+    numbers = {
+        "response_logprobs": (-0.5, math.nan, -0.6),
+        "base_logprobs": {1.0: (-0.5, -1.0, -2.0), 0.7: (-0.5, -math.inf, -0.3)},
+        "meta": {"response_mask": [1, 1, 0], "note": "a"},
+    }
+    before = Trace("base", "p1", 0, "x", response_ids=(4, 5, 6), **numbers, origin="d:1")
+    run.append_traces([before])
+    assert run.append_traces([before]) == 0  # NaN is as it was, and float32 holds -0.6 and -0.3 otherwise
+    assert run.append_traces([replace(before, meta=before.meta | {"note": "b"})]) == 0
+    with pytest.raises(DumpError, match=rf"from d:1, with other content \({name}\): the file has changed"):
+        run.append_traces([replace(before, **change)])
+    for lost in ({"meta": {}}, {"response_logprobs": None}):
+        with pytest.raises(DumpError, match="with other content"):
+            run.append_traces([replace(before, **lost)])
+
+
+def test_a_mask_that_masks_nothing_is_none(tmp_path):
+    run = Run.create(tmp_path)
+    bare = Trace("base", "p1", 0, "x", response_ids=(4, 5))
+    run.append_traces([bare])
+    assert run.append_traces([replace(bare, meta={"response_mask": [1, 1]})]) == 0
 
 
 def test_scores_survive_the_disk(tmp_path, stories):

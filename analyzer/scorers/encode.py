@@ -21,6 +21,8 @@ from analyzer.scorers import continuation, padding
 from analyzer.scorers.prompts import prompt_ids as prompt_ids_of
 from analyzer.scorers.prompts import unwritten
 
+ENCODING = 2  # version of how traces become scored ids: what two versions make can't stand in one run. 1, which no run
+# recorded: text encoded apart from its prompt; padding, and what a mask covers, scored
 TAG = re.compile(r"(<[^<>\s]{1,40}>|\[[A-Z_]{1,40}\])(\s*)\Z")  # <think>, <|Assistant|>, [THINK]
 OTHER_TEXT = "response: ids from the dump that decode to another text than the response"
 NOT_WRITTEN = "response: text that the tokenizer can't write as it stands: its ids decode to another one"

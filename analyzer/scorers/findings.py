@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from analyzer.scorers.encode import EXAMPLES, OTHER_TEXT, Encoded
+from analyzer.scorers.encode import ENCODING, EXAMPLES, OTHER_TEXT, Encoded
+
+
+def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on each scorer's record that tells no encoding, or another than this version's."""
+    out = []
+    for label, record in records.items():
+        if record.get("encoding") == ENCODING:
+            continue
+        counts: Counter[str] = Counter()
+        for said, n in record.get("decisions", {}).items():
+            counts["text" if said.startswith("response: text") else said] += n
+        found = []
+        if n := counts["text"]:
+            found.append(f"responses given as text ({n:,}) were encoded apart from their prompts")
+        if n := counts["response: ids from the dump"]:
+            found.append(
+                f"of responses given as ids ({n:,}), padding and tokens that a mask says the policy did not write were "
+                "scored too, where there are any"
+            )
+        if found:
+            out.append(
+                f"{label} was scored by an earlier version: {'; '.join(found)}. Score the dumps again into another -o "
+                "folder for this version's numbers."
+            )
+    return out
 
 
 def examples(encoded: Sequence[Encoded]) -> dict[str, str]:
