@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from analyzer.errors import DumpError
+from analyzer.formats import numbers
 from analyzer.formats.paths import known_paths, show
 from analyzer.formats.shapes import Fields
 
@@ -118,10 +119,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "logprobs_temperature": ("logprobs_temperature",),
     "base_logprobs": ("base_logprobs",),
     "base_logprobs_temperature": ("base_logprobs_temperature",),
-    "response_mask": (
-        *("response_mask", "loss_mask", "loss_masks", "assistant_mask", "assistant_masks", "completion_mask"),
-        "action_mask",
-    ),
+    "response_mask": numbers.MASKS,
     "sampler": ("sampler",),
     "temperature": ("temperature",),
     "top_p": ("top_p",),

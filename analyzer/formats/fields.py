@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 
 from analyzer.errors import UsageError
-from analyzer.formats import numbers
+from analyzer.formats import numbers, settings
 from analyzer.formats.paths import Fault, show
+from analyzer.formats.settings import SETTINGS
 from analyzer.records import Sampler
 
 # canonical field -> what it holds; the names that --map takes (besides `rows` and `meta.NAME`)
@@ -206,7 +207,11 @@ def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
     values = stated(draft)
     unknown = set(values) - {"temperature", "top_p", "top_k", "min_p"}
     if unknown:
-        raise Fault("bad sampler", f"sampler has {sorted(unknown)[0]!r}; expected temperature, top_p, top_k, min_p")
+        raise Fault(
+            "bad sampler",
+            f"sampler has {min(unknown, key=str)!r}; expected temperature, top_p, top_k, min_p, beside them a penalty "
+            "or the like by its name in vLLM or transformers",
+        )
     if "temperature" not in values:
         return None, False
     found = {k: number(v, f"sampler {k}") for k, v in values.items() if not isinstance(v, bool)}
@@ -230,7 +235,7 @@ def stated(draft: dict[str, Any]) -> dict[str, Any]:
     given = draft.get("sampler")
     if given is not None and not isinstance(given, dict):
         raise Fault("bad sampler", f"sampler = {show(given)}; expected an object or null")
-    out = {k: v for k, v in (given or {}).items() if v is not None}
+    out = {k: v for k, v in (given or {}).items() if v is not None and k not in BESIDE}
     for name in ("temperature", "top_p", "top_k", "min_p"):
         if (value := draft.get(name)) is None:
             continue
@@ -280,14 +285,7 @@ CHECKS: dict[str, Any] = {
     "meta": _meta,
 }
 SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
-SETTINGS: dict[
-    str, Any
-] = {  # what else shapes a draw, and the value at which it does not (vLLM, transformers, llama.cpp)
-    **dict.fromkeys(("repetition_penalty", "typical_p", "tfs_z", "num_beams", "best_of", "do_sample"), 1),
-    **dict.fromkeys(("frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "min_tokens", "top_a"), 0),
-    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff", "penalty_alpha", "mirostat", "dry_multiplier"), 0),
-    **dict.fromkeys(("xtc_probability", "use_beam_search", "logit_bias", "bad_words", "bad_words_ids"), 0),
-}
+BESIDE = settings.INERT | SETTINGS.keys()  # in a sampler: of no effect, or judged by `_settings`
 RARE = SAMPLING | SETTINGS.keys() | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta"}
 LATER = object()  # checked after the others
 AS_IT_IS: dict[str, Any] = {  # field -> the kind of value that needs no more than a look
@@ -322,15 +320,14 @@ def _response(draft: dict[str, Any]) -> tuple[str, str]:
 def _settings(draft: dict[str, Any], out: dict[str, Any]) -> None:
     """Settings of a draw that no Sampler has (penalties, beams): with one of them there is no sampler, and what the row
     states is kept as `sampler_part`. Without sampling the likeliest tokens were taken."""
-    given = {name: draft.get(name) for name in SETTINGS}
-    other = {name: v for name, v in given.items() if v not in (None, "", [], {}) and v != SETTINGS[name]}
+    other = settings.shaping(draft.get("sampler") or {}) | settings.shaping(draft)
     if not other:
         return
     out["sampler"] = None
-    if other.pop("do_sample", True) is False:
+    if not other.pop("do_sample", True):
         out["greedy"] = True
     if other:
-        out["sampler_part"] = stated(draft) | other
+        out["sampler_part"] = stated(draft) | {name: settings.kept(value) for name, value in other.items()}
 
 
 def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
@@ -399,7 +396,7 @@ def _rest(
             out["greedy"] = True
         elif out["sampler"] is None and (part := stated(draft)):
             out["sampler_part"] = part  # a truncation without a temperature: no sampler, but not nothing either
-    if not SETTINGS.keys().isdisjoint(draft):
+    if not (SETTINGS.keys().isdisjoint(draft) and SETTINGS.keys().isdisjoint(draft.get("sampler") or ())):
         _settings(draft, out)
     if made:
         extras["ids_only" if made == "ids" else "joined_reasoning"] = True

@@ -12,6 +12,10 @@ from analyzer.records import ROUNDING, Trace
 # of a log-prob: at the first and below stands for "outside of the top k" or minus infinity, up to the other is rounding
 LEAST, MOST = -9999.0, ROUNDING
 FIELDS = frozenset(("response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask"))
+MASKS = (
+    *("response_mask", "loss_mask", "loss_masks", "assistant_mask", "assistant_masks", "completion_mask"),
+    "action_mask",
+)
 Laws = dict[float, tuple[float, ...]]  # temperature -> one log-prob per response id
 
 
@@ -37,6 +41,8 @@ def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
         return
     before = len(out.get("prompt_ids") or ())
     own = mask(held["response_mask"], len(ids), before) if "response_mask" in held else None
+    if own is not None:
+        _one_mask(draft, own, before)
     own = None if own is None or all(own) else own
     if "response_logprobs" in held:
         out["response_logprobs"] = of_policy(held["response_logprobs"], ids, own)
@@ -107,6 +113,22 @@ def mask(value: Any, count: int, before: int = 0) -> list[int]:
         if not isinstance(v, (bool, int, float)) or v not in (0, 1):
             raise Fault("bad mask", f"response_mask[{i}] = {show(v)}; expected 0, 1, true or false")
     return list(map(int, value))
+
+
+def _one_mask(draft: dict[str, Any], own: list[int], before: int) -> None:
+    """Raise Fault where another mask of the row says something else: which tokens the policy wrote is not for this
+    reader to choose. Lists of anything but 0 and 1 are no masks."""
+    for name in MASKS:
+        value = draft.get(f"mask.{name}")
+        if not isinstance(value, list) or not all(isinstance(v, (bool, int, float)) and v in (0, 1) for v in value):
+            continue
+        inside = value[before:] if before and len(value) == before + len(own) else value
+        if inside != own:
+            raise Fault(
+                "two masks",
+                f"{name} says {sum(map(bool, inside))} of {len(inside)} tokens, the mask that was taken before it "
+                f"{sum(own)} of {len(own)}; choose one: --map response_mask={name}",
+            )
 
 
 def mask_of(trace: Trace) -> list[int] | None:

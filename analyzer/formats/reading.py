@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from analyzer.errors import DumpError, UsageError
-from analyzer.formats import accounts, files, shapes
+from analyzer.formats import accounts, files, settings, shapes
 from analyzer.formats.accounts import Ledger
 from analyzer.formats.fields import clean
 from analyzer.formats.paths import Fault, has
@@ -38,7 +38,9 @@ def traces_of(
     requires, keep = plan.dialect.get("requires", ()), plan.dialect.get("keep", False)
     absent_nulls = plan.dialect.get("absent_nulls", False)
     mapped = {p.split(".")[0].removesuffix("[]") for paths in plan.fields.values() for p in paths}
-    kinds: dict[tuple[str, ...], list[str]] = {}  # the keys that rows have -> those of them that are not mapped
+    whole = {p for paths in plan.fields.values() for p in paths}
+    # the keys that rows have -> those of them that are not mapped, those that may state how the row was drawn
+    kinds: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
     rejected: list[dict[str, Any]] = []
     raw_sources: dict[str, str] = {}
     sources: dict[str, int] = {}
@@ -47,7 +49,7 @@ def traces_of(
     seen: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     fresh, first_bad, rows, prefix = False, "", 0, file.at(0)[:-1]
-    last, extra = (), None
+    last, extra, telling = (), None, []
     for line, record in plan.walk():
         rows += 1
         try:
@@ -56,11 +58,13 @@ def traces_of(
                     continue
                 kind = tuple(record)
                 if kind != last:
-                    last, extra = kind, kinds.get(kind)
+                    last, (extra, telling) = kind, kinds.get(kind, (None, []))
                 if extra is None:
                     if len(kinds) > 1000:
                         kinds.clear()
-                    extra = kinds[kind] = [k for k in kind if k not in mapped and k[:1] != "@"]
+                    extra = [k for k in kind if k not in mapped and k[:1] != "@"]
+                    telling = settings.stating(kind, whole)
+                    kinds[kind] = extra, telling
                     fresh = True
                 if unseen and (fresh or rows <= files.HEAD):
                     fresh = False
@@ -69,6 +73,8 @@ def traces_of(
                     for name, path in found:
                         seen.setdefault(name, []).append(path)
             drafts = read(record)
+            if telling and (drawn := settings.of_row(record, telling)):
+                drafts = [{**drawn, **d} for d in drafts]
             if from_name:
                 drafts = [{**from_name, **d} for d in drafts]
             if absent_nulls:
@@ -117,7 +123,11 @@ def traces_of(
             f"which one label can't name; leave {file.label}= out to keep their own names"
             + (", or --map group=source if it says where problems come from" if "source" in seen else "")
         )
-    mapping = {n: " | ".join(p for p in paths if p in seen[n]) for n, paths in plan.fields.items() if n in seen}
+    mapping = {
+        n: " | ".join(p for p in paths if p in seen[n])
+        for n, paths in plan.fields.items()
+        if n in seen and n[:5] != "mask."
+    }
     account = {
         "path": file.name,
         "sha256": file.sha256,

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from analyzer.formats import automatic, numbers, shapes
-from analyzer.formats.fields import SETTINGS as OTHER
+from analyzer.formats import automatic, numbers, settings, shapes
 from analyzer.formats.fields import ids
 from analyzer.formats.paths import Fault, has
 
@@ -32,13 +31,6 @@ BASE = (
     "base_action_log_probs",  # OpenRLHF, SkyRL
 )
 SAMPLING = ("temperature", "top_p", "top_k", "min_p")
-SETTINGS = (  # objects that rows keep their sampling settings in
-    "sampling_params",  # vLLM, SGLang, verl
-    "sampling",
-    "generation_config",  # transformers
-    "generation_kwargs",  # TRL
-    "gen_kwargs",  # lm-eval
-)
 OWN = ("response_logprobs", "logprobs_temperature", "base_logprobs", "base_logprobs_temperature", "response_mask")
 
 
@@ -66,6 +58,8 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
         return notes
     for name, path in own.items():
         fields[name] = (path,)
+    if "response_mask" not in given and "response_mask" in fields:
+        _masks(fields, head)
     notes += _weak(fields, head, given)
     if policy and not _held(fields, "response_logprobs", head):
         notes += _take(fields, head, "response_logprobs", policy)
@@ -85,13 +79,26 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
     return notes
 
 
+def _masks(fields: shapes.Fields, head: Sequence[Any]) -> None:
+    """Read the other masks beside the one that was taken too: a row that lacks that one has its mask by another name,
+    and where two differ the user chooses (`numbers.read`)."""
+    path = fields["response_mask"][0]
+    begin, dot, _ = path.removesuffix("[]").rpartition(".")
+    end = "[]" * path.endswith("[]")
+    for name in numbers.MASKS:
+        other = f"{begin}{dot}{name}{end}"
+        if other != path and _held({name: (other,)}, name, head):
+            fields[f"mask.{name}"] = (other,)
+            fields["response_mask"] += (other,)
+
+
 def _sampling(fields: shapes.Fields, head: Sequence[Any]) -> Iterator[str]:
     """What the log-probs of the policy rest on: where rows say how they were drawn under a trainer's names, that is
     their sampler."""
-    for name in (*SAMPLING, *OTHER):
+    for name in SAMPLING:
         if name in fields:
             continue
-        fields[name] = (name, *(f"{settings}.{name}" for settings in SETTINGS))
+        fields[name] = (name, *(f"{held}.{name}" for held in settings.OBJECTS))
         for path in fields[name]:
             if any(has(r, path) for r in head if isinstance(r, dict)):
                 yield f"{path} was read as the sampler's: --map sampler=FIELD or --map {name}=FIELD chooses."

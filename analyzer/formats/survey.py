@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.formats import foreign, numbers
+from analyzer.formats import foreign, numbers, settings
+from analyzer.formats.paths import show
 from analyzer.records import Sampler, Trace
 
 ANSWER_ONLY = re.compile(r"\s*(<answer>.*?</answer>|\\boxed\{[^{}]*\}|[-+]?[\d.,/]+)\s*\Z", re.S)
@@ -78,6 +79,9 @@ class Source:
     other_ends: Counter[str] = field(default_factory=Counter)
     numbers: Tally = field(default_factory=Tally)  # what the rows' own log-probs and masks hold, see _numbers
     laws: dict[float, Counter[str]] = field(default_factory=dict)  # temperature -> of log-probs under the base
+    settings: Tally = field(
+        default_factory=Tally
+    )  # of the draw that no Sampler has, in words; "": rows, "given": of them
     foreign: Tally = field(default_factory=Tally)  # text that the model did not write, see _foreign
 
     def tally(self) -> Tally:
@@ -138,6 +142,8 @@ class Survey:
             known[0] += 1
             own.samplers.add(t.sampler)
             # the dump's own meta may hold anything under these names
+            if "sampler_part" in meta and isinstance(meta["sampler_part"], dict):
+                _settings(t, own)
             if "max_tokens" in meta and type(meta["max_tokens"]) is int:
                 own.budgets.add(meta["max_tokens"])
             if "finish_raw" in meta and type(meta["finish_raw"]) is str:
@@ -206,6 +212,15 @@ class Survey:
         if key not in self.golds:
             self.golds[key] = normal[:40]
         return key, drift
+
+
+def _settings(t: Trace, own: Source) -> None:
+    """Count the rows that state a penalty or the like, and those of them for which a sampler is given all the same."""
+    if held := settings.shaping(t.meta["sampler_part"]):
+        own.settings.add("", t.origin)
+        own.settings.add(", ".join(f"{name} {show(value)}" for name, value in held.items()))
+        if t.sampler is not None:
+            own.settings.add("given")
 
 
 def _foreign(t: Trace, own: Source) -> None:

@@ -400,6 +400,19 @@ def _samplers(survey: Survey, accounts: Sequence[dict[str, Any]]) -> Iterable[st
                 f"{source}: {len(own.samplers)} different samplers are recorded (or some rows have none); name one "
                 f"with --sampler {source}=T,top_p."
             )
+        if n := own.settings.counts[""]:
+            words = [w for w, _ in own.settings.counts.most_common() if w not in ("", "given")]
+            more = f" (and {len(words) - 1:,} other settings)" if len(words) > 1 else ""
+            yield (
+                f"{source}: {_of(n, own.traces)} rows state {words[0]}{more}, which no sampler here has "
+                f"({own.settings.first['']}): "
+                + (
+                    f"the given --sampler {source} is taken in its place, and no law is exact that rests on it."
+                    if own.settings.counts["given"]
+                    else "no sampler is recorded from them, and their temperature is not taken for one. Only "
+                    f"--sampler {source}=T,top_p sets it aside."
+                )
+            )
         if own.counts["greedy"]:
             yield (
                 f"{source}: {_of(own.counts['greedy'], own.traces)} responses were decoded greedily (temperature 0, as "

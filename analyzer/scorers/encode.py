@@ -27,6 +27,7 @@ TAG = re.compile(r"(<[^<>\s]{1,40}>|\[[A-Z_]{1,40}\])(\s*)\Z")  # <think>, <|Ass
 OTHER_TEXT = "response: ids from the dump that decode to another text than the response"
 NOT_WRITTEN = "response: text that the tokenizer can't write as it stands: its ids decode to another one"
 NO_TEXT = "response: holds U+FFFD, which stands for bytes that were no text: its ids are not those sampled"
+BEHIND = "response: what its text has behind the end token (padding, more end tokens, blanks) left out"
 MASKED = "response: tokens that the policy did not write, by its mask, are conditioned on, not scored"
 NOT_OWN = "response: its mask says that the policy wrote none of it"
 UNSCORED = {  # decisions by which a trace has nothing to score -> its status
@@ -37,6 +38,7 @@ EXAMPLES = (
     OTHER_TEXT,
     NOT_WRITTEN,
     NO_TEXT,
+    BEHIND,
     padding.TWICE,
     *padding.PADDED.values(),
 )  # decisions of which run.json names the first trace
@@ -115,6 +117,10 @@ def encode(
         response_ids, offset_T = _of_text(
             trace, prompt_ids, _doubled(trace.response, begun, tokenizer, said), tokenizer, said
         )
+        length = _ended(response_ids, offset_T, trace.response, marks, eos)
+        if length < len(response_ids):
+            said.append(BEHIND)
+            response_ids, offset_T = response_ids[:length], offset_T[:length]
         if response_ids and response_ids[-1] in ends:
             said.append("response: its text ends in an end token" + ("" if eos is None else ", no other is appended"))
         elif eos is not None and trace.finish != "length":
@@ -201,6 +207,21 @@ def _of_text(
     ):
         said.append(NOT_WRITTEN)
     return ids, np.where(offset_T < 0, offset_T, offset_T + lead)
+
+
+def _ended(ids: tuple[int, ...], offset_T: np.ndarray, text: str, marks: padding.Marks, eos: int | None) -> int:
+    """How many ids of a text end with its end token, where nothing but special tokens and blanks is behind that; else
+    all. (Templates write a line break there, and decoders that keep special tokens the padding.)"""
+    length, after = len(ids), len(text)
+    ends, special = marks.ends | {eos}, marks.special | marks.ends | {marks.pad, marks.unk}
+    for i in range(len(ids) - 1, -1, -1):
+        begin = int(offset_T[i])
+        if ids[i] in ends:
+            length = i + 1
+        elif ids[i] not in special and (begin < 0 or text[begin:after].strip()):
+            break
+        after = begin if begin >= 0 else after
+    return length
 
 
 def _doubled(text: str, prompt_ids: tuple[int, ...], tokenizer: Any, said: list[str]) -> int:

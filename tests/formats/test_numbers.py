@@ -12,7 +12,7 @@ import pytest
 
 from analyzer import checks, dumps
 from analyzer.errors import DumpError
-from analyzer.formats import rollouts
+from analyzer.formats import rollouts, traps
 from analyzer.formats.fields import CANONICAL, clean
 from analyzer.formats.paths import Fault
 from analyzer.formats.survey import Survey
@@ -311,14 +311,77 @@ def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
             {"generation_config": {"logit_bias": {"7": -5}}},
             {"sampler_part": {"temperature": 0.6, "logit_bias": {"7": -5}}},
         ),
+        (
+            {"sampler": {"temperature": 0.6, "repetition_penalty": 1.3, "seed": 3}, "temperature": None},
+            {"sampler_part": {"temperature": 0.6, "repetition_penalty": 1.3}},
+        ),
+        (
+            {"min_new_tokens": 5, "suppress_tokens": [7]},
+            {"sampler_part": {"temperature": 0.6, "min_new_tokens": 5, "suppress_tokens": [7]}},
+        ),
+        ({"logit_bias": {"7": -INF}}, {"sampler_part": {"temperature": 0.6, "logit_bias": "{'7': -inf}"}}),
+        ({"do_sample": 0}, {"greedy": True}),
+        ({"top_n_sigma": -1, "suppress_tokens": [], "frequency_penalty": NAN}, {}),
+        (
+            {
+                "sampler": {
+                    "temperature": 0.6,
+                    "repetition_penalty": 1.0,
+                    "seed": 3,
+                    "max_tokens": 100,
+                    "n": 4,
+                    "stop": [],
+                }
+            },
+            {},
+        ),
         ({"repetition_penalty": 1.0, "do_sample": True, "num_beams": 1, "logit_bias": None, "presence_penalty": 0}, {}),
     ],
 )
 def test_settings_that_shape_a_draw_and_are_no_samplers_leave_no_sampler(tmp_path, said, meta):
+    plain = {"problem": "p", "source": "rl", "sample": 0, "sampler": {"temperature": 0.6}}
     numbers = {"response_logprobs": [-1.0, -1.0], "logprobs_temperature": 1.0, "sample": 0, "temperature": 0.6}
-    trace = read(tmp_path / "rl.jsonl", [ROW | numbers | said])[0][0]
-    assert trace.sampler == (None if meta else Sampler(0.6))
-    assert {k: v for k, v in trace.meta.items() if k in ("greedy", "sampler_part")} == meta
+    generic = {"question": "q", "completion": "a b", "temperature": 0.6}
+    for name, row in (("rl", ROW | numbers), ("canonical", ROW | plain), ("generic", generic)):
+        trace = read(tmp_path / f"{name}.jsonl", [row | said])[0][0]
+        assert trace.sampler == (None if meta else Sampler(0.6)), name
+        assert {k: v for k, v in trace.meta.items() if k in ("greedy", "sampler_part")} == meta, name
+
+
+def test_a_setting_that_no_sampler_has_is_found_in_any_row_and_said(tmp_path):
+    row = ROW | {"source": "rl", "problem": "p", "sampler": {"temperature": 1}}
+    rows = [row | {"sample": i} | ({"repetition_penalty": 1.02} if i > 1200 else {}) for i in range(1203)]
+    traces, ledger, _ = read(tmp_path / "rl.jsonl", rows)
+    assert [t.sampler for t in traces[1200:]] == [Sampler(1.0), None, None]
+    (note,) = traps.find(survey_of(traces), ledger.files)[-1:]
+    assert note.startswith("rl: 2 of 1,203 rows state repetition_penalty 1.02, which no sampler here has")
+    assert "no sampler is recorded from them" in note
+    given = read(tmp_path / "rl.jsonl", rows, samplers={"rl": Sampler(0.5)})[0]
+    assert {t.sampler for t in given} == {Sampler(0.5)}
+    assert "the given --sampler rl is taken in its place" in traps.find(survey_of(given), ledger.files)[-1]
+
+
+def survey_of(traces):
+    survey = Survey()
+    survey.add(traces)
+    return survey
+
+
+@pytest.mark.parametrize(
+    "row", [{"source": "rl", "problem": "p", "response": "a b"}, {"question": "q", "completion": "a b"}]
+)
+def test_two_masks_that_differ_are_asked_about(tmp_path, row):
+    both = row | {"response_ids": [5, 6], "sample": 0, "response_mask": [1, 1], "prompt_ids": [3]}
+    same_ = [both | {"loss_mask": [0, 1, 1]}, both | {"sample": 1, "action_mask": [1, 1], "loss_mask": [0.5, 0.5]}]
+    assert len(read(tmp_path / "same.jsonl", same_)[0]) == 2
+    late = [both | {"sample": i, "response_mask": None, "loss_mask": [0, 1]} for i in (2, 3)]  # one mask, another name
+    assert [t.meta.get("response_mask") for t in read(tmp_path / "late.jsonl", same_ + late)[0]][2:] == [[0, 1]] * 2
+    differs = [both | {"loss_mask": [1, 0]}]
+    with pytest.raises(DumpError, match=r"two masks: loss_mask says 1 of 2 .* 2 of 2; .*--map response_mask=loss_mask"):
+        read(tmp_path / "two.jsonl", differs)
+    for name, mask in (("loss_mask", [1, 0]), ("response_mask", None)):
+        (trace,) = read(tmp_path / "two.jsonl", differs, field_map={"response_mask": name})[0]
+        assert trace.meta.get("response_mask") == mask
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Trace
-from analyzer.scorers.encode import encode
+from analyzer.scorers.encode import BEHIND, encode
 from analyzer.scorers.prompts import load_template
 
 
@@ -80,6 +80,23 @@ def test_template_file_must_have_a_place_for_the_question(tmp_path):
         load_template(str(file))
     file.write_text("Q {question} A")
     assert load_template(str(file)) == "Q {question} A"
+
+
+@pytest.mark.parametrize("end", ["</s></s></s>", "</s>\n", "</s> \n </s>", "</s><unk><unk>"])
+@pytest.mark.parametrize("eos", [None, 2])
+def test_what_text_has_behind_its_end_token_is_left_out(llama, end, eos):
+    plain = encode(trace(prompt="a", response="b c</s>"), llama, vocab_size=512, eos=eos)
+    got = encode(trace(prompt="a", response="b c" + end), llama, vocab_size=512, eos=eos)
+    assert got.response_ids == plain.response_ids and got.response_ids.count(2) == 1
+    assert got.offset_T.tolist() == plain.offset_T.tolist() and BEHIND in got.decisions
+    assert BEHIND not in plain.decisions
+
+
+@pytest.mark.parametrize("text", ["b</s>c", "b</s> c\n", "b\n", "b <unk>\n", "b 11"])
+def test_text_that_goes_on_behind_an_end_token_stays(llama, text):
+    got = encode(trace(prompt="a", response=text), llama, vocab_size=512)
+    assert BEHIND not in got.decisions
+    assert encode(trace(prompt="a", response=text), llama, vocab_size=512, eos=2).response_ids == (*got.response_ids, 2)
 
 
 def test_eos_is_added_to_text_that_was_not_cut(llama):
