@@ -49,7 +49,7 @@ def found(rows: Sequence[Mapping[str, Any]]) -> list[Gap]:
         elif len(sizes) == 1:
             sentence = f"{subject} over {n:,} of the {of:,} alone: those {have} in every source that has any ("
         else:
-            sentence = f"{subject} over those alone that are {have} in both sources of a pair ({each};"
+            sentence = f"{subject} over the problems {have} in both sources of a pair ({each};"
         sentence = f"{sentence} {lacking}).".replace("( ", "(").replace("the scored", "The scored", common)
         out.append(Gap(f"{name} on {f'{n:,}' if common and len(sizes) == 1 else 'fewer'}", sentence, lacking))
     return out

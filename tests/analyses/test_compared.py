@@ -120,3 +120,21 @@ def test_where_nothing_is_scored_in_all_each_row_says_its_own_number(make_tables
         "(base 2 of 5, a 3 of 5; scored: base 2 of 5 problems, a 3 of 5 problems)."
     ]
     assert told[0].clause == "scored numbers on fewer"
+
+
+def test_each_pair_is_over_what_both_of_it_have(make_tables, make_columns):
+    own = {"base": range(1, 8), "a": (1, 2, 3), "c": (6, 7)}
+    rows = [
+        {"source": s, "problem": str(p), "sample": 0, "correct": None if (s, p) == ("a", 3) else True}
+        | ({} if (s, p) == ("base", 1) else {"models": {"base": make_columns([1.0] * 4)}})
+        for s, problems in own.items()
+        for p in problems
+    ]
+    _, found = run(make_tables(rows))
+    assert found["problems"].tolist() == found["problems_scored"].tolist() == [2, 2, 2, 2]
+    solved, scored = gaps.found(found.reset_index().to_dict("records"))
+    assert solved.sentence == (
+        "pass@k is over the problems with labels in both sources of a pair (base (on the problems of a) 2 of 3, "
+        "a 2 of 3, base (on the problems of c) 2 of 2, c 2 of 2; with labels: a 2 of 3 problems)."
+    )
+    assert scored.clause == "scored numbers on fewer" and scored.lacking == "scored: base 6 of 7 problems"
