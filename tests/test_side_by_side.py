@@ -16,7 +16,13 @@ def report(folder, **solved):
     specs = []
     for source, own in solved.items():
         rows = [
-            {"problem": p, "question": f"Question {p}?", "sample": i, "response": f"{source} {p} {i}", "correct": i < c}
+            {
+                "problem": p,
+                "question": f"Question {p}?",
+                "sample": i,
+                "response": f"{source} {p} {i}",
+                "correct": c if c is None else i < c,
+            }
             for p, c in own.items()
             for i in range(3)
         ]
@@ -74,3 +80,43 @@ def test_equal_problems_have_nothing_more_to_say(tmp_path):
     data, pages = report(tmp_path, base=same, rl=same)
     assert "compared" not in data["analyses"] and "side by side" not in pages["report.md"].partition("## Key")[0]
     assert data["sources"]["rl"]["compared"] == {"traces": 12, "problems": 4, "left_out": 0, "basis": "common"}
+
+
+def test_labels_on_a_part_of_the_problems_are_said_wherever_the_numbers_stand(tmp_path):
+    """a has labels on 5 of the 10 problems that all have: pass@k of all is over these 5, in words and first."""
+    every = {f"q{i}": 2 * (i < 5) for i in range(10)}
+    part = {p: c if p < "q5" else None for p, c in every.items()}
+    data, pages = report(tmp_path, base=every, a=part, b=every)
+    first = "base, a and b have the same 10 problems: numbers side by side are over these 10 at most."
+    second = "pass@k is over 5 of the 10 alone: those with labels in every source that has any"
+    second += " (with labels: a 5 of 10 problems)."
+    assert all(f"| {s} | 5 | 15 | 10 | 0.67" in pages["report.md"] for s in ("base (reference)", "a", "b"))
+    for page in pages.values():
+        assert first in page and second in page
+    assert summary(data).startswith(f"{first}\n{second}")
+    assert "90 traces on 10 problems, pass@k on 5 ·" in content.subtitle(data, {}, 64)
+    assert content.doubts(data)[0] == ("key", True, "pass@k on 5 (with labels: a 5 of 10 problems)")
+    assert content.doubts(data)[1] == ("ledger", False, "no row rejected")
+
+
+def test_labels_on_no_common_problem_are_said(tmp_path):
+    low, high = ({f"q{i}": 1 if (i < 4) == one else None for i in range(10)} for one in (True, False))
+    data, _ = report(tmp_path, base=low, a=high)
+    assert "No problem has labels in all sources: pass@k is over different problems in each row" in summary(data)
+    assert "(base 4 of 10, a 6 of 10; with labels: base 4 of 10 problems, a 6 of 10 problems)" in summary(data)
+
+
+def test_one_source_apart_leaves_the_others_numbers_where_they_are(tmp_path):
+    names = {"base": range(10), "a": range(8), "b": range(6, 14), "c": range(20, 24)}
+    data, pages = report(tmp_path, **{s: {f"q{i}": 1 for i in own} for s, own in names.items()})
+    first = "c and base have no problem in common: nothing is compared between them, and c has its numbers over its own"
+    assert summary(data).startswith(f"{first} problems (c 4).")
+    assert "base, a and b share 2 problems: numbers side by side are over these 2." in summary(data)
+    assert (
+        "| base (reference) | 2 | 6 |" in pages["report.md"]
+        and "| c, on its own problems | 4 | 12 |" in pages["report.md"]
+    )
+    same = {f"q{i}": 1 for i in range(3)}
+    (tmp_path / "same").mkdir()
+    data, _ = report(tmp_path / "same", base=same, a=same, c={"z": 1})
+    assert "base and a have the same 3 problems: numbers side by side are over these 3." in summary(data)

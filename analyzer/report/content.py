@@ -14,6 +14,7 @@ from analyzer.analyses import prompts
 from analyzer.basis import OWN
 from analyzer.display import possessive
 from analyzer.records import METHOD
+from analyzer.report import gaps
 
 NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
@@ -207,6 +208,9 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     if less := [s for s, c in side.items() if c["problems"] < data["sources"][s]["problems"]]:
         parts = (f"{s} {count(side[s]['problems'])} of {count(data['sources'][s]['problems'])}" for s in less)
         out.append(("key", True, f"problems compared: {', '.join(parts)}"))
+    for gap in gaps.found(records(data, "compared", "rows")):
+        out.append(("key", True, f"{gap.clause} ({gap.lacking})"))
+    used = "no row rejected" if out else "every row used"  # what is left out of the comparison was not used there
     said = [
         f"{count(n)} of {count(of)} {what}"
         for n, of, what in (
@@ -215,7 +219,7 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         )
         if n
     ]
-    out.append(("ledger", bool(said), ", ".join(said) or "every row used"))
+    out.append(("ledger", bool(said), ", ".join(said) or used))
     checks = records(data, "preflight", "checks")
     failed = list(dict.fromkeys(c["check"] for c in checks if c["passed"] is False))
     if checks:
@@ -306,6 +310,7 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
             f"compared on {count(max(shared))} problems" if len(shared) == 1 else "compared on problems shared in pairs"
         )
         traces = f"{count(data['ledger']['traces'])} traces, {on}"
+    traces = ", ".join([traces, *(gap.clause for gap in gaps.found(records(data, "compared", "rows")))])
     parts = [compared, traces, f"budget {k}", asked(data), f"analyzer {data['version']}"]
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
 

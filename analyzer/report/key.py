@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from analyzer.basis import OWN, PAIR
-from analyzer.report import content
+from analyzer.report import content, gaps
 from analyzer.report.content import NONE, Grid, count, interval, labels, records, reference
 
 SOLVED = "What is solved, over the draws that say whether they are correct"
@@ -147,16 +147,23 @@ def basis(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
         return []
     own = [s for s, c in found.items() if c["basis"] == OWN and s != mark]
     out = []
+    joined = [s for s in found if s not in own]
     if own:
-        each = ", ".join(f"{s} {count(all_[s]['problems'])}" for s in (mark, *own) if s in all_)
+        alone = (mark, *own) if mark in found and found[mark]["basis"] == OWN else own
+        each = ", ".join(f"{s} {count(all_[s]['problems'])}" for s in alone)
+        whose = "each has its" if len(alone) > 1 else f"{own[0]} has its"
         out.append(
-            f"{listed(own)} and {mark} have no problem in common: nothing is compared between them, and each has its "
+            f"{listed(own)} and {mark} have no problem in common: nothing is compared between them, and {whose} "
             f"numbers over its own problems ({each})."
         )
-    joined = [s for s in found if s not in own]
+    short = [gap.sentence for gap in gaps.found(records(data, "compared", "rows"))]
+    most = " at most" if short else ""
     less = [s for s in joined if found[s]["problems"] < all_[s]["problems"]]
     if not less:
-        return out
+        if len(joined) > 1 and (own or short):
+            n = count(found[joined[0]]["problems"])
+            out.append(f"{listed(joined)} have the same {n} problems: numbers side by side are over these {n}{most}.")
+        return out + short
     left = ", ".join(
         f"{s} {count(all_[s]['problems'] - found[s]['problems'])} of {count(all_[s]['problems'])} problems "
         f"({count(found[s]['left_out'])} traces)"
@@ -169,11 +176,13 @@ def basis(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
             *out,
             f"No problem is in all of {listed(joined)}: key numbers are of pairs, a source and {mark} over the "
             f"problems that both have ({each}). {words}",
+            *short,
         ]
-    n = found[less[0]]["problems"]
+    n = count(found[less[0]]["problems"])
     return [
         *out,
-        f"{listed(joined)} share {count(n)} problems: numbers side by side are over these {count(n)}. {words}",
+        f"{listed(joined)} share {n} problems: numbers side by side are over these {n}{most}. {words}",
+        *short,
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from analyzer.analyses import boundary, compared, perplexity
 from analyzer.errors import UsageError
+from analyzer.report import gaps
 
 
 @pytest.fixture
@@ -81,3 +82,59 @@ def test_sources_without_labels_or_scores_are_counted_by_what_was_read(make_tabl
     found = result.tables["rows"].set_index("row")
     assert found["problems"].tolist() == [3, 3] and found["correct"].isna().all()
     assert math.isnan(result.estimates["rl.pass@1"].value) and found["tokens"].isna().all()
+
+
+def test_scored_numbers_are_over_the_problems_that_are_scored_in_all(make_tables, make_columns):
+    """The same tokens in all; of one problem that is dear, a's traces are not scored: no source may look cheaper."""
+    nats = {"0": 1.0, "1": 1.0, "2": 5.0}
+    rows = [
+        {"source": s, "problem": p, "sample": i, "correct": i < 1}
+        | ({} if s == "a" and p == "2" else {"models": {"base": make_columns([x] * 4)}})
+        for s in ("base", "a", "b")
+        for p, x in nats.items()
+        for i in range(2)
+    ]
+    result, found = run(make_tables(rows))
+    assert [result.estimates[f"{s}.nll_per_token"].value for s in ("base", "a", "b")] == pytest.approx([1, 1, 1])
+    assert found["problems_scored"].tolist() == [2, 2, 2] and found["problems"].tolist() == [3, 3, 3]
+    assert {result.estimates[f"{s}.pass@1"].n for s in ("base", "a", "b")} == {3}
+    told = gaps.found(found.reset_index().to_dict("records"))
+    assert [gap.sentence for gap in told] == [
+        "The scored numbers are over 2 of the 3 alone: those scored in every source that has any "
+        "(scored: a 2 of 3 problems)."
+    ]
+
+
+def test_where_nothing_is_scored_in_all_each_row_says_its_own_number(make_tables, make_columns):
+    rows = [
+        {"source": s, "problem": str(p), "sample": 0}
+        | ({"models": {"base": make_columns([1.0] * 4)}} if (p < 2) == (s == "base") else {})
+        for s in ("base", "a")
+        for p in range(5)
+    ]
+    _, found = run(make_tables(rows))
+    assert found["problems_scored"].tolist() == [2, 3]
+    told = gaps.found(found.reset_index().to_dict("records"))
+    assert [gap.sentence for gap in told] == [
+        "No problem is scored in all sources: the scored numbers are over different problems in each row "
+        "(base 2 of 5, a 3 of 5; scored: base 2 of 5 problems, a 3 of 5 problems)."
+    ]
+    assert told[0].clause == "scored numbers on fewer"
+
+
+def test_each_pair_is_over_what_both_of_it_have(make_tables, make_columns):
+    own = {"base": range(1, 8), "a": (1, 2, 3), "c": (6, 7)}
+    rows = [
+        {"source": s, "problem": str(p), "sample": 0, "correct": None if (s, p) == ("a", 3) else True}
+        | ({} if (s, p) == ("base", 1) else {"models": {"base": make_columns([1.0] * 4)}})
+        for s, problems in own.items()
+        for p in problems
+    ]
+    _, found = run(make_tables(rows))
+    assert found["problems"].tolist() == found["problems_scored"].tolist() == [2, 2, 2, 2]
+    solved, scored = gaps.found(found.reset_index().to_dict("records"))
+    assert solved.sentence == (
+        "pass@k is over the problems with labels in both sources of a pair (base (on the problems of a) 2 of 3, "
+        "a 2 of 3, base (on the problems of c) 2 of 2, c 2 of 2; with labels: a 2 of 3 problems)."
+    )
+    assert scored.clause == "scored numbers on fewer" and scored.lacking == "scored: base 6 of 7 problems"
