@@ -213,5 +213,5 @@ def test_the_caption_says_n_where_few_traces_have_a_rung(make_tables):
     found = contained.run(make_tables(data, base=None), budget=8)
     text = contained.FIGURES["contained"].caption(found)
     n = int(rung(found, "s", "steps")["n"])
-    assert f"steps: base 1.00 (n = {9 * n}), s 1.00 (n = {n})" in text and f"s 1.00 (n = {10 * n})" not in text
+    assert f"order): base 1.00 (n = {9 * n}), s 1.00 (n = {n})" in text and f"s 1.00 (n = {10 * n})" not in text
     assert f"n = {10 * n} traces of a source at most" in text
