@@ -409,14 +409,12 @@ def _samplers(run: Run) -> dict[str, Sampler | None]:
 
 
 def _marks(run: Run, loaded: Any) -> Any:
-    """What padding is told by in this run: by its first model, as the manifest keeps it. In runs that an earlier
-    version began nothing is: there padding was scored."""
+    """What padding is told by in this run: by its first model, as the manifest keeps it."""
     from analyzer.scorers import padding
     from analyzer.scorers.encode import marks_of
 
     if "padding" not in run.manifest:
-        known = padding.Marks() if run.scorers() else marks_of(loaded.tokenizer, loaded.eos_ids)
-        run.manifest["padding"] = padding.as_json(known)
+        run.manifest["padding"] = padding.as_json(marks_of(loaded.tokenizer, loaded.eos_ids))
     return padding.of_json(run.manifest["padding"])
 
 

@@ -34,8 +34,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def same(one: Run, other: Run) -> bool:
-    """Equal manifests and traces."""
-    return one.manifest == other.manifest and list(one.traces()) == list(other.traces())
+    """Equal manifests and traces, whatever the sizes of the parts."""
+    said = ({k: v for k, v in run.manifest.items() if k != "parts"} for run in (one, other))
+    return next(said) == next(said) and list(one.traces()) == list(other.traces())
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from analyzer.analyses import brought
@@ -54,7 +55,8 @@ def _alike(tables: Tables) -> pd.DataFrame:
         model = tables.policies.get(source, tables.base if source == tables.reference else None)
         mine = scores[(scores["model"] == model) & (scores["source"] == source)]
         sampled = mine.get("logprob_s", mine["logprob"]).fillna(mine["logprob"]).astype(float)
-        found.append(mine.loc[sampled < REPEATED, ["key", *GROUP, "n_tokens", "logprob"]])
+        drawn = np.isfinite(sampled) & (sampled < REPEATED)  # what its law could never draw says nothing of repeats
+        found.append(mine.loc[drawn, ["key", *GROUP, "n_tokens", "logprob"]])
     known = tables.traces.reindex(columns=["key", "response_hash"])  # tables made by hand may hold none
     rare = pd.concat(found).merge(known, on="key")
     about = pd.Series(list(zip(rare["n_tokens"], rare["logprob"].astype(float).round(2), strict=True)), rare.index)
