@@ -98,7 +98,7 @@ def part_batches(
 
 def _refuse_other_count(path: Path, rows: int) -> None:
     if rows != (said := pq.read_metadata(path).num_rows):
-        raise damaged(path, f"{rows:,} rows where {said:,} are said to be")
+        raise damaged(path, f"{rows:,} rows, its footer says {said:,}")
 
 
 def _held(path: Path, schema: pa.Schema, names: list[str], added: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The key numbers anew over the problems that are compared, where the sources do not all have the same.
+"""The key numbers computed again over the problems that are compared, where the sources do not all have the same.
 
 The analyses take all traces of a source, as its word does; side by side in one table their numbers would be over
 different problems. One group for all sources that share problems; where no problem is in all, one for each pair with

@@ -32,17 +32,29 @@ def without(tables: Tables) -> tuple[Tables, dict[str, int]]:
 
 
 def of(tables: Tables) -> set[str]:
-    """Keys of the copies, all but the first of each trace: of rows that bring their numbers and of scored ones."""
+    """Keys of the copies, all but the first of each trace: of rows that bring their numbers and of scored ones.
+
+    Looked for once, in the most traces that were asked about: parts of them, and variations without a token stream,
+    have the same copies.
+    """
+    keys = set(tables.traces["key"])
+    asked, found = tables.memo.get("copies", (set(), set()))
+    if not keys <= asked:
+        found = _found(tables)
+        tables.memo["copies"] = keys, found
+    return found & keys
+
+
+def _found(tables: Tables) -> set[str]:
     out = set().union(*(told.copies for told in brought.said(tables).values()))
     alike = _alike(tables)
     if alike.empty:
-        return out & set(tables.traces["key"])
+        return out
     parts = tables.tokens(str(tables.base), ["token"])
     parts = (part[among(part["key"], set(alike["key"]))] for part in parts)
     token = {k: t.tobytes() for part in parts for k, t in zip(part["key"], part["token"], strict=True)}
     alike = alike.assign(token=alike["key"].map(token)).dropna(subset="token")
-    out |= set(alike.loc[alike.duplicated([*GROUP, "token"]), "key"])
-    return out & set(tables.traces["key"])
+    return out | set(alike.loc[alike.duplicated([*GROUP, "token"]), "key"])
 
 
 def _alike(tables: Tables) -> pd.DataFrame:

@@ -166,9 +166,8 @@ def _of_prompts(tables: Tables, source: str, unequal: float, several: int) -> tu
         return unequal, f"{note}; {prompts.phrase(reference)}"
     if not unequal > 0:
         return unequal, f"{note}; check --template"
-    ways = (
-        f"check --template, or draw {reference} anew after the prompts of {source} (analyzer sample DUMP --model BASE)"
-    )
+    how = "(analyzer sample DUMP --model BASE)"
+    ways = f"check --template, or sample {reference} again with the prompts of {source} {how}"
     if several:
         return unequal, f"{note}; {ways}, but {reference} has several prompts in {several:,} of them: no --prompt-of"
     ways += f", or ask whether {reference} under its own prompts reaches what {source} writes under others: score with "

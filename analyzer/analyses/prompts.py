@@ -1,4 +1,4 @@
-"""Sources that the base was asked about under the reference's prompts, not under their own: which, and how it is said.
+"""Sources that the base was scored on under the reference's prompts, not their own, and the sentences that say so.
 
 Everything that rests on their scores says so: results and their estimates here, verdicts by `told`, pages from the
 parameters of the results.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from analyzer.analyses import copies, preflight, support
+from analyzer.analyses import copies, preflight, support, variations
 from analyzer.records import Tables
 from analyzer.validate import bigram as B
 from analyzer.verdict import decide
@@ -70,3 +70,13 @@ def test_equal_sums_of_other_tokens_are_no_copies():
     scores = tables.scores.assign(logprob=-50.0, logprob_s=-50.0)
     found = copies.of(replace(tables, scores=scores, memo={}))
     assert len(found) == PROBLEMS * (TIMES - 1) and all(key.startswith("x/") for key in found)
+
+
+def test_variations_without_a_token_stream_have_the_same_copies():
+    """What is decided again under a variation reads no tokens: it must not take copies for draws."""
+    tables = world(1, 300)
+    found = copies.of(tables)
+    silent = variations.last(tables)
+    assert copies.of(silent) == found and len(found) == PROBLEMS * (TIMES - 1)
+    half = variations.kept(silent, (silent.traces["problem"] < "p0005").to_numpy())
+    assert copies.of(half) == found & set(half.traces["key"])
