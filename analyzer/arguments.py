@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from analyzer import __version__, flags
+from analyzer.display import visible
 from analyzer.errors import UsageError, nearest
-from analyzer.progress import visible
 from analyzer.records import WORDS
 
 EXAMPLES = """examples:

@@ -1,4 +1,5 @@
-"""Results, verdicts and runs as small HTML for notebooks: tables and text, every word escaped, no script, no network.
+"""How text and numbers are shown: numbers with their interval, times, sizes, what a terminal would obey written out;
+results, verdicts and runs as small HTML for notebooks, every word escaped, no script, no network.
 
 The functions read attributes only and know no type of the package, so that the types themselves can call them.
 """
@@ -6,6 +7,7 @@ The functions read attributes only and know no type of the package, so that the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -15,6 +17,23 @@ ROWS = 60  # of a table; what is left out is counted below it
 MARKS = {"inside": "●", "sharpened": "▲", "reweighted": "✚", "outside": "◆", "undetermined": "?"}
 NONE = "–"
 NEUTRAL = {"top_p": 1, "top_k": 0, "min_p": 0}  # of a sampler: what truncates nothing
+_HIDDEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+COLOUR = r"\x1b\[[0-9;]*m"
+HIDDEN, ONE_LINE = (re.compile(rf"{COLOUR}|[{_HIDDEN}{more}]") for more in ("", r"\t\n"))
+
+
+def visible(text: str, *, line: bool = False, colour: bool = False) -> str:
+    """Text with what a terminal obeys or hides written out: control characters as \\x1b, those that turn the direction
+    of writing as \\u202e. All that is printed goes through here: ids, file names and texts are other people's.
+
+    line: tabs and line breaks too. colour: the terminal's colours are ours and stay.
+    """
+    pattern = ONE_LINE if line else HIDDEN
+    return pattern.sub(lambda m: m[0] if colour and len(m[0]) > 1 else _escape(m[0][0]) + m[0][1:], text)
+
+
+def _escape(hidden: str) -> str:
+    return f"\\x{ord(hidden):02x}" if hidden < " " else f"\\u{ord(hidden):04x}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, at_most: int = ROWS) -> str:
@@ -101,3 +120,22 @@ def run(path: Any, manifest: dict[str, Any]) -> str:
         [table(["scored under", "model", "dtype", "path"], models)] if models else ["<p>Nothing is scored yet.</p>"]
     )
     return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in manifest.get("input_notes", []))])
+
+
+def span(seconds: float) -> str:
+    """A length of time for people: 0.4 s, 38 s, 3 min 20 s, 5 h 10 min."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours:,} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1000: 812 kB, 1.4 GB."""
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if count < 999.5:
+            break
+        count, unit = count / 1000, larger
+    return f"{count:.1f} {unit}" if count < 9.95 and unit != "B" else f"{count:,.0f} {unit}"

@@ -19,9 +19,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from analyzer.display import size, span
 from analyzer.errors import AnalyzerError
 from analyzer.plan import packs, units
-from analyzer.progress import size, span
 from analyzer.records import Sampler, Trace
 from analyzer.scoring import LOADING, UNIT_TRACES, Progress, day, exponents, planned, quiet, unit_tokens
 from analyzer.store import Run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import shutil
 import sys
 import time
@@ -13,26 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from analyzer.display import span, visible
+
 EVERY = {True: 0.1, False: 10.0}  # seconds between lines, on a terminal and elsewhere
 WARNINGS = 5  # kinds of warnings that are shown; the others are counted
-_HIDDEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-COLOUR = r"\x1b\[[0-9;]*m"
-HIDDEN, ONE_LINE = (re.compile(rf"{COLOUR}|[{_HIDDEN}{more}]") for more in ("", r"\t\n"))
 REASONS = 5  # why rows were not used: so many are named
-
-
-def visible(text: str, *, line: bool = False, colour: bool = False) -> str:
-    """Text with what a terminal obeys or hides written out: control characters as \\x1b, those that turn the direction
-    of writing as \\u202e. All that is printed goes through here: ids, file names and texts are other people's.
-
-    line: tabs and line breaks too. colour: the terminal's colours are ours and stay.
-    """
-    pattern = ONE_LINE if line else HIDDEN
-    return pattern.sub(lambda m: m[0] if colour and len(m[0]) > 1 else _escape(m[0][0]) + m[0][1:], text)
-
-
-def _escape(hidden: str) -> str:
-    return f"\\x{ord(hidden):02x}" if hidden < " " else f"\\u{ord(hidden):04x}"
 
 
 def put(text: str, *, colour: bool = False) -> None:
@@ -142,22 +126,3 @@ def counted_warnings() -> Iterator[None]:
                 say(f"warning: {texts[place]}" + (f" ({n:,} times)" if n > 1 else ""))
             if len(counts) > WARNINGS:
                 say(f"warning: and {len(counts) - WARNINGS} further kinds")
-
-
-def span(seconds: float) -> str:
-    """A length of time for people: 0.4 s, 38 s, 3 min 20 s, 5 h 10 min."""
-    if seconds < 99.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    return f"{hours:,} h {left} min" if hours else f"{minutes} min {rest} s"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1000: 812 kB, 1.4 GB."""
-    unit = "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if count < 999.5:
-            break
-        count, unit = count / 1000, larger
-    return f"{count:.1f} {unit}" if count < 9.95 and unit != "B" else f"{count:,.0f} {unit}"

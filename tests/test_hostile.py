@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from analyzer import cli, errors
-from analyzer.progress import visible
+from analyzer.display import visible
 from analyzer.report import index, markdown
 
 # clears the screen, writes the clipboard (OSC 52), a C1 sequence, rewrites a line, turns the direction of writing

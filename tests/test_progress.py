@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from analyzer import progress
-from analyzer.progress import Progress, size, span
+from analyzer.display import size, span
+from analyzer.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analyzer.progress import visible
+from analyzer.display import visible
 from analyzer.report import content, key, methods, sequences
 
 ROWS = 40  # of one table; the csv and results.json hold all of them

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyzer.analyses.prompts import phrase
-from analyzer.progress import visible
+from analyzer.display import visible
 from analyzer.records import Result, Trace, json_value
 from analyzer.report import content
 from analyzer.report import key as key_numbers
@@ -182,5 +182,5 @@ def _width(text: str) -> int:
 
 
 def clean(text: str) -> str:
-    """One line in which nothing is hidden (see `progress.visible`)."""
+    """One line in which nothing is hidden (see `display.visible`)."""
     return visible(text, line=True)
