@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from analyzer.formats.accounts import Ledger
@@ -13,7 +12,7 @@ from analyzer.formats.counts import Counts, count
 from analyzer.formats.survey import Source, Survey
 
 NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
-ALPHA, TAU, HURDLED, PROBLEMS = 0.05, 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
+TAU, HURDLED, PROBLEMS = 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
 BUDGET, TESTED = 64, 5  # the default budget, and the levels with a test of `outside`
 
 
@@ -161,14 +160,10 @@ def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[st
     return out + _too_few(sources) + _rungs(sources)
 
 
-def event_free(share: float, laws: int = 1) -> int:
-    """The least number of traces without an event whose 95 % upper bound of the share of events is at most `share`, the
-    error split over the laws."""
-    return math.ceil(math.log(ALPHA / laws) / math.log1p(-share))
-
-
 def _too_few(sources: dict[str, Counts]) -> list[str]:
     """Which sources have fewer traces or problems than a word takes even where nothing lies beyond the budget."""
+    from analyzer.stats.bounds import event_free
+
     out, there = [], sources["base"]["sampler"]
     for s, counts in sources.items():
         here, n, m = counts["sampler"], counts["traces"], counts["problems"]
@@ -190,6 +185,7 @@ def _rungs(sources: dict[str, Counts]) -> list[str]:
     import numpy as np
 
     from analyzer.stats import budget, contained
+    from analyzer.stats.bounds import ALPHA
 
     out, base = [], sources["base"]
     n = base["samples_of_most"]

@@ -27,9 +27,9 @@ from analyzer.analyses.engine import below
 from analyzer.analyses.evidence import ALPHA, COOL, DROP, EXPLAINED, HURDLED, IMPROBABLE, PROBLEMS, RARE, far
 from analyzer.analyses.laws import PLAIN
 from analyzer.analyses.primary import CERTIFY, Endpoint, number, rows
-from analyzer.checks import event_free
 from analyzer.records import Estimate, Result
 from analyzer.stats.bootstrap import share_upper
+from analyzer.stats.bounds import event_free
 from analyzer.stats.ranks import chance
 
 Finding = tuple[str, list[str], str | None]  # word, reasons, what would decide

@@ -150,13 +150,13 @@ def test_what_the_comparison_rests_on_is_said(tmp_path):
 
 def test_how_many_traces_a_word_takes_is_said(tmp_path):
     """Without an event, by the laws that count: those of the rules, and only where a source has fewer."""
-    assert [checks.event_free(primary.TAU, laws) for laws in (1, 2, 3)] == [149, 183, 203]
-    assert checks.event_free(evidence.HURDLED) == 59
+    assert [bounds.event_free(primary.TAU, laws) for laws in (1, 2, 3)] == [149, 183, 203]
+    assert bounds.event_free(evidence.HURDLED) == 59
     for laws in (1, 2, 3):  # the bound of the verdict itself
-        n = checks.event_free(primary.TAU, laws)
+        n = bounds.event_free(primary.TAU, laws)
         highs = [bounds.upper(np.zeros(m), alpha=evidence.ALPHA / laws) for m in (n - 1, n)]
         assert highs[1] <= primary.TAU < highs[0]
-    known = (checks.ALPHA, checks.TAU, checks.HURDLED, checks.PROBLEMS)
+    known = (bounds.ALPHA, checks.TAU, checks.HURDLED, checks.PROBLEMS)
     assert known == (evidence.ALPHA, primary.TAU, evidence.HURDLED, evidence.PROBLEMS)
 
     def said(n, base=None, rl=None):

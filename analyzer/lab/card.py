@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analyzer.lab.backward import RETRYING
-from analyzer.lab.build import COUNTS, DISTILL, DISTILL_PLAN, UNFAITHFUL
 from analyzer.lab.card_text import CARD
 from analyzer.lab.grpo import GRPO
 from analyzer.lab.measure import BUDGET
+from analyzer.lab.recipe import COUNTS, DISTILL, DISTILL_PLAN, UNFAITHFUL
 from analyzer.lab.rewrites import FOREIGN
 from analyzer.lab.traces import CORPUS, MIXED_WORDS, OPENING, OTHER_WORD, RESTATING, SYNONYMS
 from analyzer.lab.train import PRETRAIN

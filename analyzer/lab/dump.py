@@ -11,13 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analyzer.lab import tokenizer
+from analyzer.lab.recipe import UNTRUNCATED
 from analyzer.lab.rewrites import REWRITES
 from analyzer.lab.traces import teacher_response
 from analyzer.lab.verifier import grade, restates, style_of
 
-UNTRUNCATED = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
-COOL = {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
-COLD = {"temperature": 0.1, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 WITH_LOGPROBS = 64  # log-probabilities are kept for samples below this: they are most of a dump's size
 
 

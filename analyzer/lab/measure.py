@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analyzer.lab.dump import UNTRUNCATED, WITH_LOGPROBS, read_dump
+from analyzer.lab.dump import WITH_LOGPROBS, read_dump
+from analyzer.lab.recipe import UNTRUNCATED
 from analyzer.lab.tokenizer import PAD
 from analyzer.lab.verifier import usual_words
 

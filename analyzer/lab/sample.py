@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from analyzer.lab.dump import UNTRUNCATED
+from analyzer.lab.recipe import UNTRUNCATED
 from analyzer.lab.tokenizer import EOS
 
 NEW_TOKENS = 112  # the longest document of the corpus answers in under 90

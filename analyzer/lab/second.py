@@ -13,7 +13,8 @@ from pathlib import Path
 
 from analyzer.lab import grid
 from analyzer.lab.build import load_model, load_problems, write_json
-from analyzer.lab.dump import COLD, COOL, UNTRUNCATED, WITH_LOGPROBS, read_dump, write_dump
+from analyzer.lab.dump import WITH_LOGPROBS, read_dump, write_dump
+from analyzer.lab.recipe import COLD, COOL, UNTRUNCATED
 from analyzer.lab.second_models import DISTILL, GRPO, MODELS, NEW_TOKENS, PRETRAIN, SEEDS
 from analyzer.lab.truths import TRUTHS as FIRST_TRUTHS
 

@@ -5,7 +5,6 @@ torch and transformers are imported inside the functions that need them, never a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,35 +16,17 @@ from typing import Any
 
 from analyzer.errors import AnalyzerError, ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Scored
-from analyzer.scorers import cluster, local, server, weights, windows
+from analyzer.scorers import local, server, weights, windows
 from analyzer.scorers.encode import Encoded
 from analyzer.scorers.identity import fingerprint
+from analyzer.scorers.loaded import Loaded, refuse_sizes
+from analyzer.scorers.team import Team
 
 # --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
 SCORERS = {"local": "shared", "cached": "cached", "plain": "plain", "server": "server"}
 PICKLED = (".bin", ".pt", ".pth")  # how weights are called that are no safetensors
-SIZES = (
-    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
-    "max_position_embeddings",
-)  # of a config: none makes sense below 1
 WHY = 300  # characters of what others say of a model that can't be loaded
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A causal LM ready to score: what it is, and where it came from."""
-
-    name: str  # as the user gave it
-    fingerprint: str  # of config and weights
-    model: Any  # None where it is loaded elsewhere (see `cluster`)
-    tokenizer: Any  # None when the folder has none
-    vocab_size: int
-    context: int | None  # longest sequence the config declares
-    dtype: str
-    device: str
-    parameters: int = 0
-    eos_ids: tuple[int, ...] = ()  # the model's end tokens as far as it declares them; none on a server
 
 
 def load(
@@ -131,21 +112,6 @@ def load(
     )
 
 
-def refuse_sizes(name: str) -> None:
-    """Raise ResourceError for a model folder whose config has a size that can't be one."""
-    file = Path(name) / "config.json"
-    try:
-        config = json.loads(file.read_bytes())
-        texts = [config, *(v for k, v in config.items() if k.endswith("text_config") and isinstance(v, dict))]
-    except (OSError, ValueError, AttributeError):  # no folder, or said at loading
-        return
-    for size, found in [(size, text.get(size)) for text in texts for size in SIZES]:
-        if isinstance(found, (str, float, bool)) or (isinstance(found, int) and found < 1):
-            raise ResourceError(
-                f"{file}: {size} is {json.dumps(found)}, expected a whole number from 1; copy the model again"
-            )
-
-
 def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """The end tokens that generation config, config and tokenizer declare, sorted; each names none, one or several."""
     places = (getattr(model, "generation_config", None), model.config, model.config.get_text_config(), tokenizer)
@@ -207,7 +173,7 @@ def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[s
 
 def prepare(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[str, str, str | None]:
     """(path, why, what lower precision costs): see `choose_path` and `local.half_precision_error`."""
-    if isinstance(loaded.model, cluster.Team):
+    if isinstance(loaded.model, Team):
         return loaded.model.prepare(sampler, wanted)
     path, why = choose_path(loaded, sampler, wanted)
     return path, why, None if path == "server" else local.half_precision_error(loaded.model, path)
@@ -218,7 +184,7 @@ def score_units(
 ) -> Iterator[tuple[int, Scored]]:
     """(number of the unit, Scored) of every trace of the units; options: see `score`. Here the units are done one after
     another, on a cluster as its workers finish them."""
-    if isinstance(loaded.model, cluster.Team):
+    if isinstance(loaded.model, Team):
         yield from loaded.model.score_units(units, **options)
         return
     for number, items in units:

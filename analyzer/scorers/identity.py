@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from analyzer.scorers import server
 
 BLOCK = 4096  # bytes that are read at a place
 BLOCKS = 256  # places in a file of weights that tells no tensors
@@ -20,6 +19,12 @@ TOKENIZER_FILES = (
 Places = Iterator[tuple[int, int]]  # offset and length, bytes
 
 
+def split(name: str) -> tuple[str, str] | None:
+    """("MODEL", "URL[#NAME]") of a model spec "MODEL@URL[#NAME]", None where the name holds no address."""
+    found = re.fullmatch(r"(.+?)@(https?://.+)", name)
+    return (found[1], found[2]) if found else None
+
+
 def fingerprint(name: str, places: Callable[[Path], Places] | None = None) -> str:
     """16 hex digits over a model folder's config, code and weights, or over a hub name; on a server over that of the
     model named and the address. Of an adapter over its own files and over the base that it names.
@@ -29,7 +34,7 @@ def fingerprint(name: str, places: Callable[[Path], Places] | None = None) -> st
     What can escape: a change within a tensor that leaves all three places alone and every other tensor too, as of some
     rows of an embedding; another revision under the same hub name. places: of a file, what to read instead.
     """
-    if found := server.split(name):
+    if found := split(name):
         return hashlib.sha256(f"{fingerprint(found[0], places)}@{found[1]}".encode()).hexdigest()[:16]
     folder = Path(name)
     if not folder.is_dir():
@@ -65,7 +70,7 @@ def is_model(recorded: str, name: str) -> bool:
 
 def tokenizer_fingerprint(name: str) -> str:
     """16 hex digits over all bytes of a model folder's tokenizer files and chat templates, or over a hub name."""
-    folder = Path((server.split(name) or (name,))[0])
+    folder = Path((split(name) or (name,))[0])
     if not folder.is_dir():
         return fingerprint(str(folder))
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 """The sums behind the columns in one pass over the logits, by Triton: for CUDA, where every pass over memory counts.
 
 One program per row walks over the vocabulary with a running maximum m. With x = (l - m) / 2 and h = exp x it keeps,
-over all tokens but the target, the sums of `head.moments`; where m grows by -2 d, they are moved to the new origin:
+over all tokens but the target, the sums of `sums.moments`; where m grows by -2 d, they are moved to the new origin:
 
     S0 = sum h^2           -> e^2d S0                          R = sum h -> e^d R
     S1 = sum h^2 x         -> e^2d (S1 + d S0)

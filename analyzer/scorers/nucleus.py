@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analyzer.records import Sampler
-from analyzer.scorers import head
+from analyzer.scorers import sums
 from analyzer.scorers.columns import sampler_columns
 
 NEAR, FAR = 6.0, 14.0  # nats at temperature T below the largest logit
@@ -39,7 +39,7 @@ def columns(
     import torch
 
     if _is_tempered_only(sampler):
-        found = head.moments(logits, targets, top_R, target_R, work, sampler.temperature)
+        found = sums.moments(logits, targets, top_R, target_R, work, sampler.temperature)
         mass = above_R / found["total"]
         out = dict(zip(NAMES, [mass.float(), *(found[n] for n in ("logprob", "entropy", "varentropy"))], strict=True))
         todo = sum(out.values()).isnan().nonzero()[:, 0]
@@ -62,8 +62,8 @@ def logprobs(
     for some in rows.split(work.shape[1] // vocab):
         top, target = top_R[some], target_R[some]
         block = torch.index_select(logits, 0, some, out=work[2, : len(some) * vocab].view(len(some), vocab))
-        [others] = head.exponentials(block, targets[some], top, (a,), work)
-        parts.append(((target.double() - top.double()) * a - head.log_sums(others, a, top, target)).float())
+        [others] = sums.exponentials(block, targets[some], top, (a,), work)
+        parts.append(((target.double() - top.double()) * a - sums.log_sums(others, a, top, target)).float())
     return torch.cat(parts)
 
 
@@ -131,7 +131,7 @@ def _near_the_top(logits: Any, todo: Any, sampler: Sampler, work: Any, top_R: An
         torch.index_select(logits, 0, rows, out=block)
         top_R1 = top_R[rows, None]
         torch.add(top_R1 * -scale, block, alpha=scale, out=e)
-        torch.sum(e.clamp_(min=head.LEAST).exp_(), -1, out=totals[at : at + step])
+        torch.sum(e.clamp_(min=sums.LEAST).exp_(), -1, out=totals[at : at + step])
         if sampler.top_k:
             threshold_R1 = block.topk(min(sampler.top_k, vocab), dim=-1).values[:, -1:]
         else:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.errors import UsageError
-from analyzer.scorers.cluster import Scorer, Task, Team, distribute
+from analyzer.scorers.cluster import Scorer
+from analyzer.scorers.team import Task, Team, distribute
 
 _scorer: Scorer | None = None  # of a child process
 

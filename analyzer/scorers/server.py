@@ -14,7 +14,6 @@ import contextlib
 import logging
 import math
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -29,6 +28,8 @@ from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored
 from analyzer.scorers.columns import TOP_ALTERNATIVES, TOP_SURPRISAL
 from analyzer.scorers.encode import Encoded
+from analyzer.scorers.identity import fingerprint, split
+from analyzer.scorers.loaded import Loaded, refuse_sizes
 from analyzer.scorers.server_answers import CONCURRENT, ROUNDING, WAYS, Answer, Server, ask, cut, naming
 from analyzer.scorers.server_client import PASSING, Away, Client, Fault, Refused
 
@@ -38,12 +39,6 @@ FIRST_TIMEOUT = 30.0  # seconds without a byte, for the list of models and the p
 ADVICE = "is the server up? http or https? the address is the server's root, or that with /v1"
 PROBE_TOLERANCE = 0.25  # nats between two requests for one distribution: half precision, other batches
 PROBE_TEXT = "The first of them went down to the river in the morning, and the second went up to the hill."
-
-
-def split(name: str) -> tuple[str, str] | None:
-    """("MODEL", "URL[#NAME]") of a model spec "MODEL@URL[#NAME]", None where the name holds no address."""
-    found = re.fullmatch(r"(.+?)@(https?://.+)", name)
-    return (found[1], found[2]) if found else None
 
 
 def spec(model: str, label: str, servers: dict[str, str]) -> str:
@@ -74,8 +69,6 @@ def connect(
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
-
-    from analyzer.scorers import Loaded, fingerprint, refuse_sizes
 
     logging.set_verbosity_error()
     model, address = split(name)

@@ -49,6 +49,12 @@ def p_above(values_N: np.ndarray, threshold: float) -> float:
     return math.exp(high)
 
 
+def event_free(share: float, laws: int = 1) -> int:
+    """The least number of traces without an event whose 95 % upper bound of the share of events is at most `share`, the
+    error split over the laws."""
+    return math.ceil(math.log(ALPHA / laws) / math.log1p(-share))
+
+
 class Mean(NamedTuple):
     """A mean over traces with its standard error and degrees of freedom."""
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from analyzer import pipeline, scoring
 from analyzer.errors import ResourceError, UsageError
 from analyzer.scorers import cluster
+from analyzer.scorers.team import TRIES, distribute
 from analyzer.store import Run
 
 
@@ -64,7 +65,7 @@ class Crowd:
     def distribute(self, tasks: int, workers: int, **options):
         team = [self.start() for _ in range(workers)]
         numbered = ((n, ("square", n)) for n in range(tasks))
-        return cluster.distribute(numbered, team, self.start, self.submit, (Death,), **options)
+        return distribute(numbered, team, self.start, self.submit, (Death,), **options)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -74,7 +75,7 @@ def test_every_task_is_done_once_whoever_dies(tasks, workers, deaths):
     count, unlucky = iter(range(10**6)), dict.fromkeys(range(tasks), 0)
 
     def fate(task) -> bool:
-        dies = next(count) in deaths and (task[0] == "ready" or unlucky[task[1]] < cluster.TRIES - 1)
+        dies = next(count) in deaths and (task[0] == "ready" or unlucky[task[1]] < TRIES - 1)
         if dies and task[0] != "ready":
             unlucky[task[1]] += 1
         return dies
@@ -95,7 +96,7 @@ def test_work_is_handed_out_as_it_is_taken():
     drawn = []
     team = [1, 2]
     crowd = Crowd(lambda task: False)
-    results = cluster.distribute(
+    results = distribute(
         ((n, ("square", n)) for n in range(100) if not drawn.append(n)), team, crowd.start, crowd.submit, (Death,)
     )
     for taken, _ in enumerate(results, 1):
@@ -115,7 +116,7 @@ def test_workers_that_never_start_end_the_run():
         list(Crowd(lambda task: task[0] == "ready").distribute(6, 2))
     with ThreadPoolExecutor(1) as pool, pytest.raises(ResourceError, match="no worker of the cluster was ready after"):
         slow = lambda worker, task: pool.submit(time.sleep, 0.2)  # noqa: E731
-        list(cluster.distribute([(0, ("square", 0))], [1], int, slow, (Death,), patience=0.01))
+        list(distribute([(0, ("square", 0))], [1], int, slow, (Death,), patience=0.01))
 
 
 def test_an_error_of_the_work_itself_is_raised():
@@ -123,7 +124,7 @@ def test_an_error_of_the_work_itself_is_raised():
         return pool.submit(lambda: None if task[0] == "ready" else 1 / 0)
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
-        list(cluster.distribute([(0, ("divide",))], [1], int, submit, (Death,)))
+        list(distribute([(0, ("divide",))], [1], int, submit, (Death,)))
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

@@ -11,8 +11,9 @@ import torch
 from analyzer import scorers
 from analyzer.errors import ResourceError
 from analyzer.records import NOVEL_POWERS, Sampler, Trace
-from analyzer.scorers import attention, cluster, head, local, plain, shared, trunk, windows
+from analyzer.scorers import attention, head, local, plain, shared, trunk, windows
 from analyzer.scorers.encode import Encoded
+from analyzer.scorers.team import light as sent
 
 
 def made_up(vocab: int, shapes: list[tuple[int, int]], seed: int = 0) -> list[Encoded]:
@@ -178,7 +179,7 @@ def test_windows_and_equal_ids_keep_the_sampler_of_the_source():
     a, b, c, d = (got[i.trace.key] for i in four)
     assert "logprob_source" not in a and np.array_equal(b["logprob_source"], c["logprob_source"])
     assert not np.allclose(b["logprob_source"], d["logprob_source"])
-    light = cluster._light(four[1])
+    light = sent(four[1])
     assert light.sampler == Sampler(0.5) and light.trace.response == ""
 
 

@@ -1,0 +1,46 @@
+"""A model that is ready to score, wherever its weights are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analyzer.errors import ResourceError
+
+SIZES = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    "max_position_embeddings",
+)  # of a config: none makes sense below 1
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A causal LM ready to score: what it is, and where it came from."""
+
+    name: str  # as the user gave it
+    fingerprint: str  # of config and weights
+    model: Any  # None where it is loaded elsewhere (see `cluster`)
+    tokenizer: Any  # None when the folder has none
+    vocab_size: int
+    context: int | None  # longest sequence the config declares
+    dtype: str
+    device: str
+    parameters: int = 0
+    eos_ids: tuple[int, ...] = ()  # the model's end tokens as far as it declares them; none on a server
+
+
+def refuse_sizes(name: str) -> None:
+    """Raise ResourceError for a model folder whose config has a size that can't be one."""
+    file = Path(name) / "config.json"
+    try:
+        config = json.loads(file.read_bytes())
+        texts = [config, *(v for k, v in config.items() if k.endswith("text_config") and isinstance(v, dict))]
+    except (OSError, ValueError, AttributeError):  # no folder, or said at loading
+        return
+    for size, found in [(size, text.get(size)) for text in texts for size in SIZES]:
+        if isinstance(found, (str, float, bool)) or (isinstance(found, int) and found < 1):
+            raise ResourceError(
+                f"{file}: {size} is {json.dumps(found)}, expected a whole number from 1; copy the model again"
+            )
