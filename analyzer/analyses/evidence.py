@@ -8,14 +8,13 @@ explains.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import CubicSpline
 
 from analyzer.analyses import laws, membership
+from analyzer.analyses.cooling import COOL, GRID, SPLINE, cooled, dense, unsure
 from analyzer.analyses.primary import TAU
 from analyzer.analyses.ratios import SAME
 from analyzer.records import Tables
@@ -26,10 +25,6 @@ HURDLED = 0.05  # A_k: share of traces with a hurdle up to which a source counts
 EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
 PROBLEMS = 3  # below so many no word is given
-COOL = 0.45  # without a law at this temperature or below, cooling can explain more than is seen
-STEP = 0.97  # ratio of the temperatures that are tried
-GRID, APART = (0.8, 0.6, 0.4, 0.2), 0.2  # temperatures to know, and how far apart they may lie for those between
-SPLINE, UNSURE = 0.0005, 0.011  # nats a token by which `cooled` may be off: entropies known; not, between APART ones
 FINER = 10  # temperatures tried on each side of the best one
 RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
 
@@ -174,22 +169,13 @@ def _hurdles(
     return out | {"p_outside": max(min(1.0, 2 * min(ps)), p_every)}
 
 
-def dense(temperatures: list[float]) -> bool:
-    """Whether the temperatures (from 1 down) tell of those between them, down to COOL: none is further than APART from
-    the next. Where they are not, what lies between could explain the half that none of them does."""
-    if not temperatures or temperatures[0] < 1 or temperatures[-1] > COOL:
-        return False
-    gaps = [a - b for a, b in pairwise(temperatures) if a > COOL]
-    return max(gaps) <= APART + 1e-3
-
-
 def _temperature(
     rows: pd.DataFrame, problem: np.ndarray, every: list[str], budget: int, at_one_2N: np.ndarray
 ) -> dict[str, Any]:
     """s, the share of KL(Q||P) that the best temperature T <= 1 explains, the bounds that the words read, and the
     excess that this temperature leaves. Log-ratios without the end token. at_one_2N: see `cooled`."""
     out: dict[str, Any] = {"kl": math.nan, "s": math.nan, "best": "", "s_low_half": math.nan, "s_high_half": math.nan}
-    out |= dict.fromkeys(("s_low", "s_high", "left", "left_low", "left_high"), math.nan)
+    out |= dict.fromkeys(("s_low", "s_high", "s_unsure", "left", "left_low", "left_high"), math.nan)
     if laws.PLAIN not in every:
         return out
     q_N = rows["body_q"].to_numpy(float)
@@ -212,8 +198,9 @@ def _temperature(
     cooler = temperature_G < 1
     halves = [bounds.mean(ratio - (1 - EXPLAINED) * plain, problem) for ratio in ratio_GN[cooler]]
     off_G = unsure(temperature_G, every, at_one_2N)
-    off, most = off_G[cooler] * float(rows["n"].mean()), float(off_G.max() * rows["n"].mean())
-    out |= {"best": f"T={temperature_G[at]:.2g}", "s": s, "s_unsure": most / out["kl"]}
+    off, most = off_G[cooler] * float(rows["n"].mean()), off_G[(temperature_G >= near[0]) & (temperature_G <= near[1])]
+    out |= {"best": f"T={temperature_G[at]:.2g}", "s": s}
+    out["s_unsure"] = float(most.max() * rows["n"].mean()) / out["kl"]
     out["s_low_half"] = min(m.high(ALPHA / len(halves)) + x for m, x in zip(halves, off, strict=True))  # < 0: s > 1/2
     out["s_high_half"] = min(m.low(ALPHA) - x for m, x in zip(halves, off, strict=True))  # above 0: s < 1/2
     around = bounds.mean(ratio_GN[at] - (1 - s) * plain, problem)
@@ -254,8 +241,7 @@ def _from_reference(
     half_N = (1 - EXPLAINED) * there_N
     off_G = unsure(temperature_G, every, at_one_2N) * float(rows["n"].mean())
     out["r_high_half"] = min(
-        bounds.mean(q_N - p_N - kept_N - half_N, problem).low(ALPHA) - x
-        for p_N, x in zip(body_GN, off_G, strict=True)
+        bounds.mean(q_N - p_N - kept_N - half_N, problem).low(ALPHA) - x for p_N, x in zip(body_GN, off_G, strict=True)
     )
     up_to = np.flatnonzero(temperature_G <= temperature + 1e-9)
     if len(up_to):
@@ -264,68 +250,6 @@ def _from_reference(
             bounds.mean(q_N - body_GN[i] - half_N, problem).high(ALPHA / len(up_to)) + off_G[i] for i in up_to
         )
     return out
-
-
-def cooled(
-    rows: pd.DataFrame, every: list[str], part: str, at_one_2N: np.ndarray, wanted_G: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Temperatures from 1 down to the lowest known one (or those wanted) [G], and each trace's log-prob at them [G, N].
-    at_one_2N: entropy and variance of the surprisal of whole traces at T = 1, NaN where unknown.
-
-    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: where those are `dense`, a
-    cubic spline gives what lies between; else they stand alone. Its slope at T = 1 is the entropy and its curvature
-    there the variance: where both are known, a quartic takes the spline's place next to T = 1, within SPLINE nats a
-    token of peaked laws with flat tails (whose tail freezes out just below T = 1, unseen at .8); where they are not,
-    the spline is within `unsure`.
-    """
-    known = {1 / laws.exponent(name): name for name in every if laws.exponent(name) >= 1}
-    knots = np.array(sorted(known))
-    plain = rows[f"{part}:{laws.PLAIN}"].to_numpy(float)
-    free_KN = np.stack([plain - t * rows[f"{part}:{known[t]}"].to_numpy(float) for t in knots])
-    grid = knots[::-1]
-    if dense(grid.tolist()):
-        between = STEP ** np.arange(1 + math.floor(math.log(knots[0]) / math.log(STEP)))
-        grid = np.array(sorted({*between, *knots}, reverse=True)) if wanted_G is None else wanted_G
-        entropy_N, variance_N = at_one_2N
-        ends = "not-a-knot" if np.isnan(entropy_N).any() else ("not-a-knot", (1, entropy_N))
-        spline = CubicSpline(knots, free_KN, bc_type=ends)
-        free_GN = spline(grid)
-        if not np.isnan(at_one_2N).any():
-            near = grid > knots[-2]
-            free_GN[near] = _next_to_one(grid[near], knots[-2], free_KN[-2], spline(knots[-2], 1), entropy_N, variance_N)
-    elif wanted_G is None:
-        free_GN = free_KN[::-1]
-    else:
-        grid, free_GN = wanted_G, free_KN[np.searchsorted(knots, wanted_G)]
-    return grid, (plain - free_GN) / grid[:, None]
-
-
-def unsure(temperature_G: np.ndarray, every: list[str], at_one_2N: np.ndarray) -> np.ndarray:
-    """Nats a token by which the log-probs of `cooled` may be off where entropies are not known, either way [G]: UNSURE
-    between two laws APART from each other, less by the square where they are nearer, nothing at a law itself."""
-    knots = np.array(sorted(1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1))
-    if not np.isnan(at_one_2N[0]).any():
-        return np.zeros(len(temperature_G))
-    above = np.clip(np.searchsorted(knots, temperature_G - 1e-9), 1, len(knots) - 1)
-    between = (knots[above] - temperature_G > 1e-9) & (temperature_G - knots[above - 1] > 1e-9)
-    return np.where(between, UNSURE * ((knots[above] - knots[above - 1]) / APART) ** 2, 0.0)
-
-
-def _next_to_one(
-    grid_G: np.ndarray,
-    knot: float,
-    value_N: np.ndarray,
-    slope_N: np.ndarray,
-    entropy_N: np.ndarray,
-    variance_N: np.ndarray,
-) -> np.ndarray:
-    """The quartic in T that is 0 at T = 1 with this slope (entropy) and curvature (variance), and meets value and slope
-    at `knot` [G, N]."""
-    width = 1 - knot
-    first_N, second_N = -width * entropy_N, width**2 * variance_N / 2  # in u = (1 - T) / width, from 0 at T = 1 to 1
-    rest_N, turn_N = value_N - first_N - second_N, -width * slope_N - first_N - 2 * second_N
-    u = ((1 - grid_G) / width)[:, None]
-    return u * (first_N + u * (second_N + u * (4 * rest_N - turn_N + u * (turn_N - 3 * rest_N))))
 
 
 def _least_drop(rows: pd.DataFrame) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import evidence, laws
+from analyzer.analyses import cooling, evidence, laws
 from analyzer.records import POWERS
 from analyzer.stats import bounds
 from analyzer.validate.checks import Gate, GateResult, share
@@ -75,7 +75,7 @@ def gate_share(rng: np.random.Generator, runs: int) -> Gate:
                 true, told = true_share(temperature_P), told + 1
                 hits += found["s_low"] - ROUNDING <= true <= found["s_high"] + ROUNDING
                 s, plain = found["s"], (rows["log_q"] - rows[f"p:{laws.PLAIN}"]).to_numpy()
-                best = evidence.cooled(rows, every, "p", at_one_2N, np.array([float(found["best"][2:])]))[1][0]
+                best = cooling.cooled(rows, every, "p", at_one_2N, np.array([float(found["best"][2:])]))[1][0]
                 around = bounds.between(rows["log_q"].to_numpy() - best - (1 - s) * plain, rows["problem"].to_numpy())
                 half = (around.high(0.025) - around.value) / plain.mean()
                 before += s - half <= wide <= s + half

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from analyzer.analyses import evidence, laws, local, support
+from analyzer.analyses import cooling, evidence, laws, local, support
 from analyzer.records import Sampler, Tables
 from analyzer.stats import bounds
 from analyzer.validate import bigram as B
@@ -183,8 +183,8 @@ HELD = (1, 0.8, 0.6, 0.4, 0.2, 0.1)
 @pytest.mark.parametrize("law", [(0.05, 100_000), (0.01, 100_000), (0.02, 1000), (0.2, 1000)])
 @pytest.mark.parametrize("t", [0.97, 0.95, 0.9, 0.85])
 def test_next_to_one_slope_and_curvature_are_entropy_and_variance(law, t):
-    """What the interpolation of log p_T is off by, as a part of KL(P_T||P_1), which s is a share of: under .04, where it
-    was up to .25 without the variance, and a source of s = .43 was sharpened."""
+    """What the interpolation of log p_T is off by, as a part of KL(P_T||P_1), which s is a share of: under .04, where
+    it was up to .25 without the variance, and a source of s = .43 was sharpened."""
     logp = flat_tail(*law)
     p, free = np.exp(logp), at_temperatures(logp, *HELD, t)
     entropy, one = float(-(p * logp).sum()), -1.3
@@ -194,7 +194,7 @@ def test_next_to_one_slope_and_curvature_are_entropy_and_variance(law, t):
     divergence = float((np.exp(cool) * (cool - logp)).sum())
 
     def error(*known: float) -> float:
-        at = evidence.cooled(rows, every, "p", np.array(known)[:, None], np.array([t]))[1]
+        at = cooling.cooled(rows, every, "p", np.array(known)[:, None], np.array([t]))[1]
         return abs(float(at[0, 0]) - (one - free[t]) / t) / divergence
 
     variance = float((p * (logp + entropy) ** 2).sum())
@@ -203,8 +203,8 @@ def test_next_to_one_slope_and_curvature_are_entropy_and_variance(law, t):
 
 
 def test_the_variance_decides_between_words_where_a_tail_freezes_out():
-    """s = .43 by the exact laws: the policy is the base at T = .97 with one half of the tail four times as likely as the
-    other. A spline from six temperatures and the entropy sees s = .57, and enough traces made it sharpened."""
+    """s = .43 by the exact laws: the policy is the base at T = .97 with one half of the tail four times as likely as
+    the other. A spline from six temperatures and the entropy sees s = .57, and enough traces made it sharpened."""
     beside, size, tilt = 0.01, 100_000, 0.8
     logp = flat_tail(beside, size)
     cool = logp / 0.97 - np.logaddexp.reduce(logp / 0.97)
@@ -234,11 +234,11 @@ def test_the_variance_decides_between_words_where_a_tail_freezes_out():
 def test_without_entropies_the_doubt_lies_between_known_temperatures_alone():
     every, none = ["T=1", "T=0.8", "T=0.6", "T=0.4"], np.full((2, 3), math.nan)
     wanted = np.array([1.0, 0.9, 0.8, 0.7, 0.4])
-    assert evidence.unsure(wanted, every, none).tolist() == pytest.approx([0, 0.011, 0, 0.011, 0])
-    assert evidence.unsure(wanted, [*every, "T=0.9", "T=0.95"], none)[:2].tolist() == [0, 0]
-    nearer = evidence.unsure(np.array([0.97]), [*every, "T=0.95"], none)
-    assert nearer[0] == pytest.approx(0.011 / 16)
-    assert not evidence.unsure(wanted, every, np.ones((2, 3))).any()
+    assert cooling.unsure(wanted, every, none).tolist() == pytest.approx([0, 0.016, 0, 0.016, 0])
+    assert cooling.unsure(wanted, [*every, "T=0.9", "T=0.95"], none)[:2].tolist() == [0, 0]
+    nearer = cooling.unsure(np.array([0.97]), [*every, "T=0.95"], none)
+    assert nearer[0] == pytest.approx(0.016 / 32)
+    assert not cooling.unsure(wanted, every, np.ones((2, 3))).any()
 
 
 def test_s_is_one_less_the_least_of_the_divergences_by_hand():
