@@ -183,7 +183,7 @@ def _temperature(
     ratio_GN = q_N - body_GN
     plain = ratio_GN[0]
     out["kl"] = float(plain.mean())
-    if len(temperature_G) == 1 or not out["kl"] > 0 or not np.isfinite(ratio_GN).all():
+    if len(temperature_G) == 1 or not out["kl"] > SAME or not np.isfinite(ratio_GN).all():
         return out
     at = int(ratio_GN.mean(1).argmin())
     near = (float(temperature_G[min(at + 1, len(temperature_G) - 1)]), float(temperature_G[max(at - 1, 0)]))

@@ -231,6 +231,15 @@ def test_the_variance_decides_between_words_where_a_tail_freezes_out():
     assert bare["s_unsure"] > abs(bare["s"] - 0.5)
 
 
+def test_rounding_is_no_divergence_that_a_temperature_explains():
+    """The base itself through other files: ratios of 1e-5 nats a trace, of which T = 1 "explained" 100 %."""
+    tables = world(lambda base: ([B.Component(1, base)], B.PLAIN, False, base))
+    mine = measured(tables)
+    off = 1e-5 * (1 + np.random.default_rng(0).random(len(mine)))
+    got = row(tables, rows=mine.assign(log_q=mine["log_q"] + off, body_q=mine["body_q"] + off))
+    assert math.isnan(got["s"]) and got["best"] == "" and got["kl"] > 0 and got["inside_value"] == 0
+
+
 def test_without_entropies_the_doubt_lies_between_known_temperatures_alone():
     every, none = ["T=1", "T=0.8", "T=0.6", "T=0.4"], np.full((2, 3), math.nan)
     wanted = np.array([1.0, 0.9, 0.8, 0.7, 0.4])
