@@ -48,8 +48,9 @@ def summarise_many(
         copied_T = copied_many(columns["token"], n, [prompts[i] for i in full], ngram)
         found["n_copied"] = np.add.reduceat(copied_T, starts, dtype=np.int64)
         found |= _masked(columns, n, starts, copied_T, found, window)
-        if (entropy_T := columns.get("entropy")) is not None:
-            found["entropy_mean"] = _sums(entropy_T, starts) / n
+        for name in ("entropy", "varentropy"):
+            if (values_T := columns.get(name)) is not None:
+                found[f"{name}_mean"] = _sums(values_T, starts) / n
         found |= _ranks(columns.get("rank"), n, starts) | _sampler(columns, n, starts, sampler)
         for name, values in found.items():
             if name in out:

@@ -265,7 +265,12 @@ def _undetermined(row: dict[str, Any], source: str, budget: int, tau: float, why
         needs = f"log-probs of the base at T={row['unknown_temperatures']} too (base_logprobs)"
         return "undetermined", why, _cooler(row) if row.get("short") else needs
     why = [*why, f"{explained}, too close to a half"]
-    half = abs(row["s_high"] - row["s"])
+    unsure = number(row.get("s_unsure"))
+    if unsure >= abs(row["s"] - EXPLAINED):  # of what lies between the known temperatures, which no trace tells
+        line = f"what lies between the known temperatures may make {min(1.0, unsure):.0%} of it, whatever the traces"
+        nearer = f"log-probs of the base at temperatures nearer to {row['best']} (base_logprobs at T=.95 and .9, say)"
+        return "undetermined", [*why, line], nearer
+    half = abs(row["s_high"] - row["s"]) - (unsure if unsure > 0 else 0.0)
     name = "the share that a temperature explains"
     return "undetermined", why, _advice(row["s"] + half, row["s"], EXPLAINED, n, name)
 
@@ -405,8 +410,7 @@ def _beside(row: dict[str, Any], tau: float) -> list[str]:
         out.append(f"{row['unknown']:,} {have} tokens without a number: counted against every bound")
     if number(row.get("copies")) > 0:
         out.append(
-            f"{row['copies']:,.0f} more traces repeat another of their problem token by token, which no draw would: "
-            "each is counted once"
+            f"{row['copies']:,.0f} more traces repeat another token by token, which no draw would: each is counted once"
         )
     if row.get("assumed"):
         out.append(f"no sampler is declared: its log-probs' own temperature is taken for it ({row['assumed']})")

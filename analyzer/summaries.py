@@ -33,6 +33,7 @@ SUMMARY_COLUMNS = {
     "nll_mean": "surprisal per token (nats)",
     "ppl": "perplexity: exp of the surprisal per token",
     "entropy_mean": "mean entropy of the next-token distributions (nats)",
+    "varentropy_mean": "mean variance of the surprisal under the next-token distributions (nats squared)",
     "excess_z": "sum(s - H) / sqrt(sum V): surprisal beyond the entropy, about N(0, 1) if drawn from the model at T=1",
     "log_e": "log of the e-value of stats/evalue.py, against the model at the temperatures that are declared (nats)",
     "surprisal_max": "largest surprisal of a token (nats)",
@@ -107,6 +108,8 @@ def summarise(
         out["window_max_masked"], out["cvar20_masked"] = masked["window_max"], masked["cvar20"]
     if entropy_T is not None:
         out["entropy_mean"] = float(entropy_T.sum()) / n
+    if variance_T is not None:
+        out["varentropy_mean"] = float(variance_T.sum()) / n
     return out | _of_ranks(columns) | _of_sampler(columns, sampler)
 
 

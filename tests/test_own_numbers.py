@@ -496,7 +496,7 @@ def test_traces_that_no_draw_repeats_are_counted_once(tmp_path):
     rows = [r | {"sample": 100 * k + r["sample"]} for k in range(6) for r in lines("again", few)]
     got = words(tmp_path, {"base": lines("base", sources()["base"]), "again": rows})["again"]
     assert got.word == "undetermined" and "149 traces" in got.needs
-    (line,) = (w for w in got.why if "more traces repeat another of their problem" in w)
+    (line,) = (w for w in got.why if "more traces repeat another token by token" in w)
     assert 140 <= int(line.split()[0]) <= 160  # the shortest may have been drawn twice
 
 
@@ -508,7 +508,14 @@ def test_copies_whose_numbers_differ_in_a_digit_are_copies(tmp_path):
 
     rows = [r | {"sample": 100 * k + r["sample"]} for k in range(6) for r in lines("again", few, change=other(k))]
     got = words(tmp_path, {"base": lines("base", sources()["base"]), "again": rows})["again"]
-    assert got.word == "undetermined" and any("more traces repeat another of their problem" in w for w in got.why)
+    assert got.word == "undetermined" and any("more traces repeat another token by token" in w for w in got.why)
+
+
+def test_copies_under_other_names_of_their_problem_are_copies(tmp_path):
+    few = B.Made(draws([B.Component(1, base_law())], 77, n=4))
+    rows = [r | {"problem": f"{r['problem']}-{k}"} for k in range(6) for r in lines("again", few)]
+    got = words(tmp_path, {"base": lines("base", sources()["base"]), "again": rows})["again"]
+    assert got.word == "undetermined" and any("more traces repeat another token by token" in w for w in got.why)
 
 
 def test_the_rows_that_lack_a_temperature_are_named(tmp_path):

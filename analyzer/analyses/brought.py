@@ -28,7 +28,7 @@ class Said(NamedTuple):
     temperatures: of their own log-probs, None where it is not said. stated: how they were drawn, in words ("" where
     nothing is said). laws: temperature -> rows with log-probs under the base at it. lacking: temperature -> the first
     row without, of those that some row has. zero: the list that is 0 in every token, or "". copies: keys of traces that
-    repeat another of their problem token by token, though no draw would (REPEATED): they are no draws (`copies`).
+    repeat another token by token, though no draw would (REPEATED): they are no draws (`copies`).
     """
 
     temperatures: frozenset[float | None]
@@ -91,11 +91,10 @@ def _said(rows: pd.DataFrame) -> Said:
 
 def _copies(rows: pd.DataFrame, drawn: set[tuple[str, ...]]) -> list[bool]:
     """Whether each trace was there before, token for token, though too improbable to be drawn twice. Its numbers may
-    differ in a digit: another batch, another way to write them. Adds to `drawn`."""
+    differ in a digit (another batch, another way to write them), and so may its problem's name. Adds to `drawn`."""
     out = []
-    columns = (rows[c] for c in ("source", "problem", "token", "logprob_q"))
-    for source, problem, token, q in zip(*columns, strict=True):
-        own = (source, problem, blake2b(token.tobytes(), digest_size=16).hexdigest())
+    for source, token, q in zip(rows["source"], rows["token"], rows["logprob_q"], strict=True):
+        own = (source, blake2b(token.tobytes(), digest_size=16).hexdigest())
         out.append(own in drawn and float(np.nansum(q)) < REPEATED)
         drawn.add(own)
     return out

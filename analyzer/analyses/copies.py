@@ -1,8 +1,9 @@
 """Traces that are there more than once though no law would draw them twice: copies, which are no draws.
 
 A bound over independent draws takes 160 copies of ten draws for 160 draws. Where the log-prob of a trace under its own
-law is known and below REPEATED, an equal trace of the same problem is a copy; where it is higher, or where the law is
-not known (a policy may have collapsed onto one answer), it may be a draw and stays.
+law is known and below REPEATED, an equal trace of its source is a copy, under whatever name of its problem (data sets
+hold a prompt twice, and a seed fixed by request answers both alike); where it is higher, or where the law is not known
+(a policy may have collapsed onto one answer), it may be a draw and stays.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from analyzer.records import Tables
 from analyzer.summaries import among
 
 REPEATED = brought.REPEATED
-GROUP = ["source", "step", "problem"]
+GROUP = ["source", "step"]
 
 
 def without(tables: Tables) -> tuple[Tables, dict[str, int]]:
@@ -59,7 +60,7 @@ def _found(tables: Tables) -> set[str]:
 
 def _alike(tables: Tables) -> pd.DataFrame:
     """Scored traces below REPEATED under their own law with a text, or where texts are not known a length and a
-    log-prob, that another of their problem has too: columns key and GROUP."""
+    log-prob, that another of their source has too: columns key and GROUP."""
     if tables.base is None or tables.scores.empty:
         return pd.DataFrame(columns=["key", *GROUP])
     scores, found = tables.scores, []

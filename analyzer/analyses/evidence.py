@@ -8,14 +8,13 @@ explains.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import CubicSpline
 
 from analyzer.analyses import laws, membership
+from analyzer.analyses.cooling import COOL, GRID, SPLINE, cooled, dense, unsure
 from analyzer.analyses.primary import TAU
 from analyzer.analyses.ratios import SAME
 from analyzer.records import Tables
@@ -26,19 +25,23 @@ HURDLED = 0.05  # A_k: share of traces with a hurdle up to which a source counts
 EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
 PROBLEMS = 3  # below so many no word is given
-COOL = 0.45  # without a law at this temperature or below, cooling can explain more than is seen
-STEP = 0.97  # ratio of the temperatures that are tried
-GRID, APART = (0.8, 0.6, 0.4, 0.2), 0.2  # temperatures to know, and how far apart they may lie for those between
-SPLINE, UNSURE = 0.0005, 0.011  # nats a token by which `cooled` may be off, where entropies are known and where not
 FINER = 10  # temperatures tried on each side of the best one
 RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
 
 
 def row(
-    tables: Tables, rows: pd.DataFrame, source: str, *, budget: int, omitted: float, drop_N: pd.Series
+    tables: Tables,
+    rows: pd.DataFrame,
+    source: str,
+    *,
+    budget: int,
+    omitted: float,
+    drop_N: pd.Series,
+    variance_N: pd.Series,
 ) -> dict[str, Any]:
     """The numbers of one source; rows: its traces in `Local.frame`. omitted: share of its traces without a log-ratio,
-    counted against every bound. drop_N: entropy less surprisal of whole traces by key (nats), NaN where unknown."""
+    counted against every bound. Of whole traces by key, NaN where unknown: drop_N, entropy less surprisal (nats), and
+    variance_N, of the surprisal given the past (nats squared)."""
     held = [name for name in laws.counted(tables, source) if f"p:{name}" in rows]
     held = [name for name in held if rows[f"p:{name}"].notna().all()]
     missing = [name for name in laws.counted(tables, source) if name not in held]
@@ -85,10 +88,11 @@ def row(
     out |= _hurdles(rows, budget, omitted, excess["every"], plain_only=not out["coolest"] <= COOL)
     drop = drop_N.reindex(rows["key"]).to_numpy(float)
     entropy_N = drop - (rows[f"p:{laws.PLAIN}"].to_numpy(float) if laws.PLAIN in every else math.nan)
-    out |= _temperature(rows, problem, every, budget, entropy_N)
+    at_one_2N = np.stack([entropy_N, variance_N.reindex(rows["key"]).to_numpy(float)])
+    out |= _temperature(rows, problem, every, budget, at_one_2N)
     if laws.REFERENCE in held:
         there = laws.samplers(tables)[tables.reference]
-        out |= _from_reference(rows, problem, every, there.temperature, entropy_N)
+        out |= _from_reference(rows, problem, every, there.temperature, at_one_2N)
     tokens = (rows["n"] + rows["ended"]).to_numpy(float)
     bounded = bool(np.isnan(drop).any())
     if bounded:
@@ -165,36 +169,27 @@ def _hurdles(
     return out | {"p_outside": max(min(1.0, 2 * min(ps)), p_every)}
 
 
-def dense(temperatures: list[float]) -> bool:
-    """Whether the temperatures (from 1 down) tell of those between them, down to COOL: none is further than APART from
-    the next. Where they are not, what lies between could explain the half that none of them does."""
-    if not temperatures or temperatures[0] < 1 or temperatures[-1] > COOL:
-        return False
-    gaps = [a - b for a, b in pairwise(temperatures) if a > COOL]
-    return max(gaps) <= APART + 1e-3
-
-
 def _temperature(
-    rows: pd.DataFrame, problem: np.ndarray, every: list[str], budget: int, entropy_N: np.ndarray
+    rows: pd.DataFrame, problem: np.ndarray, every: list[str], budget: int, at_one_2N: np.ndarray
 ) -> dict[str, Any]:
     """s, the share of KL(Q||P) that the best temperature T <= 1 explains, the bounds that the words read, and the
-    excess that this temperature leaves. Log-ratios without the end token. entropy_N: of whole traces, NaN unknown."""
+    excess that this temperature leaves. Log-ratios without the end token. at_one_2N: see `cooled`."""
     out: dict[str, Any] = {"kl": math.nan, "s": math.nan, "best": "", "s_low_half": math.nan, "s_high_half": math.nan}
-    out |= dict.fromkeys(("s_low", "s_high", "left", "left_low", "left_high"), math.nan)
+    out |= dict.fromkeys(("s_low", "s_high", "s_unsure", "left", "left_low", "left_high"), math.nan)
     if laws.PLAIN not in every:
         return out
     q_N = rows["body_q"].to_numpy(float)
-    temperature_G, body_GN = cooled(rows, every, "body", entropy_N)
+    temperature_G, body_GN = cooled(rows, every, "body", at_one_2N)
     ratio_GN = q_N - body_GN
     plain = ratio_GN[0]
     out["kl"] = float(plain.mean())
-    if len(temperature_G) == 1 or not out["kl"] > 0 or not np.isfinite(ratio_GN).all():
+    if len(temperature_G) == 1 or not out["kl"] > SAME or not np.isfinite(ratio_GN).all():
         return out
     at = int(ratio_GN.mean(1).argmin())
     near = (float(temperature_G[min(at + 1, len(temperature_G) - 1)]), float(temperature_G[max(at - 1, 0)]))
     known_T = {1 / laws.exponent(name) for name in every if laws.exponent(name) >= 1}
     if len(temperature_G) > len(known_T):  # between the temperatures next to the best one, once more
-        finer_G, finer_GN = cooled(rows, every, "body", entropy_N, np.geomspace(*near, 2 * FINER + 1))
+        finer_G, finer_GN = cooled(rows, every, "body", at_one_2N, np.geomspace(*near, 2 * FINER + 1))
         at = int((q_N - finer_GN).mean(1).argmin())
         temperature_G, ratio_GN = np.append(finer_G[at], temperature_G), np.vstack([q_N - finer_GN[at], ratio_GN])
         at = 0
@@ -202,24 +197,26 @@ def _temperature(
     # s > 1/2: some temperature leaves less than half; s < 1/2: every temperature leaves more than half
     cooler = temperature_G < 1
     halves = [bounds.mean(ratio - (1 - EXPLAINED) * plain, problem) for ratio in ratio_GN[cooler]]
+    off_G = unsure(temperature_G, every, at_one_2N)
+    off, most = off_G[cooler] * float(rows["n"].mean()), off_G[(temperature_G >= near[0]) & (temperature_G <= near[1])]
     out |= {"best": f"T={temperature_G[at]:.2g}", "s": s}
-    out["s_low_half"] = min(m.high(ALPHA / len(halves)) for m in halves)  # below 0: s > 1/2
-    out["s_high_half"] = min(m.low(ALPHA) for m in halves)  # above 0: s < 1/2
-    if np.isnan(entropy_N).any():  # a temperature between the known ones may explain more than the spline says
-        out["s_high_half"] -= UNSURE * float(rows["n"].mean())
+    out["s_unsure"] = float(most.max() * rows["n"].mean()) / out["kl"]
+    out["s_low_half"] = min(m.high(ALPHA / len(halves)) + x for m, x in zip(halves, off, strict=True))  # < 0: s > 1/2
+    out["s_high_half"] = min(m.low(ALPHA) - x for m, x in zip(halves, off, strict=True))  # above 0: s < 1/2
     around = bounds.mean(ratio_GN[at] - (1 - s) * plain, problem)
-    half = (around.high(0.025) - around.value) / out["kl"]
+    half = (around.high(0.025) - around.value) / out["kl"] + out["s_unsure"]
     # the mean of log-ratios may fall below 0, a divergence can't
     out |= {"s": min(1.0, s), "s_low": min(1.0, max(0.0, s - half)), "s_high": min(1.0, s + half)}
-    alone_GN = cooled(rows, every, "p", entropy_N, temperature_G[at : at + 1])[1]
+    alone_GN = cooled(rows, every, "p", at_one_2N, temperature_G[at : at + 1])[1]
     l_N = rows["log_q"].to_numpy(float) - alone_GN[0]
-    left = _excess(l_N, budget)
-    out |= {"left": float(left.mean()), "left_high": bounds.upper(left)}
-    return out | {"left_low": bounds.lower(_excess(l_N - SPLINE * rows["n"].to_numpy(float), budget))}
+    left, off_N = _excess(l_N, budget), off_G[at] * rows["n"].to_numpy(float)
+    out |= {"left": float(left.mean()), "left_high": bounds.upper(_excess(l_N + off_N, budget))}
+    off_N = np.maximum(off_N, SPLINE * rows["n"].to_numpy(float))
+    return out | {"left_low": bounds.lower(_excess(l_N - off_N, budget))}
 
 
 def _from_reference(
-    rows: pd.DataFrame, problem: np.ndarray, every: list[str], temperature: float, entropy_N: np.ndarray
+    rows: pd.DataFrame, problem: np.ndarray, every: list[str], temperature: float, at_one_2N: np.ndarray
 ) -> dict[str, Any]:
     """s against the reference as it was sampled, where that is not T = 1: what two sources share by a sampler of their
     own is no difference between them, and a temperature explains it of KL(Q||P_1) all the same.
@@ -234,7 +231,7 @@ def _from_reference(
     out = dict.fromkeys(("s_reference", "r_low_half", "r_high_half"), math.nan)
     q_N, kept_N = rows["body_q"].to_numpy(float), rows["kept"].to_numpy(float)
     out |= {"reference_temperature": temperature, "reference_cuts": bool((kept_N != 0).any())}
-    temperature_G, body_GN = cooled(rows, every, "body", entropy_N) if laws.PLAIN in every else (np.zeros(0), None)
+    temperature_G, body_GN = cooled(rows, every, "body", at_one_2N) if laws.PLAIN in every else (np.zeros(0), None)
     if not np.isnan(kept_N).any():
         there_N = q_N - rows[f"body:T={temperature:.6g}"].to_numpy(float) - kept_N
     else:
@@ -242,39 +239,17 @@ def _from_reference(
     if not len(temperature_G) or (there_N > -spans.IMPOSSIBLE / 2).any() or not there_N.mean() > 0:
         return out
     half_N = (1 - EXPLAINED) * there_N
-    out["r_high_half"] = min(bounds.mean(q_N - p_N - kept_N - half_N, problem).low(ALPHA) for p_N in body_GN)
+    off_G = unsure(temperature_G, every, at_one_2N) * float(rows["n"].mean())
+    out["r_high_half"] = min(
+        bounds.mean(q_N - p_N - kept_N - half_N, problem).low(ALPHA) - x for p_N, x in zip(body_GN, off_G, strict=True)
+    )
     up_to = np.flatnonzero(temperature_G <= temperature + 1e-9)
     if len(up_to):
         out["s_reference"] = 1 - float((q_N - body_GN[up_to]).mean(1).min()) / float(there_N.mean())
-        out["r_low_half"] = min(bounds.mean(q_N - body_GN[i] - half_N, problem).high(ALPHA / len(up_to)) for i in up_to)
+        out["r_low_half"] = min(
+            bounds.mean(q_N - body_GN[i] - half_N, problem).high(ALPHA / len(up_to)) + off_G[i] for i in up_to
+        )
     return out
-
-
-def cooled(
-    rows: pd.DataFrame, every: list[str], part: str, entropy_N: np.ndarray, wanted_G: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Temperatures from 1 down to the lowest known one (or those wanted) [G], and each trace's log-prob at them [G, N].
-
-    T log sum_v p_v^(1/T) is smooth in T, 0 at T = 1 and known at the laws' temperatures: where those are `dense`, a
-    cubic spline gives what lies between; else they stand alone. Its slope at T = 1 is the entropy; where that is known
-    the spline is within SPLINE nats a token of peaked laws with flat tails; where it is not, within UNSURE, which is
-    taken off the bound that `reweighted` rests on.
-    """
-    known = {1 / laws.exponent(name): name for name in every if laws.exponent(name) >= 1}
-    knots = np.array(sorted(known))
-    plain = rows[f"{part}:{laws.PLAIN}"].to_numpy(float)
-    free_KN = np.stack([plain - t * rows[f"{part}:{known[t]}"].to_numpy(float) for t in knots])
-    grid = knots[::-1]
-    if dense(grid.tolist()):
-        between = STEP ** np.arange(1 + math.floor(math.log(knots[0]) / math.log(STEP)))
-        grid = np.array(sorted({*between, *knots}, reverse=True)) if wanted_G is None else wanted_G
-        ends = "not-a-knot" if np.isnan(entropy_N).any() else ("not-a-knot", (1, entropy_N))
-        free_GN = CubicSpline(knots, free_KN, bc_type=ends)(grid)
-    elif wanted_G is None:
-        free_GN = free_KN[::-1]
-    else:
-        grid, free_GN = wanted_G, free_KN[np.searchsorted(knots, wanted_G)]
-    return grid, (plain - free_GN) / grid[:, None]
 
 
 def _least_drop(rows: pd.DataFrame) -> np.ndarray:

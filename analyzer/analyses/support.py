@@ -273,7 +273,8 @@ def _local(
     if source == tables.reference:
         return
     drop = (base["entropy_mean"] * base["n_tokens"] + base["logprob"]).astype(float)
-    told = evidence.row(tables, rows, source, budget=budget, omitted=omitted, drop_N=drop)
+    variance = (base["varentropy_mean"] * base["n_tokens"]).astype(float)
+    told = evidence.row(tables, rows, source, budget=budget, omitted=omitted, drop_N=drop, variance_N=variance)
     mine = next(r for r in parts["evidence"] if r["source"] == source)
     mine |= told
     if "length" not in mine:  # of rows that bring their numbers

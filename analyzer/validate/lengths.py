@@ -59,12 +59,17 @@ def exact(world: World) -> Truth:
     rows = local.row_table(part, found, list(held), ks, world.sampler).set_index("key", drop=False)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_VV = np.exp(world.base_VV)
-        entropy_V = -np.where(p_VV > 0, p_VV * world.base_VV, 0.0).sum(1)
-    drop = np.add.reduceat(entropy_V[before] + held[laws.PLAIN], d.length.cumsum() - d.length)
+        s_VV = np.where(p_VV > 0, -world.base_VV, 0.0)
+        entropy_V = (p_VV * s_VV).sum(1)
+        variance_V = (p_VV * (s_VV - entropy_V[:, None]) ** 2).sum(1)
+    starts = d.length.cumsum() - d.length
+    drop = np.add.reduceat(entropy_V[before] + held[laws.PLAIN], starts)
+    variance = np.add.reduceat(variance_V[before], starts)
     one = Made(bigram.draw(np.random.default_rng(0), [Component(1, world.base_VV)], 1, 1, 2), world.sampler)
     said = {"base": one, "x": one._replace(sampler=made.sampler, same=made.same)}
     tables = bigram.tables(world.base_VV, said, reference_sampler=world.sampler)
-    numbers = evidence.row(tables, rows, "x", budget=BUDGET, omitted=0.0, drop_N=pd.Series(drop, index=key))
+    known = {"drop_N": pd.Series(drop, index=key), "variance_N": pd.Series(variance, index=key)}
+    numbers = evidence.row(tables, rows, "x", budget=BUDGET, omitted=0.0, **known)
     curve_W = reach.excess(found.prefix_CWN[0], BUDGET).mean(1)
     return Truth(allowed(numbers), numbers, local.crossing(place_W, curve_W))
 

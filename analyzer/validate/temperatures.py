@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import evidence, laws
+from analyzer.analyses import cooling, evidence, laws
 from analyzer.records import POWERS
 from analyzer.stats import bounds
 from analyzer.validate.checks import Gate, GateResult, share
@@ -42,7 +42,7 @@ def true_share(temperature_P: np.ndarray) -> float:
 
 
 def drawn(rng: np.random.Generator, temperature_P: np.ndarray, traces: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows as `evidence` reads them, and the entropies of whole traces at T = 1."""
+    """Rows as `evidence` reads them, and entropy and variance of the surprisal of whole traces at T = 1 [2, N]."""
     problem = np.repeat(np.arange(len(temperature_P)), traces)
     b_N = 1 / temperature_P[problem]
     w_PV = np.exp(LOG_P / temperature_P[:, None] - _log_z(1 / temperature_P)[:, None])
@@ -52,7 +52,9 @@ def drawn(rng: np.random.Generator, temperature_P: np.ndarray, traces: int) -> t
         out[f"p:{laws.temperature(b)}"] = b * sum_N - TOKENS * float(_log_z(np.array(b)))
     rows = pd.DataFrame(out)
     rows = rows.assign(body_q=rows["log_q"], **{f"body:{c[2:]}": rows[c] for c in rows if c.startswith("p:")})
-    return rows, np.full(len(rows), -TOKENS * float(np.exp(LOG_P) @ LOG_P))
+    mean = float(np.exp(LOG_P) @ LOG_P)
+    variance = float(np.exp(LOG_P) @ (LOG_P - mean) ** 2)
+    return rows, np.full((len(rows), 2), [-TOKENS * mean, TOKENS * variance]).T
 
 
 def gate_share(rng: np.random.Generator, runs: int) -> Gate:
@@ -66,14 +68,14 @@ def gate_share(rng: np.random.Generator, runs: int) -> Gate:
             hits = before = told = 0
             for _ in range(runs):
                 temperature_P = temperatures(rng, problems)
-                rows, entropy_N = drawn(rng, temperature_P, int(rng.choice([2, 8])))
-                found = evidence._temperature(rows, rows["problem"].to_numpy(), every, BUDGET, entropy_N)
+                rows, at_one_2N = drawn(rng, temperature_P, int(rng.choice([2, 8])))
+                found = evidence._temperature(rows, rows["problem"].to_numpy(), every, BUDGET, at_one_2N)
                 if not found["best"]:  # no divergence seen: no s
                     continue
                 true, told = true_share(temperature_P), told + 1
                 hits += found["s_low"] - ROUNDING <= true <= found["s_high"] + ROUNDING
                 s, plain = found["s"], (rows["log_q"] - rows[f"p:{laws.PLAIN}"]).to_numpy()
-                best = evidence.cooled(rows, every, "p", entropy_N, np.array([float(found["best"][2:])]))[1][0]
+                best = cooling.cooled(rows, every, "p", at_one_2N, np.array([float(found["best"][2:])]))[1][0]
                 around = bounds.between(rows["log_q"].to_numpy() - best - (1 - s) * plain, rows["problem"].to_numpy())
                 half = (around.high(0.025) - around.value) / plain.mean()
                 before += s - half <= wide <= s + half

@@ -227,6 +227,7 @@ def summaries(draws: Draws, heat: float = 1.0) -> dict[str, np.ndarray]:
         "nll_mean": mean,
         "ppl": np.exp(mean),
         "entropy_mean": draws.columns["entropy"].sum(1) / n,
+        "varentropy_mean": draws.columns["varentropy"].sum(1) / n,
         "excess_z": z,
         "log_e": evalue.log_e_many({c: x[inside] for c, x in draws.columns.items()}, n, heat),
         "surprisal_max": largest[:, 0],

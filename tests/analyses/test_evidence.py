@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from analyzer.analyses import evidence, laws, local, support
+from analyzer.analyses import cooling, evidence, laws, local, support
 from analyzer.records import Sampler, Tables
 from analyzer.stats import bounds
 from analyzer.validate import bigram as B
@@ -49,7 +49,8 @@ def row(tables: Tables, *, omitted: float = 0.0, drop: pd.Series | None = None, 
     if drop is None:
         drop = base["entropy_mean"] * base["n_tokens"] + base["logprob"]
     rows = measured(tables) if rows is None else rows
-    return evidence.row(tables, rows, "s", budget=K, omitted=omitted, drop_N=drop)
+    variance = base["varentropy_mean"] * base["n_tokens"] if len(drop) else drop
+    return evidence.row(tables, rows, "s", budget=K, omitted=omitted, drop_N=drop, variance_N=variance)
 
 
 def flatter(base: np.ndarray):
@@ -166,21 +167,87 @@ def test_a_cooled_law_is_explained_by_its_temperature(t):
     assert got["s_high_half"] <= min(m.low() for m in halves) + 1e-9
 
 
-def test_between_the_known_temperatures_the_slope_at_one_is_the_entropy():
-    """A peaked law with a flat tail: the log-normaliser of T = .96 from six temperatures, within .001 nats a token."""
-    logit, lse = np.r_[9.0, np.zeros(2000)], np.logaddexp.reduce
-    free = {t: t * lse(logit / t) - lse(logit) for t in (1, 0.8, 0.6, 0.4, 0.2, 0.1, 0.96)}
-    p = np.exp(logit - lse(logit))
-    entropy = float(-(p * np.log(p)).sum())
-    logp = -1.3
-    rows = pd.DataFrame({f"p:T={t:g}": [(logp - free[t]) / t] for t in (1, 0.8, 0.6, 0.4, 0.2, 0.1)})
+def flat_tail(beside: float, size: int) -> np.ndarray:
+    """Log-probs of a peak with a flat tail: `beside` the peak lie `size` tokens of equal chance."""
+    return np.log(np.r_[1 - beside, np.full(size, beside / size)])
+
+
+def at_temperatures(logp: np.ndarray, *temperatures: float) -> dict[float, float]:
+    """T -> T log sum_v p_v^(1/T)."""
+    return {t: t * float(np.logaddexp.reduce(logp / t)) for t in temperatures}
+
+
+HELD = (1, 0.8, 0.6, 0.4, 0.2, 0.1)
+
+
+@pytest.mark.parametrize("law", [(0.05, 100_000), (0.01, 100_000), (0.02, 1000), (0.2, 1000)])
+@pytest.mark.parametrize("t", [0.97, 0.95, 0.9, 0.85])
+def test_next_to_one_slope_and_curvature_are_entropy_and_variance(law, t):
+    """What the interpolation of log p_T is off by, as a part of KL(P_T||P_1), which s is a share of: under .04, where
+    it was up to .25 without the variance, and a source of s = .43 was sharpened."""
+    logp = flat_tail(*law)
+    p, free = np.exp(logp), at_temperatures(logp, *HELD, t)
+    entropy, one = float(-(p * logp).sum()), -1.3
+    rows = pd.DataFrame({f"p:T={x:g}": [(one - free[x]) / x] for x in HELD})
     every = sorted(c[2:] for c in rows)
+    cool = logp / t - np.logaddexp.reduce(logp / t)
+    divergence = float((np.exp(cool) * (cool - logp)).sum())
 
-    def error(known: float) -> float:
-        at = evidence.cooled(rows, every, "p", np.array([known]), np.array([0.96]))[1]
-        return abs(float(at[0, 0]) - (logp - free[0.96]) / 0.96)
+    def error(*known: float) -> float:
+        at = cooling.cooled(rows, every, "p", np.array(known)[:, None], np.array([t]))[1]
+        return abs(float(at[0, 0]) - (one - free[t]) / t) / divergence
 
-    assert error(entropy) < 0.001 < error(math.nan)
+    variance = float((p * (logp + entropy) ** 2).sum())
+    assert error(entropy, variance) < 0.04 and error(entropy, variance) <= error(entropy, math.nan) + 0.01
+    assert error(entropy, math.nan) < error(math.nan, math.nan)
+
+
+def test_the_variance_decides_between_words_where_a_tail_freezes_out():
+    """s = .43 by the exact laws: the policy is the base at T = .97 with one half of the tail four times as likely as
+    the other. A spline from six temperatures and the entropy sees s = .57, and enough traces made it sharpened."""
+    beside, size, tilt = 0.01, 100_000, 0.8
+    logp = flat_tail(beside, size)
+    cool = logp / 0.97 - np.logaddexp.reduce(logp / 0.97)
+    in_tail = 1 - math.exp(cool[0])
+    log_q = {"peak": cool[0], "more": cool[1] + math.log(2 * tilt), "less": cool[1] + math.log(2 * (1 - tilt))}
+    chance = {"peak": 1 - in_tail, "more": in_tail * tilt, "less": in_tail * (1 - tilt)}
+    free = at_temperatures(logp, *HELD)
+    # one trace that holds every kind of token as often as the policy writes it, in each of ten problems twice
+    of = {k: logp[0] if k == "peak" else logp[1] for k in chance}
+    columns = {"log_q": 1e4 * sum(chance[k] * log_q[k] for k in chance), "n": 10_000.0}
+    columns |= {f"p:T={t:g}": 1e4 * sum(chance[k] * (of[k] - free[t]) / t for k in chance) for t in HELD}
+    rows = pd.DataFrame([columns] * 20).assign(problem=np.repeat(np.arange(10), 2))
+    rows = rows.assign(body_q=rows["log_q"], **{f"body:{c[2:]}": rows[c] for c in rows if c.startswith("p:")})
+    p = np.exp(logp)
+    entropy = float(-(p * logp).sum())
+    variance = float((p * (logp + entropy) ** 2).sum())
+    every, problem = sorted(c[2:] for c in rows if c.startswith("p:")), rows["problem"].to_numpy()
+    known = np.full((20, 2), [1e4 * entropy, 1e4 * variance]).T
+    got = evidence._temperature(rows, problem, every, K, known)
+    assert got["s"] == pytest.approx(0.43, abs=0.02) and got["s_high_half"] > 0
+    # rows without entropies: what lies between .8 and 1 is not known, and no half is shown
+    bare = evidence._temperature(rows, problem, every, K, np.full((2, 20), math.nan))
+    assert bare["s_low_half"] > 0 > bare["s_high_half"] and bare["s_low"] <= 0.43 <= bare["s_high"]
+    assert bare["s_unsure"] > abs(bare["s"] - 0.5)
+
+
+def test_rounding_is_no_divergence_that_a_temperature_explains():
+    """The base itself through other files: ratios of 1e-5 nats a trace, of which T = 1 "explained" 100 %."""
+    tables = world(lambda base: ([B.Component(1, base)], B.PLAIN, False, base))
+    mine = measured(tables)
+    off = 1e-5 * (1 + np.random.default_rng(0).random(len(mine)))
+    got = row(tables, rows=mine.assign(log_q=mine["log_q"] + off, body_q=mine["body_q"] + off))
+    assert math.isnan(got["s"]) and got["best"] == "" and got["kl"] > 0 and got["inside_value"] == 0
+
+
+def test_without_entropies_the_doubt_lies_between_known_temperatures_alone():
+    every, none = ["T=1", "T=0.8", "T=0.6", "T=0.4"], np.full((2, 3), math.nan)
+    wanted = np.array([1.0, 0.9, 0.8, 0.7, 0.4])
+    assert cooling.unsure(wanted, every, none).tolist() == pytest.approx([0, 0.016, 0, 0.016, 0])
+    assert cooling.unsure(wanted, [*every, "T=0.9", "T=0.95"], none)[:2].tolist() == [0, 0]
+    nearer = cooling.unsure(np.array([0.97]), [*every, "T=0.95"], none)
+    assert nearer[0] == pytest.approx(0.016 / 32)
+    assert not cooling.unsure(wanted, every, np.ones((2, 3))).any()
 
 
 def test_s_is_one_less_the_least_of_the_divergences_by_hand():
