@@ -74,7 +74,7 @@ def dry_run(
     prompts; over-long traces are counted, not refused.
     """
     from analyzer import scorers
-    from analyzer.scorers import served, server
+    from analyzer.scorers import served, server, special
 
     options = {name: call.pop(name) for name in LOADING if name in call}
     devices = options.get("device", "auto").split(",")  # a process each, all alike: one is looked at
@@ -96,6 +96,8 @@ def dry_run(
             served.refuse_one_for_two(on_servers)
         powers = () if server.split(name) else exponents(work, label)
         encoded = work.encode(label, todo, loaded, texts).encoded
+        if eos is not None:
+            special.checked_end(eos, loaded, encoded, work.reference)
         models[label] = _model(todo, encoded, loaded, sampler, on_overlong, scorer, powers)
         models[label]["seconds"] += took
     return {

@@ -11,6 +11,7 @@ from typing import Any
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Trace
+from analyzer.scorers import special
 from analyzer.scorers.continuation import kind
 
 # How papers of the field rendered a bare question; {question} is replaced. "chat" means the tokenizer's own template.
@@ -57,6 +58,7 @@ def prompt_ids(
         said.append("prompt: question as one user message")
     elif prompt is None and trace.question is not None and template is not None:
         prompt = template.replace("{question}", trace.question)
+        said += [special.INJECTED + name for name in special.spelled(trace.question, tokenizer)]
         said.append("prompt: question rendered by --template")
     if prompt is None:
         what = "only the bare question" if trace.question is not None else "neither prompt nor question"
@@ -130,6 +132,7 @@ def _rendered(messages: list[dict], trace: Trace, tokenizer: Any, said: list[str
             f"{trace.origin}: the tokenizer's chat template can't render the prompt of {trace.key}: {_line(error)}; "
             "change its messages, or render the prompts in the dump"
         ) from None
+    said += [special.INJECTED + name for name in special.of_messages(messages, tokenizer)]
     if isinstance(begun, str) and not text.endswith(end := begun[len(begun.rstrip()) :]):
         text += end  # templates strip what they are given
     if asked:
