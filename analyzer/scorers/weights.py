@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 from analyzer.errors import ResourceError
 
-NAMED = 3  # tensors that a message names
+NAMED = 3  # tensors, or files, that a message names
+SETS = (  # one file or an index of shards, the first that is there
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 # buffers that older versions of transformers saved and that every model makes anew: tables of positions, causal masks
 BUFFERS = re.compile(
     r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|(attn|attention)\.(bias|masked_bias))$"
@@ -25,6 +30,53 @@ def refuse_adapter(name: str) -> None:
             f"{name} holds an adapter (adapter_config.json), no model of its own; {MERGE}; where the weights beside it "
             "are merged already, remove adapter_config.json"
         )
+
+
+def files(folder: Path) -> list[Path] | None:
+    """The files of weights that transformers loads of a model folder; None where none has a name that it knows. (Of
+    safetensors and pickled ones the safetensors; of one file and shards the one file, see `refuse_two_sets`.)"""
+    for one, index in _sets(folder):
+        if (folder / one).is_file():
+            return [folder / one]
+        if (folder / index).is_file():
+            return [folder / name for name in _indexed(folder / index) if (folder / name).is_file()] or None
+    return None
+
+
+def refuse_two_sets(name: str) -> None:
+    """Raise ResourceError where the folder holds weights in one file and others as shards with an index: transformers
+    would take the one file and say nothing of the others, which may be the newer ones."""
+    folder = Path(name)
+    for one, index in _sets(folder):
+        single, several = (folder / one).is_file(), (folder / index).is_file()
+        if single and several and (shards := _indexed(folder / index)) != [one]:
+            others = f"{len(shards):,} files that {index} names ({_named(shards)})" if shards else index
+            raise ResourceError(
+                f"{name} holds two sets of weights: {one}, and {others}; which one is the model can't be told: remove "
+                "the one that is not meant (the index with its shards, or the single file)"
+            )
+        if single or several:  # the others are not loaded
+            return
+
+
+def _sets(folder: Path) -> tuple[tuple[str, str], ...]:
+    """(file, index) in the order in which they are looked for; one that config.json names is the only one."""
+    try:
+        named = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
+    except (OSError, ValueError, AttributeError):
+        named = None
+    if isinstance(named, str) and named:
+        return (("", named),) if named.endswith(".index.json") else ((named, ""),)
+    return SETS
+
+
+def _indexed(index: Path) -> list[str]:
+    """The names of the shards in an index, sorted; none where it can't be read."""
+    try:
+        found = json.loads(index.read_bytes())["weight_map"].values()
+        return sorted({name for name in found if isinstance(name, str) and "/" not in name})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def refuse_other_weights(name: str, model: Any, info: Mapping[str, Collection]) -> None:
