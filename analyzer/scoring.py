@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -477,14 +476,11 @@ def _encoded(
 def day(run: Run, wanted: str | None) -> str:
     """What chat templates write as today, YYYY-MM-DD: what the run has recorded, else `wanted`, else today. Raises
     UsageError for what is no date, or another than recorded."""
+    from analyzer.scorers.prompts import today
+
     if wanted is not None:
-        try:
-            if date.fromisoformat(wanted).isoformat() != wanted:
-                raise ValueError
-        except ValueError:
-            raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD") from None
-        run.refuse_changes(template_date=wanted)
-    return wanted or run.manifest.get("settings", {}).get("template_date") or date.today().isoformat()
+        run.refuse_changes(template_date=today(wanted))
+    return wanted or run.manifest.get("settings", {}).get("template_date") or today()
 
 
 def _score_all(

@@ -25,6 +25,19 @@ TEMPLATES = {
 DATED = "prompt: the chat template writes the date of the day, fixed at "  # how that decision begins
 
 
+def today(wanted: str | None = None) -> str:
+    """The day that chat templates are to write, YYYY-MM-DD: the wanted one, else today. Raises UsageError for what is
+    no day."""
+    if wanted is None:
+        return Date.today().isoformat()
+    try:
+        if Date.fromisoformat(wanted).isoformat() == wanted:
+            return wanted
+    except ValueError:
+        pass
+    raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD")
+
+
 def load_template(name: str | None) -> str | None:
     """The template text for a name of TEMPLATES or a file that contains {question}; None stays None."""
     if name is None or name == "chat":
