@@ -17,7 +17,7 @@ import numpy as np
 from analyzer.errors import DumpError
 from analyzer.formats.numbers import mask_of
 from analyzer.records import Sampler, Trace
-from analyzer.scorers import continuation, padding, special
+from analyzer.scorers import continuation, padding, recorded, special
 from analyzer.scorers.prompts import prompt_ids as prompt_ids_of
 from analyzer.scorers.prompts import unwritten
 
@@ -46,6 +46,7 @@ EXAMPLES = (
     TEXT_PADDED,
     *padding.PADDED.values(),
     *special.SAID,
+    *recorded.SAID,
 )  # (beginnings of) decisions of which run.json names the first trace
 
 
@@ -109,6 +110,8 @@ def encode(
         begin, end = padding.of_response(trace.response_ids, marks, said)
         response_ids = tuple(trace.response_ids[begin:end])
         own = _own(trace, begin, end, said)
+        if trace.prompt_ids is not None and asked is None:
+            said += recorded.of_both(prompt_ids, response_ids)
         offset_T = _offsets(response_ids, prompt_ids, trace.response, tokenizer, own, said)
     else:
         if tokenizer is None:
@@ -155,6 +158,7 @@ def encode_prompt(
     _check(ids, "prompt", trace, vocab_size)
     if trace.prompt_ids is not None:
         begin, end = padding.of_prompt(ids, marks, said)
+        said += recorded.of_prompt(trace, marks, tokenizer)
         return tuple(ids[begin:end])
     if not isinstance(trace.prompt, str):
         return tuple(ids)
