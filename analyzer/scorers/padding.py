@@ -63,7 +63,8 @@ def of_response(ids: Sequence[int], marks: Marks, said: list[str]) -> tuple[int,
     special = marks.special | marks.ends
     before = ids[-m - 1] if m < len(ids) else None
     filler = last in special or last == marks.pad
-    if before in special and before != marks.unk and (filler or (m > 1 and before in marks.ends)):
+    may_end = special - ({marks.pad, marks.bos, marks.unk} - marks.ends)  # padding before an end was drawn
+    if before in may_end and (filler or (m > 1 and before in marks.ends)):
         end -= m
     elif last in marks.ends or (last in special and last not in (marks.pad, marks.unk)):
         end -= m - 1

@@ -157,6 +157,8 @@ CUT = {  # prompt, response, what is scored of them
         ("prompt beginning", "prompt end", "response beginning", "response end"),
     ),
     "words that repeat": ((BOS, 9, 9, *A), (9, 9, *B, 9, 9, 9), (9, 9, *A), (9, 9, *B, 9, 9, 9), ()),
+    "padding that was drawn": ((BOS, *A), (*B, PAD, END), A, (*B, PAD, END), ()),
+    "BOS that was drawn": ((BOS, *A), (*B, BOS, END), A, (*B, BOS, END), ()),
     "a line after the end": ((BOS, *A), (*B, END, 9), A, (*B, END, 9), ()),
 }
 
