@@ -259,3 +259,33 @@ def test_runs_that_were_identified_by_all_files_go_on(model, tmp_path):
     earlier = digest.hexdigest()[:16]
     assert earlier != fingerprint(str(folder)) and identity.is_model(earlier, str(folder))
     assert not identity.is_model("0" * 16, str(folder))
+
+
+def test_weights_that_are_all_zero_are_refused_by_name(model):
+    """A file that was made at its size and never filled has holes, which read as zeros: every word is as likely."""
+
+    def holes(w):
+        return {k: torch.zeros_like(v) if ".layers.1." in k and v.ndim == 2 else v for k, v in w.items()}
+
+    said = r"7 of its matrices all zeros \(model.layers.1.mlp.down_proj.weight, .*copy .* again"
+    with pytest.raises(ResourceError, match=said):
+        scorers.load(model(holes))
+
+
+def test_biases_of_zeros_are_none(tiny, tmp_path):
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    made = Qwen2ForCausalLM(Qwen2Config(vocab_size=32, num_key_value_heads=2, **sizes))
+    assert not any(p.any() for name, p in made.named_parameters() if name.endswith("bias"))
+    made.save_pretrained(tmp_path / "q")
+    scorers.load(str(tmp_path / "q"))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32])
+def test_weights_that_are_integers_without_a_scale_are_refused(model, kind):
+    def whole(w):
+        return w | {f"{Q}.weight": (w[f"{Q}.weight"] * 127).to(kind)}
+
+    with pytest.raises(ResourceError, match=rf"1 stored as integers \({Q}.weight\).*quantization_config"):
+        scorers.load(model(whole))
