@@ -154,20 +154,20 @@ def encode_prompt(
 ) -> tuple[int, ...]:
     """The ids of a trace's prompt without padding; adds to `said` which way they were made. Raises DumpError as
     `encode` does."""
-    ids = prompt_ids_of(trace, tokenizer, template, said, date)
+    ids = tuple(prompt_ids_of(trace, tokenizer, template, said, date))
     _check(ids, "prompt", trace, vocab_size)
     if trace.prompt_ids is not None:
         begin, end = padding.of_prompt(ids, marks, said)
+        ids = ids[begin:end]
         said += recorded.of_prompt(trace, marks, tokenizer)
-        return tuple(ids[begin:end])
-    if not isinstance(trace.prompt, str):
-        return tuple(ids)
-    kept = padding.of_text(ids, trace.prompt, marks, continuation.kind(tokenizer).names)
-    if kept != tuple(ids):
-        said.append(TEXT_PADDED)
-    odd, rendered = special.in_rendered(kept, trace.prompt, tokenizer)
-    said += [special.IN_PROMPT + name for name in odd] + [special.RENDERED] * rendered
-    return kept
+    elif isinstance(trace.prompt, str):
+        kept = padding.of_text(ids, trace.prompt, marks, continuation.kind(tokenizer).names)
+        said += [TEXT_PADDED] * (kept != ids)
+        odd, rendered = special.in_rendered(kept, trace.prompt, tokenizer)
+        said += [special.IN_PROMPT + name for name in odd] + [special.RENDERED] * rendered
+        ids = kept
+    said += recorded.of_any_prompt(ids, marks)
+    return ids
 
 
 def _own(trace: Trace, begin: int, end: int, said: list[str]) -> tuple[bool, ...] | None:

@@ -1,4 +1,4 @@
-"""What recorded ids tell against themselves: ids of another prompt, without BOS, of prompt and response at once.
+"""What ids tell against themselves: ids of another prompt, without BOS, of prompt and response at once, ended prompts.
 
 They are scored as they stand, since they are what was sampled; what is found is counted, and said before scoring.
 """
@@ -15,9 +15,10 @@ from analyzer.scorers.padding import Marks
 OTHER_PROMPT = "prompt: ids from the dump that do not hold the text of its prompt"
 NO_BOS = "prompt: ids from the dump without BOS, which the tokenizer puts before a text"
 ONE_TOKEN = "prompt: nothing but one special token again and again, as it stands"
+ENDED = "prompt: ends in an end token, behind which models write nothing (has the template no generation prompt?)"
 HOLDS_RESPONSE = "prompt: the recorded ids end in those of the response, as they stand"
 HOLDS_PROMPT = "response: the recorded ids begin with those of the prompt, as they stand"
-SAID = (OTHER_PROMPT, NO_BOS, ONE_TOKEN, HOLDS_RESPONSE, HOLDS_PROMPT)
+SAID = (OTHER_PROMPT, NO_BOS, ONE_TOKEN, ENDED, HOLDS_RESPONSE, HOLDS_PROMPT)
 LEAST = 4  # ids in a row that are no coincidence
 
 Ids = tuple[int, ...]
@@ -28,11 +29,17 @@ def of_prompt(trace: Trace, marks: Marks, tokenizer: Any) -> list[str]:
     ids, text, out = tuple(trace.prompt_ids or ()), _text(trace), []
     if marks.bos is not None and marks.bos in marks.front and marks.bos not in ids:
         out.append(NO_BOS)
-    if len(ids) > 1 and len(set(ids)) == 1 and ids[0] in marks.special | marks.ends | {marks.pad}:
-        out.append(ONE_TOKEN)
     if tokenizer is not None and text and not _holds(ids, text, tokenizer):
         out.append(OTHER_PROMPT)
     return out
+
+
+def of_any_prompt(ids: Ids, marks: Marks) -> list[str]:
+    """The findings on a prompt's ids, recorded or made from text."""
+    bare = ids[len(marks.front) :] if ids[: len(marks.front)] == marks.front else ids
+    if len(bare) > 1 and len(set(bare)) == 1 and bare[0] in marks.special | marks.ends | {marks.pad}:
+        return [ONE_TOKEN]
+    return [ENDED] if len(ids) > 1 and ids[-1] in marks.ends - {marks.bos} else []
 
 
 def of_both(prompt_ids: Ids, response_ids: Ids) -> list[str]:

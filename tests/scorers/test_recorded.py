@@ -59,6 +59,24 @@ def test_a_prompt_of_one_token_is_said(words):
     assert findings(words, None, [0] * 5)[0] == [recorded.NO_BOS, recorded.ONE_TOKEN]
 
 
+def test_a_prompt_that_has_ended_is_said(words):
+    end = words.eos_token_id
+    ids = words(TEXT)["input_ids"]
+    assert findings(words, TEXT, [*ids, end])[0] == [recorded.ENDED]
+    for prompt, wanted in (
+        (f"{TEXT}</s>", [recorded.ENDED]),
+        ("</s></s></s>", [recorded.ONE_TOKEN]),
+        ("<s>", []),
+        (TEXT, []),
+        (ASKED, []),
+    ):
+        got = encode(Trace("s", "p", 0, "so", prompt=prompt, origin="d:1"), words, vocab_size=len(words))
+        assert [d for d in got.decisions if d in recorded.SAID] == wanted, prompt
+    silent = build("bytes", chat="{% for m in messages %}{{ m.content }}</s>{% endfor %}")  # asked to begin a turn
+    got = encode(Trace("s", "p", 0, "so", prompt=ASKED, origin="d:1"), silent, vocab_size=len(silent))
+    assert recorded.ENDED in got.decisions
+
+
 def test_a_sequence_in_place_of_its_half_is_said(words):
     prompt, response = (
         tuple(words(TEXT)["input_ids"]),
