@@ -18,7 +18,7 @@ from typing import IO, Any
 import orjson
 
 from analyzer.convert import packed, row
-from analyzer.disk import saved, sole_writer, unwritable
+from analyzer.disk import refuse_dangling, saved, sole_writer, unwritable
 from analyzer.dumps import Ledger, stream
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 from analyzer.formats import automatic, files, paths
@@ -82,6 +82,7 @@ def sample(
     target, sampler = Path(out), sampler or Sampler()
     if not target.name.endswith(ENDINGS):
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
+    refuse_dangling(target)
     if n < 1 or max_tokens < 1 or batch < 1:
         raise UsageError(f"n {n}, max tokens {max_tokens} and batch {batch} must be at least 1")
     if label is not None and not files.LABEL.match(label):
@@ -203,7 +204,7 @@ def _first_of_each(specs: Sequence[str], field_map: dict[str, str], max_bad: flo
 
 
 def _first_question(
-    specs: Sequence[str], given: dict[str, str], max_bad: float, kind: str, stand_in: str
+    specs: Sequence[str], given: dict[str, str], max_bad: float, kind: str, name: str, stand_in: str
 ) -> tuple[dict[str, Trace], Ledger]:
     """The same of a file of questions: their text stands for the response, so what is said of this is meant of them."""
 
@@ -213,7 +214,7 @@ def _first_question(
         return text
 
     try:
-        first, ledger = _first_of_each(specs, {kind: stand_in, **given, "response": stand_in}, max_bad)
+        first, ledger = _first_of_each(specs, {kind: name, **given, "response": stand_in}, max_bad)
     except DumpError as error:
         raise DumpError(meant(str(error))) from None
     ledger.by_reason = {meant(reason): n for reason, n in ledger.by_reason.items()}
@@ -222,15 +223,16 @@ def _first_question(
     return first, ledger
 
 
-def _text_field(specs: Sequence[str], given: dict[str, str]) -> tuple[str, str] | None:
-    """("question" or "prompt", the field that holds it as text) in the first rows of the first file that has one (a
-    summary in a folder has none); None: no such."""
+def _text_field(specs: Sequence[str], given: dict[str, str]) -> tuple[str, str, str] | None:
+    """("question" or "prompt", the field that holds it, the path to its text or that of its first message) in the first
+    rows of the first file that has one (a summary in a folder has none); None: no such."""
     for spec in files.expand(specs)[0]:
         head = [r for _, r in files.open_dump(*spec).head if isinstance(r, dict)]
         for kind in ("question", "prompt"):
             for name in [given[kind]] if kind in given else automatic.SYNONYMS[kind]:
-                if any(isinstance(paths.get(r, name), str) for r in head if paths.has(r, name)):
-                    return kind, name
+                for text in (name, f"{name}.0.content"):
+                    if any(isinstance(paths.get(r, text), str) for r in head if paths.has(r, name)):
+                        return kind, name, text
     return None
 
 

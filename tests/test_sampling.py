@@ -12,6 +12,8 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fake_server import Fake, serving
@@ -361,6 +363,22 @@ def test_what_templates_do_not_write_is_not_recorded(tiny, prompts, tmp_path):
         [prompts], tmp_path / "o.jsonl", model=tiny.name, n=1, max_tokens=2, template_date="2024-07-26"
     )
     assert "template_date" not in done and "template_date" not in rows_of(tmp_path / "o.jsonl")[0]["meta"]
+
+
+def test_prompts_that_are_messages_are_drawn_after(dated, tmp_path):
+    _, settings = dated
+    asked = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{n} + 3?"}] for n in range(3)]
+    for ending, rows in (("jsonl", asked), ("parquet", asked)):
+        file = tmp_path / f"messages.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.table({"prompt": rows, "data_source": ["gsm"] * 3}), file)
+        else:
+            file.write_text("".join(json.dumps({"prompt": row}) + "\n" for row in rows))
+        found, ledger = sampling.read_problems([str(file)])
+        assert [t.prompt for t in found] == asked and {t.response for t in found} == {""}
+        assert ledger.rows_used == 3 and not ledger.by_reason
+        done = sampling.sample([str(file)], tmp_path / f"{ending}.jsonl", **settings | {"template": None})
+        assert done["problems"] == 3 and done["template_date"]
 
 
 def test_control_tokens_in_questions_are_said_before_sampling(dated, tmp_path, capsys):
