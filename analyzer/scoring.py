@@ -22,6 +22,7 @@ from analyzer.rows import prompt_hash
 from analyzer.store import SCHEMA, Run
 
 if TYPE_CHECKING:
+    from analyzer.scorers import padding
     from analyzer.scorers.asked import Coded
 
 UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
@@ -113,7 +114,7 @@ def score(
     changed settings). Settings become fixed for the run once its traces could be encoded with them.
     """
     from analyzer import scorers
-    from analyzer.scorers import findings, special
+    from analyzer.scorers import findings, padding, special
     from analyzer.scorers.encode import ENCODING
     from analyzer.scorers.identity import tokenizer_fingerprint
     from analyzer.scorers.prompts import DATED
@@ -150,12 +151,13 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                texts = {"eos": eos, "date": today, "marks": _marks(run, loaded, eos)}
+                texts = {"eos": eos, "date": today, "marks": padding_marks(run.manifest, loaded, eos)}
                 coded = work.encode(label, wanted, loaded, texts)
                 end = None if eos is None else special.checked_end(eos, loaded, coded.encoded, work.reference)
                 encoded = _encoded(run, label, coded, loaded, sampler, on_overlong, shard, done)
                 for found in [*([] if end is None else [end]), *findings.sentences(encoded)]:
                     tell(f"{label}: {found}")
+                run.manifest.setdefault("padding", padding.as_json(texts["marks"]))
                 run.settle(**settings, **({} if prompt_of is None else {"prompt_of": prompt_of}))
                 if any(d.startswith(DATED) for e in encoded for d in e.decisions):
                     run.settle(template_date=today)
@@ -412,16 +414,14 @@ def _samplers(run: Run) -> dict[str, Sampler | None]:
     return {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
 
 
-def _marks(run: Run, loaded: Any, eos: int | None) -> Any:
-    """What padding is told by in this run: by its first model, as the manifest keeps it."""
+def padding_marks(held: Mapping[str, Any], loaded: Any, eos: int | None) -> padding.Marks:
+    """What padding is told by in a run: by its first model, as its manifest (`held`) keeps it; else by this model."""
     from analyzer.scorers import padding
     from analyzer.scorers.encode import marks_of
 
-    if "padding" not in run.manifest:
-        run.manifest["padding"] = padding.as_json(
-            marks_of(loaded.tokenizer, {*loaded.eos_ids, *(() if eos is None else (eos,))})
-        )
-    return padding.of_json(run.manifest["padding"])
+    if "padding" in held:
+        return padding.of_json(held["padding"])
+    return marks_of(loaded.tokenizer, {*loaded.eos_ids, *(() if eos is None else (eos,))})
 
 
 def _encoded(

@@ -136,6 +136,11 @@ def test_an_end_token_that_is_a_word_is_refused(model, words, tmp_path, capsys):
     word = words("day", add_special_tokens=False)["input_ids"][0]
     with pytest.raises(UsageError, match=rf"--eos {word} is .*, an ordinary token .*end tokens.* 2 \(</s>\)"):
         score(tmp_path, model, [{"response": "5"}], "word", eos=word)
+    run = Run.open(tmp_path / "word")
+    with pytest.raises(UsageError, match="ordinary token"):
+        pipeline.score(run, base=model, eos=word)
+    pipeline.score(run, base=model, eos=2)  # what was refused has left nothing
+    assert run.manifest["padding"]["ends"] == [2]
     line = ["score", str(tmp_path / "word.jsonl"), "--base", model, "--eos", str(word), "-o", str(tmp_path / "dry")]
     assert cli.main([*line, "--dry-run"]) == 2
     assert "ordinary token" in capsys.readouterr().err
