@@ -279,7 +279,19 @@ def sample_arguments(a: argparse.Namespace) -> dict[str, Any]:
     from analyzer.records import Sampler
 
     refuse_concurrent(a, bool(a.server), [a.model])
-    names = ("model", "n", "max_tokens", "seed", "template", "label", "dtype", "device", "batch", "concurrent")
+    names = (
+        "model",
+        "n",
+        "max_tokens",
+        "seed",
+        "template",
+        "template_date",
+        "label",
+        "dtype",
+        "device",
+        "batch",
+        "concurrent",
+    )
     return {name: getattr(a, name) for name in names} | {
         "sampler": Sampler(a.temperature, a.top_p, a.top_k, a.min_p),
         "field_map": pairs(a.map, "--map"),

@@ -237,9 +237,11 @@ def _sample(a: argparse.Namespace) -> int:
     from analyzer.sampling import sample
 
     with Progress() as show:
-        done = sample(a.problems, a.out, progress=show, account=_account, **sample_arguments(a))
+        done = sample(a.problems, a.out, progress=show, account=_account, tell=say, **sample_arguments(a))
     there = f", {done['continued']:,} of them were there" if done["continued"] else ""
     text = f"{done['samples']:,} responses to {done['problems']:,} problems{there} in {a.out}"
+    if "template_date" in done:
+        text += f"; chat templates wrote the day {done['template_date']} (--template-date)"
     put(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
     return 0
 

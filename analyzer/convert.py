@@ -16,7 +16,7 @@ import jsonlines
 import orjson
 import zstandard
 
-from analyzer.disk import replacing
+from analyzer.disk import refuse_dangling, replacing
 from analyzer.dumps import Ledger, batches
 from analyzer.errors import UsageError
 from analyzer.formats.numbers import mask_of
@@ -49,6 +49,7 @@ def convert(
     target = Path(out)
     if not target.name.endswith(ENDINGS):
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
+    refuse_dangling(target)
     if target.exists():
         raise UsageError(f"{out} is there already and is not written over; remove it, or choose another name")
     ledger = Ledger()

@@ -15,7 +15,7 @@ from typing import Any, TextIO, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.errors import DumpError, ResourceError
+from analyzer.errors import DumpError, ResourceError, UsageError
 
 PACKED = {"compression": "zstd", "write_page_checksum": True}  # how parts are written; a part without sums is read too
 T = TypeVar("T")
@@ -53,6 +53,16 @@ def unwritable(path: Path, error: OSError) -> ResourceError:
         f"{path} can't be written: {error.strerror or error}; what was finished before is intact: make room or "
         "give write access, then run the same line again"
     )
+
+
+def refuse_dangling(path: Path) -> None:
+    """Raise UsageError where an output, or a folder above it, is a symbolic link to what is not there: its folder can't
+    be made, and a file would take the link's place."""
+    for link in (path, *path.parents):
+        if link.is_symlink() and not os.path.exists(link):  # pathlib raises for links that lead round in a circle
+            raise UsageError(
+                f"{link} is a symbolic link that leads nowhere ({os.readlink(link)}); make its target, or remove it"
+            )
 
 
 def saved(error: ResourceError) -> ResourceError:

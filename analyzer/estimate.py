@@ -23,7 +23,7 @@ from analyzer.display import size, span
 from analyzer.errors import AnalyzerError
 from analyzer.plan import packs, units
 from analyzer.records import Sampler, Trace
-from analyzer.scoring import LOADING, UNIT_TRACES, Progress, day, exponents, planned, quiet, unit_tokens
+from analyzer.scoring import LOADING, UNIT_TRACES, Progress, day, exponents, padding_marks, planned, quiet, unit_tokens
 from analyzer.store import Run
 
 PROBE_FLOPS = {"cpu": 3e11, "cuda": 3e14}  # work of a probe: seconds
@@ -74,13 +74,13 @@ def dry_run(
     prompts; over-long traces are counted, not refused.
     """
     from analyzer import scorers
-    from analyzer.scorers import served, server
+    from analyzer.scorers import served, server, special
 
     options = {name: call.pop(name) for name in LOADING if name in call}
     devices = options.get("device", "auto").split(",")  # a process each, all alike: one is looked at
     options["device"] = devices[0].strip()
     work, texts = planned(run, scorer=scorer, **call), {"eos": eos, "date": day(run, template_date)}
-    loaded, took, models, scored, on_servers = None, 0.0, {}, 0, {}
+    loaded, took, models, scored, on_servers, marks = None, 0.0, {}, 0, {}, None
     for number, (label, (name, sampler, sources)) in enumerate(work.jobs.items()):
         progress("probe", number, len(work.jobs), 0)
         done = run.done(label)
@@ -95,7 +95,10 @@ def dry_run(
             on_servers[label] = name, loaded.model.about()
             served.refuse_one_for_two(on_servers)
         powers = () if server.split(name) else exponents(work, label)
-        encoded = work.encode(label, todo, loaded, texts).encoded
+        marks = marks or padding_marks(run.manifest, loaded, eos)
+        encoded = work.encode(label, todo, loaded, texts | {"marks": marks}).encoded
+        if eos is not None:
+            special.checked_end(eos, loaded, encoded, work.reference)
         models[label] = _model(todo, encoded, loaded, sampler, on_overlong, scorer, powers)
         models[label]["seconds"] += took
     return {

@@ -79,11 +79,7 @@ def add_scoring(parser: argparse.ArgumentParser, *, base_required: bool) -> None
     parser.add_argument(
         "--eos", type=int, metavar="ID", help="end-of-sequence id to append to text responses, unless recorded as cut"
     )
-    parser.add_argument(
-        "--template-date",
-        metavar="YYYY-MM-DD",
-        help="the day that chat templates write as today (default: the day of the first call, recorded)",
-    )
+    add_date(parser, "of the first call")
     parser.add_argument(
         "--on-overlong",
         default="error",
@@ -138,6 +134,14 @@ def add_scoring(parser: argparse.ArgumentParser, *, base_required: bool) -> None
     )
 
 
+def add_date(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--template-date",
+        metavar="YYYY-MM-DD",
+        help=f"the day that chat templates write as today (default: the day {default}, recorded)",
+    )
+
+
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="exact tokens, peak memory, disk, time from a sample; writes nothing"
@@ -183,6 +187,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--template", metavar="FILE|NAME", help="renders bare questions: none, chat, qwen-boxed, question-answer, FILE"
     )
+    add_date(parser, "on which the output is begun")
     parser.add_argument("--label", metavar="LABEL", help="source of the rows (default: the model's name)")
     parser.add_argument("--map", action="append", default=[], metavar="FIELD=PATH", help="question=problem.text")
     add_bad(parser)

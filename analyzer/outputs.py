@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from analyzer.disk import lock, sole_writer, unwritable, write_atomically
+from analyzer.disk import lock, refuse_dangling, sole_writer, unwritable, write_atomically
 from analyzer.errors import ResourceError, UsageError
 
 MARKER, LOCK = "made-by-analyzer.json", ".analyzer.lock"
@@ -33,6 +33,7 @@ def refuse(directory: str | Path, beside: Collection[str] = ("run",), inputs: It
     """Raise UsageError where `directory` can't take results: it holds something and is no folder of ours, or one of the
     `inputs` has the place of a file that would be written. beside: folders in it that belong to it all the same."""
     directory = Path(directory)
+    refuse_dangling(directory)
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"-o {directory} is a file; the report is a folder: choose another name")
     home, known = directory.resolve(), listed(directory)

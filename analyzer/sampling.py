@@ -18,14 +18,14 @@ from typing import IO, Any
 import orjson
 
 from analyzer.convert import packed, row
-from analyzer.disk import saved, sole_writer, unwritable
+from analyzer.disk import refuse_dangling, saved, sole_writer, unwritable
 from analyzer.dumps import Ledger, stream
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 from analyzer.formats import automatic, files, paths
 from analyzer.records import Sampler, Trace
 from analyzer.scorers import Loaded, draws, load, server, server_draws
-from analyzer.scorers.encode import encode
-from analyzer.scorers.prompts import load_template
+from analyzer.scorers.encode import EXAMPLES, encode_prompt, marks_of
+from analyzer.scorers.prompts import DATED, load_template, today
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 BATCH = 64  # samples that grow together
@@ -54,6 +54,7 @@ def sample(
     max_tokens: int = MAX_TOKENS,
     seed: int = 0,
     template: str | None = None,
+    template_date: str | None = None,
     label: str | None = None,
     field_map: dict[str, str] | None = None,
     max_bad: float = 0.01,
@@ -64,20 +65,24 @@ def sample(
     concurrent: int = server.CONCURRENT,
     progress: Progress = lambda what, done, total, tokens: None,
     account: Callable[[Ledger], None] = lambda ledger: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Draw n responses to every problem of dumps or of files of questions, and write them as canonical JSON lines.
 
     sampler: T=1 without truncation by default. label: source of the rows (by default the model's name). template: as
-    for `scoring.score`; max_bad: for `dumps.read_dumps`. batch: samples at a time, of however many problems; what is
+    for `scoring.score`; template_date: YYYY-MM-DD, what chat templates write as today (by default the day on which this
+    output was begun); max_bad: for `dumps.read_dumps`. batch: samples at a time, of however many problems; what is
     drawn depends on it by rounding alone (see `draws`). account: called with the ledger of what was read, before the
-    model is loaded. The same call again continues a killed one, also with another batch where memory could not hold the
-    first. Returns problems, samples, tokens (drawn by this call), continued (problems that were there). Raises
-    UsageError (settings, an output of other settings), DumpError (problems, a damaged output), ResourceError (model,
-    memory, server, disk).
+    model is loaded; tell: with what is to be known of the prompts' ids, before the first draw. The same call again
+    continues a killed one, also with another batch where memory could not hold the first. Returns problems, samples,
+    tokens (drawn by this call), continued (problems that were there), and template_date where a template wrote it (then
+    it is in `meta` of every row too). Raises UsageError (settings, an output of other settings), DumpError (problems, a
+    damaged output), ResourceError (model, memory, server, disk).
     """
     target, sampler = Path(out), sampler or Sampler()
     if not target.name.endswith(ENDINGS):
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
+    refuse_dangling(target)
     if n < 1 or max_tokens < 1 or batch < 1:
         raise UsageError(f"n {n}, max tokens {max_tokens} and batch {batch} must be at least 1")
     if label is not None and not files.LABEL.match(label):
@@ -86,7 +91,11 @@ def sample(
     account(ledger)
     where = f"{model}@{server_url}" if server_url else model
     loaded = server_draws.connect(where, concurrent) if server.split(where) else load(where, dtype=dtype, device=device)
-    asked = _asked(problems, loaded, load_template(template), max_tokens)
+    day = today(template_date) if template_date is not None else _begun_on(target) or today()
+    asked, said = _asked(problems, loaded, load_template(template), max_tokens, day)
+    for about in _findings(problems, said):
+        tell(about)
+    dated = {"template_date": day} if any(d.startswith(DATED) for decisions in said for d in decisions) else {}
     label = label or (Path(model).name if Path(model).is_dir() else model.rpartition("/")[2])
     settings = {
         "model": loaded.fingerprint,
@@ -98,9 +107,9 @@ def sample(
         "dtype": loaded.dtype,
         "device": loaded.device,
         "problems": hashlib.sha256(repr([(a.trace.problem, a.prompt_ids) for a in asked]).encode()).hexdigest()[:16],
-    }
+    } | dated
     mark = hashlib.sha256(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-    done = {"problems": len(asked), "samples": n * len(asked), "tokens": 0, "continued": len(asked)}
+    done = {"problems": len(asked), "samples": n * len(asked), "tokens": 0, "continued": len(asked)} | dated
     with sole_writer(target.parent, target.name):
         if target.exists():
             _refuse_other(target, mark, n * len(asked))
@@ -117,7 +126,7 @@ def sample(
                 some = asked[start : start + step]
                 for number, drawn in enumerate(draw(loaded, some, n, sampler, seed)):
                     one, sample = some[number // n], number % n
-                    about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark}
+                    about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark} | dated
                     own = {"sample": sample, "meta": one.trace.meta | about}
                     trace = _trace(one, drawn, source=label, sampler=sampler, **own)
                     stream.write(orjson.dumps(row(trace)) + b"\n")
@@ -195,7 +204,7 @@ def _first_of_each(specs: Sequence[str], field_map: dict[str, str], max_bad: flo
 
 
 def _first_question(
-    specs: Sequence[str], given: dict[str, str], max_bad: float, kind: str, stand_in: str
+    specs: Sequence[str], given: dict[str, str], max_bad: float, kind: str, name: str, stand_in: str
 ) -> tuple[dict[str, Trace], Ledger]:
     """The same of a file of questions: their text stands for the response, so what is said of this is meant of them."""
 
@@ -205,7 +214,7 @@ def _first_question(
         return text
 
     try:
-        first, ledger = _first_of_each(specs, {kind: stand_in, **given, "response": stand_in}, max_bad)
+        first, ledger = _first_of_each(specs, {kind: name, **given, "response": stand_in}, max_bad)
     except DumpError as error:
         raise DumpError(meant(str(error))) from None
     ledger.by_reason = {meant(reason): n for reason, n in ledger.by_reason.items()}
@@ -214,24 +223,30 @@ def _first_question(
     return first, ledger
 
 
-def _text_field(specs: Sequence[str], given: dict[str, str]) -> tuple[str, str] | None:
-    """("question" or "prompt", the field that holds it as text) in the first rows of the first file that has one (a
-    summary in a folder has none); None: no such."""
+def _text_field(specs: Sequence[str], given: dict[str, str]) -> tuple[str, str, str] | None:
+    """("question" or "prompt", the field that holds it, the path to its text or that of its first message) in the first
+    rows of the first file that has one (a summary in a folder has none); None: no such."""
     for spec in files.expand(specs)[0]:
         head = [r for _, r in files.open_dump(*spec).head if isinstance(r, dict)]
         for kind in ("question", "prompt"):
             for name in [given[kind]] if kind in given else automatic.SYNONYMS[kind]:
-                if any(isinstance(paths.get(r, name), str) for r in head if paths.has(r, name)):
-                    return kind, name
+                for text in (name, f"{name}.0.content"):
+                    if any(isinstance(paths.get(r, text), str) for r in head if paths.has(r, name)):
+                        return kind, name, text
     return None
 
 
-def _asked(problems: list[Trace], loaded: Loaded, template: str | None, max_tokens: int) -> list[Asked]:
-    out = []
+def _asked(
+    problems: list[Trace], loaded: Loaded, template: str | None, max_tokens: int, day: str
+) -> tuple[list[Asked], list[list[str]]]:
+    """The problems ready to be sampled, and how each one's prompt became ids."""
+    how = {"vocab_size": loaded.vocab_size, "date": day, "marks": marks_of(loaded.tokenizer, loaded.eos_ids)}
+    out, said = [], []
     for trace in problems:
-        # `encode` wants a response; one stand-in id lets it render and check the prompt alone
-        stand_in = replace(trace, response_ids=(0,))
-        ids = encode(stand_in, loaded.tokenizer, vocab_size=loaded.vocab_size, template=template).prompt_ids
+        said.append([])
+        ids, before = encode_prompt(trace, loaded.tokenizer, template, said[-1], **how), None
+        while ids != before:  # what scoring would leave out of the recorded ids is not drawn after either
+            ids, before = encode_prompt(replace(trace, prompt_ids=ids), loaded.tokenizer, None, said[-1], **how), ids
         room = max_tokens if loaded.context is None else min(max_tokens, loaded.context - len(ids))
         if room < 1:
             raise DumpError(
@@ -239,7 +254,18 @@ def _asked(problems: list[Trace], loaded: Loaded, template: str | None, max_toke
                 f"{loaded.context}: there is no room for a response"
             )
         out.append(Asked(trace, ids, room))
-    return out
+    return out, said
+
+
+def _findings(problems: list[Trace], said: list[list[str]]) -> Iterator[str]:
+    """Sentences on prompts whose ids may not be what was meant, with counts and the first problem."""
+    found: dict[str, list[Trace]] = {}
+    for trace, decisions in zip(problems, said, strict=True):
+        for decision in dict.fromkeys(d for d in decisions if d.startswith(EXAMPLES)):
+            found.setdefault(decision, []).append(trace)
+    for decision, traces in found.items():
+        first = f"first {traces[0].problem} ({traces[0].origin})"
+        yield f"{decision} ({len(traces):,} of {len(problems):,} problems; {first})"
 
 
 # ---- the file
@@ -282,6 +308,16 @@ def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iter
         raise (saved(error) if rows >= whole else error) from None
     if target.exists():
         path.unlink()
+
+
+def _begun_on(target: Path) -> str | None:
+    """The day that templates wrote when this output was begun, as its rows or the unfinished ones tell; else None."""
+    with contextlib.suppress(AnalyzerError, OSError, KeyError, TypeError, AttributeError, StopIteration):
+        if target.exists():
+            return next(row["meta"]["template_date"] for _, row in files.open_dump(str(target), target, None).records())
+        with _unfinished(target).open("rb") as stream:
+            return _settings(target, stream.readline()).get("template_date")
+    return None
 
 
 def _unfinished(target: Path) -> Path:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from analyzer.rows import prompt_hash
 from analyzer.store import SCHEMA, Run
 
 if TYPE_CHECKING:
+    from analyzer.scorers import padding
     from analyzer.scorers.asked import Coded
 
 UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
@@ -38,14 +38,15 @@ Job = tuple[str, Sampler | None, set[str]]  # model, sampler of the source that 
 
 class Work(NamedTuple):
     """What a call of `score` is about. jobs: by scorer label. produced: source -> scorer label of its policy.
-    templates: source label or "*" -> text. traces: those to be scored; over: those beyond at_most. prompt_of: the
-    source whose prompts the base is asked under, None: every trace's own."""
+    templates: source label or "*" -> text. traces: those to be scored; over: those beyond at_most. reference: the
+    reference's label. prompt_of: the source whose prompts the base is asked under, None: every trace's own."""
 
     jobs: dict[str, Job]
     produced: dict[str, str]
     templates: dict[str, str | None]
     traces: list[Trace]
     over: list[Trace]
+    reference: str
     prompt_of: str | None = None
 
     def asked_as(self, label: str) -> str | None:
@@ -113,7 +114,7 @@ def score(
     changed settings). Settings become fixed for the run once its traces could be encoded with them.
     """
     from analyzer import scorers
-    from analyzer.scorers import findings
+    from analyzer.scorers import findings, padding, special
     from analyzer.scorers.encode import ENCODING
     from analyzer.scorers.identity import tokenizer_fingerprint
     from analyzer.scorers.prompts import DATED
@@ -150,10 +151,13 @@ def score(
                 if eos is not None and not 0 <= eos < loaded.vocab_size:
                     raise UsageError(f"--eos {eos}: {model} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, scorer)
-                coded = work.encode(label, wanted, loaded, {"eos": eos, "date": today, "marks": _marks(run, loaded)})
+                texts = {"eos": eos, "date": today, "marks": padding_marks(run.manifest, loaded, eos)}
+                coded = work.encode(label, wanted, loaded, texts)
+                end = None if eos is None else special.checked_end(eos, loaded, coded.encoded, work.reference)
                 encoded = _encoded(run, label, coded, loaded, sampler, on_overlong, shard, done)
-                for found in findings.sentences(encoded):
+                for found in [*([] if end is None else [end]), *findings.sentences(encoded)]:
                     tell(f"{label}: {found}")
+                run.manifest.setdefault("padding", padding.as_json(texts["marks"]))
                 run.settle(**settings, **({} if prompt_of is None else {"prompt_of": prompt_of}))
                 if any(d.startswith(DATED) for e in encoded for d in e.decisions):
                     run.settle(template_date=today)
@@ -213,7 +217,9 @@ def planned(
     texts = {label: load_template(name) for label, name in (templates or {}).items()}
     base, policies, cross = _on_servers(base, policies or {}, cross or {}, scorer, servers or {})
     jobs, produced = _jobs(run, base, policies, cross, set(texts), prompt_of)
-    return Work(jobs, produced, texts, *choose(list(run.traces()), at_most), prompt_of)
+    return Work(
+        jobs, produced, texts, *choose(list(run.traces()), at_most), run.manifest["settings"]["reference"], prompt_of
+    )
 
 
 def exponents(work: Work, label: str) -> tuple[float, ...]:
@@ -408,14 +414,14 @@ def _samplers(run: Run) -> dict[str, Sampler | None]:
     return {label: Sampler(**s) if s else None for label, s in run.manifest["samplers"].items()}
 
 
-def _marks(run: Run, loaded: Any) -> Any:
-    """What padding is told by in this run: by its first model, as the manifest keeps it."""
+def padding_marks(held: Mapping[str, Any], loaded: Any, eos: int | None) -> padding.Marks:
+    """What padding is told by in a run: by its first model, as its manifest (`held`) keeps it; else by this model."""
     from analyzer.scorers import padding
     from analyzer.scorers.encode import marks_of
 
-    if "padding" not in run.manifest:
-        run.manifest["padding"] = padding.as_json(marks_of(loaded.tokenizer, loaded.eos_ids))
-    return padding.of_json(run.manifest["padding"])
+    if "padding" in held:
+        return padding.of_json(held["padding"])
+    return marks_of(loaded.tokenizer, {*loaded.eos_ids, *(() if eos is None else (eos,))})
 
 
 def _encoded(
@@ -470,14 +476,11 @@ def _encoded(
 def day(run: Run, wanted: str | None) -> str:
     """What chat templates write as today, YYYY-MM-DD: what the run has recorded, else `wanted`, else today. Raises
     UsageError for what is no date, or another than recorded."""
+    from analyzer.scorers.prompts import today
+
     if wanted is not None:
-        try:
-            if date.fromisoformat(wanted).isoformat() != wanted:
-                raise ValueError
-        except ValueError:
-            raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD") from None
-        run.refuse_changes(template_date=wanted)
-    return wanted or run.manifest.get("settings", {}).get("template_date") or date.today().isoformat()
+        run.refuse_changes(template_date=today(wanted))
+    return wanted or run.manifest.get("settings", {}).get("template_date") or today()
 
 
 def _score_all(

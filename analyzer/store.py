@@ -30,6 +30,7 @@ from analyzer.disk import (
     part_batches,
     part_sum,
     read_part,
+    refuse_dangling,
     remedy,
     row_count,
     sole_writer,
@@ -129,6 +130,7 @@ class Run:
     def create(cls, path: str | Path) -> Run:
         """Open the run at `path`, or start an empty one. Raises ResourceError when the folder can't be written."""
         path = Path(path)
+        refuse_dangling(path)
         if (path / "run.json").exists():
             return cls.open(path)
         if part := next((p for folder in ("traces", "scores/*") for p in path.glob(f"{folder}/part-*")), None):

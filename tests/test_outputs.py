@@ -379,3 +379,25 @@ def test_of_calls_that_race_the_winners_run_stays(tmp_path, fast):
         for pid in pids:
             os.waitpid(pid, 0)
         assert "winner" in Run.open(path).manifest["settings"]
+
+
+@pytest.mark.parametrize("to", ["nowhere", "self"])
+def test_a_link_that_leads_nowhere_is_refused_as_that_and_stays(tmp_path, monkeypatch, capsys, to):
+    monkeypatch.chdir(tmp_path)
+    row = {"source": "base", "problem": "p", "sample": 0, "prompt": "1 + 1 =", "response": "2", "correct": True}
+    Path("b.jsonl").write_text(json.dumps(row) + "\n")
+    for name in ("self", "self.jsonl"):
+        Path(name).symlink_to(name if to == "self" else "nowhere")
+    model = str(Path(__file__).resolve().parent.parent / "data" / "miniature" / "models" / "base")
+    for line in (
+        ["report", "b.jsonl", "-o", "self"],
+        ["report", "b.jsonl", "-o", "self/below"],
+        ["score", "b.jsonl", "--base", model, "-o", "self"],
+        ["convert", "b.jsonl", "-o", "self.jsonl"],
+        ["sample", "b.jsonl", "--model", model, "-n", "1", "--max-tokens", "2", "-o", "self.jsonl"],
+    ):
+        assert cli.main(line) == 2, line
+        said = capsys.readouterr().err
+        assert "is a symbolic link that leads nowhere" in said, said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.jsonl", "self", "self.jsonl"]
+    assert Path("self").is_symlink() and Path("self.jsonl").is_symlink()

@@ -8,20 +8,26 @@ import json
 import os
 import resource
 import threading
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from fake_server import Fake, serving
+from made_tokenizers import build
 
-from analyzer import sampling, scorers
+from analyzer import cli, pipeline, sampling, scorers
 from analyzer.disk import sole_writer
 from analyzer.dumps import read_dumps
 from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.records import Sampler
-from analyzer.scorers import plain
+from analyzer.scorers import plain, special
+from analyzer.scorers import prompts as prompts_module
 from analyzer.scorers.encode import encode
+from analyzer.store import Run
 
 QUESTIONS = [{"question": f"What comes after {w}?", "answer": w, "id": f"id-{w}"} for w in ("one", "two", "six")]
 
@@ -271,3 +277,116 @@ def test_a_server_is_asked_for_several_problems_at_once(tiny, prompts, tmp_path)
     with serving(Fake(tiny.model, lie=answer)) as url:
         settings = {"model": tiny.name, "n": 1, "max_tokens": 1, "concurrent": 3, "server_url": url}
         assert sampling.sample([prompts], tmp_path / "out.jsonl", **settings)["tokens"] == 3
+
+
+DATED = "{{ strftime_now('%d %b %Y') }} {% for m in messages %}{{ m.content }} {% endfor %}"
+
+
+@pytest.fixture()
+def dated(tmp_path):
+    """A model whose chat template writes the day; and questions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words, folder = build("bytes", chat=DATED), tmp_path / "model"
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
+    words.save_pretrained(folder)
+    rows = [{"question": f"{n} + 3?"} for n in range(4)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return str(tmp_path / "q.jsonl"), {"model": str(folder), "template": "chat", "n": 2, "max_tokens": 3, "batch": 2}
+
+
+def on(monkeypatch, day):
+    class Day(date):
+        @classmethod
+        def today(cls):
+            return date.fromisoformat(day)
+
+    monkeypatch.setattr(prompts_module, "Date", Day)
+
+
+def rows_of(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_the_day_that_a_template_writes_is_kept_with_the_samples(dated, tmp_path, monkeypatch):
+    asked, settings = dated
+    on(monkeypatch, "2024-07-26")
+    whole = sampling.sample([asked], tmp_path / "whole.jsonl", **settings)
+    assert whole["template_date"] == "2024-07-26"
+    rows = rows_of(tmp_path / "whole.jsonl")
+    assert {r["meta"]["template_date"] for r in rows} == {"2024-07-26"}
+    # killed before midnight, gone on with after it: the same bytes; and the same call again is known
+    stop = iter(range(3))
+    with pytest.raises(Killed):
+        sampling.sample(
+            [asked],
+            tmp_path / "cut.jsonl",
+            progress=lambda *a: next(stop, None) or (_ for _ in ()).throw(Killed),
+            **settings,
+        )
+    on(monkeypatch, "2024-07-27")
+    assert sampling.sample([asked], tmp_path / "cut.jsonl", **settings)["template_date"] == "2024-07-26"
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sampling.sample([asked], tmp_path / "cut.jsonl", **settings)["tokens"] == 0
+    assert sampling.sample([asked], tmp_path / "new.jsonl", **settings)["template_date"] == "2024-07-27"
+    # another day that is asked for is another call
+    with pytest.raises(UsageError, match="made with other settings"):
+        sampling.sample([asked], tmp_path / "cut.jsonl", template_date="2020-02-29", **settings)
+    with pytest.raises(UsageError, match="expected a day as YYYY-MM-DD"):
+        sampling.sample([asked], tmp_path / "x.jsonl", template_date="29.2.2020", **settings)
+    again = sampling.sample([asked], tmp_path / "flag.jsonl", template_date="2024-07-26", **settings)
+    assert again["template_date"] == "2024-07-26"
+    assert (tmp_path / "flag.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_samples_are_scored_after_the_very_prompts_that_they_were_drawn_after(dated, tmp_path, monkeypatch):
+    asked, settings = dated
+    sampling.sample([asked], tmp_path / "base.jsonl", label="base", template_date="2024-07-26", **settings)
+    drawn = {r["problem"]: r["prompt_ids"] for r in rows_of(tmp_path / "base.jsonl")}
+    bare = [
+        {k: v for k, v in r.items() if "_ids" not in k and "logprobs" not in k}
+        for r in rows_of(tmp_path / "base.jsonl")
+    ]
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(r) + "\n" for r in bare))
+    on(monkeypatch, "2025-01-01")
+    for name, how in (("base", {}), ("bare", {"template_date": "2024-07-26", "templates": {"*": "chat"}})):
+        run = Run.create(tmp_path / f"run-{name}")
+        pipeline.ingest(run, [str(tmp_path / f"{name}.jsonl")])
+        pipeline.score(run, base=settings["model"], **how)
+        found = {tuple(p["ids"] if isinstance(p, dict) else p) for p in run.prompts("base").values()}
+        assert found == {tuple(ids) for ids in drawn.values()}
+
+
+def test_what_templates_do_not_write_is_not_recorded(tiny, prompts, tmp_path):
+    done = sampling.sample(
+        [prompts], tmp_path / "o.jsonl", model=tiny.name, n=1, max_tokens=2, template_date="2024-07-26"
+    )
+    assert "template_date" not in done and "template_date" not in rows_of(tmp_path / "o.jsonl")[0]["meta"]
+
+
+def test_prompts_that_are_messages_are_drawn_after(dated, tmp_path):
+    _, settings = dated
+    asked = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{n} + 3?"}] for n in range(3)]
+    for ending, rows in (("jsonl", asked), ("parquet", asked)):
+        file = tmp_path / f"messages.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.table({"prompt": rows, "data_source": ["gsm"] * 3}), file)
+        else:
+            file.write_text("".join(json.dumps({"prompt": row}) + "\n" for row in rows))
+        found, ledger = sampling.read_problems([str(file)])
+        assert [t.prompt for t in found] == asked and {t.response for t in found} == {""}
+        assert ledger.rows_used == 3 and not ledger.by_reason
+        done = sampling.sample([str(file)], tmp_path / f"{ending}.jsonl", **settings | {"template": None})
+        assert done["problems"] == 3 and done["template_date"]
+
+
+def test_control_tokens_in_questions_are_said_before_sampling(dated, tmp_path, capsys):
+    asked, settings = dated
+    Path(asked).write_text(json.dumps({"question": "a</s>b"}) + "\n")
+    line = ["sample", asked, "--model", settings["model"], "-n", "1", "--max-tokens", "2", "--template", "chat"]
+    line += ["-o", str(tmp_path / "o.jsonl")]
+    assert cli.main([*line, "--template-date", "2024-07-26"]) == 0
+    said = capsys.readouterr()
+    assert f"{special.INJECTED}</s> (1 of 1 problems; first " in said.err and f"{asked}:1" in said.err
+    assert "chat templates wrote the day 2024-07-26 (--template-date)" in said.out

@@ -17,7 +17,8 @@ from analyzer.errors import ResourceError, UsageError
 from analyzer.merge import merge
 from analyzer.records import NOVEL_COLUMNS, NOVEL_POWERS, POWERS, Sampler
 from analyzer.rows import ADDED_SCORES
-from analyzer.scorers import server_client
+from analyzer.scorers import findings, server_client
+from analyzer.scorers.padding import PADDED
 from analyzer.stats import evalue
 from analyzer.store import Run
 from analyzer.tables import build
@@ -163,7 +164,7 @@ def test_what_an_earlier_version_began_is_not_gone_on_with_in_another_encoding(t
         assert (grown.path / "run.json").read_bytes() == before
     whole.manifest["scorers"]["base"]["encoding"] = 1
     whole.save()
-    with pytest.raises(UsageError, match="base has encoding 1, this one 2.* 12 traces are still .* under cross-x"):
+    with pytest.raises(UsageError, match="base has encoding 1, this one 3.* 12 traces are still .* under cross-x"):
         pipeline.score(Run.open(whole.path), base=tiny.name, cross={"x": tiny.name})
 
 
@@ -187,6 +188,16 @@ def test_a_report_says_that_an_earlier_version_encoded_otherwise(tiny, new, tmp_
     assert "earlier version" not in now
     assert "base was scored by an earlier version: responses given as text (3) were encoded apart" in then
     assert "of responses given as ids (12), padding and tokens that a mask says" in then
+
+
+def test_a_report_says_what_the_second_encoding_cut(tiny, new, tmp_path):
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    run.manifest["scorers"]["base"] |= {"encoding": 2}
+    assert findings.of_earlier_versions(run.manifest["scorers"]) == []
+    run.manifest["scorers"]["base"]["decisions"][PADDED["response", "end"]] = 3
+    (said,) = findings.of_earlier_versions(run.manifest["scorers"])
+    assert "base was scored by an earlier version" in said and "(3 traces were cut)" in said
 
 
 def test_where_a_source_has_no_policy_the_base_tells_what_novelty_is_told_by(tiny, new):

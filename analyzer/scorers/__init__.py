@@ -75,6 +75,7 @@ def load(
         raise ResourceError(f"model folder {name} does not exist")
     refuse_sizes(name)
     weights.refuse_adapter(name)
+    weights.refuse_two_sets(name)
     offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
     options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
     try:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from analyzer.display import possessive
 from analyzer.errors import DumpError
 from analyzer.records import Trace
+from analyzer.scorers.continuation import kind
 from analyzer.scorers.encode import UNSCORED, Encoded, encode, encode_prompt, marks_of
 
 READ = 24  # tokens on each side of the seam that are read
@@ -163,8 +164,7 @@ class _Reader:
         self.ids: dict[Any, Ids | None] = {}
         self.texts: dict[Ids, str | None] = {}
         self.ends = {*loaded.eos_ids, *(() if eos is None else (eos,))}
-        named = getattr(self.tokenizer, "added_tokens_decoder", {}).items()
-        self.special = {*getattr(self.tokenizer, "all_special_ids", ()), *(i for i, t in named if t.special)}
+        self.special = frozenset() if self.tokenizer is None else kind(self.tokenizer).special
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         self.marks = {getattr(self.tokenizer, name, None) for name in names}
 

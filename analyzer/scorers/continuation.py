@@ -21,10 +21,12 @@ _KINDS: WeakKeyDictionary = WeakKeyDictionary()  # tokenizer -> its Kind
 
 
 class Kind(NamedTuple):
-    """What is looked up once of a tokenizer. continuing: its backend without what marks the beginning of a text, None
-    where that is the backend itself (or is not to be had)."""
+    """What is looked up once of a tokenizer. special: the tokens that it names for a purpose, and those that are marked
+    as special and have no other name (of chat templates). continuing: its backend without what marks the beginning of a
+    text, None where that is the backend itself (or is not to be had)."""
 
     special: frozenset[int]
+    names: tuple[str, ...]  # theirs, as texts spell them
     front: tuple[int, ...]  # ids that it adds before a text,
     back: tuple[int, ...]  # and behind it
     continuing: Any
@@ -33,8 +35,11 @@ class Kind(NamedTuple):
 def kind(tokenizer: Any) -> Kind:
     """The Kind of a tokenizer."""
     if tokenizer not in _KINDS:
-        special = frozenset(tokenizer.all_special_ids)
-        _KINDS[tokenizer] = Kind(special, *_added(tokenizer), _continuing(tokenizer))
+        marked = {i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+        special = frozenset(tokenizer.all_special_ids) | marked
+        spell = getattr(tokenizer, "convert_ids_to_tokens", None)
+        names = tuple(sorted(map(str, spell(sorted(special))))) if spell else ()
+        _KINDS[tokenizer] = Kind(special, names, *_added(tokenizer), _continuing(tokenizer))
     return _KINDS[tokenizer]
 
 

@@ -17,18 +17,20 @@ import numpy as np
 from analyzer.errors import DumpError
 from analyzer.formats.numbers import mask_of
 from analyzer.records import Sampler, Trace
-from analyzer.scorers import continuation, padding
+from analyzer.scorers import continuation, padding, recorded, special
 from analyzer.scorers.prompts import prompt_ids as prompt_ids_of
 from analyzer.scorers.prompts import unwritten
 
-ENCODING = 2  # version of how traces become scored ids: what two versions make can't stand in one run. 1, which no run
-# recorded: text encoded apart from its prompt; padding, and what a mask covers, scored
+ENCODING = 3  # version of how traces become scored ids: what two versions make can't stand in one run. 1, which no run
+# recorded: text encoded apart from its prompt; padding, and what a mask covers, scored. 2: what is repeated behind any
+# special token was padding; the padding that a prompt spells stayed
 TAG = re.compile(r"(<[^<>\s]{1,40}>|\[[A-Z_]{1,40}\])(\s*)\Z")  # <think>, <|Assistant|>, [THINK]
 OTHER_TEXT = "response: ids from the dump that decode to another text than the response"
 NOT_WRITTEN = "response: text that the tokenizer can't write as it stands: its ids decode to another one"
 NO_TEXT = "response: holds U+FFFD, which stands for bytes that were no text: its ids are not those sampled"
 BEHIND = "response: what its text has behind the end token (padding, more end tokens, blanks) left out"
 MASKED = "response: tokens that the policy did not write, by its mask, are conditioned on, not scored"
+TEXT_PADDED = "prompt: padding that its text spells left out"
 NOT_OWN = "response: its mask says that the policy wrote none of it"
 UNSCORED = {  # decisions by which a trace has nothing to score -> its status
     padding.NOTHING: "empty response (padding alone)",
@@ -40,8 +42,12 @@ EXAMPLES = (
     NO_TEXT,
     BEHIND,
     padding.TWICE,
+    padding.REPEATED,
+    TEXT_PADDED,
     *padding.PADDED.values(),
-)  # decisions of which run.json names the first trace
+    *special.SAID,
+    *recorded.SAID,
+)  # (beginnings of) decisions of which run.json names the first trace
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ def encode(
         begin, end = padding.of_response(trace.response_ids, marks, said)
         response_ids = tuple(trace.response_ids[begin:end])
         own = _own(trace, begin, end, said)
+        if trace.prompt_ids is not None and asked is None:
+            said += recorded.of_both(prompt_ids, response_ids)
         offset_T = _offsets(response_ids, prompt_ids, trace.response, tokenizer, own, said)
     else:
         if tokenizer is None:
@@ -121,6 +129,8 @@ def encode(
         if length < len(response_ids):
             said.append(BEHIND)
             response_ids, offset_T = response_ids[:length], offset_T[:length]
+        inner = response_ids[:-1] if response_ids and response_ids[-1] in ends else response_ids
+        said += [special.IN_RESPONSE + name for name in special.of_text(inner, trace.response, tokenizer)]
         if response_ids and response_ids[-1] in ends:
             said.append("response: its text ends in an end token" + ("" if eos is None else ", no other is appended"))
         elif eos is not None and trace.finish != "length":
@@ -144,12 +154,20 @@ def encode_prompt(
 ) -> tuple[int, ...]:
     """The ids of a trace's prompt without padding; adds to `said` which way they were made. Raises DumpError as
     `encode` does."""
-    ids = prompt_ids_of(trace, tokenizer, template, said, date)
+    ids = tuple(prompt_ids_of(trace, tokenizer, template, said, date))
     _check(ids, "prompt", trace, vocab_size)
-    if trace.prompt_ids is None:
-        return tuple(ids)
-    begin, end = padding.of_prompt(ids, marks, said)
-    return tuple(ids[begin:end])
+    if trace.prompt_ids is not None:
+        begin, end = padding.of_prompt(ids, marks, said)
+        ids = ids[begin:end]
+        said += recorded.of_prompt(trace, marks, tokenizer)
+    elif isinstance(trace.prompt, str):
+        kept = padding.of_text(ids, trace.prompt, marks, continuation.kind(tokenizer).names)
+        said += [TEXT_PADDED] * (kept != ids)
+        odd, rendered = special.in_rendered(kept, trace.prompt, tokenizer)
+        said += [special.IN_PROMPT + name for name in odd] + [special.RENDERED] * rendered
+        ids = kept
+    said += recorded.of_any_prompt(ids, marks)
+    return ids
 
 
 def _own(trace: Trace, begin: int, end: int, said: list[str]) -> tuple[bool, ...] | None:
@@ -163,8 +181,8 @@ def _own(trace: Trace, begin: int, end: int, said: list[str]) -> tuple[bool, ...
 
 def marks_of(tokenizer: Any, eos_ids: Collection[int]) -> padding.Marks:
     """By what padding is told: a tokenizer (None: there is none) and a model's end tokens."""
-    kind = (frozenset(), ()) if tokenizer is None else continuation.kind(tokenizer)[:2]
-    return padding.marks(tokenizer, eos_ids, *kind)
+    found = None if tokenizer is None else continuation.kind(tokenizer)
+    return padding.marks(tokenizer, eos_ids, *((frozenset(), ()) if found is None else (found.special, found.front)))
 
 
 def _check(ids: Sequence[int], name: str, trace: Trace, vocab_size: int) -> None:
@@ -266,13 +284,13 @@ def _found(ids: Sequence[int], prompt_ids: Sequence[int], response: str, tokeniz
     """Offsets of ids whose text is the response, but for blanks at its ends, which are often stripped; all -1 where
     they can't be told, None for ids of another text."""
     wanted, texts = response.strip(), []
-    for special in (False, True):  # dumps leave special tokens out, or write them
+    for keep in (False, True):  # dumps leave special tokens out, or write them
         try:
-            text, offset_T = continuation.pieces(ids, prompt_ids, tokenizer, special=special)
+            text, offset_T = continuation.pieces(ids, prompt_ids, tokenizer, special=keep)
         except Exception:  # bytes that are no text: bare exceptions, and tokenizers without such a stream
             text = None
         if text is not None and text.strip() == wanted:
             shift = len(response) - len(response.lstrip()) - (len(text) - len(text.lstrip()))
             return np.clip(offset_T + shift, 0, len(response))
-        texts.append(continuation.text_of(ids, prompt_ids, tokenizer, special=special))
+        texts.append(continuation.text_of(ids, prompt_ids, tokenizer, special=keep))
     return np.full(len(ids), -1, np.int32) if any(t is not None and t.strip() == wanted for t in texts) else None

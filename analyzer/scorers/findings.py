@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from analyzer.scorers.encode import ENCODING, EXAMPLES, OTHER_TEXT, Encoded
+from analyzer.scorers.padding import PADDED
 
 
 def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -14,6 +15,9 @@ def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     out = []
     for label, record in records.items():
         if record.get("encoding") == ENCODING:
+            continue
+        if record.get("encoding") == 2:
+            out += _of_the_second(label, record)
             continue
         counts: Counter[str] = Counter()
         for said, n in record.get("decisions", {}).items():
@@ -34,12 +38,23 @@ def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return out
 
 
+def _of_the_second(label: str, record: Mapping[str, Any]) -> list[str]:
+    n = record.get("decisions", {}).get(PADDED["response", "end"], 0)
+    if not n:
+        return []
+    return [
+        f"{label} was scored by an earlier version: what is repeated at the end of recorded ids was taken for padding "
+        f"behind any special token ({n:,} traces were cut). Score the dumps again into another -o folder for this "
+        "version's numbers."
+    ]
+
+
 def examples(encoded: Sequence[Encoded]) -> dict[str, str]:
     """The first trace and its place, of each decision that wants one: the same in every shard."""
     first: dict[str, str] = {}
     for item in encoded:
         for said in item.decisions:
-            if said in EXAMPLES:
+            if said.startswith(EXAMPLES):
                 first.setdefault(said, f"{item.trace.key} ({item.trace.origin})")
     return dict(sorted(first.items()))
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from analyzer.scorers import weights
+
 BLOCK = 4096  # bytes that are read at a place
 BLOCKS = 256  # places in a file of weights that tells no tensors
 END = 1 << 20  # bytes at both ends of a file, which alone went into the fingerprints of earlier runs
@@ -25,22 +27,25 @@ def split(name: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def fingerprint(name: str, places: Callable[[Path], Places] | None = None) -> str:
+def fingerprint(name: str, places: Callable[[Path], Places] | None = None, *, every: bool = False) -> str:
     """16 hex digits over a model folder's config, code and weights, or over a hub name; on a server over that of the
     model named and the address. Of an adapter over its own files and over the base that it names.
 
     Of each file name and size, of config and code all bytes, of safetensors the header and 4 KiB from the start, the
     middle and the end of every tensor, of other weights 256 blocks of 4 KiB: some MB in all, whatever the size.
     What can escape: a change within a tensor that leaves all three places alone and every other tensor too, as of some
-    rows of an embedding; another revision under the same hub name. places: of a file, what to read instead.
+    rows of an embedding; another revision under the same hub name. Weights are those that are loaded (`weights.files`),
+    all in the folder where that can't be told, and with `every`. places: of a file, what to read instead.
     """
     if found := split(name):
-        return hashlib.sha256(f"{fingerprint(found[0], places)}@{found[1]}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{fingerprint(found[0], places, every=every)}@{found[1]}".encode()).hexdigest()[:16]
     folder = Path(name)
     if not folder.is_dir():
         return hashlib.sha256(f"hub:{name}".encode()).hexdigest()[:16]
-    digest = hashlib.sha256()
+    digest, loaded = hashlib.sha256(), None if every else weights.files(folder)
     for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin") and loaded is not None and path not in loaded:
+            continue
         if path.name == "adapter_config.json":
             digest.update(_base_of(path, places).encode())
         if path.name in ("config.json", "adapter_config.json") or path.suffix in (".safetensors", ".bin", ".py"):
@@ -65,7 +70,8 @@ def _base_of(adapter: Path, places: Callable[[Path], Places] | None) -> str:
 
 def is_model(recorded: str, name: str) -> bool:
     """Whether a recorded fingerprint is that of a model; earlier runs recorded another one, which is known too."""
-    return recorded == fingerprint(name) or recorded == fingerprint(name, _ends)
+    known = ({}, {"every": True}, {"places": _ends, "every": True})
+    return any(recorded == fingerprint(name, **how) for how in known)
 
 
 def tokenizer_fingerprint(name: str) -> str:

@@ -11,6 +11,7 @@ PADDED = {
     for side in ("beginning", "end")
 }
 NOTHING = "response: nothing but padding"
+REPEATED = "response: one word repeated behind a special token, as it stands (where that token is an end: --eos ID)"
 TWICE = "prompt: the recorded ids begin with BOS more than once, as they stand"
 
 
@@ -52,15 +53,18 @@ def of_prompt(ids: Sequence[int], marks: Marks, said: list[str]) -> tuple[int, i
 
 
 def of_response(ids: Sequence[int], marks: Marks, said: list[str]) -> tuple[int, int]:
-    """(begin, end) of a response without its padding: as in a prompt, and whatever is repeated after an end token (any
-    special one may end a response of some model). Of repeated end tokens the first is the model's own. A response of
-    nothing else is left as it is, and said."""
+    """(begin, end) of a response without its padding: as in a prompt, and what is repeated after an end token. Any
+    special token may end a response of some model: behind it padding and special tokens are left out, words only behind
+    one that is known to end. Of repeated end tokens the first is the model's own. A response of nothing else is left as
+    it is, and said."""
     begin, end = 0, len(ids)
     first, last = ids[0], ids[-1]
     m = run(ids[::-1])
     special = marks.special | marks.ends
     before = ids[-m - 1] if m < len(ids) else None
-    if before in special and before != marks.unk and (last in special or last == marks.pad or m > 1):
+    filler = last in special or last == marks.pad
+    may_end = special - ({marks.pad, marks.bos, marks.unk} - marks.ends)  # padding before an end was drawn
+    if before in may_end and (filler or (m > 1 and before in marks.ends)):
         end -= m
     elif last in marks.ends or (last in special and last not in (marks.pad, marks.unk)):
         end -= m - 1
@@ -72,8 +76,24 @@ def of_response(ids: Sequence[int], marks: Marks, said: list[str]) -> tuple[int,
     if end == 0:
         said.append(NOTHING)
         return 0, len(ids)
+    if end == len(ids) and m > 1 and before in special and not filler:
+        said.append(REPEATED)
     _say("response", begin, end, len(ids), said)
     return begin, end
+
+
+def of_text(ids: Sequence[int], text: str, marks: Marks, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The ids of a prompt's text without the padding that it spells at either end (batches that are decoded with their
+    special tokens, `names`). What the tokenizer put in front stays there, once."""
+    at_begin, at_end, ids = text.lstrip().startswith(names), text.rstrip().endswith(names), tuple(ids)
+    front = marks.front
+    added = front if at_begin and ids[: len(front)] == front else ()
+    bare = ids[len(added) :]
+    if not (at_begin or at_end) or not bare:
+        return ids
+    begin, end = of_prompt(bare, marks, [])
+    kept = bare[begin if at_begin else 0 : end if at_end else len(bare)]
+    return kept if kept[: len(front)] == front else added + kept
 
 
 def run(ids: Sequence[int]) -> int:

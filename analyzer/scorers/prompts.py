@@ -11,6 +11,7 @@ from typing import Any
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Trace
+from analyzer.scorers import special
 from analyzer.scorers.continuation import kind
 
 # How papers of the field rendered a bare question; {question} is replaced. "chat" means the tokenizer's own template.
@@ -22,6 +23,19 @@ TEMPLATES = {
     "question-answer": "Question: {question}\nAnswer:",
 }
 DATED = "prompt: the chat template writes the date of the day, fixed at "  # how that decision begins
+
+
+def today(wanted: str | None = None) -> str:
+    """The day that chat templates are to write, YYYY-MM-DD: the wanted one, else today. Raises UsageError for what is
+    no day."""
+    if wanted is None:
+        return Date.today().isoformat()
+    try:
+        if Date.fromisoformat(wanted).isoformat() == wanted:
+            return wanted
+    except ValueError:
+        pass
+    raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD")
 
 
 def load_template(name: str | None) -> str | None:
@@ -57,6 +71,7 @@ def prompt_ids(
         said.append("prompt: question as one user message")
     elif prompt is None and trace.question is not None and template is not None:
         prompt = template.replace("{question}", trace.question)
+        said += [special.INJECTED + name for name in special.spelled(trace.question, tokenizer)]
         said.append("prompt: question rendered by --template")
     if prompt is None:
         what = "only the bare question" if trace.question is not None else "neither prompt nor question"
@@ -130,6 +145,7 @@ def _rendered(messages: list[dict], trace: Trace, tokenizer: Any, said: list[str
             f"{trace.origin}: the tokenizer's chat template can't render the prompt of {trace.key}: {_line(error)}; "
             "change its messages, or render the prompts in the dump"
         ) from None
+    said += [special.INJECTED + name for name in special.of_messages(messages, tokenizer)]
     if isinstance(begun, str) and not text.endswith(end := begun[len(begun.rstrip()) :]):
         text += end  # templates strip what they are given
     if asked:

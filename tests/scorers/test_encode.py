@@ -31,11 +31,12 @@ def trace(**values):
 def test_ids_of_the_dump_win_over_text(qwen):
     # sampled as "<thi" + "nk" where the tokenizer would write "<th" + "ink"
     ids = tuple(qwen("<thi")["input_ids"] + qwen("nk")["input_ids"])
-    assert list(ids) != qwen("<think")["input_ids"]
+    prompt = tuple(qwen("hel")["input_ids"] + qwen("lo")["input_ids"])
+    assert list(ids) != qwen("<think")["input_ids"] and list(prompt) != qwen("hello")["input_ids"]
     got = encode(
-        trace(prompt="hello", response="<think", response_ids=ids, prompt_ids=(1, 2)), qwen, vocab_size=151_936
+        trace(prompt="hello", response="<think", response_ids=ids, prompt_ids=prompt), qwen, vocab_size=151_936
     )
-    assert got.prompt_ids == (1, 2) and got.response_ids == ids
+    assert got.prompt_ids == prompt and got.response_ids == ids
     assert got.decisions == ("prompt: ids from the dump", "response: ids from the dump")
 
 

@@ -45,6 +45,7 @@ def test_a_change_of_one_tensor_alone_is_noticed(folder, mib):
 def test_a_change_of_pickled_or_damaged_weights_is_noticed_wherever_it_is(folder):
     """256 blocks of 4 MiB lie 16 KiB apart."""
     data = np.random.default_rng(1).bytes(4 * MIB)
+    (folder / "model.safetensors").unlink()  # beside it pickled weights are not loaded
     for name in ("pytorch_model.bin", "model.safetensors"):
         file = folder / name
         file.write_bytes(data)

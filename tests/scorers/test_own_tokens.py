@@ -14,7 +14,7 @@ from analyzer.analyses import hurdles
 from analyzer.records import Sampler, Trace
 from analyzer.scorers import local, plain, score, windows
 from analyzer.scorers.encode import MASKED, Encoded, encode
-from analyzer.scorers.padding import NOTHING, PADDED, TWICE
+from analyzer.scorers.padding import NOTHING, PADDED, REPEATED, TWICE
 from analyzer.store import Run
 
 PAD, BOS, END, UNK = 3, 1, 2, 0
@@ -157,6 +157,8 @@ CUT = {  # prompt, response, what is scored of them
         ("prompt beginning", "prompt end", "response beginning", "response end"),
     ),
     "words that repeat": ((BOS, 9, 9, *A), (9, 9, *B, 9, 9, 9), (9, 9, *A), (9, 9, *B, 9, 9, 9), ()),
+    "padding that was drawn": ((BOS, *A), (*B, PAD, END), A, (*B, PAD, END), ()),
+    "BOS that was drawn": ((BOS, *A), (*B, BOS, END), A, (*B, BOS, END), ()),
     "a line after the end": ((BOS, *A), (*B, END, 9), A, (*B, END, 9), ()),
 }
 
@@ -252,3 +254,34 @@ def test_any_special_token_may_end_a_response():
     ):
         trace = Trace("s", "p", 0, "", prompt_ids=(BOS, *A), response_ids=response, origin="d:1")
         assert encode(trace, words, vocab_size=64).response_ids == left
+
+
+def test_words_that_repeat_behind_a_special_token_are_cut_only_where_it_ends_the_response(tiny, tmp_path):
+    """[/THINK] 1 1: an answer. Behind an end token nothing was written, whatever the collator filled it with."""
+    tag, end, one = PAD, END, 21
+    words = Words(pad=end)
+
+    def of(*response, **more):
+        trace = Trace("s", "p", 0, "", prompt_ids=(BOS, *A), response_ids=response, origin="d:1")
+        return encode(trace, words, vocab_size=64, **more)
+
+    kept = of(*B, tag, one, one)
+    assert kept.response_ids == (*B, tag, one, one) and REPEATED in kept.decisions
+    assert not any(d in PADDED.values() for d in kept.decisions)
+    assert REPEATED not in of(*B, tag, one).decisions and REPEATED not in of(*B, one, one).decisions
+    for ends in ((*B, end, one, one), (*B, end, 0, 0, 0)):
+        cut = of(*ends)
+        assert cut.response_ids == (*B, end) and PADDED["response", "end"] in cut.decisions
+    # --eos says that a token ends responses, of recorded ids too
+    rows = [{"response_ids": [7, 9, 21, 21], "response": ""}] * 2 + [{"response_ids": [7, 9], "response": ""}]
+    run, found = scored(tmp_path, rows, tiny.name, eos=9)
+    assert {n: r["token"].tolist() for n, r in found.items()} == dict.fromkeys("012", [7, 9])
+    _, found = scored(tmp_path, rows, tiny.name, "unnamed")
+    assert found["0"]["token"].tolist() == [7, 9, 21, 21]
+
+
+def test_a_policy_that_collapsed_keeps_what_it_wrote(tiny, tmp_path):
+    rows = [{"response_ids": ids} for ids in ([7] * 20, [7, 8] + [9] * 18, [7, 8, 0] + [9] * 5, [7, 8] + [0] * 9)]
+    run, found = scored(tmp_path, rows, tiny.name)
+    assert [len(found[n]["token"]) for n in "0123"] == [20, 20, 3, 3]  # 0 ends responses of this model
+    assert run.manifest["scorers"]["base"]["decisions"][PADDED["response", "end"]] == 2

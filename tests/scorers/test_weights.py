@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from analyzer import pipeline, scorers
 from analyzer.errors import AnalyzerError, DumpError, ResourceError
 from analyzer.records import Scored, Trace
+from analyzer.scorers import identity
 from analyzer.scorers.identity import fingerprint
 from analyzer.store import Run
 
@@ -176,3 +178,114 @@ def test_numbers_that_are_no_log_probs_are_neither_written_nor_read(tiny, tmp_pa
     bad[1] = 5e-4  # rounding
     run.append_scores("other", [(trace, (1, 2), Scored(trace.key, columns | {"logprob": bad}))])
     assert run.scorers() == ["base", "other"]
+
+
+def shards(folder, values, n=2, stem="model"):
+    """Weights in n files and their index, as save_pretrained writes them."""
+    names = sorted(values)
+    of = {name: f"{stem}-{1 + i * n // len(names):05d}-of-{n:05d}.safetensors" for i, name in enumerate(names)}
+    for file in set(of.values()):
+        save_file({k: values[k] for k in names if of[k] == file}, folder / file, metadata={"format": "pt"})
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": of}))
+
+
+def test_two_sets_of_weights_in_a_folder_are_refused(model, tiny, tmp_path):
+    """transformers takes model.safetensors and says nothing of shards beside it: the merged ones, or stale ones."""
+    folder = tmp_path / "model"
+    held = dict(load_file(folder / "model.safetensors"))
+    shards(folder, {k: v * 2 for k, v in held.items()})
+    said = (
+        r"holds two sets of weights: model.safetensors, and 2 files that model.safetensors.index.json names "
+        r"\(model-00001-of-00002.safetensors, model-00002-of-00002.safetensors\); .* remove the one that is not meant"
+    )
+    with pytest.raises(ResourceError, match=said):
+        scorers.load(str(folder))
+    (folder / "model.safetensors").unlink()
+    scorers.load(str(folder))
+    # an index that names the one file is no second set, nor are weights that transformers never looks at
+    save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(held, "model.safetensors")}))
+    scorers.load(str(folder))
+    for broken in ("{", '{"weight_map": 3}'):
+        index.write_text(broken)
+        with pytest.raises(ResourceError, match="two sets of weights"):
+            scorers.load(str(folder))
+
+
+def test_a_model_is_known_by_the_weights_that_are_loaded(model, tmp_path):
+    folder = tmp_path / "model"
+    held = dict(load_file(folder / "model.safetensors"))
+    alone = fingerprint(str(folder))
+    save_file({"x": torch.ones(4)}, folder / "consolidated.safetensors")  # as Mistral's folders have
+    (folder / "pytorch_model.bin").write_bytes(b"older")
+    assert fingerprint(str(folder)) == alone
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "model.safetensors"):
+        (folder / name).unlink()
+    # a file that config.json names in place of them
+    config = json.loads((folder / "config.json").read_text())
+    save_file({k: v * 3 for k, v in held.items()}, folder / "other.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "other.safetensors"}))
+    named = fingerprint(str(folder))
+    (folder / "model-00001-of-00001.safetensors").write_bytes(b"no part of it")
+    assert fingerprint(str(folder)) == named != alone
+    head = scorers.load(str(folder)).model.get_output_embeddings().weight
+    assert torch.equal(head, held["lm_head.weight"] * 3)
+    (folder / "other.safetensors").unlink()
+    (folder / "config.json").write_text(json.dumps(config))
+    # two saves of one name, of which the index names one
+    shards(folder, held)
+    one = fingerprint(str(folder))
+    first = (folder / "model.safetensors.index.json").read_text()
+    shards(folder, {k: v * 2 for k, v in held.items()}, n=3)
+    two = fingerprint(str(folder))
+    assert len({alone, one, two}) == 3
+    (folder / "model.safetensors.index.json").write_text(first)
+    assert fingerprint(str(folder)) == one
+    logits = scorers.load(str(folder)).model.get_output_embeddings().weight
+    assert torch.equal(logits, held["lm_head.weight"])
+
+
+def test_runs_that_were_identified_by_all_files_go_on(model, tmp_path):
+    folder = tmp_path / "model"
+    save_file({"x": torch.ones(4)}, folder / "consolidated.safetensors")
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name == "config.json" or path.suffix == ".safetensors":
+            digest.update(f"{path.name}:{path.stat().st_size};".encode())
+            data = path.read_bytes()
+            for offset, length in identity._places(path):
+                digest.update(data[offset : offset + length])
+    earlier = digest.hexdigest()[:16]
+    assert earlier != fingerprint(str(folder)) and identity.is_model(earlier, str(folder))
+    assert not identity.is_model("0" * 16, str(folder))
+
+
+def test_weights_that_are_all_zero_are_refused_by_name(model):
+    """A file that was made at its size and never filled has holes, which read as zeros: every word is as likely."""
+
+    def holes(w):
+        return {k: torch.zeros_like(v) if ".layers.1." in k and v.ndim == 2 else v for k, v in w.items()}
+
+    said = r"7 of its matrices all zeros \(model.layers.1.mlp.down_proj.weight, .*copy .* again"
+    with pytest.raises(ResourceError, match=said):
+        scorers.load(model(holes))
+
+
+def test_biases_of_zeros_are_none(tiny, tmp_path):
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    made = Qwen2ForCausalLM(Qwen2Config(vocab_size=32, num_key_value_heads=2, **sizes))
+    assert not any(p.any() for name, p in made.named_parameters() if name.endswith("bias"))
+    made.save_pretrained(tmp_path / "q")
+    scorers.load(str(tmp_path / "q"))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32])
+def test_weights_that_are_integers_without_a_scale_are_refused(model, kind):
+    def whole(w):
+        return w | {f"{Q}.weight": (w[f"{Q}.weight"] * 127).to(kind)}
+
+    with pytest.raises(ResourceError, match=rf"1 stored as integers \({Q}.weight\).*quantization_config"):
+        scorers.load(model(whole))
