@@ -21,7 +21,8 @@ _PIECE = re.compile(
     r"|(?P<sign>\*\*|//|[-+*/^±%!:])|(?P<open>[(\[])|(?P<close>[)\]])|(?P<brace>[{}])|(?P<stop>[,;])"
 )
 _BULLET = re.compile(
-    r"(?m)^[ \t]*(?:(?:\d{1,2}(?:\.\d{1,2}){0,3}[.)]|\([a-z\d]\)(?![ \t]*(?:[*/^=+]|-[ \t]*[\d(]))|[-*+#>]+)(?:[ \t]+|$))+"
+    r"(?m)^[ \t]*(?:(?:\d{1,2}(?:\.\d{1,2}){0,3}[.)]|\([a-z\d]\)(?![ \t]*(?:[*/^=+]|-[ \t]*[\d(]))|[-*+#>]+)"
+    r"(?:[ \t]+|$))+"
 )
 _SPOKEN = frozenset(("sqrt", "sin", "cos", "tan", "log", "ln", "gcd", "lcm"))  # functions also without a bracket
 _INFIX = frozenset(("\\mod", "\\choose", "\\cup", "\\cap"))

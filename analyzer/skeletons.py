@@ -14,7 +14,9 @@ from analyzer.formulas import Expression, expressions, number
 from analyzer.notation import CONSTANTS, plain
 
 _FENCE = re.compile(r"(```|~~~)[ \t]*(\w*)[^\n`~]*\n?(.*?)(?:\1|\Z)", re.S)
-_NO_CODE = frozenset("text txt plain plaintext none output math latex tex markdown md csv".split())  # names of fences
+_NO_CODE = frozenset(
+    ("text", "txt", "plain", "plaintext", "output", "math", "latex", "tex", "markdown", "md", "csv")
+)  # fences
 _CODE = re.compile(
     r"(?P<skip>#[^\n]*|'''.*?'''|\"\"\".*?\"\"\")|(?P<string>'[^'\n]*'|\"[^\"\n]*\")|(?P<number>\d+(?:\.\d+)?)"
     r"|(?P<name>\.?\s*[^\W\d]\w*)|(?P<sign>\*\*=?|//=?|[-+*/%<>!=]=|->|[-+*/%=<>()\[\]])",
