@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from analyzer import basis
-from analyzer.analyses import answers, curves, strategy_ends
+from analyzer.analyses import answers, copies, curves, strategy_ends
 from analyzer.analyses.curves import DELTA_K, ZETA
 from analyzer.analyses.drawing import band, look, nothing
 from analyzer.records import Estimate, Figure, Result, Tables
 from analyzer.stats import passk
 from analyzer.stats.bootstrap import DRAWS
+from analyzer.stats.budget import holm
 from analyzer.stats.coverage import coverage, halves
 
 QUESTION = (
@@ -136,7 +137,33 @@ def _answer_test(
 ) -> list[dict[str, Any]]:
     """Rows of `answers.budget_test` of one arm against the reference's traces as the milder grader sees them, without
     those of which no answer was read; with the share of draws on both sides of which none was (0 where the dumps have
-    none), and the problems where that is all that the reference has."""
+    none), and the problems where that is all that the reference has. Where long texts of the reference come more than
+    once, p is the larger one of all rows and of each text once (`copies.later`)."""
+    found = _answer_rows(traces, mask, half, reference, reference_half, guess_P, budget)
+    once = ~copies.later(reference)
+    if once.all():
+        return found
+    again = _answer_rows(traces, mask, half, reference[once], reference_half[once], guess_P, budget)
+    other = {(row["group"], row["chosen"]): row for row in again}
+    for row in found:
+        p, factor = (other.get((row["group"], row["chosen"]), {}).get(x, math.nan) for x in ("p", "factor"))
+        if not p <= row["p"]:
+            row |= {"p": 1.0 if math.isnan(p) else p, "factor": factor}
+    for row, p in zip(found, holm(np.array([r["p"] for r in found])), strict=True):
+        row["p_holm"] = float(p)
+    return found
+
+
+def _answer_rows(
+    traces: pd.DataFrame,
+    mask: np.ndarray,
+    half: np.ndarray,
+    reference: pd.DataFrame,
+    reference_half: np.ndarray,
+    guess_P: pd.Series,
+    budget: int,
+) -> list[dict[str, Any]]:
+    """`_answer_test` with every row a draw."""
     counted = answers.read(reference)
     unread = {f"unread_{side}": _unread(found) for side, found in (("source", traces[mask]), ("reference", reference))}
     if not counted.any():

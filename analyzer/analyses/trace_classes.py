@@ -9,11 +9,11 @@ import pandas as pd
 
 from analyzer import steps
 from analyzer.analyses import answers, strategy, strategy_ends
+from analyzer.analyses.copies import LONG
 from analyzer.records import LEVELS, METHOD, Tables
 from analyzer.summaries import last_steps
 
 RUNGS = LEVELS[1:]
-LONG = 200  # characters from which on two draws with the same text are taken for copies
 UNKNOWN, UNREAD = -1, -2  # class of a trace that has none at a rung; of one whose text is not read
 WHY = {
     "skeleton": "no number, symbol or code in the text",
