@@ -16,11 +16,14 @@ from typing import NamedTuple
 from analyzer.notation import CONSTANTS, FUNCTIONS
 
 _PIECE = re.compile(
-    r"(?P<number>(?<!\d)(?<!\d,)(?<!\[)\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d|,\d)|\d+(?:\.\d+)?|(?<![\w.)])\.\d+)"
+    r"(?P<number>(?<!\d)(?<!\d,)(?<!\[)\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d|,\d)|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?![\w.]))?|(?<![\w.)])\.\d+)"
     r"|(?P<command>\\[A-Za-z]+)|(?P<index>(?<![^\W_])[^\W\d_](?:_\{[^{}]*\}|_\w+|\d+)(?![\w(]))|(?P<word>[^\W\d_]+(?:['_]\w+)*)|(?P<relation>[<>!=:]=+|[=<>])"
     r"|(?P<sign>\*\*|//|[-+*/^±%!:])|(?P<open>[(\[])|(?P<close>[)\]])|(?P<brace>[{}])|(?P<stop>[,;])"
 )
-_BULLET = re.compile(r"(?m)^[ \t]*(?:(?:\d{1,2}(?:\.\d{1,2}){0,3}[.)]|\([a-z\d]\)|[-*+#>]+)(?:[ \t]+|$))+")
+_BULLET = re.compile(
+    r"(?m)^[ \t]*(?:(?:\d{1,2}(?:\.\d{1,2}){0,3}[.)]|\([a-z\d]\)(?![ \t]*(?:[*/^=+]|-[ \t]*[\d(]))|[-*+#>]+)"
+    r"(?:[ \t]+|$))+"
+)
 _SPOKEN = frozenset(("sqrt", "sin", "cos", "tan", "log", "ln", "gcd", "lcm"))  # functions also without a bracket
 _INFIX = frozenset(("\\mod", "\\choose", "\\cup", "\\cap"))
 _VERBS = frozenset(("is", "equals", "gives", "makes", "ways"))  # 5! is 120
@@ -153,11 +156,14 @@ def _variables(row: _Row) -> None:
             kind[i] = "variable"
         elif kind[i] == "letter":
             before, after = kind[i - 1], kind[i + 1]
-            if before == after == "number" and token_i in "xX":
+            counted = before == "number" or (before == "word" and kind[i - 2] == "number")  # 6 boxes x 7
+            if counted and after == "number" and token_i in "xX":
                 kind[i], token[i] = "sign", "*"
+            elif glued[i] and before == "dropped":
+                kind[i] = "word"  # km/h
             elif (
                 (before in ("sign", "relation") and token[i - 1] not in "%!:")
-                or (before == "function" and token_i not in "aAI")
+                or ((before == "function" or token[i - 1] in CONSTANTS) and token_i not in "aAI")
                 or (after in ("sign", "relation") and token[i + 1] not in "%!:")
                 or (glued[i] and before in ("number", "close", "open"))
             ):
@@ -190,7 +196,8 @@ def _brackets(row: _Row) -> None:
                 wanted[start] = wanted[i] = formula and computes
                 if busy and computes:
                     busy[-1] = True
-                if formula and row.glued[start] and kind[start - 1] in ("number", "close"):
+                of = row.glued[start] and kind[start - 1] in ("number", "close")
+                if formula and (of or row.token[start - 1] in CONSTANTS):
                     times.append(start)
         elif name in ("word", "relation") and clean:
             clean[-1] = False
@@ -247,8 +254,9 @@ def _parted(row: _Row) -> list[Expression]:
     out: list[Expression] = []
     tokens: list[str] = []
     computes = linked = times = False
-    depth, last = 0, ""
+    depth, last, before = 0, "", ""
     for kind, token, glued in zip(row.kind, row.token, row.glued, strict=True):
+        beside, before = before not in _SILENT, kind
         if kind in _SILENT:
             continue
         if kind == "times":
@@ -259,7 +267,8 @@ def _parted(row: _Row) -> list[Expression]:
             tokens, computes, linked, depth = [], False, True, 0
             continue
         if kind in _STARTS and tokens and last in _ENDS:
-            if times or token == "* (" or (glued and kind in ("variable", "function")):
+            product = times or token == "* (" or (glued and kind in ("variable", "function"))
+            if product or (beside and _multiple(kind, token, tokens[-1])):
                 tokens.append("*")
                 computes = True
             elif not depth:
@@ -278,10 +287,16 @@ def _parted(row: _Row) -> list[Expression]:
     return _named_last(out) if len(out) > 1 else out
 
 
+def _multiple(kind: str, token: str, before: str) -> bool:
+    """Whether what stands beside is multiplied without a sign: 2 sin x, 2 \\pi r."""
+    return kind == "function" or token in CONSTANTS or (kind == "variable" and before in CONSTANTS)
+
+
 def _ended(out: list[Expression], tokens: list[str], computes: bool, linked: bool) -> None:
     """The expression goes to `out`, but for a lone letter, which names a result as words do."""
     if computes:
-        out.append(Expression(tuple(_bared(tokens) if tokens[0] == "(" else tokens), True, linked))
+        tokens = _bared(tokens) if tokens[0] == "(" else tokens
+        out.append(Expression(tuple(_lean(tokens) if "(" in tokens else tokens), True, linked))
     elif tokens and (len(tokens) > 1 or tokens[0][0].isdigit() or tokens[0] in CONSTANTS):
         out.append(Expression(tuple(tokens), False, linked))
 
@@ -297,6 +312,30 @@ def _bared(tokens: list[str]) -> list[str]:
     return tokens
 
 
+_SUMS = frozenset(("+", "-", "+-"))
+_BEFORE, _AFTER = _SUMS | {"("}, _SUMS | {")"}
+_LOOSE = _SUMS | {"mod", "choose", "cup", "cap"}
+
+
+def _lean(tokens: list[str]) -> list[str]:
+    """Without the brackets that change nothing: a product or power within a sum."""
+    dropped: set[int] = set()
+    opened: list[int] = []
+    loose: list[bool] = []
+    for i, token in enumerate(tokens):
+        if token == "(":
+            opened.append(i)
+            loose.append(False)
+        elif token == ")" and opened:
+            start, held = opened.pop(), loose.pop()
+            before, after = tokens[start - 1] if start else "+", tokens[i + 1] if i + 1 < len(tokens) else "+"
+            if not held and before in _BEFORE and after in _AFTER:
+                dropped |= {start, i}
+        elif token in _LOOSE and loose:
+            loose[-1] = True
+    return [token for i, token in enumerate(tokens) if i not in dropped] if dropped else tokens
+
+
 def _named_last(found: list[Expression]) -> list[Expression]:
     """7 = 3 + 4 is 3 + 4 = 7."""
     for i in range(len(found) - 1):
@@ -309,6 +348,8 @@ def _named_last(found: list[Expression]) -> list[Expression]:
 def number(token: str) -> str:
     """One spelling of a number: 1,000 is 1000, 3.50 is 3.5, .5 is 0.5."""
     token = token.replace(",", "")
+    if "e" in token.lower():
+        return token.lower()
     if "." in token:
         token = token.rstrip("0").rstrip(".")
         return f"0{token}" if token[:1] in (".", "") else token

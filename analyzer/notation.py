@@ -54,7 +54,6 @@ _SIGNS = {
     **{"∇": " \\nabla ", "∪": " \\cup ", "∩": " \\cap ", "⌊": " \\floor(", "⌋": ")", "⌈": " \\ceil(", "⌉": ")"},
     **{"。": ". ", "、": ", ", "\u20e3": ". ", "‘": "'", "’": "'", "“": '"', "”": '"', "…": " ", "—": " "},
     **{"\u00a0": "\u00a0", "\u202f": "\u00a0", "\u2009": "\u00a0", "\u2028": "\n", "\u2029": "\n", "\u0085": "\n"},
-    **{sign: f"^{digit}" for sign, digit in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)},
     **{sign: f"_{digit}" for sign, digit in zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)},
 }  # fmt: skip
 
@@ -84,6 +83,8 @@ def _character(sign: str) -> str:
 
 
 _CHARACTERS = _Characters()
+_UP = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _NAMES = "think|thinking|answer|solution|reasoning|tool_call|tool_response|html|body|div|span"
 _NAMES += "|pre|code|strong|em|sub|sup|center|font|table|tr|td|th|tbody|thead|ul|ol|li|br|hr|h[1-6]|pad|eos|bos|unk"
 _NAMES += "|math|mn|mo|mi|mrow|mtext|mstyle"
@@ -100,7 +101,23 @@ _DATE = re.compile(
 )
 _ARROW = re.compile(r"(?<![-=])[-=]+>|<[-=]+>")
 _GROUP = r"\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(\d))"
-_FRACTION = re.compile(r"\\([dtc]?frac|[dt]?binom)" + _GROUP + _GROUP)
+_FRACTION = re.compile(r"\\((?:[dtcsx]|nice)?frac|[dt]?binom)" + _GROUP + _GROUP)
+_OVER = re.compile(r"\{([^{}\\]*)\\over\b([^{}]*)\}")
+_PRIME = re.compile(r"\^\s*\{\s*(?:\\prime\s*){1,3}\}|\^?\s*\\prime\b")
+_LOGARITHM = re.compile(  # to any base
+    r"(?<![A-Za-z])(?:\\log\s?_\s?(?:\{[^{}]{0,40}\}|\w)|\\?log(?:_(?:\{[^{}]{0,40}\}|\w{1,9})|(?:2|10)(?=\()))"
+)
+_POWERED = re.compile(  # sin^2 x
+    r"([\d)][^\S\n]?)?(?<![A-Za-z])\\?(sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|log|ln)\s?\^\s?(?:\{\s?(-?\d{1,2})\s?\}|(-?\d))"
+)
+_CHOICE = re.compile(r"(?<!\w)C\(\s?(\d{1,4}|[nmkr])\s?,\s?(\d{1,4}|[nmkr])\s?\)")  # C(6, 2)
+_CHOICES = re.compile(  # 6C2
+    r"(?:\{\}\s?)?(?:[_^]\{?(\d{1,3}|n)\}?C_?\{?(\d{1,3}|[rk])\}?|(?<![\w.])(\d{1,3}|n)C(\d{1,3}|[rk]))(?!\w)"
+)
+_SHARE = re.compile(  # 3/4 of 8
+    r"((?<![\d.,])\d[\d.,]*\s?(?:%|per\s?cent\b)|(?<![\d./])\d+\s?/\s?\d+)\s+of\s+(?:(?:the|these|those|all|his|her|their|its)\s+)?"
+    r"(?=[$€£(]?\d)"
+)
 _BARE = re.compile(  # commands whose arguments are no content
     r"\\(?:begin|end)\s*\{[^{}]*\}(?:\[[^][]*\])?(?:\{[clr|@ ]*\})?"
     r"|\\(?:label|tag|color|textcolor|colorbox|[hv]space|[hv]phantom|phantom|(?:eq)?ref|cite|url|href|fontsize|rule)"
@@ -130,16 +147,36 @@ _WORDS = {
 }
 _WORDS |= {"to the power of": "^", "to the power": "^", "modulo": "\\mod", "choose": "\\choose"}
 _WORDS |= {"squared": "^2", "cubed": "^3", "factorial": "\\factorial", "root of": "\\sqrt"}
+_WORDS |= {"mal": "*", "multipliziert mit": "*", "fois": "*", "vezes": "*", "por": "*", "умножить на": "*"}
+_WORDS |= {"geteilt durch": "/", "dividiert durch": "/", "divisé par": "/", "dividido por": "/", "dividido entre": "/"}
+_WORDS |= {"разделить на": "/", "moins": "-", "menos": "-", "más": "+", "mais": "+", "плюс": "+", "минус": "-"}
 _FIRST = ("plus", "minus", "times", "divided", "multiplied", "power", "squared", "cubed", "mod", "choose", "factorial")
-_FIRST += ("root of", "added to", "subtracted")
+_FIRST += ("root of", "added to", "subtracted", "mal", "multipliziert", "fois", "vezes", "por", "умножить", "geteilt")
+_FIRST += ("dividi", "divisé", "разделить", "moins", "menos", "más", "mais", "плюс", "минус")
+_HAN = re.compile(r"(?<=[\d)])\s?[\u4e00-\u9fff]?(乘以?|除以|加上?|减去?)\s?(?=[\d(])")
+_HAN_SIGNS = {"乘": "*", "除": "/", "加": "+", "减": "-"}
 _ALL = sorted((cased for word in _WORDS for cased in (word, word.upper())), key=len, reverse=True)
 _SPOKEN = re.compile("|".join(_ALL))
 _LEFT = re.compile(r"(?:[\d)}!%]|\b[b-hj-zB-HJ-Z])(?:[^\S\n]+[a-z]{1,12})?[^\S\n]+(?:raised[^\S\n]+)?\Z")
 _OPERAND = re.compile(r"(?:[\d)}]|\b[b-hj-zB-HJ-Z])[^\S\n]+\Z")
 _RIGHT = re.compile(r"[^\S\n]+(?:[-+]?[\d({\\]|[-+]?\.\d|[b-hj-zB-HJ-Z]\b)")
 _ORDINAL = re.compile(r"[0-9](?<![0-9][0-9])[0-9]*(?:st|nd|rd|th|'s)\b")
-_ITEMS = ("step", "case", "part", "example", "method", "approach", "attempt", "option")
-_ITEM = re.compile(rf"(?i:\b(?:{'|'.join(_ITEMS)}))\s+#?\d+\s*[:.)]")
+_ITEMS = (
+    "step",
+    "case",
+    "part",
+    "example",
+    "method",
+    "approach",
+    "attempt",
+    "option",
+    "schritt",
+    "étape",
+    "paso",
+    "шаг",
+)
+_ITEM = re.compile(rf"(?i:\b(?:{'|'.join(_ITEMS)}))\s+#?\d+(?:\s?(?:/|of)\s?\d+)?\s*[:.)]")
+_HAN_ITEM = re.compile(r"第\s?\d+\s?步|步骤\s?\d+")
 _MARK = re.compile(r"[*_][^\s*]")  # in every match of _EMPHASIS
 _EMPHASIS = re.compile(r"(?<![\w)\]*])(\*\*|__|\*)(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\1(?![\w(*])")
 _MODULUS = re.compile(r"\(\s*(?:\\mod|mod|modulo)\s+([^()\n]{1,40})\)")
@@ -151,7 +188,9 @@ def plain(text: str) -> str:
     Letters, digits, brackets and line breaks stay; tags, addresses, dates, layout and unknown symbols become blanks.
     """
     if not text.isascii():
-        text = text.translate(_CHARACTERS)
+        text = _SUPERSCRIPT.sub(_raised, text).translate(_CHARACTERS)
+        text = _HAN_ITEM.sub(" ", text) if "步" in text else text
+        text = _HAN.sub(lambda found: f" {_HAN_SIGNS[found[1][0]]} ", text)
     if "<" in text or "&" in text or "[" in text:
         text = _RAISED.sub(lambda found: f"{'^' if found[1] in 'pP' else '_'}{{{found[2]}}}", text)
         text = _TAG.sub(" ", text)
@@ -165,13 +204,39 @@ def plain(text: str) -> str:
     if "://" in text or "www." in text:
         text = _ADDRESS.sub(" ", text)
     text = _ARROW.sub(" = ", text) if ">" in text else text
+    text = _named(text)
     if "{" in text or "\\" in text or "\u00a0" in text:
         text = _latex(text)
     for sign in "$`&|~":
         text = text.replace(sign, " ")
     if any(word in lower for word in _FIRST):
         text = _MODULUS.sub(r" \\mod \1 ", _SPOKEN.sub(_spoken, text))
+    text = _SHARE.sub(r"\1 * ", text) if " of " in text else text
     return _UNIT.sub(r"\1 ", text)
+
+
+def _raised(found: re.Match[str]) -> str:
+    digits = found[0].translate(_UP)
+    return f"^{digits}" if len(digits) == 1 else f"^{{{digits}}}"
+
+
+def _named(text: str) -> str:
+    """Functions that have signs of their own: logarithms to a base, powers of sines, choices."""
+    if "log" in text:
+        text = _LOGARITHM.sub(r"\\log ", text)
+    if "^" in text:
+        text = _POWERED.sub(_powered, text)
+    if "C" in text:
+        text = text if "B(" in text else _CHOICE.sub(r" \1 \\choose \2 ", text)  # a point named after B(1, 2)
+        text = _CHOICES.sub(lambda x: f" {x[1] or x[3]} \\choose {x[2] or x[4]} ", text)
+    return text
+
+
+def _powered(found: re.Match[str]) -> str:
+    before, name, power = found[1] or "", found[2], found[3] or found[4]
+    if power == "-1" and name in ("sin", "cos", "tan"):
+        return f"{before} \\arc{name} "
+    return f"{before}{' * ' * bool(before)} {power}^\\{name} "
 
 
 def _spoken(found: re.Match[str]) -> str:
@@ -192,6 +257,8 @@ def _latex(text: str) -> str:
     if "\\" not in text:
         return text
     text = _BREAK.sub("\n", _BARE.sub(" ", _DEGREE.sub("", text)))
+    text = _PRIME.sub("'", text) if "prime" in text else text
+    text = _OVER.sub(r"\\frac{\1}{\2}", text) if "\\over" in text else text
     text = _TEXT.sub(_worded, text)
     text = _LIMITS.sub(lambda found: f"{found[1]} {re.sub(r'[_^{}=]', ' ', found[2])} ", text)
     if "frac" in text or "binom" in text:
@@ -208,6 +275,8 @@ def _worded(found: re.Match[str]) -> str:
     inside = found[1].strip()
     if inside in FUNCTIONS:
         return f"\\{inside} "
+    if "of" in inside.split():
+        return f" {inside} "
     return f" {inside} {found[2] or ''}" if any(s.isdigit() or s in "+=*/" for s in inside) else " "
 
 

@@ -113,7 +113,9 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
         said = " and ".join(f"{share:.1%} of the {side}" for side, share in unread.items())
         apart = int(found[0].get("unread_problems") or 0)
         apart = f" ({apart:,} problems have no other)" if apart else ""
-        why.append(f"no answer was read from {said}; such draws of the reference do not count{apart}")
+        why.append(
+            f"no answer was read (or a limit cut the draw) from {said}; such draws of the reference do not count{apart}"
+        )
     best = min(found, key=lambda r: r["p"])
     guesses = _guesses(best, source)
     if end.certified:

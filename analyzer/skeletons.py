@@ -14,6 +14,9 @@ from analyzer.formulas import Expression, expressions, number
 from analyzer.notation import CONSTANTS, plain
 
 _FENCE = re.compile(r"(```|~~~)[ \t]*(\w*)[^\n`~]*\n?(.*?)(?:\1|\Z)", re.S)
+_NO_CODE = frozenset(
+    ("text", "txt", "plain", "plaintext", "output", "math", "latex", "tex", "markdown", "md", "csv")
+)  # fences
 _CODE = re.compile(
     r"(?P<skip>#[^\n]*|'''.*?'''|\"\"\".*?\"\"\")|(?P<string>'[^'\n]*'|\"[^\"\n]*\")|(?P<number>\d+(?:\.\d+)?)"
     r"|(?P<name>\.?\s*[^\W\d]\w*)|(?P<sign>\*\*=?|//=?|[-+*/%<>!=]=|->|[-+*/%=<>()\[\]])",
@@ -68,7 +71,9 @@ def blocks(text: str) -> Iterator[tuple[int, int, bool]]:
     at = 0
     for fence in _FENCE.finditer(text):
         yield from _statements(text, at, fence.start())
-        yield fence.start(), fence.end(), bool(fence[2] or _PROGRAM.search(fence[3]) or _all_statements(fence[3]))
+        code = fence[2].lower() not in _NO_CODE
+        code &= bool(fence[2] or _PROGRAM.search(fence[3]) or _all_statements(fence[3]))
+        yield fence.start(), fence.end(), code
         at = fence.end()
     yield from _statements(text, at, len(text))
 

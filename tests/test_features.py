@@ -100,7 +100,7 @@ def test_large_sparse_input_is_decomposed_close_to_the_exact_one():
         ("**Step 1:** It costs $1,000.\n2. A well-known km/h and/or #### 42", "1000 42"),
         ("- first\n* **second** 3\n1) third 4 -> 5, the 2nd one", "3 4 5"),
         ("I have a cat (see above). f(x) = 2x - 1; (12 + 7) * 2", "2 * x - 1 ( 12 + 7 ) * 2"),
-        ("5! = 120! 50% of 3:4 at 10: -3 (a) yes", "5 ! 120 50 3 4 10 3"),
+        ("5! = 120! 50% of 3:4 at 10: -3 (a) yes", "5 ! 120 50 * 3 4 10 3"),
         ("2**3 = 8, 7 // 2 = 3, 1 < 2 <think> 6 </think>", "2 ^ 3 8 7 // 2 3 1 2 6"),
         ("", ""),
         ("no number at all!", ""),

@@ -47,6 +47,27 @@ ALIKE = {
     "index": ("a_1 - a_2 = 6", r"$a_{1} - a_{2} = 6$"),
     "index below": ("a1 - a2 = 6", "a₁ - a₂ = 6"),
     "negative": ("the change is -6", "the change is negative 6"),
+    "brackets that begin a line": ("6 * 7 = 42", "(6) * (7) = 42"),
+    "the same in LaTeX": ("6 * 7 = 42", r"$(6) \times (7) = 42$"),
+    "brackets without need": ("6 * 7 + 2 = 44", "(6 * 7) + 2 = 44"),
+    "brackets around a power": ("3 - 4^2 / 8 = 1", r"$3 - \left(4^2 / 8\right) = 1$"),
+    "over": ("18 / 3 = 6", r"${18 \over 3} = 6$"),
+    "small fraction": ("18 / 3 = 6", r"$\nicefrac{18}{3} = 6$"),
+    "powers of two digits": ("10^23", "10²³"),
+    "logarithm to a base": ("log 8 = 3", "log_2(8) = 3"),
+    "the same, LaTeX": ("log 8 = 3", r"$\log_{2} 8 = 3$"),
+    "the same, tight": ("log 8 = 3", "log2(8) = 3"),
+    "sine squared": (r"$\sin^2 x + \cos^2 x = 1$", "sin²(x) + cos²(x) = 1"),
+    "sine squared, tight": (r"$\sin^{2} x = 1$", "sin²x = 1"),
+    "inverse sine": ("arcsin(1) = 90", r"$\sin^{-1}(1) = 90$"),
+    "choose, as a function": ("6 choose 2 = 15", "C(6, 2) = 15"),
+    "choose, in one": ("6 choose 2 = 15", "6C2 = 15"),
+    "choose, raised": ("6 choose 2 = 15", r"${}^{6}C_{2} = 15$"),
+    "derivative": ("f'(x) = 2x", r"$f^{\prime}(x) = 2x$"),
+    "circle, all signs": ("A = π * r^2", "A = πr²"),
+    "circle, LaTeX": ("A = 2 * π * r", r"$A = 2 \pi r$"),
+    "multiple of a root": ("2 * sqrt(3)", r"$2\sqrt{3}$"),
+    "multiple of a root, sign": ("2 * sqrt(3)", "2√3"),
     # relations
     "equals": ("15 - 6 = 9", "15 - 6 equals 9"),
     "gives": ("15 - 6 = 9", "15 - 6 gives us 9"),
@@ -70,6 +91,15 @@ ALIKE = {
     "to the power": ("2^5 = 32", "2 raised to the power of 5 is 32"),
     "square root": ("sqrt(25) = 5", "the square root of 25 is 5"),
     "factorial": ("4! = 24", "4 factorial = 24"),
+    "times, with units": ("6 * 7 = 42", "6 boxes x 7 pens = 42 pens"),
+    "times, German": ("6 * 7 = 42", "6 mal 7 ergibt 42"),
+    "times, French": ("6 * 7 = 42", "6 fois 7 égale 42"),
+    "divided, German": ("18 / 3 = 6", "18 geteilt durch 3 ist 6"),
+    "divided, Spanish": ("18 / 3 = 6", "18 dividido entre 3 es 6"),
+    "plus, Chinese": ("8 + 5 = 13", "8加5等于13"),
+    "minus, Chinese": ("15 - 6 = 9", "15减去6等于9"),
+    "times, Chinese": ("6 * 7 = 42", "6乘以7等于42"),
+    "divided, Chinese": ("18 / 3 = 6", "18除以3等于6"),
     "factorial, in words": ("4! = 24", "4! equals 24"),
     # numbers and units
     "thousands": ("2500 + 10 = 2510", "2,500 + 10 = 2,510"),
@@ -78,12 +108,16 @@ ALIKE = {
     "half": ("0.5 + 1 = 1.50", ".5 + 1 = 1.5"),
     "list": ("sorted: [300, 400, 500]", "sorted: [300,400,500]"),
     "per cent": ("20% of 50 = 10", "20 percent of 50 = 10"),
+    "per cent of": ("20% * 50 = 10", "20% of 50 is 10"),
+    "per cent of, LaTeX": ("20% * 50 = 10", r"$20\% \text{ of } \$50 = 10$"),
+    "share of": ("3/4 * 8 = 6", r"$\frac{3}{4}$ of the 8 is 6"),
     "per cent, LaTeX": ("20% + 5% = 25%", r"$20\% + 5\% = 25\%$"),
     "without per cent": ("20 + 5 = 25", "20% + 5% = 25%"),
     "kilometres": ("20 + 5 = 25", "20 km + 5 km = 25 km"),
     "units in LaTeX": ("20 + 5 = 25", r"$20\text{ m} + 5\,\mathrm{m} = 25\text{ m}$"),
     "square metres": ("6 * 7 = 42", "6 m * 7 m = 42 m^2"),
     "square centimetres": ("6 * 7 = 42", r"$6 \cdot 7 = 42 \text{ cm}^2$"),
+    "per hour and time": ("60 * 2 = 120", "60 km/h * 2 h = 120 km"),
     "per hour": ("90 / 2 = 45", "90 km / 2 h = 45 km/h"),
     "money": ("7 + 2 = 9", r"\$7 + \$2 = \$9"),
     "degrees": ("A = 60°", r"$\angle A = 60^{\circ}$"),
@@ -125,9 +159,15 @@ ALIKE = {
     "semicolon": ("15 - 6 = 9; 9 / 3 = 3", "15 - 6 = 9\n9 / 3 = 3"),
     "other full stops": ("15 - 6 = 9. 9 / 3 = 3.", "15 - 6 = 9。9 / 3 = 3。"),
     "numbered": ("15 - 6 = 9", "Step 4: 15 - 6 = 9"),
+    "numbered of": ("15 - 6 = 9", "Step 1/3: 15 - 6 = 9"),
+    "numbered, Chinese": ("15 - 6 = 9", "第1步：15 - 6 = 9"),
+    "numbered, German": ("15 - 6 = 9", "Schritt 1: 15 - 6 = 9"),
     "numbered, emoji": ("15 - 6 = 9", "2️⃣ 15 - 6 = 9"),
     "answer, named": ("So it is 9.", "Answer = 9"),
     "boxed": ("The answer is 9.", r"The answer is $\boxed{9}$."),
+    "fence of text": ("15 - 6 = 9\n9 / 3 = 3", "```text\n15 - 6 = 9\n9 / 3 = 3\n```"),
+    "fence of mathematics": ("15 - 6 = 9\n9 / 3 = 3", "```math\n15 - 6 = 9\n9 / 3 = 3\n```"),
+    "fence of LaTeX": ("15 * 6 = 90", "```latex\n15 \\times 6 = 90\n```"),
     # code
     "other fence": ("```python\nv = 15 - 6\n```", "~~~python\nv = 15 - 6\n~~~"),
     "fence without a name": ("```python\nv = 15 - 6\nprint(v)\n```", "```\nv = 15 - 6\nprint(v)\n```"),
@@ -142,6 +182,8 @@ OTHER = {
     "a remainder is no per cent": ("19 % 4 = 3", "19% of 4 = 3"),
     "words not between operands": ("The minus 6 stays", "The 15 minus 6 stays"),
     "a sentence between": ("It is 15. Minus 6 gives 9.", "It is 15 minus 6, which gives 9."),
+    "a quotient of a product": ("12 / (6 * 2) = 1", "12 / 6 = 2"),
+    "a part, not a share": ("3/4 is more; 8 of 9 = 8", "3/4 of 8 is 6; 9 = 8"),
     "a choice": ("Of 6 choose any 2", "6 choose 2"),
 }
 
@@ -157,6 +199,11 @@ def test_another_notation_is_the_same_method(name):
 def test_another_computation_is_another(name):
     one, other = (steps.kinds(steps.skeleton_of_steps(text)) for text in OTHER[name])
     assert one != other
+
+
+def test_brackets_that_are_needed_stay():
+    for text in ("6 * (7 + 2) = 54", "12 / (6 * 2) = 1", "2^(3 * 2) = 64", "9 - (7 - 2) = 4", "(1 + 2) mod 3 = 0"):
+        assert "(" in steps.skeleton_of_steps(text)
 
 
 @settings(max_examples=300, deadline=None)

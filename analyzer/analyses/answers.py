@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from analyzer.analyses.primary import ALPHA, TESTED
+from analyzer.spelling import spelling
 from analyzer.stats import bootstrap, budget, diversity, guessing, passk
 from analyzer.stats.unseen import missing_mass
 
@@ -61,14 +62,25 @@ def guess_rate(gold: pd.Series) -> pd.Series:
 
 
 def read(reference: pd.DataFrame) -> np.ndarray:
-    """Which of the reference's rows count as draws, bool [N]: all but those that count as wrong for want of an answer.
+    """Which of the reference's rows count as draws, bool [N]: all but those that count as wrong for want of an answer,
+    or because a limit cut them.
 
     Nobody knows what they would have said: for the certificate they are neither hits nor misses. Where the reference
-    brings no answer at all and is right nonetheless, its labels rest on something else and all rows count.
+    brings no answer at all and is right nonetheless, its labels rest on something else and all other rows count.
     """
     right = reference["correct"].astype("boolean").eq(True).fillna(False).to_numpy(dtype=bool)
     answered = reference["answer"].notna().to_numpy()
-    return right | answered | bool(right.any() and not answered.any())
+    return right | ((answered | bool(right.any() and not answered.any())) & ~cut(reference))
+
+
+def cut(traces: pd.DataFrame) -> np.ndarray:
+    """Which rows a limit on tokens cut before an answer was read, bool [N]: column `cut`
+    (`strategy_ends.unfinished`), or where it is missing those of finish "length"."""
+    if "cut" in traces:
+        return traces["cut"].to_numpy(dtype=bool)
+    if "finish" not in traces:
+        return np.zeros(len(traces), bool)
+    return (traces["finish"] == "length").fillna(False).to_numpy(dtype=bool)
 
 
 def tops(traces: pd.DataFrame) -> pd.DataFrame:
@@ -152,12 +164,17 @@ def blind(part: pd.DataFrame, chosen: bool, solves: bool) -> dict[str, Any]:
 
 
 def known(traces: pd.DataFrame) -> pd.DataFrame:
-    """Columns problem, answer of the rows that have an answer in a dump that has any; no answer is one of its own."""
+    """Columns problem, answer (in one spelling) of the rows of a dump that has any; no answer is one of its own."""
     if "answer" not in traces or traces["answer"].isna().all():
         return pd.DataFrame({"problem": [], "answer": []})
     # the NUL keeps "no answer" apart from a text "NA"
-    answers = traces["answer"].astype(object).where(traces["answer"].notna(), NONE).astype(str)
-    return pd.DataFrame({"problem": traces["problem"], "answer": answers})
+    answers = spelled(traces["answer"])
+    return pd.DataFrame({"problem": traces["problem"], "answer": answers.where(answers.notna(), NONE)})
+
+
+def spelled(answers: pd.Series) -> pd.Series:
+    """Answers in one spelling (`spelling`), None where there is none."""
+    return pd.Series([None if a is None or a != a else spelling(str(a)) for a in answers], answers.index, dtype=object)
 
 
 def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None) -> dict[str, Any]:

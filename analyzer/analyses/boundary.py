@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from analyzer import basis
-from analyzer.analyses import answers, curves
+from analyzer.analyses import answers, copies, curves, strategy_ends
 from analyzer.analyses.curves import DELTA_K, ZETA
 from analyzer.analyses.drawing import band, look, nothing
 from analyzer.records import Estimate, Figure, Result, Tables
 from analyzer.stats import passk
 from analyzer.stats.bootstrap import DRAWS
+from analyzer.stats.budget import holm
 from analyzer.stats.coverage import coverage, halves
 
 QUESTION = (
@@ -43,8 +44,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
     """
-    arms = _arms(tables.traces, tables.sources)
-    counts = {arm: _counts(tables.traces[mask]) for arm, mask in arms.items()}
+    traces = tables.traces.assign(cut=strategy_ends.unfinished(tables, tables.traces))
+    arms = _arms(traces, tables.sources)
+    counts = {arm: _counts(traces[mask]) for arm, mask in arms.items()}
     last = {
         source: max((a for a in arms if a[0] == source), key=lambda a: -1 if a[1] is None else a[1])
         for source in tables.sources
@@ -59,11 +61,11 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     over = {s: _over(s, counts[arm], chosen, tables.reference) for s, arm in last.items()}
     estimates: dict[str, Estimate] = {}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    split = {arm: answers.parity(tables.traces, mask) for arm, mask in arms.items()}
-    own_traces = tables.traces[arms[last[tables.reference]]] if tables.reference in last else tables.traces.iloc[:0]
+    split = {arm: answers.parity(traces, mask) for arm, mask in arms.items()}
+    own_traces = traces[arms[last[tables.reference]]] if tables.reference in last else traces.iloc[:0]
     said = answers.known(own_traces)
-    gold = answers.golds(tables.traces)
-    guess_P, mild = answers.guess_rate(gold), answers.lenient(own_traces, tables.traces)
+    gold = answers.golds(traces)
+    guess_P, mild = answers.guess_rate(gold), answers.lenient(own_traces, traces)
     own_half = split[last[tables.reference]][arms[last[tables.reference]]] if tables.reference in last else np.zeros(0)
     if len(joined) > 0:
         one, other, k = halves(joined["n"], joined["c"], seed=seed)
@@ -74,9 +76,9 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     for (source, step), mask in arms.items():
         own, here, final = counts[source, step], held[source, step], last[source] == (source, step)
         head = {"source": source, "step": step}
-        rows["accuracy"].append(head | _accuracy(tables.traces[mask], own, here) | {"basis": chosen.kind[source]})
-        rows["diversity"].append(head | answers.variety(tables.traces[mask], **options))
-        unseen = answers.unseen(tables.traces[mask], said if source != tables.reference else None)
+        rows["accuracy"].append(head | _accuracy(traces[mask], own, here) | {"basis": chosen.kind[source]})
+        rows["diversity"].append(head | answers.variety(traces[mask], **options))
+        unseen = answers.unseen(traces[mask], said if source != tables.reference else None)
         rows["unseen"].append(head | unseen)
         if final:
             names = ("mass", "low", "high", "problems", "method", "note")
@@ -112,7 +114,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
             if len(pair):
                 rows["answer_test"] += [
                     head | row
-                    for row in _answer_test(tables.traces, mask, split[source, step], mild, own_half, guess_P, budget)
+                    for row in _answer_test(traces, mask, split[source, step], mild, own_half, guess_P, budget)
                 ]
             if final:
                 estimates |= {f"{source}.{name}": e for name, e in found.items()}
@@ -135,12 +137,35 @@ def _answer_test(
 ) -> list[dict[str, Any]]:
     """Rows of `answers.budget_test` of one arm against the reference's traces as the milder grader sees them, without
     those of which no answer was read; with the share of draws on both sides of which none was (0 where the dumps have
-    none), and the problems where that is all that the reference has."""
+    none), and the problems where that is all that the reference has. Where long texts of the reference come more than
+    once, p is the larger one of all rows and of each text once (`copies.later`)."""
+    found = _answer_rows(traces, mask, half, reference, reference_half, guess_P, budget)
+    once = ~copies.later(reference)
+    if once.all():
+        return found
+    again = _answer_rows(traces, mask, half, reference[once], reference_half[once], guess_P, budget)
+    other = {(row["group"], row["chosen"]): row for row in again}
+    for row in found:
+        p, factor = (other.get((row["group"], row["chosen"]), {}).get(x, math.nan) for x in ("p", "factor"))
+        if not p <= row["p"]:
+            row |= {"p": 1.0 if math.isnan(p) else p, "factor": factor}
+    for row, p in zip(found, holm(np.array([r["p"] for r in found])), strict=True):
+        row["p_holm"] = float(p)
+    return found
+
+
+def _answer_rows(
+    traces: pd.DataFrame,
+    mask: np.ndarray,
+    half: np.ndarray,
+    reference: pd.DataFrame,
+    reference_half: np.ndarray,
+    guess_P: pd.Series,
+    budget: int,
+) -> list[dict[str, Any]]:
+    """`_answer_test` with every row a draw."""
     counted = answers.read(reference)
-    unread = {
-        f"unread_{side}": float((found["answer"] == answers.NONE).mean()) if len(found) else 0.0
-        for side, found in (("source", answers.known(traces[mask])), ("reference", answers.known(reference)))
-    }
+    unread = {f"unread_{side}": _unread(found) for side, found in (("source", traces[mask]), ("reference", reference))}
     if not counted.any():
         unread["unread_reference"] = 1.0
     every = _counts(traces[mask]).join(_counts(reference).add_suffix("_ref"), how="inner")
@@ -153,6 +178,13 @@ def _answer_test(
         pairs.append(both)
     unread["unread_problems"] = len(every) - len(pairs[0])
     return [row | unread for row in answers.budget_test(pairs[0], budget, *pairs[1:])]
+
+
+def _unread(traces: pd.DataFrame) -> float:
+    """The share of draws without an answer, in a dump that has any, or wrong because a limit cut them."""
+    wrong = traces["correct"].astype("boolean").eq(False).fillna(False).to_numpy(dtype=bool)
+    none = traces["answer"].isna().to_numpy() & bool(traces["answer"].notna().any())
+    return float((none | (answers.cut(traces) & wrong)).mean()) if len(traces) else 0.0
 
 
 def _arms(traces: pd.DataFrame, sources: list[str]) -> dict[tuple[str, int | None], np.ndarray]:

@@ -156,7 +156,7 @@ def _row(rung: Rung, source: str, reference: str, level: str, budget: int) -> tu
     there = np.flatnonzero(total_P)
     row |= _interval(contained_P[there])
     apart_P = _apart(unit, rung.copy_N[mine], len(contained_P))
-    row["note"] = _note(rung, row["unknown"], level, budget, int(mine.sum() - apart_P.sum()))
+    row["note"] = _note(rung, row["unknown"], level, budget, int(mine.sum() - apart_P.sum()), reference)
     if source != reference:
         traces_P = np.bincount(unit, minlength=len(contained_P))
         there = np.flatnonzero(traces_P)
@@ -184,7 +184,8 @@ def _interval(contained_P: np.ndarray) -> dict[str, Any]:
     if not len(contained_P):
         return dict.fromkeys(("contained", "low", "high"), math.nan) | {"method": ""}
     low_K, high_K, *_ = bounded.bounds(contained_P[:, None])
-    method = bootstrap.too_few(len(contained_P), bootstrap.LEAST) or bounded.METHOD
+    few = len(contained_P) < bootstrap.LEAST
+    method = bootstrap.too_few(len(contained_P), bootstrap.LEAST) if few else bounded.METHOD
     return {"contained": float(contained_P.mean()), "low": float(low_K[0]), "high": float(high_K[0]), "method": method}
 
 
@@ -204,7 +205,7 @@ def _gap(
     return Estimate(gap.value, low, high, gap.n, method, row["note"])
 
 
-def _note(rung: Rung, unknown: float, level: str, budget: int, copies: int) -> str:
+def _note(rung: Rung, unknown: float, level: str, budget: int, copies: int, reference: str) -> str:
     """What a reader of the number must know: k below the budget, what is left out, copies, traces without a class."""
     said = []
     if rung.k < budget:
@@ -215,6 +216,12 @@ def _note(rung: Rung, unknown: float, level: str, budget: int, copies: int) -> s
         said.append(f"left out: {rung.thin} {have} no more than {rung.k} draws of the reference")
     if copies:
         said.append(f"copies of long texts: the bound counts {copies:,} traces less")
+    own = rung.copy_N[rung.source_N == reference]
+    if again := len(own) - len(np.unique(own)):
+        said.append(
+            f"{again:,} of {len(own):,} draws of {reference} repeat a long text: if they are copies and no draws, "
+            f"contained is too low and the own rate of {reference} too high"
+        )
     if unknown > 0:
         said.append(f"{unknown:.2%} of the traces are left out ({WHY[level]}); they count against the bound")
     return "; ".join(said)

@@ -19,6 +19,7 @@ from analyzer.summaries import among
 
 REPEATED = brought.REPEATED
 GROUP = ["source", "step"]
+LONG = 200  # characters from which on two draws with the same text may be copies
 
 
 def without(tables: Tables) -> tuple[Tables, dict[str, int]]:
@@ -44,6 +45,17 @@ def of(tables: Tables) -> set[str]:
         found = _found(tables)
         tables.memo["copies"] = keys, found
     return found & keys
+
+
+def later(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows have a text of at least LONG characters that an earlier row of the source and problem has, bool [N].
+
+    Of such rows nobody knows whether they were drawn: an outside holds both with them and without.
+    """
+    if not {"response_hash", "characters"} <= set(frame):
+        return np.zeros(len(frame), bool)
+    long = (frame["response_hash"].notna() & (frame["characters"].fillna(0) >= LONG)).to_numpy(dtype=bool)
+    return frame.duplicated(["source", "problem", "response_hash"]).to_numpy() & long
 
 
 def _found(tables: Tables) -> set[str]:

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from analyzer import features, steps
-from analyzer.analyses import strategy_change, strategy_ends, strategy_units
+from analyzer.analyses import copies, strategy_change, strategy_ends, strategy_units
 from analyzer.analyses.primary import TESTED
 from analyzer.analyses.strategy_figures import FIGURES, draw
 from analyzer.analyses.strategy_units import Units
@@ -203,8 +203,38 @@ def reach(
 ) -> dict[str, dict[str, Any]]:
     """Split cluster reach of one source, by representation: rows of `strategy_test` and of `groups`.
 
-    rows: as `prepared`; matrices: their features by representation. Nothing where no problem has both sides.
+    Where long texts of the reference come more than once, p is the larger one of all its rows and of each text once:
+    rows copied within a file are no draws, and nobody knows (`copies.later`). rows: as `prepared`; matrices: their
+    features by representation. Nothing where no problem has both sides.
     """
+    arguments = source, reference, budgets, seed, permutations
+    found = _reach(rows, matrices, *arguments)
+    once = np.flatnonzero(~(copies.later(rows) & (rows["source"] == reference).to_numpy()))
+    if not found or len(once) == len(rows):
+        return found
+    again = _reach(rows.iloc[once].reset_index(drop=True), {n: m[once] for n, m in matrices.items()}, *arguments)
+    for name, of in found.items():
+        other = {test["k"]: test for test in again.get(name, {"tests": []})["tests"]}
+        for test in of["tests"]:
+            p, factor = (other[test["k"]][x] if test["k"] in other else math.nan for x in ("p", "factor"))
+            if not p <= test["p"]:
+                sure = test["certified"] and p <= ALPHA
+                test |= {"p": 1.0 if math.isnan(p) else p, "factor": factor, "certified": sure}
+        sure = {test["k"] for test in of["tests"] if test["certified"]}
+        of["groups"] = [row | {"certified": row["certified"] and row["k"] in sure} for row in of["groups"]]
+    return found
+
+
+def _reach(
+    rows: pd.DataFrame,
+    matrices: dict[str, Any],
+    source: str,
+    reference: str,
+    budgets: list[int],
+    seed: int,
+    permutations: int,
+) -> dict[str, dict[str, Any]]:
+    """`reach` with every row a draw."""
     label, unit = rows["source"].to_numpy(dtype=object), rows["unit"].to_numpy()
     held_by = [np.bincount(unit[label == s], minlength=unit.max() + 1) > 0 for s in (source, reference)]
     here = np.flatnonzero(((label == source) | (label == reference)) & np.logical_and(*held_by)[unit])

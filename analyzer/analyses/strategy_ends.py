@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzer import steps
+from analyzer import features, steps
+from analyzer.records import Tables
 
 
 def ends(finish: pd.Series, response: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +24,20 @@ def ends(finish: pd.Series, response: pd.Series) -> tuple[np.ndarray, np.ndarray
     read = [steps.answered(text) for text in response]
     length = np.array([n if end is None else end for n, end in zip(length, read, strict=True)])
     return limited & np.array([end is None for end in read], dtype=bool), length
+
+
+def unfinished(tables: Tables, traces: pd.DataFrame) -> np.ndarray:
+    """`ends` of traces whose texts are not at hand, bool [N]: a base that goes on after its answer is cut as well. Of
+    more text than `features.affordable` the rest counts as cut where a limit ended it, and so does what has no text."""
+    if "finish" not in traces:
+        return np.zeros(len(traces), bool)
+    limited = traces[(traces["finish"] == "length").fillna(False).to_numpy(dtype=bool)]
+    known = tables.memo.setdefault("unfinished", {})  # variations ask again
+    new = limited[[key not in known for key in limited["key"]]]
+    if len(new):
+        texts = tables.text_of(features.affordable(new)[0]["key"])
+        known |= {key: steps.answered(texts.get(key) or "") is None for key in new["key"]}
+    return np.array([known.get(key, False) for key in traces["key"]], dtype=bool) & traces.index.isin(limited.index)
 
 
 def whole(cut_N: np.ndarray, length_N: np.ndarray) -> np.ndarray:

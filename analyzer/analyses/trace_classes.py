@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 
 from analyzer import steps
-from analyzer.analyses import answers, strategy
+from analyzer.analyses import answers, strategy, strategy_ends
+from analyzer.analyses.copies import LONG
 from analyzer.records import LEVELS, METHOD, Tables
 from analyzer.summaries import last_steps
 
 RUNGS = LEVELS[1:]
-LONG = 200  # characters from which on two draws with the same text are taken for copies
 UNKNOWN, UNREAD = -1, -2  # class of a trace that has none at a rung; of one whose text is not read
 WHY = {
     "skeleton": "no number, symbol or code in the text",
     "steps": "no operator, function or code in any step",
     "kinds": "no operator, function or code in any step",
-    "answer": "no answer in the dump, or none read",
-    "correct": "the dump does not say which rows are correct, or no answer was read",
+    "answer": "no answer in the dump, none read, or cut by a limit",
+    "correct": "the dump does not say which rows are correct, no answer was read, or a limit cut them",
 }
 
 
@@ -36,14 +36,17 @@ class Classes(NamedTuple):
 
 def classes(tables: Tables) -> Classes:
     """What each trace is at every rung. A trace without a readable answer has no class at `answer`, nor at `correct`
-    where its grader went by the answer (`answers.read`)."""
+    where its grader went by the answer (`answers.read`); nor has one that a limit cut before its answer."""
     texts, left_out = strategy.prepared(tables)
     frame = last_steps(tables.traces)
+    frame = frame.assign(cut=strategy_ends.unfinished(tables, frame))
     graded = frame["correct"].astype("boolean")
     if frame["answer"].notna().any():
         for _, mine in frame.groupby("source"):
             graded.loc[mine.index[~answers.read(mine)]] = pd.NA
-    frame = frame.assign(correct=graded, copy=_copies(frame))
+    graded[frame["cut"]] = pd.NA  # right ones too: to keep those alone would make the rest look better than it is
+    said = answers.spelled(frame["answer"]).where(~frame["cut"], None)
+    frame = frame.assign(correct=graded, answer=said, copy=_copies(frame))
     frame = frame[["key", "source", "problem", "correct", "answer", "copy"]]
     read = set(texts["problem"])
     of = texts.set_index("key")

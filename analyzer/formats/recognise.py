@@ -13,7 +13,8 @@ from typing import Any
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.formats import automatic, chats, dialects, files, rollouts, shapes, suites
 from analyzer.formats.fields import CANONICAL, CHECKS, text, truth
-from analyzer.formats.paths import Fault, has, known_paths, show
+from analyzer.formats.paths import Fault, get, has, known_paths, show
+from analyzer.formats.survey import normal_gold
 
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
 STRUCTURE = re.compile(
@@ -165,6 +166,14 @@ def _doubtful(head: list[Any], fields: shapes.Fields, given: shapes.Fields) -> l
             f"{key[0]} differs between problems and never within one: taken as where problems come from, not as who "
             f"answered them (--map source={key[0]} where it is)."
         )
+    if fields.get("gold") == ("answer",) and not {"gold", "answer"} & given.keys() and _varies(head, fields):
+        fields.pop("gold")
+        if "answer" not in fields:
+            fields["answer"] = ("answer",)
+        notes.append(
+            "answer differs between draws of one problem: taken as what each draw answered, not as the reference "
+            "answer (--map gold=answer where it is)."
+        )
     checks = CHECKS | {"correct": lambda value, _: truth(value), "finish": text}
     for name in [n for n in fields if n in BESIDE and n not in given]:
         faults, held = [], 0
@@ -178,6 +187,18 @@ def _doubtful(head: list[Any], fields: shapes.Fields, given: shapes.Fields) -> l
         if held and len(faults) == held:
             notes.append(f"{fields.pop(name)[0]} was not read as {name}: {faults[0]}.")
     return notes
+
+
+def _varies(head: list[Any], fields: shapes.Fields) -> bool:
+    """Whether `answer` differs within most of the problems that the first records have more than once."""
+    said: dict[str, list[str]] = {}
+    asked = next((n for n in ("question", "prompt", "id") if n in fields), "")
+    for record in head if asked else ():
+        if isinstance(record, dict) and isinstance(record.get("answer"), (str, int, float)):
+            whose = get(record, fields[asked][0])
+            said.setdefault(str(whose), []).append(normal_gold(record["answer"]))
+    several = [set(answers) for answers in said.values() if len(answers) > 1]
+    return sum(len(answers) > 1 for answers in several) > len(several) / 2
 
 
 def _drafts(head: list[Any], fields: shapes.Fields) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from analyzer.display import MARKS
 from analyzer.figures import safe_name
-from analyzer.report import content, key, methods, paper, sequences
+from analyzer.report import content, key, lead, methods, paper, sequences
 from analyzer.report.embed import Embedded
 from analyzer.report.parts import details, esc, grid, inline_svg, pack, points
 
@@ -67,12 +67,16 @@ def page(
     packs = "" if embedded is None else pack("index", embedded.index) + "\n"
     if embedded is not None and not beside:
         packs += "\n".join(pack(f"t{i}", text) for i, text in enumerate(embedded.packs)) + "\n"
-    answer = "".join(f"<span>{_chip(w)} {esc(', '.join(who))}</span>" for w, who in content.short(data))
+    shown = content.short(data)
+    if lead.texts_alone(data):  # the word of the tokens is no finding there: the cards lead with numbers
+        shown = [(w, who) for w, who in shown if w != "undetermined"]
+    answer = "".join(f"<span>{_chip(w)} {esc(', '.join(who))}</span>" for w, who in shown)
+    answer = f'<p class="answer">{answer}</p>' if answer else ""
     doubt = " · ".join(f'<a href="#{i}">{"⚠" if bad else "✓"} {esc(text)}</a>' for i, bad, text in content.doubts(data))
     head = (
         f"<h1>{esc(content.title(data, meta))}</h1>\n"
         f"{''.join(f'<p class=basis><strong>{esc(line)}</strong></p>' for line in said)}"
-        f'<p class="sub">{esc(content.subtitle(data, meta, budget))}</p><p class="answer">{answer}</p>'
+        f'<p class="sub">{esc(content.subtitle(data, meta, budget))}</p>{answer}'
         f'<p class="note">Doubts: {doubt}</p>'
     )
     return _document(content.title(data, meta), head, sections, packs, beside)
@@ -154,18 +158,25 @@ def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[
     head = esc(content.statement(v)).replace(f" is {word.upper()}", f" is <strong>{word.upper()}</strong>", 1)
     said = f'<p class="note">Sequences, 95 % by problem: {esc(numbers)}.</p>' if numbers else ""
     n = content.DECIDE.get(word, 1)
-    lead = "; ".join(why[:n])
-    first = f" {esc(lead if lead.startswith('reach@') else lead[:1].upper() + lead[1:])}." if why else ""
+    begin = "; ".join(why[:n])
+    first = f" {esc(begin if begin.startswith('reach@') else begin[:1].upper() + begin[1:])}." if why else ""
     rest = "".join(f"<li>{esc(w)}.</li>" for w in why[n:])
     more = f"{len(why) - n} further point{'s' if len(why) > n + 1 else ''}"
     folded = f"<details><summary>Why: {more}</summary><ul>{rest}</ul></details>" if rest else ""
     others = grid(content.rungs(data, v["source"]))
     folded += f"<details><summary>Every other level: why, and what would decide it</summary>{others}</details>"
     steps = " · ".join(f"{esc(level)} {_word(w)}" for level, w in levels)
+    head = f'<p class="head">{head}.{first}</p>'
+    told = "".join(f'<p class="head">{esc(s)}.</p>' for s in lead.sentences(data, v["source"], v["reference"]))
+    open_ = lead.certified(data, v["source"])
+    top = f'{_chip(word)} <span>{esc(v["source"])}</span><small class="levels">{steps}</small>'
+    if open_:  # no word before the numbers
+        top = f"<span>{esc(v['source'])}</span>"
+        head = f'<p class="note">{esc(open_)}.</p>{head.replace("head", "note", 1)}'
+        head += f'<p class="note">{steps}</p>'
     return (
-        f'<article class="card" style="{_colour(word)}"><h3>{_chip(word)} <span>{esc(v["source"])}</span>'
-        f'<small class="levels">{steps}</small></h3>'
-        f'<p class="head">{head}.{first}</p>{said}<p class="needs">{esc(content.overturn(v))}</p>'
+        f'<article class="card" style="{_colour(word)}"><h3>{top}</h3>'
+        f'{told}{head}{said}<p class="needs">{esc(content.overturn(v))}</p>'
         f"{look}{folded}</article>"
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyzer.display import visible
-from analyzer.report import content, key, methods, sequences
+from analyzer.report import content, key, lead, methods, sequences
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
 
@@ -64,12 +64,14 @@ def _verdicts(data: Mapping[str, Any]) -> list[str]:
         for v in heads
     ]
     columns = ["source", "verdict", "level", "budget", "sequences, 95 % by problem"]
+    first = [f"{esc(s)}." for v in heads for s in _first(data, v)]
     sentences = []
     for v in heads:
         why = "; ".join(content.reasons(v))
         said = f"**{esc(content.statement(v))}**" + (f": {esc(why)}" if why else "")
         sentences.append(f"{said}. {esc(content.overturn(v))}")
     return [
+        _list(first),
         *_grid(content.Grid(columns, rows, [])),
         _list(sentences),
         "By level (the headline in capitals):",
@@ -89,6 +91,11 @@ def _ledger(ledger: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
             content.Grid(["reason", "n"], [[k, content.count(n)] for k, n in ledger["by_reason"].items()], [])
         )
     return parts
+
+
+def _first(data: Mapping[str, Any], v: Mapping[str, Any]) -> list[str]:
+    """What texts alone say, before any word."""
+    return [*lead.sentences(data, v["source"], v["reference"]), *filter(None, [lead.certified(data, v["source"])])]
 
 
 def _analysis(

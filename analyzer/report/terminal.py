@@ -13,7 +13,7 @@ from typing import Any
 from analyzer.analyses.prompts import phrase
 from analyzer.display import visible
 from analyzer.records import Result, Trace, json_value
-from analyzer.report import content
+from analyzer.report import content, lead
 from analyzer.report import key as key_numbers
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
@@ -23,12 +23,17 @@ ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
 
 
 def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
-    """Verdict per source in one line, key numbers, ledger, where the report lies; `data` is that of results.json."""
+    """Verdict per source in one line, key numbers, ledger, where the report lies; `data` is that of results.json. From
+    texts alone the numbers that they give come first (`lead`)."""
     lines = [clean(line) for line in key_numbers.basis(data, {})]
     heads = content.headlines(data)
     for v in heads:
         word = v["verdict"].upper()
         why = content.reasons(v)
+        lines += [f"{clean(said)}." for said in lead.sentences(data, v["source"], v["reference"])]
+        if open_ := lead.certified(data, v["source"]):
+            lines.append(f"{clean(open_)}. {clean(content.overturn(v))}")
+            continue
         head = clean(content.statement(v))
         if colour:
             head = head.replace(f" is {word}", f" is \x1b[1;{WORD_COLORS[v['verdict']]}m{word}\x1b[0m", 1)

@@ -6,6 +6,7 @@ Every world but GAINS has a source that solves no more than the base or guesses 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,12 +125,39 @@ def _again(rng: np.random.Generator) -> Tables:
     return tables(rng, Side(64, rate, _flat(1.0)), Side(64, rate, _flat(1.0)))
 
 
+def _cut(rng: np.random.Generator) -> Tables:
+    """One law of solving; a limit cuts all of the base's draws, and some number within them is taken for the answer."""
+    rate = _rates(rng)
+    drawn = tables(rng, Side(64, rate, _flat(1.0)), Side(64, rate, _flat(1.0)))
+    found = drawn.traces
+    base = (found["source"] == "base").to_numpy()
+    wrong = [f"{n}" for n in rng.integers(0, 9, len(found))]
+    answer = found["answer"].astype(object).where(~base, pd.Series(wrong, found.index))
+    correct, finish = found["correct"].where(~base, False), np.where(base, "length", "stop")
+    return replace(drawn, traces=found.assign(answer=answer, correct=correct, finish=finish))
+
+
+def _spelt(rng: np.random.Generator) -> Tables:
+    """One law of solving; the base writes fractions, which its grader does not take, and the source decimals."""
+    rate = _rates(rng)
+    frames = []
+    for name in ("base", "s"):
+        problem = np.repeat(np.arange(PROBLEMS), 64)
+        solved = rng.random(len(problem)) < rate[problem]
+        twice = 2 * problem + 1 + np.where(solved, 0, 2 * rng.integers(1, OPEN, len(problem)))
+        answer = [f"\\frac{{{n}}}{{2}}" if name == "base" else f"{n / 2}" for n in twice.tolist()]
+        frames.append(_frame(name, problem, solved & (name == "s"), answer))
+    return _tables(frames)
+
+
 NONE = {"draws": 128, "solves": 0.0, "more": (MANY,)}
 GUESSES = {"draws": 64, "solves": 0.25, "more": (3,)}
 BLIND = {"draws": 64, "solves": 0.25, "more": (3, 0.0, False)}
 FALSE: dict[str, Callable[[np.random.Generator], Tables]] = {
     "base again": _again,
     "the base's answers are never read": _format(0.0, 1.0, 64, 64),
+    "a limit cuts all of the base's draws": _cut,
+    "the base's grader does not take its spelling": _spelt,
     "never read, 16 draws": _format(0.0, 1.0, 16, 16),
     "2 % of the base's answers are read": _format(0.02, 1.0, 64, 64),
     "never read on a quarter of the problems": _format(0.0, 0.25, 256, 64),

@@ -20,6 +20,53 @@ def traces(seed: int = 0, n: int = 40) -> pd.DataFrame:
     return frame.assign(correct=right, source="base", sample=frame.groupby("problem").cumcount())
 
 
+SPELT = [
+    ("1/2", "0.5", ".50", r"\frac{1}{2}", r"\dfrac12", "$\\frac{2}{4}$", "½", r"\boxed{1/2}"),
+    ("1200", "1,200", "$1,200.00", r"1{,}200", " 1200. ", r"\$1200", "1200.0"),
+    ("-3", "−3", r"\(-3\)", "- 3"),
+    ("B", "(B)", "b)", r"\text{B}", "**B**", "B."),
+    ("Yes", "yes", "YES.", '"yes"'),
+    (r"2\sqrt{3}", r"$2 \sqrt{3}$", r"2\,\sqrt{3}"),
+    (r"12\text{ cm}", "12", r"12 \mathrm{cm}", "12%", r"12^\circ"),
+]
+
+
+@pytest.mark.parametrize("spellings", SPELT)
+def test_an_answer_has_one_spelling(spellings):
+    assert len({answers.spelling(text) for text in spellings}) == 1
+
+
+def test_other_answers_stay_apart():
+    texts = [
+        "1/2",
+        "2",
+        "-1/2",
+        "1/20",
+        "12",
+        "1 2",
+        "x",
+        "(1, 2)",
+        "1,2",
+        "3:4",
+        "1/0",
+        "9" * 99,
+        "A or B",
+        "",
+        "1e99999999",
+    ]
+    assert len({answers.spelling(text) for text in texts}) == len(texts)
+
+
+def test_a_draw_that_a_limit_cut_is_wrong_for_nobody_knows_what():
+    frame = traces().assign(finish="stop")
+    cut = frame["sample"] % 3 == 0
+    read = answers.read(frame.assign(finish=np.where(cut, "length", "stop")))
+    right = frame["correct"].fillna(False).to_numpy(bool)
+    assert (read == (answers.read(frame) & (right | ~cut))).all() and read.sum() < answers.read(frame).sum()
+    bare = frame.assign(answer=None, finish=np.where(cut, "length", "stop"))
+    assert (answers.read(bare) == (right | ~cut)).all()
+
+
 def luck(frame: pd.DataFrame) -> pd.DataFrame:
     by = frame.groupby("problem")["correct"].agg(["size", "sum"]).set_axis(["n", "c"], axis=1).astype(int)
     return pd.DataFrame(answers.luck(frame, by, by, draws=50, seed=0)).set_index("k")

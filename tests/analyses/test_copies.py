@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from analyzer.analyses import copies, preflight, support, variations
+from analyzer.analyses import copies, preflight, strategy, support, variations
 from analyzer.records import Tables
 from analyzer.validate import bigram as B
 from analyzer.verdict import decide
@@ -91,3 +92,26 @@ def test_variations_without_a_token_stream_have_the_same_copies():
     assert copies.of(silent) == found and len(found) == PROBLEMS * (TIMES - 1)
     half = variations.kept(silent, (silent.traces["problem"] < "p0005").to_numpy())
     assert copies.of(half) == found & set(half.traces["key"])
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_copied_draws_of_the_reference_make_no_outside(make_tables, copied):
+    """One draw of each of 12 problems, 64 times over, against 16 draws of the same law: where copies count as draws a
+    method that the draw happened not to use is beyond it; the same methods drawn 64 times are not."""
+    rng, rows = np.random.default_rng(8), []
+    methods = ("{a} + {b} = 1", "{a} * {b} = 1", "{a} / {b} = 1", "{a} ^ {b} = 1")
+    for problem in range(12):
+        first = int(rng.integers(4))
+        for source, n in (("base", 64), ("again", 16)):
+            for sample in range(n):
+                method = first if source == "base" and copied else int(rng.integers(4))
+                text = "We look at it. " * 20 + "So " + methods[method].format(a=20 + problem, b=3 + problem)
+                text += "" if source == "base" and copied else " and so on" * int(rng.integers(1, 999))
+                rows.append({"source": source, "problem": f"p{problem}", "sample": sample, "response": text})
+    found = {}
+    for name, function in (("copies", copies.later), ("draws", lambda frame: np.zeros(len(frame), bool))):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(copies, "later", function)
+            table = strategy.run(make_tables(rows, base=None), permutations=199, at_most=0).tables["strategy_test"]
+        found[name] = table[table["representation"].isin(strategy.METHOD) & (table["k"] == 1)]["certified"].any()
+    assert found == {"copies": False, "draws": copied}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analyzer import steps
-from analyzer.analyses import strategy, strategy_ends
+from analyzer.analyses import boundary, strategy, strategy_ends, trace_classes
 
 PROBLEMS, DRAWS = 24, 48
 METHODS = (
@@ -76,3 +76,25 @@ def test_which_traces_a_group_may_hold():
     assert strategy_ends.whole(cut, length).tolist() == [True, False, False, False, True]
     assert strategy_ends.whole(np.zeros(3, bool), np.array([1.0, 5, 9])).all()
     assert strategy_ends.ends(pd.Series(dtype=object), pd.Series(dtype=object))[0].shape == (0,)
+
+
+def test_only_a_draw_cut_before_its_answer_says_nothing_of_solving(make_tables):
+    """A base that goes on after its answer is cut as well, and its answers count; without one there is no outcome."""
+    rng = np.random.default_rng(4)
+    base, source = rows_of("base", 1), rows_of("again", 2)
+    for row in base:
+        cut = row["sample"] < 16
+        row |= {"finish": "length" if cut else "stop", "correct": bool(rng.random() < 0.5)}
+        row["answer"] = "7" if row["correct"] else "8"
+        row["response"] = row["response"][:60] if row["sample"] < 8 else row["response"] + ON
+    for row in source:
+        row |= {"answer": "7"}
+    tables = make_tables([*base, *source], base=None)
+    frame = tables.traces
+    blank = ((frame["source"] == "base") & (frame["sample"] < 8)).to_numpy()
+    assert (strategy_ends.unfinished(tables, frame) == blank).all()
+    known = trace_classes.classes(tables).frame.set_index("key").loc[frame["key"]]
+    assert ((known["answer"] < 0).to_numpy() == blank).all() and ((known["correct"] < 0).to_numpy() == blank).all()
+    wrong = blank & ~frame["correct"].fillna(False).to_numpy(bool)
+    test = boundary.run(tables, draws=20).tables["answer_test"]
+    assert test["unread_reference"].iloc[0] == pytest.approx(wrong.sum() / (frame["source"] == "base").sum())

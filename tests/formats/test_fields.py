@@ -1,7 +1,9 @@
+import json
 import math
 
 import pytest
 
+from analyzer.dumps import read_dumps
 from analyzer.formats.fields import clean, sampler, truth
 from analyzer.formats.paths import Fault
 from analyzer.records import Sampler
@@ -107,3 +109,22 @@ def test_unknown_finish_reasons_are_kept_and_count_as_unknown():
 def test_integers_beyond_their_kind_are_told_both_bounds(field, value, said):
     with pytest.raises(Fault, match=said):
         clean({**GOOD, field: value}, 1.0)
+
+
+def test_an_answer_that_differs_between_draws_of_a_problem_is_no_reference(tmp_path):
+    def read(answers, **how):
+        rows = [
+            {"question": f"q{i // 4}", "response": "r", "correct": True, "answer": a} for i, a in enumerate(answers)
+        ]
+        path = tmp_path / "a.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_dumps([str(path)], **how)
+
+    drawn = ["1", "2", "1", "3", "7", "7.0", "8", "7"]
+    traces, ledger = read(drawn)
+    assert [t.answer for t in traces] == drawn and not any("gold" in t.meta for t in traces)
+    assert any("answer differs between draws of one problem" in note for note in ledger.notes)
+    traces, ledger = read(["1", "1", "1.0", "1", "7", "7", "7", "7"])
+    assert [t.meta["gold"] for t in traces][:2] == ["1", "1"] and not any("differs between" in n for n in ledger.notes)
+    traces, _ = read(drawn, field_map={"gold": "answer"})
+    assert [t.meta["gold"] for t in traces] == drawn
