@@ -38,23 +38,23 @@ bench: $(VENV)/.installed
 	  $(BIN)/python benchmarks/bench_dumps.py; } | tee benchmarks/RESULTS.md
 
 validate: $(VENV)/.installed
-	$(BIN)/python -m analyzer.validate --out docs
+	$(BIN)/python -m validation --out docs
 
 # words at up to 5,000 tokens and 500 problems x 256 draws: hours
 validate-large: $(VENV)/.installed
-	$(BIN)/python -m analyzer.validate --gates V15 --out docs/large
+	$(BIN)/python -m validation --gates V15 --out docs/large
 
 fuzz: $(VENV)/.installed-test
-	FUZZ=10000 $(BIN)/python -m pytest tests/formats/test_fuzz.py
+	FUZZ=10000 $(BIN)/python -m pytest tests/dumps/test_fuzz.py
 
 # kill -9 at random moments of score, and at every write
 test-kill: $(VENV)/.installed-test
-	KILLS=50 $(BIN)/python -m pytest tests/test_kill.py tests/test_kill_others.py
+	KILLS=50 $(BIN)/python -m pytest tests/runs/test_kill.py tests/runs/test_kill_others.py
 
 # a local Ray cluster of two workers, one of which is killed
 test-ray: $(VENV)/.installed-test
 	$(BIN)/pip install -q -c constraints.txt -e '.[ray]'
-	RAY=1 $(BIN)/python -m pytest tests/scorers/test_cluster.py
+	RAY=1 $(BIN)/python -m pytest tests/scoring/test_cluster.py
 
 # a real completions server, llama-cpp-python's (pip builds it, some minutes)
 test-server: $(VENV)/.installed-test

@@ -80,7 +80,7 @@ def loop(path: Path, loads: Callable[[bytes], object]) -> None:
 
 def reading(folder: Path) -> dict[str, float]:
     """Processor seconds of each way of reading."""
-    from analyzer import dumps
+    from analyzer.dumps import read as dumps
 
     path = folder / "rows.jsonl"
 
@@ -98,9 +98,9 @@ def reading(folder: Path) -> dict[str, float]:
 
 
 def ingest(folder: Path) -> None:
-    from analyzer import pipeline
+    from analyzer.api import pipeline
     from analyzer.records import Sampler
-    from analyzer.store import Run
+    from analyzer.runs.store import Run
 
     pipeline.ingest(
         Run.create(folder / "run"),
@@ -112,8 +112,8 @@ def ingest(folder: Path) -> None:
 def score(folder: Path, tokens: int) -> None:
     """Token columns that no model wrote: the shapes and sizes of real ones, half of them with a repeated part."""
     from analyzer.records import Scored
-    from analyzer.rows import BATCH
-    from analyzer.store import Run
+    from analyzer.runs.rows import BATCH
+    from analyzer.runs.store import Run
 
     run, rng, pool = Run.open(folder / "run"), np.random.default_rng(0), 1 << 22
     surprisal = rng.exponential(0.3, pool).astype(np.float32)
@@ -158,17 +158,18 @@ def score(folder: Path, tokens: int) -> None:
 
 
 def summaries(folder: Path) -> None:
-    from analyzer import tables
-    from analyzer.store import Run
+    from analyzer.analysis.data import tables
+    from analyzer.runs.store import Run
 
     tables.build(Run.open(folder / "run"))
 
 
 def analyses(folder: Path) -> dict[str, float]:
     """Processor seconds of the tables, of each analysis of the token level, of the ledger and the counts."""
-    from analyzer import pipeline, tables
-    from analyzer.analyses import ANALYSES
-    from analyzer.store import Run
+    from analyzer.analysis.data import tables
+    from analyzer.analysis.questions import ANALYSES
+    from analyzer.api import pipeline
+    from analyzer.runs.store import Run
 
     run, made, spent = Run.open(folder / "run"), [], {}
     spent["tables"] = seconds(lambda: made.append(tables.build(run)))
@@ -180,8 +181,8 @@ def analyses(folder: Path) -> dict[str, float]:
 
 def report(folder: Path) -> dict[str, float]:
     """Processor seconds by part of the report: tables, each analysis, the page."""
-    from analyzer import pipeline
-    from analyzer.store import Run
+    from analyzer.api import pipeline
+    from analyzer.runs.store import Run
 
     spent, last = {}, ["", 0.0]
 
@@ -206,7 +207,7 @@ def step(name: str, folder: Path, **options: Any) -> dict[str, Any]:
 
 
 def one_step(a: argparse.Namespace) -> dict[str, Any]:
-    from analyzer import pipeline, tables  # noqa: F401  # what every step needs is no growth
+    from analyzer.analysis.data import tables  # noqa: F401  # what every step needs is no growth
 
     before, start, wall = peak(), time.process_time(), time.monotonic()
     work = {"reading": reading, "ingest": ingest, "summaries": summaries, "analyses": analyses, "report": report}

@@ -31,11 +31,13 @@ import numpy as np
 import others
 import torch
 
-from analyzer import dumps, scorers
-from analyzer.plan import packs, shared_tokens
+from analyzer.dumps import read as dumps
 from analyzer.records import Sampler, Trace
-from analyzer.scorers import head, local, shared
-from analyzer.scorers.encode import Encoded, encode
+from analyzer.scoring import load as scorers
+from analyzer.scoring import local
+from analyzer.scoring.encoding.encode import Encoded, encode
+from analyzer.scoring.fast import head, shared
+from analyzer.scoring.plan import packs, shared_tokens
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = {"P=512, 32 x ~64": (512, 32, 64), "P=128, 16 x ~200": (128, 16, 200)}
@@ -345,7 +347,7 @@ def store(rounds: int) -> None:
     """What writing costs, and how many bytes a scored token takes on disk."""
     import pyarrow.parquet as pq
 
-    from analyzer.store import Run
+    from analyzer.runs.store import Run
 
     loaded, items = miniature()
     table("Store: the miniature's base traces")

@@ -22,11 +22,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
-from analyzer.analyses import ANALYSES
+from analyzer.analysis.data.summaries import SUMMARY_COLUMNS
+from analyzer.analysis.data.tables import in_memory
+from analyzer.analysis.questions import ANALYSES
 from analyzer.records import Sampler, Tables, trace_key
 from analyzer.stats import kernels, permutation
-from analyzer.summaries import SUMMARY_COLUMNS
-from analyzer.tables import in_memory
 
 LIMITS = {"engine": 10.0, "analyses": 60.0, "memory": 2.0}  # seconds, seconds, GB
 WORDS = {"start": "begin", "add": "plus", "get": "gives", "answer": "result"}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from analyzer.scorers.encode import Encoded
+from analyzer.scoring.encoding.encode import Encoded
 
 
 def padded(model, items: list[Encoded], batch: int = 8) -> None:

@@ -43,7 +43,7 @@ def tiny(tmp_path_factory):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from analyzer import scorers
+    from analyzer.scoring import load as scorers
 
     torch.manual_seed(1)
     config = LlamaConfig(

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
-from analyzer import cli
-from analyzer.arguments import build_parser
+from analyzer.cli import main as cli
+from analyzer.cli.arguments import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 # decisions.md is left out: it tells what once was
@@ -111,10 +111,8 @@ def test_every_command_in_a_code_block_is_one(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_flag_command_and_file_that_is_named_exists(page):
     known = {flag for p in [build_parser(), *parsers().values()] for a in p._actions for flag in a.option_strings}
-    for module in ("lab", "validate"):
-        known |= set(
-            re.findall(r'"(--[a-z-]+)"', (ROOT / "analyzer" / module / "__main__.py").read_text(encoding="utf-8"))
-        )
+    for module in ("miniature", "validation"):
+        known |= set(re.findall(r'"(--[a-z-]+)"', (ROOT / module / "__main__.py").read_text(encoding="utf-8")))
     text = page.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{page.name}:{number}"
@@ -123,7 +121,7 @@ def test_every_flag_command_and_file_that_is_named_exists(page):
                 assert flag in known, f"{where}: {flag} is not a flag"
         for command in re.findall(r"`analyzer ([a-z]+)", line):
             assert command in parsers(), f"{where}: analyzer {command} is not a command"
-        for module in re.findall(r"python -m (analyzer[\w.]*)", line):
+        for module in re.findall(r"python -m ((?:analyzer|miniature|validation)[\w.]*)", line):
             assert importlib.util.find_spec(module), f"{where}: {module} is not a module"
         for target in re.findall(r"(?:`|\$ )make ([a-z]+)", line):
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"{where}: make {target}"
@@ -159,7 +157,7 @@ def world(tmp_path_factory):
 @pytest.fixture()
 def quick(monkeypatch):
     """One figure of each analysis: drawing them all is half of the time of a report, and has tests of its own."""
-    from analyzer.analyses import ANALYSES
+    from analyzer.analysis.questions import ANALYSES
 
     for module in ANALYSES.values():
         monkeypatch.setattr(module, "FIGURES", dict(list(module.FIGURES.items())[:1]))

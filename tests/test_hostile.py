@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from analyzer import cli, errors
-from analyzer.display import visible
-from analyzer.report import index, markdown
+from analyzer import errors
+from analyzer.cli import main as cli
+from analyzer.pages import index, markdown
+from analyzer.records.display import visible
 
 # clears the screen, writes the clipboard (OSC 52), a C1 sequence, rewrites a line, turns the direction of writing
 EVIL = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b31m\r\u202egnp\u2066\u200f\x7f"
@@ -91,7 +92,7 @@ def test_commands_print_no_commands(tmp_path, monkeypatch, command):
 
 
 def test_batches_print_no_commands_and_their_links_lead_to_the_reports(tmp_path, monkeypatch, command):
-    monkeypatch.setattr("analyzer.analyses.ANALYSES", {})
+    monkeypatch.setattr("analyzer.analysis.questions.ANALYSES", {})
     monkeypatch.chdir(tmp_path)
     names = [NAME, "50% #1?", "javascript:x"]
     for name in names:
@@ -114,7 +115,7 @@ def test_report_md_hides_nothing():
 def test_a_fault_of_the_program_prints_no_commands(tmp_path):
     """The traceback of an error that nobody expected may quote a dump."""
     code = (
-        "import sys; from analyzer import cli, checks\n"
+        "import sys; from analyzer.cli import main as cli; from analyzer.dumps import check as checks\n"
         "def fails(*a): raise KeyError(type('K', (), {'__repr__': lambda s: '\\x1b[2J'})())\n"
         "cli.COMMANDS['check'] = fails; sys.argv = ['analyzer', 'check', 'x']; cli.main()"
     )

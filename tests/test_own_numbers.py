@@ -1,6 +1,6 @@
 """Words from the numbers that rows bring with them: ids, log-probs under their policy and under the base, and no model.
 
-The worlds are bigrams (`validate.bigram`), so that every number is exact and the truth of every word is known.
+The worlds are bigrams (`validation.bigram`), so that every number is exact and the truth of every word is known.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import re
 import numpy as np
 import pytest
 
-from analyzer import pipeline
-from analyzer.analyses import paired
-from analyzer.cli import main
+from analyzer.analysis.data.tables import build
+from analyzer.analysis.pairs import run as paired
+from analyzer.analysis.verdict.decide import decide
+from analyzer.api import pipeline
+from analyzer.cli.main import main
 from analyzer.errors import DumpError
 from analyzer.records import Sampler, Verdict
-from analyzer.store import Run
-from analyzer.tables import build
-from analyzer.validate import bigram as B
-from analyzer.verdict import decide
+from analyzer.runs.store import Run
+from validation import bigram as B
 
 V, PROBLEMS, N, LONGEST = 30, 8, 24, 60
 RARE = V - 2

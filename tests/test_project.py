@@ -1,4 +1,4 @@
-"""The project itself: floors, lazy imports, packages, the tree in the README, no machine's paths."""
+"""The project itself: floors, lazy imports, packages, the tree, no machine's paths."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_stats_needs_numpy_and_scipy_only(root):
 
 
 @pytest.mark.parametrize(
-    "statement", ["import analyzer", "import analyzer.cli; analyzer.cli.build_parser().format_help()"]
+    "statement", ["import analyzer", "import analyzer.cli.main; analyzer.cli.main.build_parser().format_help()"]
 )
 def test_importing_loads_nothing_heavy(statement):
     done = python("-c", f"import sys; {statement}; print([m for m in {HEAVY!r} if m in sys.modules])")
@@ -68,24 +68,25 @@ def test_library_does_not_print(root):
     assert done.returncode == 0, done.stdout
 
 
-def test_readme_tree_is_the_disk(root):
-    """Every folder and module in the README's tree exists, and every top-level module of the package is in it."""
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"<!-- tree -->\n```\n(.*?)```", readme, re.S).group(1)
+def test_the_tree_is_the_disk(root):
+    """Every folder and module in the tree exists, and every top-level module of the package is in it."""
+    page = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- tree -->\n```\n(.*?)```", page, re.S).group(1)
     named: list[Path] = []
     stack: list[tuple[int, Path]] = []
     for line in block.splitlines():
-        indent, name = len(line) - len(line.lstrip()), line.split()[0]
+        indent = len(line) - len(line.lstrip())
         while stack and stack[-1][0] >= indent:
             stack.pop()
-        path = (stack[-1][1] if stack else Path()) / name
+        for name in re.match(r"\s*([^\s,]+(?:, [^\s,]+)*)", line)[1].split(", "):
+            path = (stack[-1][1] if stack else Path()) / name
+            named.append(path)
+            assert (root / path).exists(), path
         stack.append((indent, path))
-        named.append(path)
-        assert (root / path).exists(), path
     for path in sorted((root / "analyzer").iterdir()):
         if path.name in ("__pycache__", "py.typed"):
             continue
-        assert path.relative_to(root) in named, f"README's tree lacks {path.relative_to(root)}"
+        assert path.relative_to(root) in named, f"the tree lacks {path.relative_to(root)}"
 
 
 def test_no_absolute_paths_or_secrets_of_a_machine(root):

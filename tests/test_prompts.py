@@ -9,15 +9,17 @@ import re
 import numpy as np
 import pytest
 
-from analyzer import cli, figures, pipeline
-from analyzer.analyses.prompts import OF_NO_SCORE, told
+from analyzer.analysis import figures
+from analyzer.analysis.data.tables import build
+from analyzer.analysis.support.prompts import OF_NO_SCORE, told
+from analyzer.analysis.verdict.decide import decide
+from analyzer.api import pipeline
+from analyzer.cli import main as cli
 from analyzer.errors import DumpError, UsageError
-from analyzer.merge import merge
 from analyzer.records import Sampler
-from analyzer.sampling import sample
-from analyzer.store import Run
-from analyzer.tables import build
-from analyzer.verdict import decide
+from analyzer.runs.merge import merge
+from analyzer.runs.store import Run
+from analyzer.scoring.sample import sample
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789<>/:?.#=ABQ"
 PROBLEMS = [f"p{i}" for i in range(4)]
@@ -245,7 +247,7 @@ def test_a_run_keeps_its_prompts(models, drawn, under_base, tmp_path, monkeypatc
     ):
         pipeline.score(own, **how, prompt_of="base")
     # cut off in the middle: continued as it was begun, to the same numbers
-    from analyzer import scoring
+    from analyzer.scoring import run as scoring
 
     monkeypatch.setattr(scoring, "UNIT_TRACES", 7)
 
@@ -266,7 +268,7 @@ def test_a_run_keeps_its_prompts(models, drawn, under_base, tmp_path, monkeypatc
 
 
 def test_shards_are_joined_only_where_the_prompts_are_the_same(models, drawn, under_base, tmp_path, monkeypatch):
-    from analyzer import scoring
+    from analyzer.scoring import run as scoring
 
     monkeypatch.setattr(scoring, "UNIT_TRACES", 7)
     how = {"base": models["base"], "policies": {"rl": models["rl"]}}

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from analyzer import pipeline
-from analyzer.report import content, paper, summary
-from analyzer.store import Run
+from analyzer.api import pipeline
+from analyzer.pages import content, paper
+from analyzer.pages.write import summary
+from analyzer.runs.store import Run
 
 
 def report(folder, **solved):

@@ -114,7 +114,7 @@ def rare_upper(values_N: np.ndarray, *, alpha: float = ALPHA) -> float:
     b_0 + sum_j (b_j - b_{j-1}) z_j with z_1 >= z_2 >= ... the values above 0 and b_j Clopper-Pearson of j events. It is
     Clopper-Pearson where every value is 0 or 1 and below it where they are small, at no cost in level. For 0/1 values
     with chances that differ it is conservative (Hoeffding, 1956). For others that is proven asymptotically (Pap and van
-    Zuijlen, 1996), not for every finite sample; `analyzer.validate` sums the chance to miss over all laws on two values
+    Zuijlen, 1996), not for every finite sample; `validation` sums the chance to miss over all laws on two values
     (V0: never above .05) and simulates others (V4).
     """
     values_N = np.asarray(values_N, dtype=float)

@@ -4,7 +4,7 @@ The values and one more at the end of the range (0 for the lower bound, 1 for th
 the simplex; a bound is a quantile of that weighted mean (Gaffke, 2005; Learned-Miller and Thomas, arXiv 1905.06208). It
 is the Bayesian bootstrap with the worst problem that was not seen added. For 0/1 values it is Clopper-Pearson's
 interval, and so it does not collapse where all values are equal, nor jump where the curve becomes 0/1 (pass@n). All
-points share the weights: where no problem's value falls along the curve, neither does a bound. `analyzer.validate`
+points share the weights: where no problem's value falls along the curve, neither does a bound. `validation`
 measures the coverage (V9).
 """
 

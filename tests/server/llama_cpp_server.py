@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer import cli, sampling, scorers
-from analyzer.dumps import read_dumps
+from analyzer.cli import main as cli
+from analyzer.dumps.read import read_dumps
 from analyzer.errors import ResourceError
 from analyzer.records import Sampler
-from analyzer.scorers import server
-from analyzer.scorers.encode import encode
-from analyzer.store import Run
+from analyzer.runs.store import Run
+from analyzer.scoring import load as scorers
+from analyzer.scoring import sample as sampling
+from analyzer.scoring.encoding.encode import encode
+from analyzer.scoring.servers import server
 
 PYTHON = os.environ.get("SERVER_PYTHON", sys.executable)
 OPENINGS = ["Once upon a time", "Lily and Tom went to the park", "The little dog was very", "One day, a big bird"]

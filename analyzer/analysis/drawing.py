@@ -1,0 +1,38 @@
+"""What the drawings of several analyses share: bands over k, the look of sources, the empty figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+
+def look(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """label -> colour, marker and line style, the same in every figure that lists the same labels."""
+    from analyzer.analysis.figures import styles
+
+    return styles(list(dict.fromkeys(labels)))
+
+
+def band(ax: Any, part: pd.DataFrame, y: str, style: dict[str, Any], label: str) -> None:
+    """One curve over column k with markers, and its interval (columns low, high) as a band; k on a log 2 axis.
+
+    The line's id in the svg names the column and the source: the page reads its points out.
+    """
+    import seaborn as sns
+
+    from analyzer.analysis.figures import curve_id
+
+    k, low, high = (part[name].astype(float) for name in ("k", "low", "high"))
+    sns.lineplot(x=k, y=part[y].astype(float), label=label, errorbar=None, ax=ax, **style)
+    ax.lines[-1].set_gid(curve_id(y, label))
+    ax.fill_between(k, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    ax.set_xscale("log", base=2)
+
+
+def nothing(ax: Any, why: str) -> Any:
+    """An axis that says why there is nothing to draw."""
+    ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes)
+    ax.set(xticks=[], yticks=[])
+    return ax

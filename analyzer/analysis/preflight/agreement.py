@@ -1,0 +1,108 @@
+"""Do the numbers agree that rows bring beside each other? No model is needed to see that some of them can't be true.
+
+The reference's rows hold one law twice: their own log-probs, and those of the base at the temperature that they were
+drawn at. And the base's log-probs at two temperatures are of one law: log p_T = a log p_1 - log sum_v p_v^a, a = 1 / T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from analyzer.analysis.data.summaries import among, last_steps
+from analyzer.analysis.support import brought
+from analyzer.records import Tables
+
+BIAS = 0.01  # nats a token by which two engines' log-probs of one law may differ on average
+GAP = 0.1  # the same without regard to the sign: bfloat16 moves a token by .004, two engines by about .03
+Z_MOST = 2.81  # of the bias over traces, as for declarations (engine.declared)
+LEAST = -1e4  # stands for minus infinity in a mean
+SLACK, FLOOR = 0.01, 0.05  # of a log-prob, and nats: rounding at one temperature as seen at another
+EQUAL = 5e-3  # of a log-prob: closer to log p_1 / T it was not normalised
+PLAIN = (-3.0, -0.5)  # log p_1 of tokens for which a normalised log-prob can't be that close
+IMPOSSIBLE = 0.01  # share of tokens beyond which the lists are not of one law
+
+
+class Twice(NamedTuple):
+    """How the reference's own log-probs differ from the base's at the same temperature: mean difference in nats a
+    token, Student's t of it over traces, mean absolute difference, traces, tokens."""
+
+    bias: float
+    t: float
+    gap: float
+    traces: int
+    tokens: int
+
+    @property
+    def wrong(self) -> bool:
+        """Whether they are not of one law."""
+        return self.gap > GAP or self.biased
+
+    @property
+    def biased(self) -> bool:
+        """Whether one is above the other on average, by more than chance and rounding make."""
+        return abs(self.bias) > BIAS and abs(self.t) > Z_MOST
+
+
+def rows(tables: Tables) -> Iterator[tuple[str, float, np.ndarray, dict[float, np.ndarray], str]]:
+    """source, logprobs_temperature, log q and laws of the tokens that the policy wrote, key: rows of the last step."""
+    keys: set[str] = set()
+    for frame in tables.numbers():
+        keys = keys or set(last_steps(tables.traces)["key"])
+        frame = frame[among(frame["key"], keys)]
+        columns = (frame[c] for c in ("source", "logprobs_temperature", "logprob_q", "laws", "written", "key"))
+        for source, t, q, held, own, key in zip(*columns, strict=True):
+            if own is not None:
+                q, held = q[own], {at: values[own] for at, values in held.items()}
+            yield source, t, q, held, key
+
+
+def twice(tables: Tables) -> Twice | None:
+    """The reference's two numbers of one law; None where its rows do not hold them, or were drawn with a truncation."""
+    sampler = tables.samplers.get(tables.reference)
+    cut = sampler is not None and (sampler.top_p < 1 or sampler.top_k > 0 or sampler.min_p > 0)
+    drawn = math.nan if sampler is None or cut else sampler.temperature
+    sums, sizes, gap = [], 0, 0.0
+    for source, t, q, held, _ in rows(tables):
+        if source != tables.reference or math.isnan(at := drawn if math.isnan(t) else t):
+            continue
+        if (same := brought.near(at, held)) is None:
+            continue
+        difference = np.maximum(q, LEAST).astype(float) - np.maximum(held[same], LEAST)
+        difference = difference[~np.isnan(difference)]
+        sums.append(float(difference.sum()))
+        sizes, gap = sizes + len(difference), gap + float(np.abs(difference).sum())
+    if len(sums) < 2 or not sizes:
+        return None
+    total, spread = sum(sums), float(np.std(sums, ddof=1)) * math.sqrt(len(sums))
+    t = total / spread if spread > 0 else math.copysign(math.inf, total) if total else 0.0
+    return Twice(total / sizes, t, gap / sizes, len(sums), sizes)
+
+
+def impossible(tables: Tables) -> dict[str, tuple[float, int]]:
+    """Source -> share of its tokens whose log-probs at two temperatures can't be of one law, and how many were looked
+    at. log p_T is at least (T' / T) log p_T' for T < T', since no sum of powers exceeds 1; and where log p_T is nothing
+    but log p_1 / T at most tokens, it was not normalised (all of those count)."""
+    found: dict[str, list[int]] = {}
+    for source, _, _, held, _ in rows(tables):
+        counts = found.setdefault(source, [0, 0, 0, 0])  # tokens, below the bound, comparable, equal
+        for hot, cool in pairwise(sorted(held, reverse=True)):
+            bound = held[hot].astype(float) * (hot / cool)
+            known = np.isfinite(bound) & ~np.isnan(held[cool])
+            bound, value, plain = bound[known], held[cool][known].astype(float), held[hot][known]
+            counts[0] += len(bound)
+            counts[1] += int((value < bound - SLACK * np.abs(bound) - FLOOR).sum())
+            if hot <= 1 and hot / cool >= 1.2:
+                some = (plain > PLAIN[0]) & (plain < PLAIN[1])
+                counts[2] += int(some.sum())
+                counts[3] += int((np.abs(value - bound) <= EQUAL * np.abs(bound))[some].sum())
+    out = {}
+    for source, (tokens, below, comparable, equal) in found.items():
+        if tokens:
+            share = below / tokens
+            out[source] = (max(share, equal / comparable) if 2 * equal > comparable else share, tokens)
+    return out

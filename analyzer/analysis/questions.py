@@ -1,0 +1,28 @@
+"""One question per file: `run(tables, *, budget, seed) -> Result`, `draw(result, ax)`, `FIGURES`.
+
+ANALYSES is in the order of the report. Adding an analysis is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from analyzer.analysis.boundary import run as boundary
+from analyzer.analysis.clusters import run as clusters
+from analyzer.analysis.contained import run as contained
+from analyzer.analysis.perplexity import run as perplexity
+from analyzer.analysis.preflight import run as preflight
+from analyzer.analysis.strategy import run as strategy
+from analyzer.analysis.support import run as support
+from analyzer.analysis.tokens import run as tokens
+
+ANALYSES: dict[str, ModuleType] = {
+    "preflight": preflight,
+    "perplexity": perplexity,
+    "support": support,
+    "contained": contained,
+    "strategy": strategy,
+    "boundary": boundary,
+    "clusters": clusters,
+    "tokens": tokens,
+}

@@ -1,0 +1,415 @@
+"""Does a source do other things than the reference, however it words them, and more than k reference draws could give?
+
+Two different questions. `change`: are the two arms alike at all (permutation tests, labels permuted within problems)?
+Every trained model fails that, also one that only re-weights what the base does: it is labelled change and never
+leaving. `strategy_test`: is some group of traces more frequent than k times its frequency in the reference? The groups
+are found on one half of the data without labels and counted on the other half: this can certify leaving.
+
+Three representations certify, one a rung of the ladder: `skeleton` (clusters of numbers, symbols and code in their
+order, no wording), `steps` (which kind of step follows which), `kinds` (symbols and kinds of steps that a trace holds).
+Two are described: `tfidf` (the words as well), `hidden` (mean hidden states of the base). A new wording is no strategy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from analyzer.analysis.data import features, steps
+from analyzer.analysis.data.excerpts import shortened
+from analyzer.analysis.data.skeletons import computed
+from analyzer.analysis.data.summaries import last_steps
+from analyzer.analysis.primary import TESTED
+from analyzer.analysis.strategy import change as strategy_change
+from analyzer.analysis.strategy import ends as strategy_ends
+from analyzer.analysis.strategy import units as strategy_units
+from analyzer.analysis.strategy.figures import FIGURES, draw
+from analyzer.analysis.strategy.units import Units
+from analyzer.analysis.support import copies
+from analyzer.records import METHOD, Estimate, Result, Tables
+from analyzer.stats import budget as at_budget
+from analyzer.stats import cluster_reach, permutation
+from analyzer.stats.bootstrap import rate
+
+__all__ = ["FIGURES", "QUESTION", "draw", "run"]
+
+QUESTION = "Does each source use strategies that the reference, within the budget, does not, whatever the wording?"
+ALPHA = 0.05
+BUDGETS = (1, 4, 16, 64)
+AT_MOST = 64  # traces per source and problem in the permutation tests, and wherever a model is needed
+EXCERPT = 160  # characters
+KEPT = 4  # groups that are tested, of those found
+COLUMNS = {  # of empty tables
+    "strategy_test": ["source", "representation", "k", "best_cluster", "p", "certified", "factor"],
+    "groups": ["source", "representation", "k", "group", "p", "certified"],
+    "change": ["source", "representation", "statistic", "conditioned", "p"],
+    "c2st": ["source", "auc", "p", "n", "note"],
+}
+SKELETON, STEPS, KINDS = METHOD
+TFIDF, HIDDEN = "tfidf", "hidden"
+
+
+def run(
+    tables: Tables,
+    *,
+    budget: int = 64,
+    seed: int = 0,
+    permutations: int = permutation.PERMUTATIONS,
+    at_most: int = AT_MOST,
+) -> Result:
+    """Change, reweighting, a classifier and split cluster reach, for every source against the reference.
+
+    The tests of change take the lowest `at_most` samples per source and problem, the strategy test all of them (hidden
+    states: those that were scored). Last training step of each source; problems that both have.
+    Tables: strategy_test (per source, representation and budget the best group, p adjusted over the tested ones: max-T
+    at k = 1, else Holm), groups (all groups at the budget, p NaN where not tested), change, c2st.
+    Estimates: `<s>.strategy_mass` (share of the held-out traces in groups of the skeleton certified at the budget),
+    `<s>.changed_p` and `<s>.reweight_p` (energy distance of skeletons; all traces, correct ones).
+    """
+    traces, left_out = prepared(tables)
+    sources = [s for s in tables.sources if s != tables.reference]
+    keys, vectors = [], np.empty((0, 0), np.float16)
+    if tables.base:
+        keys, vectors = features.pooled(tables, tables.base, keys=traces["key"])
+    counts = features.word_counts(traces["response"])
+    spaces = _spaces(traces, counts, keys, vectors, at_most)
+    budgets = sorted({*BUDGETS, budget})
+    tested, groups, estimates = [], [], {}
+    for source in sources:
+        method = []
+        for rows, matrices in spaces:
+            for name, found in reach(rows, matrices, source, tables.reference, budgets, seed, permutations).items():
+                tested += found["tests"]
+                groups += [g for g in found["groups"] if g["k"] == budget]
+                if name in METHOD:
+                    method.append(found)
+        why = f"{source} and {tables.reference} have no problem in common with text on both sides"
+        estimates[f"{source}.strategy_mass"] = _mass(method, budget) if method else Estimate(math.nan, note=why)
+    change, c2st = strategy_change.tables(
+        tables, traces, counts, keys, vectors, sources, at_most=at_most, permutations=permutations, seed=seed
+    )
+    for source in sources:
+        for key, condition in (("changed_p", "all"), ("reweight_p", "correct")):
+            estimates[f"{source}.{key}"] = _change_estimate(change, source, condition, permutations)
+    params = {
+        "budget": budget,
+        "budgets": budgets,
+        "permutations": permutations,
+        "at_most": at_most,
+        "alpha": ALPHA,
+        "neighbours": strategy_change.NEIGHBOURS,
+        "most_kinds": strategy_units.MOST_KINDS,
+        "clusters": strategy_units.FINE,
+        "tested": KEPT,
+        "reference": tables.reference,
+        "order": sources,
+    }
+    frames = {
+        name: pd.DataFrame(rows, columns=None if rows else COLUMNS[name])
+        for name, rows in (("strategy_test", tested), ("groups", groups), ("change", change), ("c2st", c2st))
+    }
+    notes = [*_notes(tables, tested, change, spaces), *strategy_ends.notes(traces), *filter(None, [left_out])]
+    return Result("strategy", QUESTION, estimates, frames, tuple(notes), params, seed)
+
+
+def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
+    """The traces with a text, of each source's last step, by problem, and the sentence of `features.affordable` on
+    those left out.
+
+    With their skeleton, the shape of what it computes, the skeleton with marks between the computations, their kinds
+    (tuple), whether a limit cut the trace before an answer was read, and characters to the end of that answer.
+    `unit` and `text` are the ranks of problem and response: numbers sort a hundred times faster than names.
+    """
+    traces, left_out = features.affordable(last_steps(tables.traces))
+    traces = features.with_text(tables, traces)
+    traces = traces[~features.is_blank(traces["response"])]
+    traces = traces.sort_values(["problem", "source", "sample"], kind="stable", ignore_index=True)
+    # thousands of small pieces follow, each of them slow to cut from Arrow
+    names = {name: traces[name].astype(object) for name in ("key", "source", "problem", "response")}
+    forms = tables.memo.setdefault("skeleton", {})  # the checks and every variation read the same texts again
+    hashes = traces["response_hash"].tolist()
+    for text, h in zip(names["response"], hashes, strict=True):
+        if h not in forms:
+            forms[h] = steps.skeleton_of_steps(text)
+    marked = [forms[h] for h in hashes]
+    each = {
+        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form))
+        for form in set(marked)
+    }
+    skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
+    cut, length = strategy_ends.ends(traces["finish"], names["response"])
+    traces = traces.assign(
+        **names,
+        cut=cut,
+        length=length,
+        marked=marked,
+        skeleton=skeletons,
+        shape=shapes,
+        kinds=kinds,
+        unit=pd.factorize(names["problem"], sort=True)[0],
+        text=pd.factorize(names["response"], sort=True)[0],
+    )
+    return traces, left_out
+
+
+def _spaces(
+    traces: pd.DataFrame, counts: csr_matrix, keys: list[str], vectors: np.ndarray, at_most: int
+) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """Traces, and representation -> their features that can be compared across problems; rows in one order."""
+    if traces.empty:
+        return []
+    distinct, where = np.unique(traces["shape"].to_numpy(dtype=object), return_inverse=True)
+    shapes = features.skeleton_counts(list(distinct))[where]
+    out: list[tuple[pd.DataFrame, dict[str, Any]]] = [
+        (traces, {SKELETON: shapes, TFIDF: strategy_units.frequent(counts)})
+    ]
+    place = {key: i for i, key in enumerate(keys)}
+    at_N = np.array([place.get(key, -1) for key in traces["key"]])
+    rank = traces[at_N >= 0].groupby(["source", "unit"]).cumcount().reindex(traces.index)
+    kept = (rank < at_most).to_numpy()
+    scored = traces[kept].reset_index(drop=True)
+    if len(scored) > 1:
+        matrix = np.asarray(vectors)[at_N[kept]].astype(float)
+        # around the middle of the reference's and the sources' traces of a problem, or the kinds would be the problems
+        means = pd.DataFrame(matrix).groupby([scored["unit"], scored["source"]]).transform("mean")
+        middle = means.groupby(scored["unit"]).transform("mean").to_numpy()
+        hidden = features.components(matrix - middle, standardise=True)
+        if len(scored) == len(traces):
+            out[0][1][HIDDEN] = hidden
+        else:
+            out.append((scored, {HIDDEN: hidden}))
+    return out
+
+
+class Counts(NamedTuple):
+    """One half of the traces: the source's by group and problem [C, P] and all [P]; the same of the reference."""
+
+    b: np.ndarray
+    n_q: np.ndarray
+    a: np.ndarray
+    n_p: np.ndarray
+
+
+def reach(
+    rows: pd.DataFrame,
+    matrices: dict[str, Any],
+    source: str,
+    reference: str,
+    budgets: list[int],
+    seed: int,
+    permutations: int,
+) -> dict[str, dict[str, Any]]:
+    """Split cluster reach of one source, by representation: rows of `strategy_test` and of `groups`.
+
+    Where long texts of the reference come more than once, p is the larger one of all its rows and of each text once:
+    rows copied within a file are no draws, and nobody knows (`copies.later`). rows: as `prepared`; matrices: their
+    features by representation. Nothing where no problem has both sides.
+    """
+    arguments = source, reference, budgets, seed, permutations
+    found = _reach(rows, matrices, *arguments)
+    once = np.flatnonzero(~(copies.later(rows) & (rows["source"] == reference).to_numpy()))
+    if not found or len(once) == len(rows):
+        return found
+    again = _reach(rows.iloc[once].reset_index(drop=True), {n: m[once] for n, m in matrices.items()}, *arguments)
+    for name, of in found.items():
+        other = {test["k"]: test for test in again.get(name, {"tests": []})["tests"]}
+        for test in of["tests"]:
+            p, factor = (other[test["k"]][x] if test["k"] in other else math.nan for x in ("p", "factor"))
+            if not p <= test["p"]:
+                sure = test["certified"] and p <= ALPHA
+                test |= {"p": 1.0 if math.isnan(p) else p, "factor": factor, "certified": sure}
+        sure = {test["k"] for test in of["tests"] if test["certified"]}
+        of["groups"] = [row | {"certified": row["certified"] and row["k"] in sure} for row in of["groups"]]
+    return found
+
+
+def _reach(
+    rows: pd.DataFrame,
+    matrices: dict[str, Any],
+    source: str,
+    reference: str,
+    budgets: list[int],
+    seed: int,
+    permutations: int,
+) -> dict[str, dict[str, Any]]:
+    """`reach` with every row a draw."""
+    label, unit = rows["source"].to_numpy(dtype=object), rows["unit"].to_numpy()
+    held_by = [np.bincount(unit[label == s], minlength=unit.max() + 1) > 0 for s in (source, reference)]
+    here = np.flatnonzero(((label == source) | (label == reference)) & np.logical_and(*held_by)[unit])
+    if len(here) == 0:
+        return {}
+    problem = np.unique(unit[here], return_inverse=True)[1]
+    from_source = label[here] == source
+    held = cluster_reach.held_out(2 * problem + from_source, seed=seed)
+    text = rows["text"].to_numpy()[here]
+    if held.all() or not (held & from_source).any() or not (held & ~from_source).any():
+        return {}
+    by_text = np.argsort(text, kind="stable")  # no name decides what is fitted on
+    units: dict[str, Units] = {}
+    for name, matrix in matrices.items():
+        sorted_units = strategy_units.clustered(matrix[here[by_text]], ~held[by_text], seed=seed)
+        member = np.empty_like(sorted_units.member)
+        member[by_text] = sorted_units.member
+        units[name] = Units(sorted_units.names, member)
+    if SKELETON in matrices:
+        kinds = rows["kinds"].to_numpy(dtype=object)[here]
+        for name, items in ((STEPS, strategy_units.followed), (KINDS, strategy_units.used)):
+            of = {own: items(own) for own in set(kinds)}
+            units[name] = strategy_units.held([of[own] for own in kinds], ~held)
+        whole = strategy_ends.whole(rows["cut"].to_numpy()[here], rows["length"].to_numpy()[here])
+        for name in set(METHOD) & set(units):
+            units[name] = Units(units[name].names, units[name].member & whole[:, None])
+    units = {name: found for name, found in units.items() if found.names}
+    counts = {
+        name: [_count(found.member, problem, from_source, half) for half in (~held, held)]
+        for name, found in units.items()
+    }
+    kept = {(name, k): _promising(first, k) for name, (first, _) in counts.items() for k in budgets}
+    changed = {}
+    if 1 in budgets and units:  # all representations with the same permutations
+        chosen = {name: units[name].member[:, kept[name, 1]] for name in units}
+        blocks = _blocks(np.concatenate(list(chosen.values()), axis=1), problem, from_source, held, text, rows, here)
+        family = np.repeat(np.arange(len(chosen)), [x.shape[1] for x in chosen.values()])
+        p = permutation.max_t(blocks, permutations=permutations, seed=seed, family_C=family)
+        changed = {name: p[family == i] for i, name in enumerate(chosen)}
+    out = {}
+    for name, (names, member) in units.items():
+        held_source = np.flatnonzero(held & from_source)
+        found = {"tests": [], "groups": [], "names": names}
+        found |= {"member": member[held_source], "problem": problem[held_source]}
+        for k in budgets:
+            second, at = counts[name][1], kept[name, k]
+            raw, adjusted = np.ones(len(names)), np.full(len(names), np.nan)
+            if len(at):
+                raw[at] = cluster_reach.p_values(second.b[at], second.n_q, second.a[at], second.n_p, k)
+                adjusted[at] = changed[name] if k == 1 else at_budget.holm(raw[at])
+            groups, test = _rows(names, second, k, at, raw, adjusted)
+            exemplar = held_source[member[held_source, names.index(test["best_cluster"])]][:1]
+            test["exemplar"] = "".join(shortened(str(rows["response"].iloc[here[i]]), EXCERPT) for i in exemplar)
+            head = {"source": source, "representation": name, "k": k}
+            found["groups"] += [head | row for row in groups]
+            found["tests"].append(head | test)
+        out[name] = found
+    return out
+
+
+def _rows(
+    names: list[str], second: Counts, k: int, kept: np.ndarray, raw: np.ndarray, adjusted: np.ndarray
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of `groups`, and the row of `strategy_test`: the best group."""
+    b, n_q, a, n_p = (x.sum(-1) for x in second)
+    groups = []
+    for c, unit in enumerate(names):
+        shares = {"share_source": b[c] / n_q, "share_reference": a[c] / n_p, "n_source": n_q, "n_reference": n_p}
+        groups.append({"group": unit, "p": adjusted[c], **shares, "certified": bool(adjusted[c] <= ALPHA)})
+    best = int(np.lexsort((k * a / n_p - b / n_q, raw, np.nan_to_num(adjusted, nan=2.0)))[0])
+    factor = math.nan
+    if best in kept:
+        tests = len(kept) * len(TESTED)  # what Holm over groups and over levels asks for at most
+        factor = cluster_reach.factor(int(b[best]), int(n_q), int(a[best]), int(n_p), k, units=tests)
+    test = {
+        "units": len(kept),
+        "found": len(names),
+        "best_cluster": names[best],
+        "share_source": b[best] / n_q,
+        "share_reference": a[best] / n_p,
+        "n_source": int(n_q),
+        "n_reference": int(n_p),
+        "p": float(np.nan_to_num(adjusted[best], nan=1.0)),
+        "certified": bool(adjusted[best] <= ALPHA),
+        "exemplar": "",
+        "factor": factor,
+    }
+    return groups, test
+
+
+def _count(member: np.ndarray, problem: np.ndarray, from_source: np.ndarray, half: np.ndarray) -> Counts:
+    out: list[np.ndarray] = []
+    for arm in (half & from_source, half & ~from_source):
+        at = np.flatnonzero(arm)
+        shape = (problem.max() + 1, len(at))
+        by_problem = csr_matrix((np.ones(len(at)), (problem[at], np.arange(len(at)))), shape=shape)
+        out += [(by_problem @ member[at].astype(float)).T, np.bincount(problem[at], minlength=shape[0])]
+    return Counts(*out)
+
+
+def _promising(first: Counts, k: int) -> np.ndarray:
+    """Groups beyond k times the reference on the first half, the KEPT with the smallest p there: int [<= KEPT].
+
+    Looking at labels there costs nothing, as the other half is what is tested; few groups cost little of alpha.
+    """
+    b, n_q, a, n_p = (x.sum(-1) for x in first)
+    p = cluster_reach.p_values(*first, k)
+    beyond = np.flatnonzero(b * n_p > k * a * n_q)
+    return np.sort(beyond[np.argsort(p[beyond], kind="stable")][:KEPT])
+
+
+def _blocks(
+    member: np.ndarray,
+    problem: np.ndarray,
+    from_source: np.ndarray,
+    held: np.ndarray,
+    text: np.ndarray,
+    rows: pd.DataFrame,
+    here: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """The held-out traces of every problem in the order of their texts."""
+    response = rows["response"].to_numpy(dtype=object)[here]
+    order = np.lexsort((text, problem))
+    order = order[held[order]]
+    for at in np.split(order, np.flatnonzero(np.diff(problem[order])) + 1):
+        yield from_source[at], member[at], permutation.mark(response[at])
+
+
+def _mass(method: list[dict[str, Any]], budget: int) -> Estimate:
+    """Share of the held-out traces of the source in groups certified at the budget, interval by problem."""
+    certified = [{g["group"] for g in found["groups"] if g["k"] == budget and g["certified"]} for found in method]
+    names = [name for found, sure in zip(method, certified, strict=True) for name in found["names"] if name in sure]
+    if not names:
+        note = f"no group is certified beyond {budget} draws; that is no proof that there is none"
+        return Estimate(0.0, n=len(method[0]["member"]), method="held-out traces in certified groups", note=note)
+    inside = [found["member"][:, [n in sure for n in found["names"]]] for found, sure in zip(method, certified)]
+    mass = rate(np.concatenate(inside, axis=1).any(axis=1).astype(float), method[0]["problem"])
+    note = "certified: " + ", ".join(names)
+    return Estimate(mass.value, mass.low, mass.high, mass.n, mass.method, note)
+
+
+def _change_estimate(change: list[dict[str, Any]], source: str, condition: str, permutations: int) -> Estimate:
+    for row in change:
+        wanted = (source, SKELETON, "energy", condition)
+        if (row["source"], row["representation"], row["statistic"], row["conditioned"]) == wanted:
+            note = f"{row['problems']} problems; a small value says changed, never outside"
+            method = f"energy distance of skeletons, {permutations} permutations within problems"
+            return Estimate(row["p"], n=row["n"], method=method, note=note)
+    why = "no problem has two traces of each"
+    if condition == "correct":
+        why = "no problem has two correct traces of each, or correctness is not known"
+    return Estimate(math.nan, note=why)
+
+
+def _notes(tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, Any]], spaces: list[Any]) -> list[str]:
+    if not tested:
+        return [f"No source shares a problem with {tables.reference} where both have text: nothing to test."]
+    notes = [
+        "Change is not leaving: a small p of the permutation tests says that the two arms differ, which re-weighting "
+        "alone brings about.",
+        f"Groups are found without labels on half of the traces, the {KEPT} most promising there are tested on the "
+        'other half, once; words for operators and numbers ("add", "twelve") are wording, symbols are not.',
+        "The rungs of the method (skeleton, steps, kinds) speak by what a text computes, to its first answer; groups "
+        "of words or hidden states may be wording and certify nothing.",
+    ]
+    correct = [r for r in change if r["conditioned"] == "correct" and r["statistic"] == "energy"]
+    for row in correct:
+        if row["representation"] == SKELETON and row["dropped"]:
+            notes.append(
+                f"Correct traces of {row['source']}: {row['problems']} problems enter, {row['dropped']} are dropped "
+                "for want of two correct traces on each side."
+            )
+    if not any(HIDDEN in matrices for _, matrices in spaces):
+        notes.append("No hidden states of a base model: the third representation is missing.")
+    return notes

@@ -1,0 +1,150 @@
+"""The words of the rungs of the ladder: `inside` by what k draws of the reference contain, `outside` by counts.
+
+One rung's own numbers; what follows from a finer or a coarser rung is added by `verdict`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from analyzer.analysis import primary
+from analyzer.analysis.primary import ALPHA, Endpoint, number
+from analyzer.analysis.verdict.sequence import Finding
+from analyzer.records import METHOD, Result
+
+COARSER = "a coarser rung: more draws like these would not decide this one"
+Part = tuple[bool, list[str], str | None]  # certified, what is said, what would decide
+
+
+def decide(results: dict[str, Result], source: str, level: str, budget: int, tau: float, end: Endpoint) -> Finding:
+    """Word, reasons and what would decide, at any level but the sequence."""
+    found = primary.rows(results.get("contained"), "rungs", source)
+    inside, why, more = _contained(next((r for r in found if r["level"] == level), {}), budget, tau)
+    if level in METHOD:
+        outside, counted, needs = _method(results, source, level, budget, end)
+    else:
+        outside, counted, needs = _outcome(results.get("boundary"), source, level, budget, end)
+        guessed = next((r for r in primary.answer_rows(results.get("boundary"), source, budget) if r["guessed"]), None)
+        if guessed:
+            said = f"{budget} guesses without reading the question hit ({guessed['guess']:.0%} each)"
+            return "undetermined", [f"{said}: this rung cannot decide", *why], "a rung of the method"
+    if outside:
+        contradiction = [f"contradiction: by what draws contain, inside at the {level} level"] if inside else []
+        return "outside", [*counted, *why, *contradiction], None
+    if inside:
+        return "inside", [*why, *counted], None
+    wanted = "; or ".join(text for text in (needs, more) if text)
+    return "undetermined", [*why, *counted] or ["nothing at hand on problems that both have"], wanted or COARSER
+
+
+def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
+    """Whether contained@k certifies inside, what is said of it, and the draws of the reference that could."""
+    if not math.isfinite(number(row.get("contained"))):
+        return False, [f"contained: {row['note']}"] if row.get("note") else [], None
+    k, high, p = int(row["k"]), number(row["miss_high"]), number(row["p_inside"])
+    said = f"{k} draws of the reference contain {row['contained']:.1%} of it, {row['own']:.1%} of the reference's own"
+    said += f"; they miss at most {high:.2%} for these problems (tolerance {tau:.0%})"
+    said += f"; {row['note']}" if row.get("note") else ""
+    needs = None
+    if not math.isfinite(p):
+        needs = "traces of at least three problems"
+    elif number(row["best"]) > tau:
+        draws = number(row["draws_needed"])
+        needs = "more problems" if math.isnan(draws) else f"{draws:.0f} draws of the reference a problem"
+        needs += ", if they contain it all"
+    elif k < budget and high > tau:
+        needs = f"{budget + 1} draws of the reference a problem, so that k is {budget}"
+    return bool(math.isfinite(p) and high <= tau), [said], needs
+
+
+def _method(results: dict[str, Result], source: str, level: str, budget: int, end: Endpoint) -> Part:
+    """Groups of traces that one half of the draws suggests and the other half tests at the budget."""
+    strategy, clusters = results.get("strategy"), results.get("clusters")
+    row, why = primary.strategy_row(strategy, source, level, budget), []
+    if row:
+        counts = [f"{row['share_' + side]:.1%} of {int(row['n_' + side]):,}" for side in ("source", "reference")]
+        p = f"p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
+        group = f"likeliest beyond the budget, '{row['best_cluster']}'"
+        why.append(f"{group}: {counts[0]} of {source} against {counts[1]} of the reference ({p})")
+    if level == "skeleton":
+        changed = strategy.estimates.get(f"{source}.changed_p") if strategy else None
+        if changed is not None and math.isfinite(changed.value):
+            why.append(f"changed at all (skeletons, energy): p = {changed.value:.2g}; a change is not a leaving")
+        mass = clusters.estimates.get(f"{source}.novel_cluster_mass") if clusters else None
+        if mass is not None and math.isfinite(mass.value):
+            share = f"{100 * mass.value:.1f} % [{100 * mass.low:.1f}, {100 * mass.high:.1f}]"
+            why.append(f"mass in clusters new to the reference: {share} (descriptive, no certificate)")
+    if end.certified:
+        share = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
+        tail = f"; {share.value:.1%} of {source} in such groups" if share and math.isfinite(share.value) else ""
+        example = f", for one “{row['exemplar']}”" if row.get("exemplar") else ""
+        return True, [*why, f"a kind of solution beyond {budget} reference draws{example}{tail}"], None
+    if not row:
+        return False, why, f"texts with at least two traces a problem of {source} and the reference, for a split test"
+    factor = number(row.get("factor"))
+    if math.isfinite(factor):  # at a p that passes Holm over the levels, so that 1 is not enough
+        return (
+            False,
+            why,
+            f"about {max(factor, 1.1):.1f} times the traces per problem on both sides, if the shares stay",
+        )
+    said = f"no tested group exceeds {budget} times the reference's share: more such traces won't help"
+    return False, [*why, said], None
+
+
+def _outcome(boundary: Result | None, source: str, level: str, budget: int, end: Endpoint) -> Part:
+    """Conditional binomial by group at the budget, from the table `answer_test` of boundary (last training step)."""
+    if level == "answer":
+        return False, [], None
+    found = primary.answer_rows(boundary, source, budget)
+    if not found:
+        return False, [], f"correctness of {source} and the reference on the same problems"
+    why = []
+    for r in (r for r in found if r["problems"]):
+        counts = [f"{r[f'c_{side}']:,} of {r[f'n_{side}']:,}" for side in ("source", "reference")]
+        p = f"p = {r['p']:.2g}, Holm {r['p_holm']:.2g}"
+        why.append(f"problems of group {r['group']!r}: {counts[0]} correct against {counts[1]} ({p})")
+    groups = [r for r in found if not r.get("chosen")]
+    only, lost = (sum(r[name] for r in groups) for name in ("source_only", "reference_only"))
+    why.append(f"problems solved by {source} alone: {only}; by the reference alone: {lost}")
+    unread = {side: number(found[0].get(f"unread_{side}")) for side in ("source", "reference")}
+    if max(unread.values()) > 0:
+        said = " and ".join(f"{share:.1%} of the {side}" for side, share in unread.items())
+        apart = int(found[0].get("unread_problems") or 0)
+        apart = f" ({apart:,} problems have no other)" if apart else ""
+        why.append(
+            f"no answer was read (or a limit cut the draw) from {said}; such draws of the reference do not count{apart}"
+        )
+    best = min(found, key=lambda r: r["p"])
+    guesses = _guesses(best, source)
+    if end.certified:
+        known = [] if best.get("answered", True) else ["no answers in the dumps: an unread format would look like this"]
+        said = f"solves more than {budget} reference draws or guesses allow (Holm {end.p_holm:.2g})"
+        return True, [*why, *guesses, *known, said], None
+    if not any(r["problems"] for r in groups) and unread["reference"] > 0:
+        return False, why, "draws of the reference whose answer can be read"
+    stopped, alpha = min(found, key=lambda r: number(r.get("p_count"))), ALPHA / len(primary.TESTED)
+    if number(stopped.get("p_count")) <= alpha < number(stopped.get("p_blind")):
+        more = f"right answers of {source} that guesses can't explain: one that comes up more often than any wrong one"
+        needs = more if stopped["answered"] else "answers of both sides (field answer), to tell solving from guessing"
+        return False, [*why, *_guesses(stopped, source)], needs
+    able = [r for r in found if math.isfinite(number(r["factor"]))]
+    if not able:
+        said = f"no group exceeds {budget} times the reference's rate: more such samples won't help"
+        return False, [*why, said], None
+    best = min(able, key=lambda r: r["factor"])
+    needs = f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides"
+    return False, why, f"{needs}, if the rates stay"
+
+
+def _guesses(row: dict[str, Any], source: str) -> list[str]:
+    """Whether the hits may be guesses, in words; nothing where no hit was counted."""
+    if not row.get("top_right"):
+        return []
+    right, p = row["top_right"], f"p = {row['p_blind']:.2g}"
+    if row["answered"]:
+        wrong = f"against {row['top_wrong']:,} of the most frequent wrong one"
+        return [f"{source} gave the most frequent right answer {right:,} times {wrong} ({p} that these are guesses)"]
+    of = right + row["top_wrong"]
+    return [f"{source} is right in more than half of its draws on {right:,} of {of:,} problems ({p} of guesses in two)"]

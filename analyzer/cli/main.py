@@ -1,0 +1,338 @@
+"""The command line: flags -> one call. The only place that prints, exits and turns exceptions into a line.
+
+Data goes to stdout, progress and warnings to stderr. Exit codes: 0 ok, 1 internal, 2 usage, 3 input refused,
+4 resource, 5 a --fail-on gate fired, 130 interrupted with state saved, 143 the same by SIGTERM. Heavy imports stand
+inside the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from analyzer.cli.arguments import (
+    build_parser,
+    ingest_arguments,
+    pairs,
+    place_arguments,
+    report_arguments,
+    sample_arguments,
+    samplers,
+    score_arguments,
+    share_bad,
+)
+from analyzer.cli.progress import Progress, counted_warnings, put, say, say_unused
+from analyzer.errors import AnalyzerError, GateError, UsageError
+
+CONTINUED = ("demo", "sample", "score", "report")  # commands that save as they go
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    # Threads that wait by spinning slow scoring thirtyfold when another process wants the cores (docs/decisions.md);
+    # OpenMP reads this when torch is first imported, which no module does before a command needs it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy's products here are many and small: threads waiting for each other made all analyses 2.5 times slower.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if argv is None:  # a fault of the program, whose last words may quote a dump
+        sys.excepthook = lambda *error: say("".join(traceback.format_exception(*error)), end="")
+    arguments = build_parser().parse_args(argv)
+    arguments.line = ["analyzer", *(sys.argv[1:] if argv is None else argv)]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without UTF-8, or half a character in a dump, stops nothing
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with _terminable(), counted_warnings():
+            return COMMANDS[arguments.command](arguments)
+    except AnalyzerError as error:
+        return _refused(error)
+    except KeyboardInterrupt as error:
+        saved = arguments.command in CONTINUED and not getattr(arguments, "dry_run", False)
+        more = f"; what was finished is saved. Continue with the same line:\n  {_line(arguments)}" if saved else ""
+        say(f"\nanalyzer: interrupted{more}")
+        return 143 if isinstance(error, Terminated) else 130
+    except BrokenPipeError:
+        # the reader of stdout left (| head): not an error of ours, and Python must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (MemoryError, OSError, RuntimeError) as error:
+        from analyzer.cli.making import refusal
+
+        known = refusal(error)
+        if known is None:
+            raise
+        return _refused(known)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which batch systems and containers end a command."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM inside ends a command as Ctrl-C does, so that the work in hand is saved; `timeout` and others send it
+    twice, and the second must not cut the saving short. Only the main thread may set this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*about: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _refused(error: AnalyzerError) -> int:
+    say(f"analyzer: {error}")
+    return error.exit_code
+
+
+def _line(a: argparse.Namespace) -> str:
+    import shlex
+
+    return shlex.join(a.line)
+
+
+def _demo(a: argparse.Namespace) -> int:
+    from analyzer.cli import demo, making
+
+    out = Path(a.out).resolve()
+    command = ["analyzer", "demo", "-o", a.out] if a.out != "reports/demo" else ["analyzer", "demo"]
+    # Relative names of the embedded data, wherever it is installed, keep the report the same on every machine.
+    with contextlib.chdir(demo.data_folder()), Progress() as show:
+        done = making.make(out, show, report_arguments(a), command=command, **demo.settings())
+    return _finished(a, done, a.out)
+
+
+def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
+    """Print what a report found; raises GateError when --fail-on asks for it."""
+    from analyzer.cli.making import gated
+    from analyzer.pages.terminal import left_out, summary
+
+    text = Path(done.paths["results.json"]).read_text(encoding="utf-8")
+    put(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()), colour=_colour())
+    for line in left_out(done.left_out):
+        say(line)
+    if fired := gated(a, done):
+        raise GateError(f"--fail-on {a.fail_on}: {', '.join(fired)}")
+    return 0
+
+
+def _check(a: argparse.Namespace) -> int:
+    from analyzer.dumps.check import describe, render
+    from analyzer.dumps.read import Ledger, batches
+    from analyzer.dumps.survey import Survey
+
+    ledger, survey, read = Ledger(), Survey(), 0
+    traces = batches(
+        a.dumps,
+        ledger,
+        survey,
+        field_map=pairs(a.map, "--map") or None,
+        threshold=a.threshold,
+        samplers=samplers(a.sampler) or None,
+        max_bad=share_bad(a),
+        grade=a.grade,
+    )
+    with Progress() as show:
+        show("reading traces", 0, 0, 0)
+        for batch in traces:
+            show("reading traces", (read := read + len(batch)), 0, 0)
+    description = describe(survey, ledger)
+    put(json.dumps(description, indent=2, default=str) if a.json else render(description))
+    return 0
+
+
+def _score(a: argparse.Namespace) -> int:
+    from analyzer.api import pipeline
+    from analyzer.cli import making, studies
+
+    studies.refuse_missing_models(a)
+    studies.refuse_other_folders(a.dumps, runs=False)
+    folder = a.out if a.shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*a.shard))
+    reading, scoring = ingest_arguments(a), score_arguments(a) | place_arguments(a)
+    if a.dry_run:
+        return _planned(a, {folder: (folder, a.dumps)})
+    with Progress() as show, studies.begun(folder) as run:
+        making.read(run, show, [{"specs": a.dumps, **reading}])
+        making.scored(run, show, scoring)
+    ledger = pipeline.ledger(run)
+    share = "" if a.shard is None else f", the share {a.shard[0]}/{a.shard[1]}"
+    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {folder}{share}"
+    after = f"analyzer report {folder} -o DIR" if a.shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
+    put(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
+    return 0
+
+
+def _planned(a: argparse.Namespace, asked: dict[str, tuple[str, list[str]]]) -> int:
+    """Print what scoring would cost; asked: see `making.plans`."""
+    from analyzer.cli.making import plans
+    from analyzer.scoring.estimate import render
+
+    found = plans(a, asked)
+    several = len(found) > 1
+    if a.json:
+        put(json.dumps(found if several else next(iter(found.values()))))
+    else:
+        put("\n\n".join(f"{name}: {render(plan)}" if several else render(plan) for name, plan in found.items()))
+    return 0
+
+
+def _merge(a: argparse.Namespace) -> int:
+    from analyzer.api import pipeline
+    from analyzer.runs.merge import merge
+
+    run, missing = merge(a.runs, a.out)
+    ledger = pipeline.ledger(run)
+    for what in missing:
+        say(f"missing: {what}; score it, then merge again")
+    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {a.out}"
+    text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
+    put(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
+    return 0
+
+
+def _convert(a: argparse.Namespace) -> int:
+    from analyzer.dumps.convert import convert
+
+    with Progress() as show:
+        ledger = convert(
+            a.dumps,
+            a.out,
+            field_map=pairs(a.map, "--map") or None,
+            threshold=a.threshold,
+            samplers=samplers(a.sampler) or None,
+            max_bad=share_bad(a),
+            grade=a.grade,
+            progress=show,
+        )
+    _account(ledger)
+    done = f"{ledger.traces:,} traces from {ledger.rows_used:,} of {ledger.rows:,} rows in {a.out}"
+    put(json.dumps(ledger.as_json()) if a.json else done)
+    return 0
+
+
+def _account(ledger: Any) -> None:
+    """What of the input was not used, and what is to be known about it, on stderr."""
+    say_unused(Counter(ledger.by_reason), ledger.rows)
+    for note in ledger.notes:
+        say(f"input: {note}")
+
+
+def _sample(a: argparse.Namespace) -> int:
+    from analyzer.scoring.sample import sample
+
+    with Progress() as show:
+        done = sample(a.problems, a.out, progress=show, account=_account, tell=say, **sample_arguments(a))
+    there = f", {done['continued']:,} of them were there" if done["continued"] else ""
+    text = f"{done['samples']:,} responses to {done['problems']:,} problems{there} in {a.out}"
+    if "template_date" in done:
+        text += f"; chat templates wrote the day {done['template_date']} (--template-date)"
+    put(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
+    return 0
+
+
+def _report(a: argparse.Namespace) -> int:
+    from analyzer.analysis.figures import check_style
+    from analyzer.cli import making, studies
+    from analyzer.pages import index
+
+    if a.again:
+        return _finished(a, *making.again(a))
+    if not a.dumps or not a.out:
+        raise UsageError(f"report needs {'-o DIR' if a.dumps else 'RUN or DUMP...'}; see analyzer report --help")
+    check_style(a.style)
+    studies.refuse_missing_models(a)
+    found, out = studies.find(a.dumps), Path(a.out)
+    if not found:
+        studies.refuse_other_folders(a.dumps, runs=True)
+    if a.dry_run and not a.base:
+        raise UsageError("--dry-run: nothing is scored without --base MODEL")
+    if a.dry_run and found:
+        return _planned(a, {name: making.place(a, out / name, [folder]) for name, folder in found.items()})
+    if a.dry_run:
+        return _planned(a, {a.out: making.place(a, out, a.dumps)})
+    if found:
+        content, code = making.many(a, found)
+        put(json.dumps(content) if a.json else index.text(content, directory=a.out))
+        return code
+    with Progress() as show:
+        done = making.one(a, out, a.dumps, show)
+    return _finished(a, done, a.out)
+
+
+def _analyze(a: argparse.Namespace) -> int:
+    from analyzer.api import pipeline
+    from analyzer.pages.terminal import tables
+    from analyzer.runs.store import Run
+
+    run = Run.open(a.run)
+    with Progress() as show:
+        results, left_out = pipeline.analyze(run, a.names or None, budget=a.budget, seed=a.seed, progress=show)
+    if a.json:
+        put(
+            json.dumps(
+                {"analyses": {n: r.as_json() for n, r in results.items()}, "left_out": left_out}, allow_nan=False
+            )
+        )
+    else:
+        put(tables(results, left_out))
+    return 0
+
+
+def _compare(a: argparse.Namespace) -> int:
+    from analyzer.api import pipeline
+    from analyzer.pages.terminal import tables
+    from analyzer.runs.store import Run
+
+    result = pipeline.compare(Run.open(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
+    put(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
+    return 0
+
+
+def _show(a: argparse.Namespace) -> int:
+    from analyzer.api import pipeline
+    from analyzer.pages.terminal import trace, trace_json
+    from analyzer.runs.store import Run
+
+    item, row = pipeline.one_trace(Run.open(a.run), a.key, a.model)
+    text = json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour())
+    put(text, colour=_colour())
+    return 0
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+COMMANDS = {
+    "demo": _demo,
+    "check": _check,
+    "convert": _convert,
+    "sample": _sample,
+    "score": _score,
+    "merge": _merge,
+    "analyze": _analyze,
+    "report": _report,
+    "show": _show,
+    "compare": _compare,
+}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,392 @@
+"""Fields found by their names, for files of no known dialect.
+
+Only names decide, never the values' meaning: the table below is the whole rule. Two fields that could both be the
+response, or both the label, are an error that shows the `--map` to choose with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from analyzer.dumps import numbers
+from analyzer.dumps.paths import known_paths, show
+from analyzer.dumps.shapes import Fields
+from analyzer.errors import DumpError
+
+
+class NoResponseError(DumpError):
+    """A file in which nothing looks like a response."""
+
+
+class RefusedError(NoResponseError):
+    """A file of a known kind that holds no sampled responses."""
+
+
+RESPONSE = (
+    "response",
+    "responses",
+    "completion",
+    "completions",
+    "generation",
+    "generations",
+    "output",
+    "outputs",
+    "model_output",
+    "model_outputs",
+    "generated_text",
+    "model_response",
+    "full_model_response",
+    "samples",
+)
+RESPONSE_WEAK = (  # read only where no name above is there
+    "raw_generation",
+    "raw_output",
+    "raw_response",
+    "generated",
+    "generated_answer",
+    "full_response",
+    "full_output",
+    "output_text",
+    "output_str",
+    "generated_solution",
+    "deepseek_solution",
+    "deepseek_attempt",
+    "rollouts",
+    "solution",
+    "solutions",
+    "message_content",
+    "text",
+    "content",
+    "code",
+)
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "reasoning": (
+        "reasoning",
+        "reasoning_content",
+        "message_thinking",
+        "thinking",
+        "thinking_content",
+        "deepseek_reasoning",
+        "deepseek_thinking_trajectory",
+    ),
+    "source": ("source", "source_label", "policy"),
+    "model": ("model", "model_name", "model_id", "generator"),
+    "question": ("question", "problem", "query", "instruction"),
+    "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "input", "messages"),
+    "id": ("problem_id", "question_id", "task_id", "example_id", "prompt_id", "doc_id", "uid", "uuid", "idx", "id"),
+    "sample": ("sample", "sample_idx", "sample_id", "sample_index", "epoch"),
+    "seed": ("seed",),
+    "step": ("step", "global_step", "checkpoint"),
+    "correct": (
+        "correct",
+        "is_correct",
+        "correctness",
+        "passed",
+        "acc",
+        "symbolic_correct",
+        "judge_correct",
+        "correctness_math_verify",
+    ),
+    "score": ("score", "scores", "reward", "rewards"),
+    "finish": ("finish", "finish_reason", "finish_reasons", "stop_reason"),
+    "answer": ("pred", "preds", "prediction", "predicted_answer", "model_answer", "extracted_answer", "parsed_answer"),
+    "gold": (
+        "gold",
+        "gt",
+        "gts",
+        "ground_truth",
+        "target",
+        "expected_answer",
+        "reference_answer",
+        "gold_answer",
+        "gtruth_answer",
+        "answer",
+    ),
+    "group": ("group", "benchmark", "dataset", "task_name", "task", "category", "subject", "data_source"),
+    "prompt_ids": ("prompt_ids", "prompt_token_ids", "prompt_tokens", "input_ids"),
+    "response_ids": (
+        "response_ids",
+        "response_token_ids",
+        "response_tokens",
+        "output_ids",
+        "output_token_ids",
+        "completion_ids",
+        "token_ids",
+    ),
+    "response_logprobs": ("response_logprobs", "logprobs", "token_logprobs"),
+    "logprobs_temperature": ("logprobs_temperature",),
+    "base_logprobs": ("base_logprobs",),
+    "base_logprobs_temperature": ("base_logprobs_temperature",),
+    "response_mask": numbers.MASKS,
+    "sampler": ("sampler",),
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "max_tokens": ("max_tokens", "max_new_tokens"),
+    "meta": ("meta",),
+}
+PER_SAMPLE = (
+    "reasoning", "correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs",
+    "base_logprobs", "base_logprobs_temperature", "response_mask",
+)  # fmt: skip
+TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
+          "base_logprobs": (list, dict)}  # fmt: skip
+ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
+
+
+def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
+    """The first value that is not null of every key in the first records, in order of appearance."""
+    out: dict[str, Any] = {}
+    for record in records[:count]:
+        if isinstance(record, dict):
+            for key, value in record.items():
+                if not key.startswith("@") and (key not in out or out[key] is None):
+                    out[key] = value
+    return out
+
+
+def _bits(values: dict[str, Any]) -> str:
+    """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
+    flags = next((k for k, v in values.items() if isinstance(v, list) and v and all(x in (0, 1) for x in v)), None)
+    return (
+        ""
+        if flags is None
+        else f"; {flags!r} holds labels without texts: for pass@k write one row a sample, with the problem's id, "
+        '"response": "" and "correct": true or false'
+    )
+
+
+def _response_path(key: str, value: Any) -> str | None:
+    """The path of the responses under a key, by the kind of its value; None where it can't be one."""
+    if isinstance(value, str):
+        return key
+    if isinstance(value, dict):
+        inner = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if isinstance(value.get(k), str)), None)
+        return f"{key}.{inner}" if inner else None
+    if isinstance(value, list) and value:
+        if isinstance(value[0], str):
+            return f"{key}[]"
+        if isinstance(value[0], dict):
+            if all(isinstance(m, dict) and "role" in m for m in value) or value[0].get("type") == "text":
+                return key  # a conversation, or a text in parts: one sample
+            path = _response_path("", value[0].get("message")) if "message" in value[0] else None
+            inner = (
+                f"message{path}"
+                if path
+                else next((k for k in (*RESPONSE, *RESPONSE_WEAK) if isinstance(value[0].get(k), str)), None)
+            )
+            return f"{key}[].{inner}" if inner else None
+    return None
+
+
+def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
+    """The field map of a file of no known dialect; `given` (from --map) decides what it names. Raises DumpError."""
+    values = first_values(records)
+    if "response" in given:
+        response = given["response"]
+    else:
+        found = [(k, p) for k in RESPONSE if k in values and (p := _response_path(k, values[k]))]
+        found = found or [(k, p) for k in RESPONSE_WEAK if k in values and (p := _response_path(k, values[k]))][:1]
+        found = found or _wide(values)
+        if len(found) > 1:
+            raise DumpError(
+                f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose "
+                f"one: --map response={found[0][1]}"
+            )
+        held = {k for r in records if isinstance(r, dict) for k in r}
+        ids = [k for k in SYNONYMS["response_ids"] if isinstance(v := values.get(k), list) and v and type(v[0]) is int]
+        if not found and ids:
+            found = [(ids[0], "response")]  # ids alone: there is no text to read
+        empty = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held), None)
+        if not found and empty is not None:
+            kind = "null" if values.get(empty) is None else f"not text ({show(values[empty])})"
+            raise NoResponseError(
+                f"{name}: {empty!r} is {kind} in every row looked at, and no other field looks like a sampled "
+                f"response; where is the text? {suggest(values)}"
+            )
+        if not found:
+            raise NoResponseError(
+                f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: "
+                f"{suggest(values)}{_bits(values)}"
+            )
+        response = found[0][1]
+    fields: Fields = {"response": (response,)}
+    if "[]." in response:
+        head = response.split("[].")[0]
+        elements = values.get(head)
+        sub = elements[0] if isinstance(elements, list) and elements and isinstance(elements[0], dict) else {}
+        _fill(name, fields, sub, given, lambda k, v, f: f"{head}[].{k}", PER_SAMPLE)
+    elif response.startswith("*."):
+        sub = next((v for v in values.values() if isinstance(v, dict)), {})
+        _fill(name, fields, sub, given, lambda k, v, f: f"*.{k}", PER_SAMPLE)
+    taken = response.split(".")[0].removesuffix("[]")
+    rest = {k: v for k, v in values.items() if k != taken}
+    exploded = "[]" in response
+
+    def path(key: str, value: Any, field: str) -> str:
+        per_sample = exploded and isinstance(value, list) and field in PER_SAMPLE
+        return f"{key}[]" if per_sample else key
+
+    _fill(name, fields, rest, given, path, tuple(SYNONYMS))
+    if (
+        isinstance(values.get("answer"), (str, int, float))
+        and fields.get("gold", ("",))[0] not in ("", "answer")
+        and "answer" not in fields
+    ):
+        fields["answer"] = ("answer",)  # another field is the reference, so `answer` is the model's
+    if "question" in fields and not isinstance(values.get(fields["question"][0]), str) and "question" not in given:
+        if isinstance(values.get(fields["question"][0]), int):
+            fields.setdefault("id", fields["question"])
+        del fields["question"]
+    return fields
+
+
+def _fill(
+    name: str,
+    fields: Fields,
+    values: dict[str, Any],
+    given: dict[str, str],
+    path: Callable[[str, Any, str], str],
+    allowed: tuple[str, ...],
+) -> None:
+    used = {p.split(".")[0].removesuffix("[]") for p in given.values()}
+    for field in allowed:
+        if field in fields or field in given:
+            continue
+        keys = [k for k in SYNONYMS[field] if k in values and (k not in used or field in ("question", "prompt"))]
+        if field in TOKENS:
+            keys = [k for k in keys if isinstance(values[k], TOKENS[field])]  # else a count of them
+        if len(keys) > 1 and field in ONE_ONLY:
+            options = ", ".join(f"{k} = {show(values[k], 20)}" for k in keys)
+            raise DumpError(
+                f"{name}: several fields say whether a response is correct ({options}); choose one: --map "
+                f"{field}={keys[0]}"
+            )
+        if keys:
+            fields[field] = (path(keys[0], values[keys[0]], field),)
+
+
+def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
+    objects = [v for v in values.values() if isinstance(v, dict)]
+    if len(objects) < 2:
+        return []
+    inner = [k for k in (*RESPONSE, *RESPONSE_WEAK) if all(isinstance(v.get(k), str) for v in objects)]
+    return [(f"*.{inner[0]}", f"*.{inner[0]}")] if inner else []
+
+
+LABEL = re.compile(r"correct|solv|pass|(^|_)ok$|result|right|success|accura|match|verif|equal|grade|valid")
+
+
+def labels(records: list[Any]) -> list[str]:
+    """Paths of values that are all true, false or null (of a list, one each) and sound like a label."""
+    out = []
+    for key, first in first_values(records).items():
+        held = [r[key] for r in records if isinstance(r, dict) and r.get(key) is not None]
+        if not LABEL.search(key.lower()):
+            continue
+        if isinstance(first, bool) and all(isinstance(v, bool) for v in held):
+            out.append(key)
+        elif isinstance(first, list) and all(isinstance(v, list) and {*map(type, v)} == {bool} for v in held):
+            out.append(f"{key}[]")
+    return out
+
+
+def origins(records: list[Any], fields: Fields) -> bool:
+    """True where `source` says where problems come from, not who answered them: several values, none of which shares a
+    problem with another."""
+    problem = next((fields[f][0] for f in ("question", "prompt", "id") if f in fields), None)
+    rows = [r for r in records if isinstance(r, dict) and problem in r and "source" in fields]
+    pairs = {(repr(r[problem]), str(r.get(fields["source"][0]))) for r in rows}
+    return len({s for _, s in pairs}) > 1 and len({p for p, _ in pairs}) == len(pairs)
+
+
+def _keys(values: dict[str, Any]) -> str:
+    names = list(values)
+    return "its rows have: " + (
+        ", ".join(names[:15]) + (f" and {len(names) - 15} more" if len(names) > 15 else "") if names else "nothing"
+    )
+
+
+def keys_of(records: list[Any]) -> str:
+    """The keys of the first row with the kinds of their values, for messages."""
+    first = next((r for r in records if isinstance(r, dict)), {})
+    shown = [f"{k} ({_kind(v)})" for k, v in first.items() if not k.startswith("@")]
+    more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
+    return f"its first row has: {', '.join(shown[:12]) or 'nothing'}{more}"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return f"text of {len(value):,}"
+    if isinstance(value, list):
+        return f"list of {len(value):,}"
+    return "null" if value is None else "object" if isinstance(value, dict) else type(value).__name__
+
+
+NO_TEXT = re.compile(
+    r"(^|[._])(id|uid|uuid|hash|sha|date|time|at|path|url|file|name|role|status|traceback|error|level|outcome|options(\[\])?)$"
+)
+WHOLE = 100  # characters; an `answer` beyond them is no reference but what the model wrote
+
+
+def suggest(values: dict[str, Any]) -> str:
+    """The `--map` that reads such rows: the longest text that no table calls a question or a reference as the response,
+    and where no field names the problem, another text as the question."""
+    late = {k for f in ("answer", "reasoning") for k in SYNONYMS[f]}
+    asked = late | {k for f in ("question", "prompt", "gold", "id", "group", "model") for k in SYNONYMS[f]}
+    texts = {p: t for p, t in _texts(values).items() if _prose(t) or _hint(p.rsplit(".", 1)[-1]) < 0}
+    texts = dict(sorted(texts.items(), key=lambda item: (_hint(item[0]), -len(item[1]))))
+    said = [
+        p
+        for p in texts
+        if not NO_TEXT.search(p)
+        and ((p == "answer" and len(texts[p]) > WHOLE) or not {s.removesuffix("[]") for s in p.split(".")} & asked)
+    ]
+    said = said or [p for p in texts if p.rsplit(".", 1)[-1] in late]
+    if not said:
+        return "--map response=FIELD"
+    named = any(k in values for f in ("question", "prompt", "id") for k in SYNONYMS[f])
+    asked = None if named else question(values, said[0])
+    return f"--map response={said[0]}" + (f" --map question={asked}" if asked else "")
+
+
+def question(values: dict[str, Any], response: str) -> str | None:
+    """The path of the text that sounds most like a question, of these the longest; None where there is no text."""
+    texts = {
+        p: t
+        for p, t in _texts(values).items()
+        if p != response and "[]" not in p and not NO_TEXT.search(p) and "system" not in p
+        if _prose(t) or _hint(p) > 0
+    }
+    named = {p for p in texts if p.rsplit(".", 1)[-1] in SYNONYMS["question"]}
+    return min(texts, key=lambda p: (p not in named, -_hint(p), -len(texts[p])), default=None)
+
+
+def _prose(value: str) -> bool:
+    """True for more than a word: a type, a name and a tag are neither asked nor answered."""
+    return " " in value.strip() or len(value) > WHOLE
+
+
+def _hint(path: str) -> int:
+    """-1 where a path sounds like a response, 1 where it sounds like a question, 0 where it says nothing."""
+    parts = path.lower().replace("[]", "").split(".")
+    if any(re.match(r"q$|quest|ask|prompt|input|instr|query|task|user", p) for p in parts):
+        return 1
+    return -any(re.match(r"resp|repl|out|gen|compl|ans|assist|sol|trace|reason|text|txt", p) for p in parts)
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    """Path -> the text it reaches (of a list, its first element), for every path that a map could name."""
+    out = {}
+    for path in known_paths(values):
+        value: Any = values
+        for part in path.split("."):
+            value = value.get(part.removesuffix("[]")) if isinstance(value, dict) else None
+            if part.endswith("[]"):
+                value = value[0] if isinstance(value, list) and value else None
+        if isinstance(value, str) and value.strip() and path.count("[]") < 2:
+            out[path] = value
+    return out

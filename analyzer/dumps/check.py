@@ -1,0 +1,369 @@
+"""What a dump says before any model is run: the content of `analyzer check`.
+
+`describe` puts together what was counted, `render` writes it out for a terminal. No model, no files, no printing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyzer.dumps.accounts import Ledger
+from analyzer.dumps.counts import Counts, count
+from analyzer.dumps.survey import Source, Survey
+
+NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
+TAU, HURDLED, PROBLEMS = 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
+BUDGET, TESTED = 64, 5  # the default budget, and the levels with a test of `outside`
+
+
+def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
+    """Everything that can be said about traces without a model, as JSON-able values, from what `read.batches` fills.
+
+    Keys: ledger (Ledger.as_json), sources {label: counts}, accuracy (rows: source, file, problem rows and joined
+    problems with their pass@1 and share of problems with any correct sample), joins (pairs of sources), traps
+    (sentences), next (what each later step can say, and what it needs). Accuracies are means over problems of the share
+    of correct samples; null where no sample has a label. Lengths are in characters.
+    """
+    sources, accuracy, joins = count(survey)
+    return {
+        "ledger": ledger.as_json(),
+        "sources": sources,
+        "accuracy": accuracy,
+        "joins": joins,
+        "traps": list(ledger.notes),
+        "next": _next(survey.sources, sources, joins),
+    }
+
+
+def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[Counts]) -> list[str]:
+    """What each later step can say about these sources, and what is missing for more."""
+
+    def having(name: str, *, all_of_them: bool = False) -> list[str]:
+        """Sources with a trace of the property, or with no other."""
+        return [s for s, own in accounts.items() if own.counts[name] >= (own.traces if all_of_them else 1)]
+
+    def listed(labels: list[str]) -> str:
+        return ", ".join(labels)
+
+    out = []
+    labelled = [s for s, counts in sources.items() if counts["labelled"]]
+    without = [s for s in sources if s not in labelled]
+    if labelled:
+        out.append(f"pass@k: {', '.join(_depth(s, sources[s]['labelled_per_problem']) for s in labelled)}.")
+    if without:
+        out.append(
+            f"pass@k: not for {listed(without)}, no sample has a label or score (map one: --map correct=FIELD or "
+            "--map score=FIELD)."
+        )
+    if gold := [s for s in having("gold") if s in without]:
+        out.append(f"Labels: {listed(gold)} have reference answers in the dump; --grade compares with them.")
+    bare = having("no prompt")
+    if ready := [s for s in sources if s not in bare]:
+        out.append(f"Scoring with --base: ready for {listed(ready)}.")
+    if bare:
+        unasked = [s for s in bare if "none" in sources[s]["prompts"]]
+        out.append(
+            f"Scoring with --base: {listed(bare)} need --template FILE|NAME|none, the dump has no prompts"
+            + (f" (and no question either for {listed(unasked)}: --map question=FIELD)." if unasked else ".")
+        )
+    if text := [s for s, counts in sources.items() if counts["response_ids"] < counts["traces"]]:
+        out.append(
+            f"Tokens: {listed(text)} hold text, not ids; it is tokenised again, which need not give the tokens that "
+            "were sampled."
+        )
+    out += _reference_lines(sources, joins)
+    if engine := having("T=1"):
+        out.append(f"Engine floor: can be measured for {listed(engine)}, whose dumps have log-probs at T=1.")
+    if blind := [s for s in sources if s not in engine]:
+        out.append(
+            f"Engine floor (how far two engines' rounding alone moves a ratio): not known for {listed(blind)}, no "
+            "log-probs of generation at T=1."
+        )
+    if cut := having("no finish", all_of_them=True):
+        out.append(f"Truncation: not known for {listed(cut)}, the dump does not say why a response ended.")
+    if unknown := [s for s, own in accounts.items() if None in own.samplers]:
+        out.append(
+            f"Sampler membership and reach: not for {listed(unknown)}, no sampler is recorded (--sampler "
+            "LABEL=T,top_p)."
+        )
+    own = [s for s, counts in sources.items() if counts["numbers"] and counts["numbers"]["both_rows"]]
+    if own:
+        barred = {s: why for s in own if (why := _barred(accounts[s]))}
+        if ready := [s for s in own if s not in barred]:
+            out.append(
+                f"Reach, hurdles and horizon: need no model for {listed(ready)}, whose rows bring both log-probs."
+            )
+        out += [f"Reach, hurdles and horizon: not yet for {s}: {why}." for s, why in barred.items()]
+        for s in ready:
+            if (n := sources[s]["numbers"]["both_rows"]) < (every := sources[s]["traces"]):
+                out.append(f"{s}: {every - n:,} of {every:,} rows lack one of them and count against every bound.")
+    if len(own) < len(sources):
+        out.append(
+            f"Reach of {'another' if own else 'a'} source (inside, sharpened or reweighted): needs the model that "
+            "produced it, --policy LABEL=MODEL; without it the sequence level can only be `outside` or undetermined."
+        )
+    if len(sources) < 2:
+        out.append("Comparison: one source only; a second one (the base model's own samples) is needed.")
+    return out
+
+
+def _depth(source: str, n: Counts) -> str:
+    """How far a source's pass@k goes, and what n its problems have where they differ."""
+    said = f"{source} up to k = {n['reached']}"
+    if n["min"] == n["max"]:
+        return said
+    return f"{said} (n = {n['most']} in {n['problems']:,} of {n['of']:,} problems, {n['min']} to {n['max']} in all)"
+
+
+def _barred(own: Source) -> str:
+    """Why rows that bring both log-probs do not tell of reach (`brought.why_not`), "" where they do."""
+    known, counts = [s for s in own.samplers if s is not None], own.counts
+    if counts["greedy"]:
+        return "rows drawn at temperature 0 are no draws of a law"
+    if len(known) > 1:
+        return f"its rows state {len(known)} samplers; give the rows of each a label of their own (LABEL=FILE)"
+    if own.numbers.counts["sampler in part"]:
+        return "its rows state a sampler in part, or a setting that no sampler here has (penalties, beams)"
+    if len(own.samplers) > 1:
+        return "only some of its rows state a sampler (--sampler LABEL=T,top_p)"
+    if not known and counts["undeclared"]:
+        return "no sampler is recorded, nor the temperature of its log-probs (--sampler LABEL=T,top_p)"
+    cut = known and (known[0].top_p < 1 or known[0].top_k or known[0].min_p)
+    if known and (cut or known[0].temperature != 1) and counts["T=1"]:
+        return "its log-probs are at T=1 without truncation, its sampler is another; bring those under the sampler"
+    if not any(t <= 1 for t in own.laws) and not any(s.temperature in own.laws for s in known):
+        return "its base_logprobs are above T=1 alone; bring T=1"
+    return ""
+
+
+def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[str]:
+    """What the comparison with the reference rests on: shared problems, samples of each, problems for a wider claim."""
+    if len(sources) < 2:
+        return []
+    if "base" not in sources:
+        return [f"Reference: none is called base; say which source it is: --reference {'|'.join(sources)}."]
+    own, out = sources["base"]["problems"], []
+    for j in joins:
+        if "base" in j["sources"] and j["shared"] < own:
+            (s,) = (s for s in j["sources"] if s != "base")
+            out.append(f"Joined with base: {s} shares {j['shared']:,} of its {own:,} problems; only these compare.")
+    if few := [s for s, counts in sources.items() if counts["samples_per_problem"]["max"] < 2]:
+        out.append(
+            f"Strategies and the check of base against itself: need two samples of a problem; {', '.join(few)} "
+            "have one."
+        )
+    if own < NEW_PROBLEMS:
+        out.append(
+            f"`inside` without any departure holds for these {own:,} problems; for others like them it takes "
+            f"{NEW_PROBLEMS} (docs/method.md)."
+        )
+    return out + _too_few(sources) + _rungs(sources)
+
+
+def _too_few(sources: dict[str, Counts]) -> list[str]:
+    """Which sources have fewer traces or problems than a word takes even where nothing lies beyond the budget."""
+    from analyzer.stats.bounds import event_free
+
+    out, there = [], sources["base"]["sampler"]
+    for s, counts in sources.items():
+        here, n, m = counts["sampler"], counts["traces"], counts["problems"]
+        laws = 1 + _shaped(there) + (_shaped(here) and here != there)
+        inside, hurdle_free = event_free(TAU, laws), event_free(HURDLED)
+        if s == "base" or (n >= inside and m >= PROBLEMS):
+            continue
+        against = "one law" if laws == 1 else f"{laws} laws"
+        out.append(
+            f"Words for {s} (sequences): {n:,} traces of {m:,} problems; `inside` takes {inside} traces of which none "
+            f"lies beyond the budget ({against} of the base), `sharpened` and `reweighted` {hurdle_free} without a "
+            f"hurdle, every word {PROBLEMS} problems."
+        )
+    return out
+
+
+def _rungs(sources: dict[str, Counts]) -> list[str]:
+    """Which words of the rungs the draws at hand can give, whatever they show (`stats.contained`, `stats.budget`)."""
+    import numpy as np
+
+    from analyzer.stats import budget, contained
+    from analyzer.stats.bounds import ALPHA
+
+    out, base = [], sources["base"]
+    n = base["samples_of_most"]
+    k = contained.budget(np.array([n]), BUDGET)
+    for s, counts in sources.items():
+        m = min(counts["problems"], base["problems"])
+        if s == "base":
+            continue
+        if not k or m < PROBLEMS:
+            few = f"{PROBLEMS} problems" if k else "two draws of base on nine in ten problems"
+            out.append(f"Texts alone ({s}): no rung can be told; it takes {few}.")
+            continue
+        shape = np.full(m, n), np.full(m, max(1, counts["traces"] // counts["problems"]))
+        needed = contained.draws_needed(*shape, k, TAU)
+        inside = (
+            "can be certified if they hold it all"
+            if needed <= n
+            else f"takes {needed:.0f} draws"
+            if needed > n
+            else "takes more problems"
+        )
+        half = counts["traces"] // 2, base["traces"] // 2
+        novel = np.arange(1, half[0] + 1)
+        p = budget.p_value(novel, half[0], 0, half[1], BUDGET) if len(novel) else np.ones(1)
+        enough = np.flatnonzero(p <= ALPHA / TESTED)
+        outside = (
+            f"{enough[0] + 1:,} traces of a kind that base lacks" if len(enough) else f"more than {half[0]:,} traces"
+        )
+        out.append(
+            f"Texts alone ({s}): {n} draws of base on nine in ten problems, k = {k}; `inside` at a rung {inside}; "
+            f"`outside` at budget {BUDGET} takes {outside} in one half of the draws."
+        )
+    return out
+
+
+def _shaped(sampler: dict[str, Any] | None) -> bool:
+    """Whether a sampler is known and makes a further law: another temperature than 1, or a truncation."""
+    plain = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    return sampler is not None and any(sampler[k] != v for k, v in plain.items())
+
+
+def render(description: dict[str, Any]) -> str:
+    """The description as text for a terminal: files, sources, accuracies, joins, traps, what comes next."""
+    ledger = description["ledger"]
+    lines = ["FILES"]
+    for f in ledger["files"]:
+        mapped = ", ".join(f"{k}={v}" for k, v in f["mapping"].items())
+        lines += [
+            f"  {f['path']}: {f['format']}, {f['rows']:,} rows -> "
+            + (f"{f['traces']:,} traces of {', '.join(f['sources'])}" if f["sources"] else "joined with the others")
+            + (f"; {f['rows_rejected']:,} rows rejected" if f["rows_rejected"] else ""),
+            f"    {mapped}",
+        ]
+    lines += [
+        f"  rows {ledger['rows']:,} = used {ledger['rows_used']:,} + rejected {ledger['rows_rejected']:,}; traces "
+        f"{ledger['traces']:,}"
+    ]
+    lines += [f"    rejected, {reason}: {n:,}" for reason, n in ledger["by_reason"].items()]
+    lines += ["", "SOURCES"]
+    rows = [
+        (
+            "source",
+            "traces",
+            "problems",
+            "n/problem",
+            "labelled",
+            "pass@1",
+            "any correct",
+            "chars q05/median/q95",
+            "repeats",
+            "prompts",
+            "ids",
+            "sampler",
+        )
+    ]
+    for label, s in description["sources"].items():
+        n, c = s["samples_per_problem"], s["chars"]
+        rows.append(
+            (
+                label,
+                f"{s['traces']:,}",
+                f"{s['problems']:,}",
+                f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
+                f"{s['labelled']:,}",
+                _share(s["pass@1"]),
+                _share(s["any_correct"]),
+                f"{c['q05']:,}/{c['q50']:,}/{c['q95']:,}",
+                f"{s['repeats']:,}",
+                "+".join(s["prompts"]),
+                "yes" if s["response_ids"] == s["traces"] else "no" if not s["response_ids"] else "some",
+                _sampler(s),
+            )
+        )
+    lines += _table(rows)
+    for label, s in description["sources"].items():
+        finish = ", ".join(f"{k} {v:,}" for k, v in s["finish"].items())
+        groups = ", ".join(f"{k} {v:,}" for k, v in list(s["groups"].items())[:8])
+        steps = f"; steps {s['steps']['min']}-{s['steps']['max']} ({s['steps']['count']})" if s["steps"] else ""
+        lines.append(f"  {label}: finish {finish}{steps}" + (f"; groups {groups}" if groups else ""))
+        lines += [f"  {label}: {_numbers(s['numbers'])}"] if s["numbers"] else []
+    if any(a["rows_labelled"] for a in description["accuracy"]):
+        lines += ["", "ACCURACY (mean over problem rows as the file counts them | joined on the question's text)"]
+        rows = [("source", "file", "rows", "pass@1", "any correct", "problems", "pass@1", "any correct")]
+        rows += [
+            (
+                a["source"],
+                a["file"],
+                f"{a['problem_rows']:,}",
+                _share(a["row_pass@1"]),
+                _share(a["row_any_correct"]),
+                f"{a['problems']:,}",
+                _share(a["joined_pass@1"]),
+                _share(a["joined_any_correct"]),
+            )
+            for a in description["accuracy"]
+        ]
+        lines += _table(rows)
+    joins = description["joins"]
+    if joins and all(j["only"] == [0, 0] and all(p["agree"] == p["rows"] for p in j["positions"]) for j in joins):
+        lines += ["", "JOINED ON THE QUESTION'S TEXT", f"  all sources share the same {joins[0]['shared']:,} problems"]
+    elif joins:
+        lines += ["", "JOINED ON THE QUESTION'S TEXT"]
+        for j in joins:
+            a, b = j["sources"]
+            lines.append(
+                f"  {a} and {b}: {j['shared']:,} problems shared, {j['only'][0]:,} only in {a}, {j['only'][1]:,} "
+                f"only in {b}"
+            )
+            lines += [
+                f"    by position {p['agree']:,} of {p['rows']:,} rows agree, by text {p['shared']:,} problems: "
+                f"{p['files'][0]}, {p['files'][1]}"
+                for p in j["positions"]
+                if p["agree"] < p["rows"]
+            ]
+    lines += ["", "TRAPS FOUND"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
+    lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(numbers: dict[str, Any]) -> str:
+    """What the rows' own log-probs under the base hold, in one line."""
+    rows, both = numbers["base_rows"], numbers["both_rows"]
+    masked = f"{numbers['masked']:,} tokens masked"
+    if not rows:
+        return f"no log-probs under the base; {masked}"
+    laws = (
+        f"T={t} ({law['rows']:,} rows, {law['values']:,} values: {law['unknown']:,} unknown, {law['impossible']:,} "
+        "impossible)"
+        for t, law in numbers["laws"].items()
+    )
+    then = (
+        f"reach needs no model in {'them' if both == rows else f'{both:,} of them'}"
+        if both
+        else "reach needs response_logprobs beside them too"
+    )
+    return f"{rows:,} rows bring log-probs under the base at {', '.join(laws)}; {masked}; {then}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _sampler(source: dict[str, Any]) -> str:
+    s = source["sampler"]
+    if s is None:
+        return "unknown" if not source["samplers"] else f"{source['samplers']} kinds"
+    return f"T={s['temperature']:g}" + "".join(
+        f" {k}={s[k]:g}" for k, off in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0)) if s[k] != off
+    )
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(w) if i == 0 or not cell[:1].isdigit() else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(r, widths, strict=True))
+        ).rstrip()
+        for r in rows
+    ]

@@ -1,0 +1,416 @@
+"""Canonical fields: what a draft may hold, and the checks that turn raw values into the values of a Trace.
+
+Nothing is guessed here: a value of the wrong kind is a Fault of its row that says what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+
+from analyzer.dumps import numbers, settings
+from analyzer.dumps.paths import Fault, show
+from analyzer.dumps.settings import SETTINGS
+from analyzer.errors import UsageError
+from analyzer.records import Sampler
+
+# canonical field -> what it holds; the names that --map takes (besides `rows` and `meta.NAME`)
+CANONICAL = {
+    "source": "label of the policy that produced the response",
+    "model": "name of the model; its last part names the source where `source` is absent",
+    "problem": "id of the problem, when files shall be joined on it instead of on the question's text",
+    "id": "the dump's own id of the problem; joins only where there is no question and no prompt",
+    "question": "the bare question (text); its hash is the problem's id",
+    "prompt": "what the model was given: text, or chat messages [{role, content}]",
+    "response": "what the model wrote (text)",
+    "reasoning": "its reasoning, where the dump keeps that apart: joined as <think> reasoning </think> response",
+    "prompt_ids": "token ids of the prompt (integers >= 0)",
+    "response_ids": "token ids of the response (integers >= 0)",
+    "response_logprobs": "log-probs (nats) under the policy that wrote the row, one per response id; null: unknown",
+    "logprobs_temperature": "temperature that response_logprobs were taken at (number > 0)",
+    "base_logprobs": 'the same under the base: a list, or {temperature: list}; null: unknown, "-inf": impossible',
+    "base_logprobs_temperature": "temperature that a list of base_logprobs was taken at (number > 0)",
+    "response_mask": "1 for each response id that the policy wrote, 0 for the others (what a tool said)",
+    "sample": "number of the sample within its problem (integer >= 0)",
+    "seed": "seed of the draw (kept in meta)",
+    "step": "training step (integer >= 0, or text that ends in one)",
+    "correct": 'true, false, 1, 0, "true", "false" or null',
+    "score": "number; correct = score >= threshold where `correct` is absent",
+    "finish": "why generation ended (text)",
+    "answer": "the answer taken from the response (text or number)",
+    "gold": "the reference answer",
+    "group": "benchmark or kind of problem (text)",
+    "sampler": "{temperature, top_p, top_k, min_p} or null",
+    "temperature": "of the sampler",
+    "top_p": "of the sampler",
+    "top_k": "of the sampler",
+    "min_p": "of the sampler",
+    "max_tokens": "the budget of new tokens (kept in meta)",
+    "meta": "an object that is kept as it is",
+}
+FINISH = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "finished": "stop",
+    "endoftext": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "max_length": "length",
+    "max_new_tokens": "length",
+    "truncated": "length",
+    "model_length": "length",
+}
+TEXT_PARTS = ("text", "output_text", "input_text")
+_TRUE, _FALSE = {"true", "1"}, {"false", "0"}
+
+
+def text(value: Any, name: str) -> str:
+    """A string that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise Fault(f"{name} is not text", f"{name} = {show(value)} ({type(value).__name__}); expected a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as e:
+            raise Fault(
+                f"{name} is not valid text",
+                f"{name} holds a lone surrogate at character {e.start}, which UTF-8 can't write",
+            ) from None
+    return value
+
+
+def integer(value: Any, name: str, top: int = 2**62) -> int:
+    """An integer 0 <= value < top; true and false are none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < top:
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected an integer >= 0 and < 2^{top.bit_length() - 1}")
+    return value
+
+
+def number(value: Any, name: str) -> float:
+    """A finite number; true and false count as 1 and 0."""
+    if (
+        not isinstance(value, (int, float))
+        or (isinstance(value, int) and abs(value) > 10**300)
+        or not math.isfinite(value)
+    ):
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected a finite number")
+    return float(value)
+
+
+def truth(value: Any) -> bool | None:
+    """True, False or None; anything that would have to be interpreted is a Fault."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
+        return value.strip().lower() in _TRUE
+    hint = "; a grade in between belongs to --map score=FIELD and --threshold" if isinstance(value, float) else ""
+    raise Fault("bad correct", f"correct = {show(value)}; expected true, false, 1, 0 or null{hint}")
+
+
+def ids(value: Any, name: str) -> tuple[int, ...]:
+    """Token ids: a flat list of integers >= 0."""
+    if not isinstance(value, list):
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected a list of integers >= 0")
+    if value and not ({*map(type, value)} == {int} and min(value) >= 0 and max(value) < 2**31):
+        i, v = next((i, v) for i, v in enumerate(value) if type(v) is not int or not 0 <= v < 2**31)
+        raise Fault(f"bad {name}", f"{name}[{i}] = {show(v)}; expected an integer >= 0 and < 2^31")
+    return tuple(value)
+
+
+def parts(value: list[Any], name: str) -> tuple[str, str]:
+    """(text, reasoning) of a content that is a list of parts, as OpenAI-style and Inspect messages have it. A part that
+    is neither (an image, a tool call) is a Fault: the text alone would not be what the model saw or wrote."""
+    texts, thoughts = [], []
+    for part in value:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in TEXT_PARTS:
+            texts.append(text(part.get("text", part.get("content")), name))
+        elif kind in ("reasoning", "thinking"):
+            thoughts.append(text(part.get("reasoning", part.get("thinking")), name))
+        else:
+            raise Fault(
+                f"bad {name}", f"{name} has the part {show(part)}; expected parts of type text or reasoning only"
+            )
+    return "".join(texts), "".join(thoughts)
+
+
+def thought(reasoning: str, response: str) -> str:
+    """Reasoning and answer that were kept apart, as one text. The tags and blanks between them are an assumption."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n{response}" if reasoning.strip() else response
+
+
+def prompt(value: Any) -> str | list[dict[str, Any]]:
+    """A text, or chat messages with a role and a content (text, or a list of text parts that is joined)."""
+    if isinstance(value, list):
+        if not value:
+            raise Fault("bad prompt", "the prompt is an empty list; expected text or chat messages")
+        out = []
+        for i, message in enumerate(value):
+            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+                raise Fault(
+                    "bad prompt",
+                    f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
+                )
+            content = message.get("content")
+            if isinstance(content, list):
+                message = {**message, "content": thought(*parts(content, "prompt")[::-1])}
+            elif not isinstance(content, str):
+                raise Fault(
+                    "bad prompt",
+                    f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
+                )
+            text(message["content"], "prompt")
+            out.append(message)
+        try:
+            orjson.dumps(out)
+        except TypeError:  # in a role or a further field of a message
+            raise Fault(
+                "bad prompt", "a chat message holds a value that JSON can't write (a lone surrogate, ...)"
+            ) from None
+        return out
+    return text(value, "prompt")
+
+
+def answer(value: Any) -> str:
+    """An answer as text: numbers as they stand in the file, a list of one as its element."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        return text(value, "answer")
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    raise Fault("bad answer", f"answer = {show(value)}; expected text, a number or null")
+
+
+def step(value: Any) -> int:
+    """A training step: an integer, or text that ends in one ("checkpoint-500")."""
+    if isinstance(value, str) and (found := re.search(r"(\d{1,15})$", value)):
+        return int(found[1])
+    return integer(value, "step")
+
+
+def sampler(draft: dict[str, Any]) -> tuple[Sampler | None, bool]:
+    """The recorded sampler, or None where no temperature is recorded; second value: True for greedy decoding (T = 0),
+    which has no sampling distribution. A missing top_p, top_k or min_p counts as off."""
+    values = stated(draft)
+    unknown = set(values) - {"temperature", "top_p", "top_k", "min_p"}
+    if unknown:
+        raise Fault(
+            "bad sampler",
+            f"sampler has {min(unknown, key=str)!r}; expected temperature, top_p, top_k, min_p, beside them a penalty "
+            "or the like by its name in vLLM or transformers",
+        )
+    if "temperature" not in values:
+        return None, False
+    found = {k: number(v, f"sampler {k}") for k, v in values.items() if not isinstance(v, bool)}
+    if len(found) < len(values):
+        raise Fault("bad sampler", f"sampler = {show(values)}; expected numbers")
+    if found["temperature"] == 0:
+        return None, True
+    found["temperature"] = numbers.tidy(found["temperature"])
+    if "top_k" in found:
+        found["top_k"] = max(found["top_k"], 0.0)  # vLLM writes -1 for off
+        found["top_k"] = int(found["top_k"]) if found["top_k"].is_integer() else found["top_k"]
+    try:
+        return Sampler(**found), False
+    except UsageError as e:
+        raise Fault("bad sampler", str(e)) from None
+
+
+def stated(draft: dict[str, Any]) -> dict[str, Any]:
+    """What a draft says about its sampling, raw: its sampler's values, and those of fields of their own. Raises Fault
+    where the two say different things."""
+    given = draft.get("sampler")
+    if given is not None and not isinstance(given, dict):
+        raise Fault("bad sampler", f"sampler = {show(given)}; expected an object or null")
+    out = {k: v for k, v in (given or {}).items() if v is not None and k not in BESIDE}
+    for name in ("temperature", "top_p", "top_k", "min_p"):
+        if (value := draft.get(name)) is None:
+            continue
+        if out.setdefault(name, value) != value and not _close(out[name], value):
+            raise Fault(
+                "two samplers",
+                f"sampler.{name} = {show(out[name])}, and beside it {name} = {show(value)}; expected one sampler "
+                "(--map sampler=sampler reads that alone)",
+            )
+    return out
+
+
+def _close(a: Any, b: Any) -> bool:
+    numbers_ = isinstance(a, (int, float)) and isinstance(b, (int, float))
+    return numbers_ and math.isclose(a, b, rel_tol=1e-5)
+
+
+def _label(value: Any, name: str) -> str:
+    out = text(value, name)
+    if not out or out.isspace():
+        raise Fault(f"empty {name}", f"{name} = {show(value)}; expected text")
+    return out
+
+
+def _identity(value: Any, name: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise Fault(f"bad {name}", f"{name} = {show(value)}; expected text or an integer")
+    return text(str(value), name)
+
+
+def _meta(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Fault("bad meta", f"meta = {show(value)}; expected an object")
+    return value
+
+
+CHECKS: dict[str, Any] = {
+    **dict.fromkeys(("source", "model", "group", "question"), _label),
+    **dict.fromkeys(("problem", "id"), _identity),
+    **dict.fromkeys(("prompt_ids", "response_ids"), ids),
+    **dict.fromkeys(("logprobs_temperature", "base_logprobs_temperature", "score"), number),
+    **dict.fromkeys(("sample", "seed", "max_tokens"), integer),
+    "prompt": lambda value, name: prompt(value),
+    "step": lambda value, name: step(value),
+    "answer": lambda value, name: answer(value),
+    "gold": lambda value, name: value,
+    "meta": _meta,
+}
+SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
+BESIDE = settings.INERT | SETTINGS.keys()  # in a sampler: of no effect, or judged by `_settings`
+RARE = SAMPLING | SETTINGS.keys() | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta"}
+LATER = object()  # checked after the others
+AS_IT_IS: dict[str, Any] = {  # field -> the kind of value that needs no more than a look
+    **dict.fromkeys(("source", "model", "group", "question", "problem", "id", "prompt"), str),
+    **dict.fromkeys(("sample", "seed", "max_tokens", "step"), int),
+    "score": float,
+    **dict.fromkeys(("response", "correct", "finish"), LATER),
+}
+
+
+def _response(draft: dict[str, Any]) -> tuple[str, str]:
+    """The text of the response, and how it was made: "" as it stands, "ids" where only its ids are there, "joined"
+    where reasoning was kept apart."""
+    value, reasoning = draft.get("response"), draft.get("reasoning")
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and "role" in value[0]:
+        value = value[0].get("content")  # a completion kept as one chat message
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "type" in value[0]:
+        value, inner = parts(value, "response")
+        reasoning = inner or reasoning
+    if value is None and draft.get("response_ids") is not None:
+        return "", "ids"
+    if value is None and reasoning is None:
+        raise Fault("no response", "the response is null" if "response" in draft else "the row has no response")
+    out = text("" if value is None else value, "response")
+    if reasoning is None or not (why := text(reasoning, "reasoning").strip()):
+        return out, ""
+    if why in out and (len(why) > 40 or "</think>" in out):
+        return out, ""  # kept once more beside a response that has it
+    return thought(reasoning, out), "joined"
+
+
+def _settings(draft: dict[str, Any], out: dict[str, Any]) -> None:
+    """Settings of a draw that no Sampler has (penalties, beams): with one of them there is no sampler, and what the row
+    states is kept as `sampler_part`. Without sampling the likeliest tokens were taken."""
+    other = settings.shaping(draft.get("sampler") or {}) | settings.shaping(draft)
+    if not other:
+        return
+    out["sampler"] = None
+    if not other.pop("do_sample", True):
+        out["greedy"] = True
+    if other:
+        out["sampler_part"] = stated(draft) | {name: settings.kept(value) for name, value in other.items()}
+
+
+def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
+    """A draft -> checked values (keys of Trace, plus id, model, gold, seed, max_tokens, greedy, finish_raw, problem
+    when given). Raises Fault. `correct` stays None where neither `correct` nor `score` is recorded."""
+    response, made = draft.get("response"), ""
+    if type(response) is not str or not response.isascii() or "reasoning" in draft:
+        response, made = _response(draft)
+    out: dict[str, Any] = {"response": response, "sampler": None}
+    extras: dict[str, Any] = {}
+    for name, value in draft.items():
+        kind = AS_IT_IS.get(name)
+        if value is None or kind is LATER:
+            continue
+        # the common values without a call: this loop is a third of all reading
+        if kind is type(value) and (
+            value.isascii() and value and not value.isspace() if kind is str else 0 <= value < 2**62
+        ):
+            out[name] = value
+        elif (check := CHECKS.get(name)) is not None:
+            out[name] = check(value, name)
+        elif name[:5] == "meta.":
+            extras[name[5:]] = value
+    correct = draft.get("correct")
+    if correct is not True and correct is not False:
+        correct = truth(correct)
+        if correct is None and "score" in out:
+            correct = out["score"] >= threshold
+    out["correct"] = correct
+    if (reason := draft.get("finish")) is not None:
+        out["finish"] = FINISH.get(reason) if type(reason) is str else None
+        if out["finish"] is None:
+            reason = text(reason, "finish")
+            out["finish"] = FINISH.get(reason.strip().lower())
+            if out["finish"] is None:
+                out["finish_raw"] = reason
+    if not (made or extras) and RARE.isdisjoint(draft):
+        gold = out.get("gold")
+        if gold is None or (type(gold) is str and gold.isascii()):
+            return out
+    return _rest(draft, out, response, made, extras)
+
+
+def _rest(
+    draft: dict[str, Any], out: dict[str, Any], response: str, made: str, extras: dict[str, Any]
+) -> dict[str, Any]:
+    """What `clean` checks of the fields that most rows do not have."""
+    if "response_ids" in out and not out["response_ids"] and (response or made == "ids"):
+        raise Fault(
+            "bad response_ids", "response_ids is empty although the response has text; expected the ids of the response"
+        )
+    if not numbers.FIELDS.isdisjoint(draft):
+        numbers.read(draft, out)
+    if "logprobs_temperature" in out:
+        if out["logprobs_temperature"] <= 0:
+            raise Fault(
+                "bad logprobs_temperature",
+                f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
+            )
+        out["logprobs_temperature"] = numbers.tidy(out["logprobs_temperature"])
+    if "answer" in draft and draft["answer"] is None:
+        out["null_answer"] = True
+    if not SAMPLING.isdisjoint(draft):
+        out["sampler"], greedy = sampler(draft)
+        if greedy:
+            out["greedy"] = True
+        elif out["sampler"] is None and (part := stated(draft)):
+            out["sampler_part"] = part  # a truncation without a temperature: no sampler, but not nothing either
+    if not (SETTINGS.keys().isdisjoint(draft) and SETTINGS.keys().isdisjoint(draft.get("sampler") or ())):
+        _settings(draft, out)
+    if made:
+        extras["ids_only" if made == "ids" else "joined_reasoning"] = True
+    if extras:
+        out["meta"] = {**out.get("meta", {}), **extras}
+    gold = out.get("gold")
+    if "meta" in out or (gold is not None and (type(gold) is not str or not gold.isascii())):
+        try:
+            json.dumps([out.get("gold"), out.get("meta")], allow_nan=False, ensure_ascii=False).encode()
+            orjson.dumps([out.get("gold"), out.get("meta")])  # takes NaN, but neither deep nesting nor long integers
+        except (ValueError, TypeError, RecursionError, UnicodeEncodeError):
+            raise Fault(
+                "bad meta",
+                "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate, an integer "
+                "beyond 64 bits, more than 250 levels)",
+            ) from None
+    return out

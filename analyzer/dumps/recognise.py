@@ -1,0 +1,352 @@
+"""What a file is: the dialect that fits it, or fields found by their names, or `--map`; and what its source is called
+where neither the user nor a row says so."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from analyzer.dumps import automatic, files, shapes
+from analyzer.dumps.dialects import chats, rollouts, suites
+from analyzer.dumps.dialects import table as dialects
+from analyzer.dumps.fields import CANONICAL, CHECKS, text, truth
+from analyzer.dumps.paths import Fault, get, has, known_paths, show
+from analyzer.dumps.survey import normal_gold
+from analyzer.errors import DumpError, UsageError, nearest
+
+PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
+STRUCTURE = re.compile(
+    r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
+    r"|\d{4}-\d\d-\d\dT\d\d[\d.:-]+"
+)  # folders that producers make inside a run's folder
+SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one folder per seed of the same model
+
+
+@dataclass
+class Plan:
+    """A file with the decision how to read it. `walk()` yields its records anew, ready for the reader of its shape."""
+
+    file: files.Opened
+    format: str
+    dialect: dict[str, Any]
+    fields: shapes.Fields
+    raw: Callable[[], Iterator[tuple[int, Any]]]
+    derived: str = ""
+    survey: Any = None
+    notes: list[str] = field(default_factory=list)
+    join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+    def walk(self) -> Iterator[tuple[int, Any]]:
+        prepare, join = self.dialect.get("prepare"), self.join
+        if prepare is None and join is None:
+            yield from self.raw()
+            return
+        for line, record in self.raw():
+            if isinstance(record, dict):
+                try:
+                    record = join(record) if join else record
+                    record = prepare(record, self.survey) if prepare else record
+                except Fault as fault:
+                    record = fault
+                except RecursionError:
+                    record = Fault("nested too deeply")
+            yield line, record
+
+
+def checked_map(field_map: dict[str, str]) -> dict[str, str]:
+    for name, path in field_map.items():
+        if name not in CANONICAL and name not in PSEUDO and not (name.startswith("meta.") and len(name) > 5):
+            raise UsageError(
+                f"--map {name}={path}: {name!r} is no canonical field{nearest(name, [*CANONICAL, *PSEUDO])}"
+            )
+        if not isinstance(path, str) or not path:
+            raise UsageError(f"--map {name}={path}: expected a path in the row, for example {name}=output.text")
+    if field_map.get("format", "canonical") not in dialects.DIALECTS:
+        raise UsageError(
+            f"--map format={field_map['format']}: no such format{nearest(field_map['format'], dialects.DIALECTS)}"
+        )
+    return dict(field_map)
+
+
+def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
+    """Decide how a file is read. Raises DumpError where that can't be told, UsageError where `--map` does not fit."""
+    given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k not in PSEUDO}
+    raw, found = file.records, []
+    document = file.document
+    if "format" in field_map:
+        found = [field_map["format"]]
+    elif "rows" in field_map:
+        raw = _rows_at(file, field_map["rows"])
+    elif document is not None:
+        found = dialects.sniff_document(document)
+        if not found and not dialects.sniff_records([document]):
+            raw = _loose_document(file)
+    elif file.kind == "eval":
+        found = ["inspect"]
+    elif file.kind == "json" and all(isinstance(r, list) for _, r in file.head):
+        raw = lambda: suites.by_place(file)  # noqa: E731
+    head = file.head if raw is file.records else files.first(raw())
+    file.head = []  # nobody asks again, and there may be many files, or huge rows
+    if not found:
+        found = dialects.sniff_records([r for _, r in head])
+    if len(found) > 1:
+        raise DumpError(
+            f"{file.name}: looks like {' and like '.join(found)} ({automatic.keys_of([r for _, r in head])}); say "
+            f"which: --map format={found[0]}"
+        )
+    if found:
+        return _known(file, found[0], raw, given, head)
+    if not head:
+        raise DumpError(
+            f"{file.name}: no rows in it; the run that wrote it produced nothing: leave it out or write it again"
+        )
+    if not any(isinstance(r, dict) for _, r in head):
+        line, first = head[0]
+        why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
+        rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
+        raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
+    fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
+    return _generic(file, fields, given, [r for _, r in head], raw)
+
+
+def _generic(
+    file: files.Opened,
+    fields: shapes.Fields,
+    given: shapes.Fields,
+    head: list[Any],
+    raw: Callable[[], Iterator[tuple[int, Any]]],
+) -> Plan:
+    """The plan of a file whose fields were found by their names: a response that is a conversation is unfolded; a note
+    where nothing was taken as the label though something could be one."""
+    notes = _doubtful(head, fields, given) + rollouts.find(fields, head, given)
+    path = fields["response"][0]
+    shape = "wide" if path.startswith("*.") else "list" if "[]" in path else "row"
+    plan = Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, raw, notes=notes)
+    said = [v for r in head if isinstance(r, dict) and isinstance(v := r.get(path), list) and chats.messages(v)]
+    if shape == "row" and any(len(v) > 1 for v in said):
+        asked = fields.get("prompt", ("",))[0]
+        plan.dialect["prepare"] = lambda record, _: chats.turns(record, record.get(asked), record.get(path))
+        plan.fields = {
+            **fields,
+            **{n: (f"@{n}",) for n in ("response", "reasoning", "prompt")},
+            "meta.turns": ("@turns",),
+        }
+        plan.fields.setdefault("question", ("@question",))
+        plan.notes.append(chats.TURNS)
+    found = automatic.labels(head)
+    if found and not {"correct", "score"} & fields.keys():
+        plan.notes.append(
+            f"no field was taken as the label; true or false are in {', '.join(found[:6])}: where one says whether a "
+            f"response is correct, --map correct={found[0]}."
+        )
+    return plan
+
+
+BESIDE = frozenset(  # fields that a trace can do without: all but those of its text, prompt and problem
+    ("correct", "score", "finish", "answer", "group", "source", "model", "step", "sample", "seed", "max_tokens", "meta")
+)
+
+
+def _doubtful(head: list[Any], fields: shapes.Fields, given: shapes.Fields) -> list[str]:
+    """Take out of `fields` what only a name spoke for and the values speak against: notes about it."""
+    notes = []
+    if "source" not in given and fields.get("model") == ("generator",) and "source" in fields:
+        fields.setdefault("group", fields.pop("source"))
+    elif {"source", "model"} <= fields.keys() - given.keys():
+        notes.append(
+            f"{fields['source'][0]} names the sources, not {fields['model'][0]}, which is there too: where it says "
+            f"where problems come from, --map source={fields['model'][0]}."
+        )
+    if "source" not in given and automatic.origins(head, fields):
+        key = fields.pop("source")
+        fields.setdefault("group", key)
+        notes.append(
+            f"{key[0]} differs between problems and never within one: taken as where problems come from, not as who "
+            f"answered them (--map source={key[0]} where it is)."
+        )
+    if fields.get("gold") == ("answer",) and not {"gold", "answer"} & given.keys() and _varies(head, fields):
+        fields.pop("gold")
+        if "answer" not in fields:
+            fields["answer"] = ("answer",)
+        notes.append(
+            "answer differs between draws of one problem: taken as what each draw answered, not as the reference "
+            "answer (--map gold=answer where it is)."
+        )
+    checks = CHECKS | {"correct": lambda value, _: truth(value), "finish": text}
+    for name in [n for n in fields if n in BESIDE and n not in given]:
+        faults, held = [], 0
+        for draft in _drafts(head, {"response": fields["response"], name: fields[name]}):
+            if draft.get(name) is not None:
+                held += 1
+                try:
+                    checks[name](draft[name], name)
+                except Fault as fault:
+                    faults.append(fault.detail)
+        if held and len(faults) == held:
+            notes.append(f"{fields.pop(name)[0]} was not read as {name}: {faults[0]}.")
+    return notes
+
+
+def _varies(head: list[Any], fields: shapes.Fields) -> bool:
+    """Whether `answer` differs within most of the problems that the first records have more than once."""
+    said: dict[str, list[str]] = {}
+    asked = next((n for n in ("question", "prompt", "id") if n in fields), "")
+    for record in head if asked else ():
+        if isinstance(record, dict) and isinstance(record.get("answer"), (str, int, float)):
+            whose = get(record, fields[asked][0])
+            said.setdefault(str(whose), []).append(normal_gold(record["answer"]))
+    several = [set(answers) for answers in said.values() if len(answers) > 1]
+    return sum(len(answers) > 1 for answers in several) > len(several) / 2
+
+
+def _drafts(head: list[Any], fields: shapes.Fields) -> Iterator[dict[str, Any]]:
+    read = shapes.reader(fields)
+    for record in head:
+        try:
+            yield from read(record)
+        except (Fault, RecursionError):
+            continue
+
+
+def _known(
+    file: files.Opened,
+    name: str,
+    raw: Callable[[], Iterator[tuple[int, Any]]],
+    given: shapes.Fields,
+    head: list[tuple[int, Any]],
+) -> Plan:
+    dialect = dialects.DIALECTS[name]
+    document = file.document or {}
+    if dialect["shape"] == "nested" and file.kind != "eval":
+        rows = dialect["rows"]
+        raw = lambda: rows(document) if callable(rows) else shapes.nested(document, rows)  # noqa: E731
+    elif dialect["shape"] == "dict":
+        raw = lambda: shapes.dict_by_id(document)  # noqa: E731
+    plan = Plan(file, name, dialect, {**dialects.paths(dialect), **given}, raw)
+    head = [r for _, r in (files.first(raw()) if dialect["shape"] in ("nested", "dict") else head)]
+    if not head and dialect["shape"] == "nested":
+        raise automatic.RefusedError(
+            f"{file.name}: no rows in it; the run that wrote it produced nothing: leave it out or write it again"
+        )
+    if why := dialect.get("refuse", lambda _: None)(head):
+        raise automatic.RefusedError(f"{file.name}: {why}")
+    if "survey" in dialect:
+        plan.survey = dialect["survey"](raw())
+        plan.notes += [plan.survey["note"]] if plan.survey.get("note") else []
+    if "adapt" in dialect:
+        plan.fields, note = dialect["adapt"](head, plan.fields)
+        plan.notes += [note] if note else []
+    plan.notes += [dialect["note"]] if "note" in dialect else []
+    plan.notes += rollouts.find(plan.fields, head, given) if dialect["shape"] == "row" else []
+    return plan
+
+
+def _rows_at(file: files.Opened, rows: str) -> Callable[[], Iterator[tuple[int, Any]]]:
+    document = file.document
+    if document is None or "[]" not in rows or not has(document, rows.split("[]")[0] + "[]"):
+        options = [p for p in known_paths(document or {}) if p.endswith("[]")]
+        raise UsageError(
+            f"--map rows={rows}: {file.name} has no list there; "
+            + (
+                f"it has {', '.join(options[:8])}"
+                if options
+                else "it is no JSON document with lists inside, leave `rows` out"
+            )
+        )
+    return lambda: shapes.nested(document, rows)
+
+
+def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]]]:
+    """Records of a JSON object of no known dialect: the object itself if it is one row, its values (dict by id), or the
+    one list of objects in it."""
+    document = file.document or {}
+    lists = [k for k, v in document.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v[:50])]
+    values = list(document.values())
+    inside = document[lists[0]] if len(lists) == 1 else []
+    asked = {k for f in ("question", "prompt") for k in automatic.SYNONYMS[f]}
+    own = inside and any(k in inside[0] for k in asked) and not any(k in document for k in asked)
+    if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in automatic.RESPONSE)):
+        return lambda: shapes.nested(document, f"{lists[0]}[]")
+    if (
+        values
+        and all(isinstance(v, dict) for v in values)
+        and len({frozenset(v) for v in values}) <= max(1, len(values) // 2)
+    ):
+        return lambda: shapes.dict_by_id(document)
+    return file.records
+
+
+def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
+    """Raise UsageError for a path of `--map` that no row of any file has."""
+    plans = [p for p in plans if p.dialect["shape"] != "side"]
+    for name, path in field_map.items():
+        if name in PSEUDO or any(has(r, path) for plan in plans for _, r in plan.walk() if isinstance(r, dict)):
+            continue
+        known = {p for plan in plans for (_, r), _ in zip(plan.walk(), range(50)) for p in known_paths(r)}
+        raise UsageError(
+            f"--map {name}={path}: no row of {plans[0].file.name}{' or the others' if len(plans) > 1 else ''} "
+            f"has {path!r}{nearest(path, known)}"
+        )
+
+
+def stem_of(path: PurePath) -> str:
+    return re.sub(
+        r"\.(jsonl|ndjson|json|parquet|eval)$", "", path.name.removesuffix(".gz").removesuffix(".zst"), flags=re.I
+    )
+
+
+def derive_labels(plans: list[Plan]) -> None:
+    """Name each file's source from its path: the stem, or the folder; two folders of one name are an error. Folders
+    that differ only in the seed of the run are one source: its seeds are pooled."""
+
+    def absolute(plan: Plan) -> Path | None:
+        return None if plan.file.path is None else plan.file.path.absolute()
+
+    plans = [p for p in plans if p.dialect["shape"] != "side"]
+    stems = Counter(stem_of(p) for plan in plans if plan.file.label is None and (p := absolute(plan)))
+    homes: dict[str, Path] = {}
+    for plan in plans:
+        path = absolute(plan)
+        if path is None:
+            plan.derived = "stdin"
+            continue
+        stem, rule = stem_of(path), plan.dialect.get("label", "stem")
+        if rule in ("grandparent", "named") and not re.search(plan.dialect.get("name", "$^"), stem):
+            rule = "stem"
+        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1):
+            rule = "parent"
+        if rule == "stem" or not path.parent.name:
+            plan.derived = label_of(stem)
+            continue
+        folder = _run_folder(path, rule, plan.dialect.get("inside", "$^"))
+        plan.derived = label_of(folder.name or stem)
+        if plan.file.label is None and homes.setdefault(plan.derived, folder) != folder:
+            raise DumpError(
+                f"{plan.file.name}: its source would be called {plan.derived!r} after its folder, as that of "
+                "another folder; "
+                f"name the sources: A={plan.file.name}"
+            )
+
+
+def _run_folder(path: Path, rule: str, inside: str) -> Path:
+    """The folder of the run that wrote a file, without the folders that producers (and this one, `inside`) make in it,
+    and without the benchmark, temperature and seed that limit-of-RLVR writes into its name."""
+    folder = path.parent if rule != "grandparent" else path.parent.parent
+    if STRUCTURE.fullmatch(folder.parent.name) and not STRUCTURE.fullmatch(folder.name) and rule == "parent":
+        folder = folder.parent
+    while (STRUCTURE.fullmatch(folder.name) or re.fullmatch(inside, folder.name)) and folder.parent.name:
+        folder = folder.parent
+    name = SEED.sub("", folder.name)
+    if name != folder.name:
+        name = name.removesuffix(f"_{path.parent.name}")
+    return folder.with_name(name) if name and folder.name else folder
+
+
+def label_of(name: str) -> str:
+    """A source label from a model or file name: the last part of a path, other characters than letters, digits, . +
+    - _ as -."""
+    return re.sub(r"[^\w.+-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "unnamed"

@@ -1,0 +1,458 @@
+"""What the pages say, before it is marked up: sentences, the key table, the numbers as text.
+
+Everything is read from the content of results.json, so that a number on a page is the number in the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from analyzer.analysis.basis import OWN
+from analyzer.analysis.support import prompts
+from analyzer.pages import gaps
+from analyzer.records import METHOD
+from analyzer.records.display import possessive
+
+NONE = "–"
+ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
+BUDGET = 64  # the default budget k
+LONG = 400  # characters of a cell that a page shows; the csv holds all of them
+
+WORDS = {
+    "inside": "an upper bound, for these problems: no more than the tolerance of it lies beyond k times the "
+    "probability under the base, sampled at T = 1, as the reference was or as the source was. At the "
+    "coarser levels: k draws of the reference contain all of it but the tolerance.",
+    "sharpened": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and a lower "
+    "temperature of the base explains more than half of the divergence from it.",
+    "reweighted": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and every "
+    "temperature leaves more than half of the divergence: paths of steps that the base takes, more often than k draws "
+    "allow.",
+    "outside": "certified: more than 5 % of the traces hold a step that the base would not take within k tries in any "
+    "way it could be sampled, and whole traces are beyond all those ways (without the source's own probabilities: its "
+    "surprisal is); at the coarser levels, a kind of solution or solved problems that k draws do not account for.",
+    "undetermined": "the data decide neither way. This is not a weaker word for inside.",
+}
+DECIDE = {"sharpened": 3, "reweighted": 3}  # first reasons that make the word: whole traces, hurdles, temperature
+LEVELS = {
+    "sequence": "these very tokens",
+    "skeleton": "the numbers, symbols and code in their order, without wording",
+    "steps": "the kinds of steps in their order",
+    "kinds": "which kinds of steps there are",
+    "answer": "the answer reached",
+    "correct": "whether the problem is solved",
+}
+REACH = (
+    "The excess of a trace, a step or a beginning at budget k is (1 - k exp(-l))+ with l the log-ratio of the source's "
+    "to the base's probability; its mean is the share of the source that no selection from k base draws could make. "
+    "beyond@k is that of whole traces, against the law named in its note; reach@k (E_k) the same against T = 1. "
+    "A hurdle is one token, or four in a row, that the base would not take within k tries in any way it could be "
+    "sampled; hurdle share@k is the share of traces with one. horizon@k is the number of tokens after which half of "
+    "the source is beyond k draws. lost@k is the reverse of reach@k. novel@k is the share of traces flagged by their "
+    "surprisal alone."
+)
+HEADINGS = {
+    "preflight": "Checks before the tests",
+    "perplexity": "Likelihood under the base",
+    "support": "Support: sequences",
+    "contained": "Support: what draws contain",
+    "strategy": "Support: kinds of solution",
+    "tokens": "Support: tokens",
+    "boundary": "pass@k and coverage",
+    "clusters": "Clusters",
+    "paired": "Two sources, problem by problem",
+}  # of the sections; an analysis that is not here has its name
+SHORT = {
+    "Key numbers": "Key",
+    "Checks before the tests": "Checks",
+    "Likelihood under the base": "Likelihood",
+    "Support: sequences": "Sequences",
+    "Support: what draws contain": "Contained",
+    "Support: kinds of solution": "Kinds",
+    "Support: tokens": "Tokens",
+    "pass@k and coverage": "pass@k",
+    "Compare two sources": "Compare",
+    "Tree of prefixes": "Tree",
+    "Left out, and why": "Left out",
+}  # in the row of links
+OVERTURN = {
+    "inside": "other problems on which more than the tolerance lies beyond, or a wrong sampler or prompt template",
+    "sharpened": "other problems with steps that the base does not take, or on which a temperature explains less than "
+    "half; a wrong model or sampler of {source}",
+    "reweighted": "other problems with steps that the base does not take, or on which a temperature explains more than "
+    "half; a wrong model or sampler of {source}",
+    "outside": "a wrong model, sampler, template or tokenisation of {source} or {reference}, "
+    "prompts that asked the two for different work, or an excess that is gone on fresh problems",
+    "undetermined": "more problems, more traces for each, or the model that produced {source}",
+}
+OTHERWISE = (  # at the rungs of the method
+    "the same written otherwise, in a notation that the rules read as another method; a wrong model, sampler, template "
+    "or limit of {source} or {reference}; or an excess that is gone on fresh problems"
+)
+BRACKETS = (
+    "Brackets hold 95 % intervals by problem, for problems such as these, unless the estimate's method says otherwise; "
+    f"the words rest on bounds for the given problems (table evidence of the sequences). {NONE} means no value."
+)
+RAW = (
+    "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
+    "into a spreadsheet."
+)
+
+
+class Grid(NamedTuple):
+    """A table as text: `columns`, `rows` of strings, and `notes` that explain cells without a value."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def cell(value: Any) -> str:
+    """One JSON value of a table as text: four significant digits, long text cut with its length said."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        text = ", ".join(map(cell, value))
+    elif isinstance(value, Mapping):
+        text = ", ".join(f"{k}: {cell(v)}" for k, v in value.items())
+    else:
+        text = str(value)
+    return text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
+
+
+def interval(estimate: Mapping[str, Any] | None) -> str:
+    """ "0.31 [0.25, 0.37]", with no more digits than the interval supports (two of its width); NONE without a value."""
+    if estimate is None or estimate["value"] is None:
+        return NONE
+    value, low, high = (estimate[k] for k in ("value", "low", "high"))
+    if low is None and high is None:
+        return cell(value)
+    width = max(abs(x - y) for x in (value, low, high) for y in (value, low, high) if x is not None and y is not None)
+    if width == 0:
+        digits = 4 if float(value) != int(value) else 0
+    else:
+        digits = min(6, max(0, 1 - math.floor(math.log10(width))))
+        digits -= digits > 4  # one digit of a very narrow interval, which keeps tables narrow
+
+    def text(x: float | None, none: str) -> str:
+        return none if x is None else f"{x:.{digits}f}"
+
+    return f"{text(value, NONE)} [{text(low, '−∞')}, {text(high, '∞')}]".replace("-", "−")
+
+
+def count(value: int | None) -> str:
+    return NONE if value is None else f"{value:,}"
+
+
+def estimate(analyses: Mapping[str, Any], analysis: str, key: str) -> Mapping[str, Any] | None:
+    return analyses.get(analysis, {}).get("estimates", {}).get(key)
+
+
+def statement(v: Mapping[str, Any]) -> str:
+    """The head of a verdict as correct English, without its reasons."""
+    source, reference = v["source"], v["reference"]
+    support = f"{possessive(reference)} support"
+    place = f"at the {v['level']} level (budget {v['budget']}{asked_of(v)})"
+    return {
+        "inside": f"{source} is INSIDE {support} {place}",
+        "outside": f"{source} is OUTSIDE {support} {place}",
+        "sharpened": f"{source} is SHARPENED from {reference} {place}",
+        "reweighted": f"{source} is REWEIGHTED from {reference} {place}",
+        "undetermined": f"{source} is UNDETERMINED with respect to {support} {place}",
+    }[v["verdict"]]
+
+
+def asked_of(v: Mapping[str, Any]) -> str:
+    """Where source and reference were drawn after different prompts: after which they are compared here."""
+    if v.get("prompt_of") is None:
+        return ""
+    return f", {prompts.phrase(v['prompt_of'])}" if v["level"] == "sequence" else ", each drawn under its own prompt"
+
+
+def asked(data: Mapping[str, Any]) -> str:
+    """The phrase for numbers under the base of sources that were drawn after other prompts; "" where none were."""
+    found = (a["params"] for a in data["analyses"].values() if a["params"].get("prompt_of"))
+    return next((f"{', '.join(p['prompt_of_sources'])} {prompts.phrase(p['prompt_of'])}" for p in found), "")
+
+
+def reasons(v: Mapping[str, Any]) -> list[str]:
+    """The reasons of a verdict, each without a full stop; E_k by its longer name."""
+    return [re.sub(r"\bE_(\d+) =", r"reach@\1 =", w.strip().rstrip(".")) for w in v["why"] if w.strip()]
+
+
+def overturn(v: Mapping[str, Any]) -> str:
+    """ "What would decide: ..." or "What would overturn it: ...", a sentence."""
+    usual = OTHERWISE if v["verdict"] == "outside" and v["level"] in METHOD else OVERTURN[v["verdict"]]
+    needs = (v["needs"] or usual.format(source=v["source"], reference=v["reference"])).strip().rstrip(".")
+    return f"What would {'decide' if v['verdict'] == 'undetermined' else 'overturn'} it: {needs}."
+
+
+def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[str, Any]]:
+    """The flagged traces of a source to look at first: rows of support's flagged_windows; `of` counts them all."""
+    rows = [r for r in records(data, "support", "flagged_windows") if r["source"] == source]
+    return [{**row, "of": len(rows)} for row in rows[:at_most]]
+
+
+def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
+    """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices."""
+    ledger, out = data["ledger"], []
+    side = {s: counts["compared"] for s, counts in data["sources"].items() if "compared" in counts}
+    if apart := [s for s, c in side.items() if c["basis"] == OWN and s != reference(data, {})]:
+        out.append(("key", True, f"no problem in common with {reference(data, {})}: {', '.join(apart)}"))
+    if less := [s for s, c in side.items() if c["problems"] < data["sources"][s]["problems"]]:
+        parts = (f"{s} {count(side[s]['problems'])} of {count(data['sources'][s]['problems'])}" for s in less)
+        out.append(("key", True, f"problems compared: {', '.join(parts)}"))
+    for gap in gaps.found(records(data, "compared", "rows")):
+        out.append(("key", True, f"{gap.clause} ({gap.lacking})"))
+    used = "no row rejected" if out else "every row used"  # what is left out of the comparison was not used there
+    said = [
+        f"{count(n)} of {count(of)} {what}"
+        for n, of, what in (
+            (ledger["rows_rejected"], ledger["rows"], "rows rejected"),
+            (ledger["traces_rejected"], ledger["traces"], "traces not scored"),
+        )
+        if n
+    ]
+    out.append(("ledger", bool(said), ", ".join(said) or used))
+    checks = records(data, "preflight", "checks")
+    failed = list(dict.fromkeys(c["check"] for c in checks if c["passed"] is False))
+    if checks:
+        unknown = sum(c["passed"] is None for c in checks)
+        passed = f"{sum(c['passed'] is True for c in checks)} of {len(checks)} checks passed"
+        passed += f", {unknown} not possible" if unknown else ""
+        # equal prompts are what every comparison rests on, of texts too: unseen ones are no ordinary gap
+        unseen = list(dict.fromkeys(c["source"] for c in checks if c["check"] == "prompts" and c["passed"] is None))
+        passed += f", prompts not compared: {', '.join(unseen)}" if unseen else ""
+        out.append(
+            ("a-preflight", bool(failed or unseen), passed + (f", failed: {', '.join(failed)}" if failed else ""))
+        )
+    unchecked = [c["source"] for c in checks if c["check"] == "declared" and c["passed"] is None]
+    found = data["analyses"].get("support", {}).get("estimates", {}).items()
+    brought = [key.rpartition(".reach@")[0] for key, e in found if ".reach@" in key and "rows bring" in e["note"]]
+    if blind := list(dict.fromkeys([*unchecked, *brought])):
+        clause = f"declared model and sampler could not be checked: {', '.join(blind)}"
+        out.append(("a-support" if brought else "a-preflight", True, clause))
+    kept = {
+        key.removesuffix(".words_kept"): (round(e["value"] * e["n"]), e["n"])
+        for key, e in data["analyses"].get("robustness", {}).get("estimates", {}).items()
+        if key.endswith(".words_kept") and e["value"] is not None
+    }
+    moved = [f"{source} keeps its word under {k} of {n}" for source, (k, n) in kept.items() if k < n]
+    if kept:
+        n = max(n for _, n in kept.values())
+        out.append(
+            (
+                "robustness",
+                bool(moved),
+                ", ".join(moved) + " variations" if moved else f"every word stands under {n} variations",
+            )
+        )
+    return out
+
+
+def map_note(analysis: Mapping[str, Any]) -> str:
+    """How many of the clustered traces are on the map of the page."""
+    shown = len(analysis["tables"].get("members", {"rows": []})["rows"])
+    of = analysis["params"].get("clustered", shown)
+    if shown >= of:
+        return f"All {count(of)} clustered traces."
+    return (
+        f"{count(shown)} of {count(of)} clustered traces, evenly over the sources; the others are not on the map, "
+        "and the viewer does not know their cluster. The numbers above rest on all of them."
+    )
+
+
+def records(data: Mapping[str, Any], analysis: str, table: str) -> list[dict[str, Any]]:
+    """The rows of a table of results.json as dicts; none where the run lacks it."""
+    found = data["analyses"].get(analysis, {}).get("tables", {}).get(table, {"columns": [], "rows": []})
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+
+
+def budget(data: Mapping[str, Any], meta: Mapping[str, Any]) -> int:
+    """The budget of the page: from meta, else from the first headline, else the default."""
+    return int(meta.get("budget") or next((v["budget"] for v in headlines(data)), BUDGET))
+
+
+def reference(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """The reference's label: of the verdicts, of meta, else the first source, or "" where there is none."""
+    first = next(iter(data["sources"]), "")
+    return str(next((v["reference"] for v in data["verdicts"]), meta.get("reference") or first))
+
+
+def labels(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
+    """Sources with the reference first."""
+    first = reference(data, meta)
+    return sorted(data["sources"], key=lambda label: label != first)
+
+
+def title(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    return str(meta.get("title") or f"Inside or outside the support of {reference(data, meta) or 'the reference'}?")
+
+
+def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
+    """What was compared, in one line."""
+    first, *others = labels(data, meta) or [""]
+    compared = f"{', '.join(others)} against {first}" if others else first
+    sources = data["sources"].values()
+    problems = max((s["problems"] for s in sources), default=0)
+    traces = f"{count(data['ledger']['traces'])} traces on {count(problems)} problems"
+    if any(s.get("compared", {}).get("basis") == OWN for s in sources):
+        traces = f"{count(data['ledger']['traces'])} traces, sources on different problems"
+    elif any(s.get("compared", s)["problems"] < s["problems"] for s in sources):
+        shared = {s["compared"]["problems"] for s in sources}
+        on = (
+            f"compared on {count(max(shared))} problems" if len(shared) == 1 else "compared on problems shared in pairs"
+        )
+        traces = f"{count(data['ledger']['traces'])} traces, {on}"
+    traces = ", ".join([traces, *(gap.clause for gap in gaps.found(records(data, "compared", "rows")))])
+    parts = [compared, traces, f"budget {k}", asked(data), f"analyzer {data['version']}"]
+    return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
+
+
+def support(budget: int) -> dict[str, str]:
+    """Heading -> estimate of `support`, of the numbers that stand in front: whole traces, steps, where it leaves."""
+    names = {"beyond": "beyond", "hurdle share": "hurdle_share", "horizon": "horizon"}
+    return {f"{heading}@{budget}": f"{key}@{budget}" for heading, key in names.items()}
+
+
+def heading(name: str) -> str:
+    """The heading of an analysis."""
+    return HEADINGS.get(name, name.capitalize())
+
+
+def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
+    """What is known of whole traces, steps and the horizon at the verdict's budget, with intervals by problem; of a
+    source whose own probabilities are not known, novel@k."""
+    k, parts = v["budget"], []
+    for heading, key in support(k).items():
+        e = estimate(data["analyses"], "support", f"{v['source']}.{key}")
+        if e is None:
+            continue
+        if e["value"] is not None:
+            parts.append(f"{heading} {interval(e)}" + (" tokens" if key.startswith("horizon") else ""))
+        elif key.startswith("horizon"):
+            parts.append(f"{heading} not reached")
+    e = estimate(data["analyses"], "support", f"{v['source']}.beyond@{k}") if parts else None
+    if not parts:
+        e = estimate(data["analyses"], "support", f"{v['source']}.novel@{k}")
+        parts = [f"novel@{k} {interval(e)}"] if interval(e) != NONE else []
+    known = {r["source"]: r.get("problems") for r in records(data, "perplexity", "sources")}
+    problems = known.get(v["source"])
+    if parts and e is not None and e["n"]:
+        parts.append(f"n = {count(e['n'])} traces" + (f" on {count(problems)} problems" if problems else ""))
+    return ", ".join(parts)
+
+
+def why_none(data: Mapping[str, Any], label: str, key: str) -> str:
+    """Why a source has no number of local support: the estimate's note, or why its own law is not known."""
+    e = estimate(data["analyses"], "support", f"{label}.{key}")
+    if e is not None:
+        return str(e["note"])
+    if label == reference(data, {}):
+        return "the others are held against it"
+    row = next((r for r in records(data, "support", "evidence") if r["source"] == label), {})
+    reach = estimate(data["analyses"], "support", f"{label}.reach@{key.rpartition('@')[2]}") or {}
+    return row.get("no_verdict") or row.get("no_log_q") or reach.get("note") or "not scored under the base"
+
+
+def short(data: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """The headlines in one line: each word with its sources."""
+    found: dict[str, list[str]] = {}
+    for v in headlines(data):
+        found.setdefault(v["verdict"], []).append(v["source"])
+    return [(word, found[word]) for word in WORDS if word in found]
+
+
+def more(n: int, shown: int) -> str:
+    """How many notes a page leaves to the csv; empty when none."""
+    return (
+        f"{n - shown} further quantities without a value: see the notes in the csv of the estimates."
+        if n > shown
+        else ""
+    )
+
+
+def headlines(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [v for v in data["verdicts"] if v["headline"]]
+
+
+def no_verdict(data: Mapping[str, Any]) -> str:
+    """The sentence that stands in place of verdicts."""
+    labels = ", ".join(data["sources"])
+    return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
+
+
+def rungs(data: Mapping[str, Any], source: str) -> Grid:
+    """What each level but the headline says of a source: its word, its reasons, what would decide it."""
+    rows = []
+    for v in data["verdicts"]:
+        if v["source"] == source and not v["headline"]:
+            why = "; ".join(reasons(v)) or NONE
+            rows.append([v["level"], v["verdict"], why, (v["needs"] or NONE).strip().rstrip(".")])
+    return Grid(["level", "word", "why", "what would decide it"], rows, [])
+
+
+def by_level(data: Mapping[str, Any]) -> Grid:
+    """Verdict words, one row per source and one column per level; the headline in capitals."""
+    words: dict[str, dict[str, str]] = {}
+    for v in data["verdicts"]:
+        words.setdefault(v["source"], {})[v["level"]] = v["verdict"].upper() if v["headline"] else v["verdict"]
+    levels = [level for level in LEVELS if any(level in w for w in words.values())]
+    return Grid(["source", *levels], [[s, *(w.get(level, NONE) for level in levels)] for s, w in words.items()], [])
+
+
+def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
+    """Estimates, one row per quantity and one column per source; keys that begin with no label stand under "all". A row
+    whose numbers are not over equally many traces (or problems) has each n beside it."""
+    rows: dict[str, dict[str, str]] = {}
+    counts: dict[str, dict[str, int]] = {}
+    notes: list[str] = []
+    for key, e in analysis["estimates"].items():
+        label = max((s for s in labels if key.startswith(f"{s}.")), key=len, default="all")
+        name = key if label == "all" else key[len(label) + 1 :]
+        rows.setdefault(name, {})[label] = interval(e)
+        if e["value"] is None:
+            notes.append(f"{key}: {e['note']}")
+        elif e.get("n"):
+            counts.setdefault(name, {})[label] = e["n"]
+    for name, found in counts.items():
+        if len(set(found.values())) > 1:
+            rows[name] |= {label: f"{rows[name][label]} (n = {count(n)})" for label, n in found.items()}
+    used = [s for s in [*labels, "all"] if any(s in r for r in rows.values())]
+    return Grid(["quantity", *used], [[name, *(r.get(s, NONE) for s in used)] for name, r in rows.items()], notes)
+
+
+def estimates_table(analysis: Mapping[str, Any]) -> dict[str, Any]:
+    """All estimates as one JSON table."""
+    columns = ["value", "low", "high", "n", "method", "note"]
+    return {
+        "columns": ["key", *columns],
+        "rows": [[k, *(e[c] for c in columns)] for k, e in analysis["estimates"].items()],
+    }
+
+
+def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
+    """The ledger as sentences that add up."""
+    read, used, refused = (count(ledger[k]) for k in ("rows", "rows_used", "rows_rejected"))
+    lines = [f"{read} rows read = {used} used + {refused} rejected."]
+    scored, rejected = ledger["traces_scored"], ledger["traces_rejected"]
+    if scored + rejected:
+        lines.append(f"{count(ledger['traces'])} traces = {count(scored)} scored + {count(rejected)} not scored.")
+    else:
+        lines.append(f"{count(ledger['traces'])} traces, none scored: no model was given.")
+    total = sum(ledger["by_reason"].values())
+    missing = ledger["rows_rejected"] + rejected - total
+    if missing > 0:
+        lines.append(f"{count(missing)} of the rejected carry no reason.")
+    return lines
+
+
+def numeric(text: str) -> bool:
+    """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
+    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \([kn] = [\d,]+\))?", text))

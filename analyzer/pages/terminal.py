@@ -1,0 +1,191 @@
+"""Text for the terminal: the summary of a report, the tables of analyses, one trace with its surprisals.
+
+Text from dumps could carry terminal escapes: they are written out before colours are added. Nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analyzer.analysis.support.prompts import phrase
+from analyzer.pages import content, lead
+from analyzer.pages import key as key_numbers
+from analyzer.records import Result, Trace, json_value
+from analyzer.records.display import visible
+
+WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
+STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
+MARKS = ((6.0, "⟦⟦", "⟧⟧"), (3.0, "⟦", "⟧"))  # the same without colour
+ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
+
+
+def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
+    """Verdict per source in one line, key numbers, ledger, where the report lies; `data` is that of results.json. From
+    texts alone the numbers that they give come first (`lead`)."""
+    lines = [clean(line) for line in key_numbers.basis(data, {})]
+    heads = content.headlines(data)
+    for v in heads:
+        word = v["verdict"].upper()
+        why = content.reasons(v)
+        lines += [f"{clean(said)}." for said in lead.sentences(data, v["source"], v["reference"])]
+        if open_ := lead.certified(data, v["source"]):
+            lines.append(f"{clean(open_)}. {clean(content.overturn(v))}")
+            continue
+        head = clean(content.statement(v))
+        if colour:
+            head = head.replace(f" is {word}", f" is \x1b[1;{WORD_COLORS[v['verdict']]}m{word}\x1b[0m", 1)
+        lines.append(head + (f": {clean(why[0])}" if why else "") + ".")
+    if not heads:
+        lines.append(clean(content.no_verdict(data)))
+    budget = content.budget(data, {})
+    for _, table in key_numbers.tables(data, budget=budget):
+        shown = _narrow(table)
+        lines += ["", *columns(shown, chars=None), *(clean(f"{content.NONE} {note}") for note in shown.notes)]
+    lines.append("")
+    lines += [f"Under the base: {clean(said)}.", ""] if (said := content.asked(data)) else []
+    lines += content.ledger_lines(data["ledger"])
+    unused = [(why, n) for why, n in data["ledger"]["by_reason"].items() if not why.startswith("not scored")]
+    if unused:
+        lines.append("Rows not used: " + "; ".join(f"{n:,} {clean(why)}" for why, n in unused[:REASONS]) + ".")
+    if directory:
+        lines.append(f"Report: {directory.rstrip('/')}/index.html (and report.md, results.json, figures/, tables/)")
+    return "\n".join(lines)
+
+
+def _narrow(grid: content.Grid) -> content.Grid:
+    """Fewer columns, and intervals only where the verdict hangs on them; the report has the rest."""
+    kept = [i for i, c in enumerate(grid.columns) if c != "nats per token"]
+
+    def short(i: int, text: str) -> str:
+        known = grid.columns[i].startswith(("beyond", "hurdle", "horizon"))
+        return text if known else re.sub(r" \[[^]]*\]", "", text)
+
+    rows = [[row[0], *(short(i, row[i]) for i in kept if i)] for row in grid.rows]
+    return content.Grid([grid.columns[i] for i in kept], rows, grid.notes)
+
+
+def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]]) -> str:
+    """Every estimate and the first rows of every table of `results`, then what was left out and why."""
+    parts: list[str] = []
+    for name, result in results.items():
+        data = result.as_json()
+        parts.append(f"{name.upper()}: {clean(data['question'])}")
+        if data["estimates"]:
+            labels = sorted({key.partition(".")[0] for key in data["estimates"]})
+            labels = _labels(data, labels)
+            grid = content.pivot(data, labels)
+            parts.append("\n".join(columns(grid)))
+            if grid.notes:
+                parts.append("\n".join(clean(f"{content.NONE} {note}") for note in grid.notes[:ROWS]))
+        for key, table in data["tables"].items():
+            n = len(table["rows"])
+            rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
+            head = f"{key} ({n} {'row' if n == 1 else 'rows'}" + (f", first {ROWS} shown)" if n > ROWS else ")")
+            parts.append("\n".join([clean(head), *columns(content.Grid(table["columns"], rows, []))]))
+        parts += [clean(note) for note in data["notes"]]
+    parts += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
+    return "\n\n".join(parts)
+
+
+def _labels(data: Mapping[str, Any], found: Sequence[str]) -> list[str]:
+    """Sources as the tables of the result name them (a label may hold a dot), else what stands before the first dot."""
+    for table in data["tables"].values():
+        if "source" in table["columns"]:
+            at = table["columns"].index("source")
+            named = list(dict.fromkeys(str(row[at]) for row in table["rows"]))
+            return named + [s for s in found if not any(n == s or n.startswith(f"{s}.") for n in named)]
+    return list(found)
+
+
+def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
+    """The response with its surprising tokens set off, then the most surprising ones as a table.
+
+    row: token columns under one model as arrays [T] (logprob in nats, rank from 1, entropy in nats, token, offset).
+    With colour a token's background says its surprisal; without, tokens of 3 nats or more stand in ⟦ ⟧, from 6 in two.
+    """
+    surprisal = [-float(x) for x in row["logprob"]]
+    pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
+    total, n = sum(surprisal), len(surprisal)
+    facts = [
+        f"{n} tokens",
+        f"{total:.1f} nats",
+        f"{total / n:.3f} nats per token" if n else "",
+        {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
+        f"finish {item.finish}" if item.finish else "",
+        f"answer {item.answer}" if item.answer else "",
+        phrase(row["prompt_of"]) if row.get("prompt_of") else "",
+    ]
+    text = "".join(_mark(piece, s, colour) for piece, s in zip(pieces, surprisal, strict=True))
+    worst = sorted(range(n), key=lambda i: -surprisal[i])[:WORST]
+    rows = [
+        [str(i), f"{surprisal[i]:.2f}", str(int(row["rank"][i])), f"{float(row['entropy'][i]):.2f}", repr(pieces[i])]
+        for i in worst
+    ]
+    grid = content.Grid(["position", "nats", "rank", "entropy", "token"], rows, [])
+    legend = "background: from 1, 3 and 6 nats" if colour else "⟦ ⟧: from 3 nats, ⟦⟦ ⟧⟧: from 6"
+    head = clean(f"{item.key}: " + ", ".join(f for f in facts if f))
+    return "\n".join([head, f"Surprisal of a token, {legend}.", "", text, "", "Most surprising:", *columns(grid)])
+
+
+def trace_json(item: Trace, row: Mapping[str, Any], *, model: str) -> dict[str, Any]:
+    """One trace and its token columns as JSON values: text and id of each token, logprob and entropy in nats, rank from
+    1."""
+    identity = ("source", "problem", "sample", "step", "correct", "score", "finish", "answer", "group", "origin")
+    pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
+    columns = {name: json_value(row[name]) for name in ("token", "logprob", "rank", "entropy")}
+    told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
+    told |= {"prompt_of": row["prompt_of"]} if row.get("prompt_of") else {}
+    return {**told, "prompt": item.prompt, "response": item.response, "tokens": {"text": pieces, **columns}}
+
+
+def left_out(items: Sequence[Mapping[str, str]]) -> list[str]:
+    """What was left out, one line per reason."""
+    by_reason: dict[str, list[str]] = {}
+    for item in items:
+        by_reason.setdefault(item["why"], []).append(item["analysis"])
+    return [clean(f"left out: {', '.join(names)}: {why}") for why, names in by_reason.items()]
+
+
+def _pieces(text: str, offsets: Sequence[int], ids: Sequence[int]) -> list[str]:
+    """The text of each token; its id where the offsets are not known."""
+    bounds = [*offsets, len(text)]
+    if any(a < 0 or a > b for a, b in zip(bounds, bounds[1:], strict=False)):
+        return [f"<{i}>" for i in ids]
+    return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def _mark(piece: str, surprisal: float, colour: bool) -> str:
+    shown = visible(piece)
+    style = next((s for limit, s in STEPS if surprisal >= limit), None)
+    if colour:
+        return shown if style is None else f"\x1b[{style}m{shown}\x1b[0m"
+    left, right = next(((a, b) for limit, a, b in MARKS if surprisal >= limit and shown), ("", ""))
+    return f"{left}{shown}{right}"
+
+
+def columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
+    """Lines of aligned cells, the first column to the left, numbers to the right; `chars` cuts a long cell."""
+    rows = [
+        [shown if chars is None or len(shown) <= chars else f"{shown[: chars - 1]}…" for shown in map(clean, row)]
+        for row in [grid.columns, *grid.rows]
+    ]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    right = [i > 0 and all(content.numeric(row[i]) for row in rows[1:]) for i in range(len(widths))]
+
+    def fill(text: str, i: int) -> str:
+        gap = " " * (widths[i] - _width(text))
+        return gap + text if right[i] else text + gap
+
+    return ["  ".join(fill(c, i) for i, c in enumerate(row)).rstrip() for row in rows]
+
+
+def _width(text: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def clean(text: str) -> str:
+    """One line in which nothing is hidden (see `display.visible`)."""
+    return visible(text, line=True)

@@ -1,0 +1,77 @@
+"""What is to be known of the ids of a run before they are scored: those that may not be the model's own words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from analyzer.scoring.encoding.encode import ENCODING, EXAMPLES, OTHER_TEXT, Encoded
+from analyzer.scoring.encoding.padding import PADDED
+
+
+def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence on each scorer's record that tells no encoding, or another than this version's."""
+    out = []
+    for label, record in records.items():
+        if record.get("encoding") == ENCODING:
+            continue
+        if record.get("encoding") == 2:
+            out += _of_the_second(label, record)
+            continue
+        counts: Counter[str] = Counter()
+        for said, n in record.get("decisions", {}).items():
+            counts["text" if said.startswith("response: text") else said] += n
+        found = []
+        if n := counts["text"]:
+            found.append(f"responses given as text ({n:,}) were encoded apart from their prompts")
+        if n := counts["response: ids from the dump"]:
+            found.append(
+                f"of responses given as ids ({n:,}), padding and tokens that a mask says the policy did not write were "
+                "scored too, where there are any"
+            )
+        if found:
+            out.append(
+                f"{label} was scored by an earlier version: {'; '.join(found)}. Score the dumps again into another -o "
+                "folder for this version's numbers."
+            )
+    return out
+
+
+def _of_the_second(label: str, record: Mapping[str, Any]) -> list[str]:
+    n = record.get("decisions", {}).get(PADDED["response", "end"], 0)
+    if not n:
+        return []
+    return [
+        f"{label} was scored by an earlier version: what is repeated at the end of recorded ids was taken for padding "
+        f"behind any special token ({n:,} traces were cut). Score the dumps again into another -o folder for this "
+        "version's numbers."
+    ]
+
+
+def examples(encoded: Sequence[Encoded]) -> dict[str, str]:
+    """The first trace and its place, of each decision that wants one: the same in every shard."""
+    first: dict[str, str] = {}
+    for item in encoded:
+        for said in item.decisions:
+            if said.startswith(EXAMPLES):
+                first.setdefault(said, f"{item.trace.key} ({item.trace.origin})")
+    return dict(sorted(first.items()))
+
+
+def sentences(encoded: Sequence[Encoded]) -> Iterator[str]:
+    """Sentences on ids that may not be the model's own words, with counts by source and the first trace."""
+
+    compared = Counter(e.trace.source for e in encoded if e.trace.response and e.trace.response_ids is not None)
+    first = examples(encoded)
+    for said in first:
+        counts = Counter(e.trace.source for e in encoded if said in e.decisions)
+        listed = ", ".join(f"{n:,} of {source}" for source, n in counts.items())
+        yield f"{said} ({listed}; first {first[said]})"
+        if said == OTHER_TEXT:
+            for source, n in counts.items():
+                if n > compared[source] / 2:
+                    yield (
+                        f"{n:,} of the {compared[source]:,} traces of {source} with ids and text decode to another: "
+                        "their ids seem to belong to another tokenizer; if so, every number of them is wrong"
+                    )

@@ -1,0 +1,267 @@
+"""Scoring: a model is loaded once, a path is chosen by probing, traces go in, Scored records come out.
+
+torch and transformers are imported inside the functions that need them, never at import time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from analyzer.errors import AnalyzerError, ResourceError, UsageError, nearest
+from analyzer.records import Sampler, Scored
+from analyzer.scoring import local, weights, windows
+from analyzer.scoring.encoding.encode import Encoded
+from analyzer.scoring.identity import fingerprint
+from analyzer.scoring.loaded import Loaded, refuse_sizes
+from analyzer.scoring.servers import server
+from analyzer.scoring.team import Team
+
+# --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
+SCORERS = {"local": "shared", "cached": "cached", "plain": "plain", "server": "server"}
+PICKLED = (".bin", ".pt", ".pth")  # how weights are called that are no safetensors
+WHY = 300  # characters of what others say of a model that can't be loaded
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    concurrent: int = server.CONCURRENT,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> Loaded:
+    """Load a transformers causal LM from a folder or by hub name; "MODEL@URL[#NAME]" is on a server (see `server`),
+    which is asked `concurrent` requests at a time.
+
+    dtype auto: float32 on CPU, the checkpoint's own on CUDA. device "map" spreads the layers over all devices, and
+    over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
+    other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded or
+    when tensors are missing, unexpected or of another shape (see `weights`), UsageError for an unknown dtype or device.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype!r} is unknown{nearest(dtype, DTYPES)}")
+    if server.split(name):
+        return server.connect(name, concurrent=concurrent)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # else transformers asks a service on the hub for it
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "map":
+        try:
+            torch.device(device)
+        except RuntimeError:
+            raise UsageError(f"--device {device!r} is unknown; allowed: auto, cpu, cuda, cuda:1 ..., map") from None
+    if device == "map" and find_spec("accelerate") is None:
+        raise UsageError("--device map needs accelerate: pip install 'reasoning-path-analyzer[accelerate]'")
+    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
+    if kind is None:
+        on_cpu = device == "cpu" or (device == "map" and not torch.cuda.is_available())
+        kind = torch.float32 if on_cpu else "auto"
+    is_folder = Path(name).is_dir()
+    if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ResourceError(f"model folder {name} does not exist")
+    refuse_sizes(name)
+    weights.refuse_adapter(name)
+    weights.refuse_two_sets(name)
+    offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
+    options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=kind,
+            use_safetensors=None if allow_pickle else True,
+            device_map="auto" if device == "map" else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            **options,
+        )
+        weights.refuse_other_weights(name, model, info)
+        model = (model if device == "map" else model.to(device)).eval()
+    except Exception as error:  # what a config or weights that are not as they should be raise has no end
+        if local.is_out_of_memory(error) or isinstance(error, AnalyzerError):
+            raise
+        raise _refusal(name, error, trust_remote_code, allow_pickle) from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, ImportError):
+        tokenizer = None  # ids-only dumps need none; `encode` refuses text without one
+    config = model.config.get_text_config()
+    return Loaded(
+        name,
+        fingerprint(name),
+        model,
+        tokenizer,
+        model.get_output_embeddings().weight.shape[0],
+        getattr(config, "max_position_embeddings", None),
+        str(model.dtype).removeprefix("torch."),
+        str(model.device),
+        sum(p.numel() for p in model.parameters()),
+        _eos_ids(model, tokenizer),
+    )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The end tokens that generation config, config and tokenizer declare, sorted; each names none, one or several."""
+    places = (getattr(model, "generation_config", None), model.config, model.config.get_text_config(), tokenizer)
+    said = [getattr(place, "eos_token_id", None) for place in places]
+    found = chain.from_iterable(ids if isinstance(ids, (list, tuple)) else [ids] for ids in said)
+    return tuple(sorted({int(i) for i in found if i is not None}))
+
+
+def _refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: bool) -> ResourceError:
+    """Why a model can't be loaded, and the flag that would allow it where there is one."""
+    from safetensors import SafetensorError
+
+    said, files = str(error), list(Path(name).iterdir()) if Path(name).is_dir() else []
+    if isinstance(error, SafetensorError):
+        return ResourceError(f"{_damaged(name, files)} is damaged or cut short ({said}); copy it again")
+    if not trust_remote_code and "trust_remote_code" in said:
+        return ResourceError(
+            f"model {name!r} brings Python code of its own, which would run here; read it, and if you trust it add "
+            "--trust-remote-code"
+        )
+    kinds = {f.suffix for f in files} if Path(name).is_dir() else set(PICKLED)
+    if not kinds & {".safetensors", *PICKLED}:
+        return ResourceError(f"model {name!r} has no weights: no *.safetensors in that folder; copy them there")
+    if not allow_pickle and "safetensors" in said and kinds & {*PICKLED}:
+        return ResourceError(
+            f"model {name!r} has no weights as safetensors; pickled weights (.bin) can run code when they are loaded: "
+            "convert them, or if you trust them add --allow-pickle"
+        )
+    why = " ".join(said.split("\n\n")[0].split())[:WHY] or type(error).__name__
+    if not isinstance(error, (OSError, ValueError)) and files:
+        why = f"{why} ({type(error).__name__}: is a value in its config.json wrong?)"
+    return ResourceError(
+        f"model {name!r} can't be loaded as a causal LM: {why}; "
+        "expected a folder with config.json and weights, or a hub name with network access"
+    )
+
+
+def _damaged(name: str, files: list[Path]) -> str:
+    """The first file that can't be opened as safetensors; the model's name where that can't be told."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(f for f in files if f.suffix == ".safetensors"):
+        try:
+            with safe_open(file, "numpy"):
+                pass
+        except SafetensorError:
+            return str(file)
+    return f"a file of the weights of {name}"
+
+
+def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[str, str]:
+    """(path, why): the wanted scorer's path, or a slower one where the probe shows that it is wrong on this model."""
+    if wanted not in SCORERS:
+        raise UsageError(f"--scorer {wanted!r} is unknown{nearest(wanted, SCORERS)}")
+    if isinstance(loaded.model, server.Server):
+        return "server", loaded.model.said()
+    return ("plain", "chosen") if wanted == "plain" else local.choose(loaded.model, sampler, SCORERS[wanted])
+
+
+def prepare(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[str, str, str | None]:
+    """(path, why, what lower precision costs): see `choose_path` and `local.half_precision_error`."""
+    if isinstance(loaded.model, Team):
+        return loaded.model.prepare(sampler, wanted)
+    path, why = choose_path(loaded, sampler, wanted)
+    return path, why, None if path == "server" else local.half_precision_error(loaded.model, path)
+
+
+def score_units(
+    units: Iterable[tuple[int, list[Encoded]]], loaded: Loaded, **options: Any
+) -> Iterator[tuple[int, Scored]]:
+    """(number of the unit, Scored) of every trace of the units; options: see `score`. Here the units are done one after
+    another, on a cluster as its workers finish them."""
+    if isinstance(loaded.model, Team):
+        yield from loaded.model.score_units(units, **options)
+        return
+    for number, items in units:
+        for scored in score(items, loaded, **options):
+            yield number, scored
+
+
+def score(
+    encoded: Iterable[Encoded],
+    loaded: Loaded,
+    *,
+    path: str,
+    sampler: Sampler | None,
+    limit: int | None,
+    powers: tuple[float, ...] = (),
+    note: Callable[[str, Any], None] = lambda name, value: None,
+) -> Iterator[Scored]:
+    """Score traces by a path of `local`: equal ids once, those longer than `limit` in windows (see `windows`).
+
+    limit: the model's context, or None. powers: exponents of the power columns, which a server does not have. note: see
+    `local.score`. Raises ResourceError when memory runs out.
+    """
+    waiting: dict[str, list[Scored | None]] = {}
+    same, twins = _twins(encoded)
+
+    def pieces() -> Iterator[Encoded]:
+        for item in same:
+            parts = [item] if limit is None else windows.split(item, limit)
+            if parts[0] is not item:
+                waiting[item.trace.key] = [None] * len(parts)
+                for n, part in enumerate(parts):
+                    yield replace(part, trace=_Part(item.trace.key, n))
+            else:
+                yield item
+
+    ask = server.score if path == "server" else partial(local.score, powers=powers)
+    try:
+        for result in ask(pieces(), loaded.model, sampler, path=path, note=note):
+            key, _, n = result.key.rpartition("\x00")
+            if key in waiting:  # an id may hold a NUL of its own
+                waiting[key][int(n)] = result
+                if not all(waiting[key]):
+                    continue
+                result = replace(windows.join(waiting.pop(key)), key=key)
+            yield result
+            for twin in twins.pop(result.key, ()):
+                columns = result.columns | {"offset": twin.offset_T[twin.at]}
+                yield Scored(twin.trace.key, columns, result.embedding, result.top)
+    except (MemoryError, RuntimeError) as error:
+        if not local.is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"out of memory while scoring under {loaded.name}: {str(error).splitlines()[0]}; "
+            "try --dtype bfloat16, --on-overlong skip or --score-at-most N; --dry-run tells the peak beforehand"
+        ) from error
+
+
+def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:
+    """The traces that differ in ids, mask or sampler, and for each key of these the further traces that equal it."""
+    first: dict[tuple, Encoded] = {}
+    twins: dict[str, list[Encoded]] = {}
+    for item in encoded:
+        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler, item.own), item)
+        if known is not item:
+            twins.setdefault(known.trace.key, []).append(item)
+    return list(first.values()), twins
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Stands for a Trace in one window of it; its key names trace and window."""
+
+    trace_key: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.trace_key}\x00{self.number}"

@@ -1,0 +1,310 @@
+"""Many studies at once, the index that compares them, the same again, a look at the first problems, dry runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from analyzer.api import pipeline, repeat
+from analyzer.cli import main as cli
+from analyzer.cli import studies
+from analyzer.errors import AnalyzerError, DumpError, UsageError
+from analyzer.pages import index
+from analyzer.runs.store import Run
+from analyzer.scoring import estimate
+
+
+def write(file: Path, source: str, problems: int = 2, samples: int = 3, words: int = 1, **more) -> Path:
+    rows = [
+        {"source": source, "problem": f"p{p}", "sample": s, "prompt": f"Once {p}", "response": f" {source} {s}" * words}
+        | {"correct": (s + p) % 2 == 0, **more}
+        for p in range(problems)
+        for s in range(samples)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return file
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    """(folder, exit code) of a report on three studies, the second of which is broken."""
+    folder = tmp_path_factory.mktemp("batch")
+    for source in ("base", "rlvr"):
+        write(folder / "dumps" / "one" / f"{source}.jsonl", source)
+    broken = folder / "dumps" / "<b>broken" / "base.jsonl"
+    broken.parent.mkdir()
+    broken.write_text('{"prompt": "a", "respo\n')
+    write(folder / "dumps" / "two" / "base.jsonl", "base")
+    line = ["report", str(folder / "dumps" / "*/"), "-o", str(folder / "all"), "--no-robustness"]
+    return folder, cli.main([*line, "--fail-on", "undetermined"])
+
+
+# --- which inputs are studies ------------------------------------------------------------------------------------
+
+
+def test_folders_are_studies_and_files_are_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/x", "b/x", "b/y"):
+        write(tmp_path / name / "base.jsonl", "base")
+    assert studies.find(["a/x"]) is None  # as ever: one folder of dumps is one study
+    assert studies.find(["a/x", "b/y"]) == {"x": "a/x", "y": "b/y"}
+    assert studies.find(["b/*/"]) == {"x": "b/x/", "y": "b/y/"}
+    assert studies.find(["a/*"]) == {"x": "a/x"}  # a pattern of folders asks for studies, also when it finds one
+    assert studies.find(["*/x"]) == {"a-x": "a/x", "b-x": "b/x"}
+    for one in (["a/x/*.jsonl"], ["a/x", "b/y/base.jsonl"], ["base=a/x", "rl=b/y"], ["nowhere/*"], ["-"]):
+        assert studies.find(one) is None
+    with pytest.raises(UsageError, match="b/x/ is given twice"):
+        studies.find(["b/*/", "b/x"])
+
+
+def test_a_folder_that_is_neither_run_nor_dumps_is_named(tmp_path):
+    write(tmp_path / "dumps" / "base.jsonl", "base")
+    Run.create(tmp_path / "report" / "run")
+    (tmp_path / "old").mkdir()
+    for name in ("results.json", "index.html"):
+        (tmp_path / "old" / name).write_text("{}")
+    (tmp_path / "empty").mkdir()
+    for spec, error, said in (
+        ("report", UsageError, "is the folder of a report; its run is .*run: give that one"),
+        ("old", UsageError, "without its run"),
+        ("empty", DumpError, r"neither a run \(it has no run.json\) nor a folder of dumps"),
+        (".", UsageError, "it holds runs: .*report/run"),
+    ):
+        with pytest.raises(error, match=said):
+            studies.refuse_other_folders([str(tmp_path / spec)], runs=True)
+    studies.refuse_other_folders([str(tmp_path / "dumps"), str(tmp_path / "report" / "run"), "-"], runs=True)
+    with pytest.raises(UsageError, match="is a run"):
+        studies.refuse_other_folders([str(tmp_path / "report" / "run")], runs=False)
+
+
+def test_the_worst_exit_code_counts():
+    assert studies.worst([]) == 0 and studies.worst([0, 5]) == 5 and studies.worst([5, 3, 0]) == 3
+    assert studies.worst([3, 4, 1]) == 1 and studies.worst([2, 3]) == 3
+
+
+def test_an_interrupted_new_run_stays(tmp_path):
+    with pytest.raises(KeyboardInterrupt), studies.begun(tmp_path / "run"):
+        raise KeyboardInterrupt
+    assert (tmp_path / "run" / "run.json").is_file()
+    with pytest.raises(DumpError), studies.begun(tmp_path / "run"):
+        raise DumpError("not a new one")
+    assert (tmp_path / "run" / "run.json").is_file()
+
+
+# --- the batch and its index -------------------------------------------------------------------------------------
+
+
+def test_a_broken_study_stops_no_other(batch):
+    folder, code = batch
+    assert code == 3  # an input that was refused weighs more than the gate, which fired too
+    found = json.loads((folder / "all" / "index.json").read_text())["studies"]
+    assert [(s["study"], s["exit_code"], bool(s["report"])) for s in found] == [
+        ("<b>broken", 3, False),
+        ("one", 0, True),
+        ("two", 0, True),
+    ]
+    assert "base.jsonl:1" in found[0]["error"] and not (folder / "all" / "<b>broken").exists()
+    for s in found[1:]:
+        own = json.loads((folder / "all" / s["study"] / "results.json").read_text())
+        assert s["ledger"] == own["ledger"] and s["sources"] == own["sources"]
+        assert [v["verdict"] for v in s["verdicts"]] == [v["verdict"] for v in own["verdicts"] if v["headline"]]
+
+
+def test_the_index_is_a_safe_page_that_leads_to_the_reports(batch):
+    folder, _ = batch
+    text = (folder / "all" / "index.html").read_text()
+    assert "default-src 'none'" in text and "<script" not in text and "<b>broken" not in text
+    links = re.findall(r'href="([^"#:]+)"', text)
+    assert set(links) == {"one/index.html", "two/index.html", "index.json"}
+    assert all((folder / "all" / link).is_file() for link in links)
+    assert "base.jsonl:1" in text and "&lt;b&gt;broken" in text and "UNDETERMINED" in text
+
+
+def made_up(word: str) -> dict:
+    verdict = {"source": "rl<i>", "reference": "base", "verdict": word, "level": "sequence", "budget": 64}
+    verdict |= {"headline": True, "why": ["E_64 = 0.5", "more"], "needs": None}
+    beyond = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "method": "", "note": ""}
+    return {
+        "ledger": {"rows": 9},
+        "sources": {"rl<i>": {"traces": 9, "problems": 3, "tokens": 1, "correct": None}},
+        "verdicts": [verdict],
+        "analyses": {"support": {"estimates": {"rl<i>.beyond@64": beyond}}},
+    }
+
+
+def test_the_index_compares_what_the_studies_say():
+    done = {"INSIDE": made_up("outside"), "y": made_up("inside"), "z": AnalyzerError("internal error: x")}
+    found = index.build(done, version="1", command=["analyzer"])
+    assert index.summary(found) == "3 studies, 2 sources judged: 1 inside, 1 outside; 1 failed (z)."
+    assert index.matrix(found).rows == [["INSIDE", "OUTSIDE"], ["y", "INSIDE"], ["z", "–"]]
+    row = index.table(found).rows[0]
+    assert row[:7] == ["INSIDE", "rl<i>", "OUTSIDE", "sequence", "64", "0.50 [0.40, 0.60]", "–"]
+    assert row[-1] == "reach@64 = 0.5" and found["studies"][2]["exit_code"] == 1
+    verdict = found["studies"][0]["verdicts"][0]
+    assert verdict["beyond"]["value"] == 0.5 and verdict["hurdle_share"] is verdict["reach"] is None
+    page = index.page(found)
+    chip = 'class="chip" style="--word: var(--outside)"'
+    assert "<i>" not in page and page.count(chip) == 2  # the row, and what the words mean
+    assert '<a href="INSIDE/index.html">INSIDE</a>' in page
+
+
+# --- the same again ----------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_made_again_from_its_run(batch, capsys):
+    folder, _ = batch
+    old = folder / "all" / "two"
+    assert cli.main(["report", "--again", str(old / "run")]) == 0, capsys.readouterr().err
+    new = files(folder / "all" / "two-again")
+    for name, content in files(old).items():
+        if name not in ("results.json", "report.md", "index.html", "run/run.json"):  # these hold the command
+            assert new[name] == content, name
+    one, other = (json.loads(text) for text in (files(old)["results.json"], new["results.json"]))
+    assert {**one, "command": []} == {**other, "command": []}
+    assert cli.main(["report", "--again", str(old / "run"), "-o", str(old)]) == 2
+
+
+def test_scores_are_made_again_from_several_calls(tmp_path, stories, monkeypatch):
+    """Dumps that were added later, settings, a model per source: all of it comes from run.json."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "base.jsonl", "base")
+    write(tmp_path / "odd=name.jsonl", "x")
+    template = tmp_path / "template.txt"
+    template.write_text("Q: {question}\n")
+    run = Run.create("run")
+    pipeline.ingest(run, ["base.jsonl"], limit=1)
+    for _ in range(2):
+        pipeline.ingest(run, ["base.jsonl", "rl=odd=name.jsonl"], limit=1)
+    pipeline.score(run, base=str(stories), at_most=2, templates={"*": "template.txt"}, cross={"t": str(stories)})
+    pipeline.score(run, base=str(stories), at_most=2, templates={"*": "template.txt"})
+    assert len(run.manifest["calls"]["ingest"]) == 2
+    calls = repeat.calls(Run.open("run"))
+    again = Run.create("again")
+    for call in calls["ingest"]:
+        pipeline.ingest(again, **call)
+    pipeline.score(again, **calls["score"])
+    assert again.scorers() == run.scorers() == ["base", "cross-t"]
+    parts = [{n: b for n, b in files(r.path).items() if n.startswith("scores")} for r in (run, again)]
+    assert parts[0] == parts[1] and len(parts[0]) == 4
+    same = ("inputs", "settings", "samplers", "policies", "scorers", "calls", "input_notes")
+    assert {k: run.manifest[k] for k in same} == {k: again.manifest[k] for k in same}
+    for file in (template, tmp_path / "base.jsonl"):
+        text = file.read_text()
+        file.write_text(text + "\n")
+        with pytest.raises(DumpError, match=f"{file.name} has changed since run run was made"):
+            repeat.calls(run)
+        file.unlink()
+        with pytest.raises(DumpError, match=f"{file.name}, which run run was made from, is not there"):
+            repeat.calls(run)
+        file.write_text(text)
+    run.manifest["scorers"]["base"]["fingerprint"] = "0" * 16
+    with pytest.raises(DumpError, match="is not the one that run run was scored under as base"):
+        repeat.calls(run)
+    del run.manifest["calls"]["score"]
+    with pytest.raises(DumpError, match="was cut off before it was complete"):
+        repeat.calls(run)
+    with pytest.raises(DumpError, match="does not say how the run was made"):
+        repeat.calls(Run.create("bare"))
+
+
+def test_a_dump_that_grew_is_made_again_as_it_is_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, contents = Run.create("run"), []
+    for samples in (3, 4):
+        contents.append(write(tmp_path / "base.jsonl", "base", samples=samples).read_bytes())
+        pipeline.ingest(run, ["base.jsonl"])
+    again = Run.create("again")
+    for call in repeat.calls(Run.open("run"))["ingest"]:
+        pipeline.ingest(again, **call)
+    assert {t.key for t in again.traces()} == {t.key for t in run.traces()} and again.trace_count() == 8
+    assert len(repeat.calls(again)["ingest"]) == 1
+    (tmp_path / "base.jsonl").write_bytes(contents[0])  # what the run held before it grew is not this run
+    with pytest.raises(DumpError, match="base.jsonl has changed since run run was made"):
+        repeat.calls(run)
+
+
+# --- a look at the first problems --------------------------------------------------------------------------------
+
+
+def test_a_limit_keeps_the_reference_s_first_problems(tmp_path):
+    """All samples of all sources, whichever file comes first; the ledger counts the rest, the notes say it."""
+    row = {"prompt": "x", "response": "r", "source": "rl"}
+    rows = [row | {"problem": f"p{p}", "sample": s} for p in (3, 1, 0) for s in (0, 1)]
+    (tmp_path / "rl.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    base = write(tmp_path / "base.jsonl", "base", problems=3)
+    run = Run.create(tmp_path / "run")
+    for _ in range(2):  # the same line again adds nothing
+        pipeline.ingest(run, [str(tmp_path / "rl.jsonl"), str(base)], limit=2)
+    frame = run.trace_table()
+    order = list(dict.fromkeys(frame["problem"][frame["source"] == "base"]))
+    assert len(order) == 2 and set(frame["problem"]) == set(order)
+    assert frame.groupby("source").size().to_dict() == {"base": 6, "rl": 4}
+    found = pipeline.ledger(run)
+    assert (found["rows"], found["rows_used"], found["by_reason"]) == (15, 10, {"of problems beyond --limit 2": 5})
+    assert any(n.startswith("A LOOK ONLY: --limit 2") for n in run.manifest["input_notes"])
+    for limit in (3, None):
+        with pytest.raises(UsageError, match="made with limit=2"):
+            pipeline.ingest(run, [str(base)], limit=limit)
+    whole = Run.create(tmp_path / "whole")
+    pipeline.ingest(whole, [str(base)], limit=3)
+    assert pipeline.ledger(whole)["rows_used"] == 9 and not whole.manifest["input_notes"][0].startswith("A LOOK")
+    with pytest.raises(UsageError, match="standard input"):
+        pipeline.ingest(Run.create(tmp_path / "stdin"), ["base=-"], limit=3)
+
+
+# --- dry runs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_writes_nothing_and_counts_what_is_left(tmp_path, stories):
+    dumps = [str(write(tmp_path / f"{s}.jsonl", s)) for s in ("base", "rlvr")]
+    with estimate.rehearsal(tmp_path / "run") as run:
+        pipeline.ingest(run, dumps)
+        plan = estimate.dry_run(run, base=str(stories), policies={"rlvr": str(stories)}, at_most=2)
+    assert not (tmp_path / "run").exists() and plan["traces_over_the_limit"] == 4
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps[:1])
+    pipeline.score(run, base=str(stories), at_most=2)
+    before = files(run.path)
+    with estimate.rehearsal(run.path) as shadow:
+        pipeline.ingest(shadow, dumps)
+        plan = estimate.dry_run(shadow, base=str(stories), at_most=2)
+    assert files(run.path) == before
+    assert (plan["traces_scored"], plan["traces_to_score"]) == (4, 4)
+    with pytest.raises(UsageError) as refused, estimate.rehearsal(run.path) as shadow:
+        pipeline.ingest(shadow, dumps, threshold=0.5)
+    assert str(run.path) in str(refused.value) and "analyzer-" not in str(refused.value)
+
+
+def test_a_dry_run_counts_the_tokens_that_go_through_the_model(tmp_path, stories):
+    """Against a count at the embedding layer while the same traces are scored."""
+    import torch
+
+    dumps = [str(write(tmp_path / f"{s}.jsonl", s, problems=5, samples=4, words=20)) for s in ("base", "rlvr")]
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, dumps)
+    plan = estimate.dry_run(run, base=str(stories))["models"]["base"]
+    seen = []
+
+    def count(module, given):
+        if isinstance(module, torch.nn.Embedding):
+            seen.append(given[0].numel())
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        pipeline.score(run, base=str(stories))
+    finally:
+        hook.remove()
+    assert plan["computed_tokens"] in accumulate(reversed(seen))  # the last passes; the first are the made-up group's
+    scored = sum(len(t) for part in run.tokens("base", ["token"]) for t in part["token"])
+    assert plan["response_tokens"] == scored
+    size = sum(f.stat().st_size for f in (run.path / "scores" / "base").iterdir())
+    assert plan["disk_bytes"] == pytest.approx(size, rel=0.3)

@@ -1,0 +1,89 @@
+"""A report from texts alone leads with what is solved and what draws contain, not with the word of the tokens."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from analyzer.pages import html, lead, markdown, terminal
+
+SURE = {"n": 40, "method": "", "note": ""}
+ROW = {"k": 8, "low": 0.86, "high": 0.963, "note": "", "source": "rlvr"}
+
+
+@pytest.fixture
+def alone(written):
+    data = copy.deepcopy(written.data)
+    kept = {"value": 0.54, "low": 0.4, "high": 0.6, **SURE}
+    numbers = {f"{s}.pass@{k}": kept | {"value": v} for s, k, v in (("rlvr", 1, 0.54), ("rlvr", 8, 0.97))}
+    numbers |= {f"{s}.pass@{k}": kept | {"value": v} for s, k, v in (("base", 1, 0.55), ("base", 8, 0.98))}
+    gaps = {"rlvr-base.pass_rate": kept | {"value": -0.01, "low": -0.07, "high": 0.05}}
+    gaps |= {"rlvr-base.pass@8": kept | {"value": -0.004, "low": -0.07, "high": 0.04}}
+    rows = [ROW | {"level": "skeleton", "contained": 0.607, "own": 0.524}]
+    rows += [ROW | {"level": "steps", "contained": 0.9465, "own": 0.876}]
+    table = {"columns": list(rows[0]), "rows": [list(r.values()) for r in rows]}
+    one = {"question": "", "estimates": {}, "tables": {}, "notes": [], "params": {}}
+    data["analyses"] = {
+        "boundary": one | {"estimates": numbers},
+        "paired": one | {"estimates": gaps},
+        "contained": one | {"tables": {"rungs": table}},
+    }
+    said = {"verdict": "undetermined", "why": ["no token probabilities under the base model"], "needs": "--base MODEL"}
+    said |= {"source": "rlvr", "reference": "base", "budget": 64}
+    data["verdicts"] = [said | {"level": level, "headline": level == "sequence"} for level in ("sequence", "kinds")]
+    return data
+
+
+FIRST = (
+    "Problems solved with one draw (pass@1): rlvr 0.54, base 0.55, difference −0.01 [−0.07, 0.05]; with the best of 8 "
+    "draws (pass@8): rlvr 0.97, base 0.98, difference −0.00 [−0.07, 0.04]"
+)
+SECOND = (
+    "8 draws of base on the same problem include one with the same kinds of steps in the same order for 95% [86%, 96%] "
+    "of rlvr's draws (88% of base's own); with the same numbers and signs too for 61% [86%, 96%] of rlvr's draws (52% "
+    "of base's own)"
+)
+THIRD = "Whether rlvr leaves what the reference can do is not certain from these draws"
+
+
+def test_numbers_lead_where_no_model_was_given(alone):
+    assert lead.sentences(alone, "rlvr", "base") == [FIRST, SECOND]
+    lines = terminal.summary(alone).splitlines()
+    assert lines[:2] == [f"{FIRST}.", f"{SECOND}."] and lines[2].startswith(f"{THIRD}. What would decide it: --base")
+    assert "UNDETERMINED" not in "".join(lines)
+    text = "\n".join(markdown._verdicts(alone))
+    assert 0 < text.index("Problems solved") < text.index("include one with") < text.index("UNDETERMINED")
+    page = html.page(
+        alone,
+        meta={"left_out": []},
+        figures={},
+        tables=dict.fromkeys(alone["analyses"], {"": "x.csv", "rungs": "y.csv"}),
+    )
+    assert page.index("Problems solved") < page.index("UNDETERMINED") and page.index(THIRD) < page.index("UNDETERMINED")
+
+
+def test_a_word_that_was_earned_stands_and_a_refusal_too(alone):
+    outside = copy.deepcopy(alone)
+    outside["verdicts"][0] |= {"headline": False}
+    outside["verdicts"][1] |= {"verdict": "outside", "level": "kinds", "headline": True}
+    assert lead.certified(outside, "rlvr") == ""
+    assert terminal.summary(outside).splitlines()[2].startswith("rlvr is OUTSIDE base's support at the kinds level")
+    refused = copy.deepcopy(alone)
+    for v in refused["verdicts"]:
+        v["why"] = ["no verdict: a check before the tests failed"]
+    assert "no verdict: a check" in terminal.summary(refused).splitlines()[2]
+
+
+def test_with_a_model_nothing_is_put_before_the_word(written):
+    assert lead.sentences(written.data, "rlvr", "base") == []
+
+
+def test_what_is_not_known_is_said_with_its_reason(alone):
+    table = alone["analyses"]["contained"]["tables"]["rungs"]
+    at = [table["columns"].index(name) for name in ("contained", "note")]
+    for row in table["rows"]:
+        row[at[0]], row[at[1]] = None, "no number, symbol or code in the text"
+    alone["analyses"]["boundary"]["estimates"] = {}
+    said = "How much of rlvr is among draws of base can't be said: no number, symbol or code in the text"
+    assert lead.sentences(alone, "rlvr", "base") == [said]
