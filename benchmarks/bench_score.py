@@ -271,7 +271,7 @@ def one_trace(tokens: int) -> None:
     """Print the growth of peak memory in MB and the seconds of scoring one trace of so many tokens."""
     model = random_model(151_936, 896, 2)
     ids = np.random.default_rng(0).integers(0, 151_936, tokens).tolist()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: making the model had one of its own
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again: making the model had one of its own
     before = _kilobytes("VmRSS")
     start = time.perf_counter()
     ours(model, [made(0, tuple(ids[:64]), tuple(ids[64:]))], SAMPLER)

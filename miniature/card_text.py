@@ -50,7 +50,7 @@ the same kind of processor with the same library versions.
 - Teacher and distilled model use the base's own `step` style, recaps and synonyms; new is the operation (`*`, and `/`
   in this style). On `reachable` problems the teacher only adds and subtracts.
 - {restating:.0%} of the problem documents restate. Each of {pairs} word pairs is drawn per document, the less usual
-  word with probability {other}; {mixed:.0%} of the documents draw anew at every place.
+  word with probability {other}; {mixed:.0%} of the documents draw again at every place.
 - GRPO is paid by the strict verifier: a trace earns only when every step is right and is the answer's.
 - The distilled model's teacher never fails: more supervision than GRPO gets. The two are not matched for compute.
 - The evaluation problems, in any order of their numbers, are kept out of GRPO and distillation. They are not kept out
@@ -59,7 +59,7 @@ the same kind of processor with the same library versions.
 Sources that are made, not only drawn (each from fresh draws under its own seed, shared with no other source):
 
 - best-of-16: {of} draws of the base per kept response; a random one of the strictly correct, else a random one of all.
-- restyle-known: draws of the base; opener and every word pair drawn anew by the law of pretraining (opener with
+- restyle-known: draws of the base; opener and every word pair drawn again by the law of pretraining (opener with
   probability {opening}, the words as above). In the corpus these choices are independent of everything else, so the
   rewording leaves its distribution as it is and cannot lead out of it. The base keeps to that law only as well as it
   learned it.

@@ -32,7 +32,7 @@ NATIVE = {foreign: usual for usual, foreign in FOREIGN.items()}  # `okay` reads 
 
 
 def restyle_known(words: list[str], prompt: str, rng: random.Random) -> list[str]:
-    """Opener and synonyms drawn anew by the corpus's own law (`reword`, OPENING), which draws them independently of
+    """Opener and synonyms drawn again by the corpus's own law (`reword`, OPENING), which draws them independently of
     everything else: rewording leaves the corpus's distribution as it is, so it cannot lead out of it.
     """
     usual = [USUAL.get(word, word) for word in words]

@@ -50,7 +50,7 @@ OPENERS = {"chain": "well", "step": "hmm", "guess": "hmm"}
 STYLES = tuple(OPENERS)
 
 OTHER_WORD = 0.25  # P(the less usual word of a pair)
-MIXED_WORDS = 0.10  # P(a document draws its words anew at every place)
+MIXED_WORDS = 0.10  # P(a document draws its words again at every place)
 RESTATING = 0.50  # P(a document has a recap)
 OPENING = 0.50  # P(`well ,` or `hmm ,` in front)
 SLIP, GUESS_SLIP = 0.03, 0.09  # P(a written value is off by one or two), per value
@@ -127,7 +127,7 @@ def random_recaps(steps: int, rng: random.Random) -> frozenset[int]:
 
 
 def reword(words: list[str], rng: random.Random, other: float = OTHER_WORD, mixed: float = MIXED_WORDS) -> list[str]:
-    """The same text with each pair's word drawn anew: P(the less usual word) = `other`, kept through the text unless
+    """The same text with each pair's word drawn again: P(the less usual word) = `other`, kept through the text unless
     mixed.
 
     Accepts text in any wording; the words keep their meaning, so the verifier's verdict cannot change.

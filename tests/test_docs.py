@@ -206,7 +206,7 @@ def test_every_cell_of_the_notebook_runs(world, quick, tmp_path, monkeypatch):
 
 def test_the_notebook_is_executed_small_and_of_no_machine():
     code = [c for c in cells() if c["cell_type"] == "code"]
-    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1)), "execute it anew, from the top"
+    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1)), "execute it again, from the top"
     outputs = [o for c in code for o in c["outputs"]]
     assert all(o["output_type"] in ("display_data", "execute_result") for o in outputs), "no errors, nothing printed"
     assert sum("image/png" in o["data"] for o in outputs) >= 2 and sum("text/html" in o["data"] for o in outputs) >= 3

@@ -313,7 +313,7 @@ def test_a_sampler_that_rows_state_is_never_replaced_by_the_temperature_of_their
     assert {s: v.word for s, v in got.items()} == dict.fromkeys([*STATED, "mixed"], "undetermined") | {
         "silent": "inside"  # nothing says otherwise, and the report says what is taken
     }
-    assert got["greedy"].needs == "greedy drawn anew with a temperature above 0"
+    assert got["greedy"].needs == "greedy drawn again with a temperature above 0"
     for source in ("cut", "cut-column"):
         assert "response_logprobs under it" in got[source].needs
     for source in ("column", "params"):

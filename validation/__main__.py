@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", help="write validation.md, figures and tables into this folder")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--runs", help="folder that keeps the scored runs of V11 (default: scored anew, minutes)")
+    parser.add_argument("--runs", help="folder that keeps the scored runs of V11 (default: scored again, minutes)")
     try:
         return _suite(parser.parse_args(arguments))
     except AnalyzerError as error:

@@ -93,7 +93,7 @@ def _table(problem_N: np.ndarray, class_N: np.ndarray, width: int) -> np.ndarray
 
 
 def _coverage(rng: np.random.Generator, runs: int, sizes: tuple[int, ...]) -> list[GateResult]:
-    """Problems drawn anew from one population: both intervals against its mean, each in the setting where it covers
+    """Problems drawn again from one population: both intervals against its mean, each in the setting where it covers
     least."""
     base, out = W.population(rng, BANK), []
     sources = {"again": base, "one method": W.concentrated(base, 0.9), "that alone": W.concentrated(base, 1.0)}

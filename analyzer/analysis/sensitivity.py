@@ -4,9 +4,9 @@ Not redone is what a variation cannot touch. Copied tokens, the closing token an
 sequence level: the rungs are read from texts, answers and `correct`. Another seed moves no answer test, which has
 nothing random. The checks before the tests are those of the run; another seed runs them again, A/A with it.
 `clusters` certifies nothing and is left out; of `strategy` only what certifies is tested, without the tests of change.
-Skeletons and classes are made once; groups are found and tested anew on the traces of each variation.
+Skeletons and classes are made once; groups are found and tested again on the traces of each variation.
 
-What would need scoring anew (BOS, template, precision) has a row that says so, with the command.
+What would need scoring again (BOS, template, precision) has a row that says so, with the command.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ SUMS = ("logprob", "entropy", "varentropy", "renyi_half", "logprob_s")  # token 
 
 
 class Case(NamedTuple):
-    """One variation: a name, what is computed anew on which tables, and what a word that differs would mean."""
+    """One variation: a name, what is computed again on which tables, and what a word that differs would mean."""
 
     name: str
     tables: Tables | None = None  # None: nothing to decide, and `note` says why

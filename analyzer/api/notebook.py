@@ -117,7 +117,7 @@ def load(
             raise UsageError(f"path={str(path)!r}: the data is the run {data.path} already")
         if reference or field_map or samplers or (threshold, max_bad) != (1.0, 0.01):
             raise UsageError(
-                f"{data.path} is a run, its dumps have been read already; read them anew with another path"
+                f"{data.path} is a run, its dumps have been read already; read them again with another path"
             )
         return data
     reading = {

@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_robustness(demo)
     flags.add_analysing(demo)
 
-    check = commands.add_parser("check", help="parse, map, count, find traps; no model", allow_abbrev=False)
+    check = commands.add_parser("check", help="parse, map, count, warn; no model", allow_abbrev=False)
     flags.add_dumps(check)
     check.add_argument("--json", action="store_true", help="print one JSON object")
 

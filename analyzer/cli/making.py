@@ -103,7 +103,7 @@ def place(a: argparse.Namespace, out: Path, specs: list[str]) -> tuple[str, list
     """(run folder, dumps to read into it) of one study."""
     if len(specs) > 1 or not studies.is_run(specs[0]):
         return str(out / "run"), specs
-    why = f"{specs[0]} is a run, its dumps have been read already; use another -o folder to read them anew"
+    why = f"{specs[0]} is a run, its dumps have been read already; use another -o folder to read them again"
     refuse(a, READING, why)
     return specs[0], []
 

@@ -320,7 +320,7 @@ def render(description: dict[str, Any]) -> str:
                 for p in j["positions"]
                 if p["agree"] < p["rows"]
             ]
-    lines += ["", "TRAPS FOUND"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
+    lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
     lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
     return "\n".join(lines) + "\n"
 

@@ -32,7 +32,7 @@ LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
 
 @dataclass
 class Opened:
-    """One file. `records()` walks its records anew: (line, object or Fault), where line counts the lines of JSONL, else
+    """One file. `records()` walks its records: (line, object or Fault), where line counts the lines of JSONL, else
     the records (from 1); `head` holds the first of them. `document`: the object of a JSON file that is one object."""
 
     name: str

@@ -84,7 +84,7 @@ def said(counts: Mapping[str, int]) -> str:
 
 
 class Judge:
-    """The judging process: started when needed, killed when it takes too long, started anew after it died."""
+    """The judging process: started when needed, killed when it takes too long, started again after it died."""
 
     def __init__(self, command: Sequence[str], seconds: float) -> None:
         self.command, self.seconds = list(command), seconds

@@ -43,7 +43,7 @@ def loads(raw: bytes) -> Any:
     judged by its values. Raises json.JSONDecodeError, DuplicateKeyError, UnicodeDecodeError.
 
     A key that stands twice would lose a value in silence. The text then holds more quotation marks than its value
-    written anew; where the counts differ (or quotes are written as \\u0022), the slow parser looks for such a key."""
+    written again; where the counts differ (or quotes are written as \\u0022), the slow parser looks for such a key."""
     try:
         value = orjson.loads(raw)
         if raw.count(b'"') == orjson.dumps(value).count(b'"'):
@@ -190,7 +190,7 @@ def member(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, stream: B
         raw = reader.read(info.file_size + 1)
     if len(raw) != info.file_size or zlib.crc32(raw) != info.CRC:
         raise zipfile.BadZipFile(f"{info.filename} does not have the size and checksum it should have")
-    return streams.weighed(where, raw, streams.ROW_VALUES, "write the log anew without its events")
+    return streams.weighed(where, raw, streams.ROW_VALUES, "write the log again without its events")
 
 
 def inspect_log(name: str, opened: Callable[[], BinaryIO]) -> Records:

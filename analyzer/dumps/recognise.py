@@ -28,7 +28,7 @@ SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one fol
 
 @dataclass
 class Plan:
-    """A file with the decision how to read it. `walk()` yields its records anew, ready for the reader of its shape."""
+    """A file with the decision how to read it. `walk()` yields its records again, ready for the reader of its shape."""
 
     file: files.Opened
     format: str

@@ -418,7 +418,7 @@ def _samplers(survey: Survey, accounts: Sequence[dict[str, Any]]) -> Iterable[st
                 f"{source}: {_of(own.counts['greedy'], own.traces)} responses were decoded greedily (temperature 0, as "
                 "lm-eval does unless told otherwise). A mode is no sample: its perplexity lies below that of samples, "
                 "one response per problem is all there is (pass@1 alone), and membership, reach and the verdict can't "
-                "be asked. Draw anew with a temperature: lm-eval --gen_kwargs do_sample=true,temperature=1, `repeats` "
+                "be asked. Draw again with a temperature: lm-eval --gen_kwargs do_sample=true,temperature=1, `repeats` "
                 "in the task's file; or analyzer sample."
             )
     named = [

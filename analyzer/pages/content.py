@@ -46,12 +46,12 @@ LEVELS = {
 }
 REACH = (
     "The excess of a trace, a step or a beginning at budget k is (1 - k exp(-l))+ with l the log-ratio of the source's "
-    "to the base's probability; its mean is the share of the source that no selection from k base draws could make. "
-    "beyond@k is that of whole traces, against the law named in its note; reach@k (E_k) the same against T = 1. "
-    "A hurdle is one token, or four in a row, that the base would not take within k tries in any way it could be "
-    "sampled; hurdle share@k is the share of traces with one. horizon@k is the number of tokens after which half of "
-    "the source is beyond k draws. lost@k is the reverse of reach@k. novel@k is the share of traces flagged by their "
-    "surprisal alone."
+    "to the base's probability; its mean is the fraction of samples that best-of-k from the base cannot reproduce "
+    "(hockey-stick divergence E_k). beyond@k is that of whole traces, against the law named in its note; reach@k (E_k) "
+    "the same against T = 1. A hurdle is one token, or four in a row, that the base would not take within k tries in "
+    "any way it could be sampled; hurdle share@k is the share of traces with one. horizon@k is the number of tokens "
+    "after which half of the source is beyond k draws. lost@k is the reverse of reach@k. novel@k is the share of "
+    "traces flagged by their surprisal alone."
 )
 HEADINGS = {
     "preflight": "Checks before the tests",
@@ -243,14 +243,16 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         for key, e in data["analyses"].get("robustness", {}).get("estimates", {}).items()
         if key.endswith(".words_kept") and e["value"] is not None
     }
-    moved = [f"{source} keeps its word under {k} of {n}" for source, (k, n) in kept.items() if k < n]
+    moved = [f"{source}: verdict unchanged in {k} of {n}" for source, (k, n) in kept.items() if k < n]
     if kept:
         n = max(n for _, n in kept.values())
         out.append(
             (
                 "robustness",
                 bool(moved),
-                ", ".join(moved) + " variations" if moved else f"every word stands under {n} variations",
+                ", ".join(moved) + " sensitivity analyses"
+                if moved
+                else f"every verdict unchanged in {n} sensitivity analyses",
             )
         )
     return out

@@ -172,7 +172,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 def remedy(path: Path) -> str:
     """What to do about a part that can't be used."""
     it = f"it and {path.name.replace('prompts', 'part', 1)}" if path.name.startswith("prompts") else "it"
-    return f"all else is intact: move {it} away and run the same line again, which does only those traces anew"
+    return f"all else is intact: move {it} away and run the same line again, which does only those traces again"
 
 
 def _refuse_other_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -> None:
@@ -236,7 +236,7 @@ def lock(path: Path, what: str, other: str, gone: Callable[[], bool] = lambda: F
 
 
 def _locked(path: Path) -> TextIO:
-    """The file, open and locked; one that its last holder removed meanwhile is opened anew: two could lock two files.
+    """The file, open and locked; one that its last holder removed meanwhile is opened again: two could lock two files.
     Raises BlockingIOError when another process has it."""
     while True:
         file = path.open("a+", encoding="utf-8")

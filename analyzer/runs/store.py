@@ -59,7 +59,7 @@ from analyzer.runs.rows import (
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 SCHEMA = 1
 PART = re.compile(r"(part|prompts)-\d{5,}(-[0-9a-f]{8})?\.parquet")  # the names of parts
-REPAIR = "restore run.json from a copy, or make the run anew in another -o folder; the Parquet parts are untouched"
+REPAIR = "restore run.json from a copy, or make the run again in another -o folder; the Parquet parts are untouched"
 # what a trace is: a dump that says otherwise under the same key is another dump
 COMPARED = [
     "key",
@@ -292,7 +292,7 @@ class Run:
         with `sums` (which reads every byte), is not as it was written."""
         self._refuse_strangers()
         recorded = self.manifest.get("parts", {})
-        again = "run the same line again, which does only those traces anew, or"
+        again = "run the same line again, which does only those traces again, or"
         for folder, known in recorded.items():
             for name in self._lost(folder):
                 raise self._lost_part(folder, name, again)
@@ -470,7 +470,7 @@ class Run:
         have = dict.fromkeys(file.read_bytes().splitlines()) if file.exists() else {}
         lines = [orjson.dumps(r, default=str) for r in rows]
         fresh = [line for line in lines if line not in have]
-        if fresh:  # the whole file anew: an appended line could be cut in two
+        if fresh:  # the whole file again: an appended line could be cut in two
             write_atomically(file, b"\n".join([*have, *fresh, b""]))
 
     def _parts(self, folder: str, stem: str = "part") -> list[Path]:

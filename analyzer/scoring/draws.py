@@ -142,7 +142,7 @@ def grow(
     """N responses, the n-th to prompts[of_N[n]] with token t drawn at u_N[n][t]: their ids (with the stop id iff drawn)
     and log-probs at T=1 (nats). Each ends at a stop id or after len(u_N[n]) tokens.
 
-    prefix: what `prefill` returned for the prompts; without it every step computes everything anew, and the prompts
+    prefix: what `prefill` returned for the prompts; without it every step computes everything again, and the prompts
     must be of one length.
     """
     import torch
@@ -214,7 +214,7 @@ def _anew(model: Any, ids_NT: torch.Tensor) -> torch.Tensor:
 
 
 def cache_is_right(model: Any, lengths: Sequence[int] = (6,)) -> bool:
-    """Whether growing from the cache of prompts of these lengths gives what a model computes anew; some architectures
+    """Whether growing from the cache of prompts of these lengths gives what a model computes again; some architectures
     lose their state, some do not heed a mask."""
     import torch
 

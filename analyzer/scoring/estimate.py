@@ -264,7 +264,7 @@ def _probe(
     wanted = sorted((i.prompt_ids, i.response_ids) for i in items)
     computed, *layout = _layout(wanted, loaded.model, path, budget, unit_tokens(loaded))
     _touch(loaded.model)
-    before = _peak(anew=True)
+    before = _peak(again=True)
     for _ in range(2):  # the first round warms up; where it is long, it counts
         begin = time.perf_counter()
         rows = list(scorers.score(items, loaded, path=path, sampler=sampler, limit=None, powers=powers))
@@ -342,11 +342,11 @@ def _touch(model: Any) -> None:
             p.detach().flatten()[:: 4096 // p.element_size()].sum()
 
 
-def _peak(*, anew: bool = False) -> int:
-    """The most bytes of memory that this process has held so far; `anew`: from now on the peak is that of what follows,
+def _peak(*, again: bool = False) -> int:
+    """The most bytes of memory that this process has held so far; `again`: from now on that of what follows,
     where the system can do that."""
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if anew:
+    if again:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
     return found

@@ -1,7 +1,7 @@
 """One process per device of this machine (--device cuda:0,cuda:1), over the same units as one process would take.
 
 The workers are those of `cluster`, in child processes instead of Ray actors: units go out as ids, records come back,
-a worker that dies is started anew and its unit done again.
+a worker that dies is started again and its unit done again.
 """
 
 from __future__ import annotations

@@ -311,7 +311,7 @@ def _on_servers(
 
 
 def _refuse_other_models(run: Run, work: Work) -> None:
-    """Raise UsageError when a label of the run was scored under another model, or a policy is declared anew."""
+    """Raise UsageError when a label of the run was scored under another model, or a policy is declared again."""
     from analyzer.scoring.identity import fingerprint, is_model, tokenizer_fingerprint
     from analyzer.scoring.servers.served import at_its_earlier_address
 
@@ -394,7 +394,7 @@ def _jobs(
         raise UsageError(
             f"--prompt-of {prompt_of}: the reference {reference} was drawn after its own prompts, and what the base "
             f"writes after others its traces do not show; only --prompt-of {reference} can be scored. For the base "
-            f"after the prompts of {prompt_of} draw the reference anew: analyzer sample DUMP_OF_{prompt_of} --model "
+            f"after the prompts of {prompt_of} draw the reference again: analyzer sample DUMP_OF_{prompt_of} --model "
             "BASE -o FILE"
         )
     jobs: dict[str, Job] = {"base": (base, samplers[reference], set(samplers))}

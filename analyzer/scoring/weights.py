@@ -16,7 +16,7 @@ SETS = (  # one file or an index of shards, the first that is there
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
-# buffers that older versions of transformers saved and that every model makes anew: tables of positions, causal masks
+# buffers that older versions of transformers saved and that every model makes again: tables of positions, causal masks
 BUFFERS = re.compile(
     r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|(attn|attention)\.(bias|masked_bias))$"
 )

@@ -320,8 +320,8 @@ def test_why_log_probs_of_rows_are_not_those_of_the_law_that_drew(said, sampler,
 @pytest.mark.parametrize(
     ("stated", "why", "needs"),
     [
-        ({"temperature 0"}, "s was drawn at temperature 0 (greedily)", "s drawn anew with a temperature above 0"),
-        ({"temperature 0", "T=1"}, "s was drawn at temperature 0", "drawn anew"),
+        ({"temperature 0"}, "s was drawn at temperature 0 (greedily)", "s drawn again with a temperature above 0"),
+        ({"temperature 0", "T=1"}, "s was drawn at temperature 0", "drawn again"),
         ({"top-p 0.5 without a temperature"}, "state top-p 0.5 without a temperature", "response_logprobs under it"),
         (
             {"T=1, repetition_penalty 1.6 (which no sampler here has)"},

@@ -191,7 +191,7 @@ def test_what_was_measured_is_kept_for_every_part_of_its_traces_and_for_no_other
     label = tables.traces["source"].mask((tables.traces["source"] == "base") & (tables.traces["sample"] > 9), "A/A")
     more = {"policies": tables.policies | {"A/A": "base"}, "samplers": tables.samplers | {"A/A": Sampler()}}
     assert local.measured(replace(tables, traces=tables.traces.assign(source=label), **more), K) is whole
-    # tables that had less at first, or that say something else of a source, are measured anew
+    # tables that had less at first, or that say something else of a source, are measured again
     fresh = replace(half, memo={})
     first = local.measured(fresh, K)
     assert local.measured(replace(tables, memo=fresh.memo), K) is not first

@@ -238,7 +238,10 @@ def test_groups_of_traces_certify_the_rungs_of_the_method():
     why = " ".join(got["skeleton"].why)
     assert got["skeleton"].headline and "“N * N = N”" in why and "25.0% of s in such groups" in why
     assert any(w.startswith("contradiction: by its own numbers sharpened") for w in got["sequence"].why)
-    assert "steps differ, and with them the very tokens" in got["skeleton"].why and "a change is not a leaving" in why
+    assert (
+        "steps differ, and with them the very tokens" in got["skeleton"].why
+        and "a distribution shift is not support expansion" in why
+    )
     for rung, outside in (("steps", 3), ("kinds", 4)):
         got = by_level({"strategy": strategy(representation=rung)})
         assert [v.word for v in got.values()] == ["outside"] * outside + [U] * (6 - outside) and got[rung].headline

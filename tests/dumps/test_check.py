@@ -68,7 +68,7 @@ def test_what_is_missing_is_said():
 def test_render_says_everything_once():
     d = check(SAMPLES / "canonical.jsonl", SAMPLES / "generic-row.jsonl")
     text = checks.render(d)
-    for head in ("FILES", "SOURCES", "ACCURACY", "JOINED ON", "TRAPS FOUND", "WHAT THE NEXT STEPS CAN SAY"):
+    for head in ("FILES", "SOURCES", "ACCURACY", "JOINED ON", "WARNINGS", "WHAT THE NEXT STEPS CAN SAY"):
         assert text.count(head) == 1
     assert "rows 18 = used 18 + rejected 0; traces 18" in text
     assert all(note in text for note in d["traps"])

@@ -284,13 +284,13 @@ def test_doubts_stand_on_the_first_screen_and_lead_to_their_sections(written, pa
     assert content.doubts(data) == [
         ("ledger", False, "every row used"),
         ("a-preflight", True, "1 of 3 checks passed, 1 not possible, failed: sampler"),
-        ("robustness", True, "x keeps its word under 12 of 13 variations"),
+        ("robustness", True, "x: verdict unchanged in 12 of 13 sensitivity analyses"),
     ]
     checks["rows"] = [["base", "", True], ["prompts", "x", None]]
     unseen = "1 of 2 checks passed, 1 not possible, prompts not compared: x"
     assert content.doubts(data)[1] == ("a-preflight", True, unseen)
     kept["x.words_kept"]["value"] = 1.0
-    assert content.doubts(data)[2] == ("robustness", False, "every word stands under 13 variations")
+    assert content.doubts(data)[2] == ("robustness", False, "every verdict unchanged in 13 sensitivity analyses")
     head = written.html[: written.html.index("<nav")]
     assert '<a href="#ledger">⚠ 10 of 1,010 rows rejected' in head
 

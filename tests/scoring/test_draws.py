@@ -98,10 +98,10 @@ def test_a_u_beyond_the_last_token_draws_one_that_can_be_drawn():
 def test_growing_from_the_cache_equals_growing_without(tiny):
     u_NT = np.stack([draws.uniforms(0, "p", s, 30) for s in range(12)])
     stop = frozenset(range(4))
-    anew = grown(tiny, u_NT, Sampler(0.9), stop, cached=False)
+    again = grown(tiny, u_NT, Sampler(0.9), stop, cached=False)
     shared = grown(tiny, u_NT, Sampler(0.9), stop)
-    assert len({len(ids) for ids, _ in anew}) > 3  # rows leave the cache at different times
-    for (ids, values), (ids_shared, values_shared) in zip(anew, shared):
+    assert len({len(ids) for ids, _ in again}) > 3  # rows leave the cache at different times
+    for (ids, values), (ids_shared, values_shared) in zip(again, shared):
         assert ids == ids_shared and np.allclose(values, values_shared, atol=1e-4)
         assert not set(ids[:-1]) & stop and (ids[-1] in stop or len(ids) == 30)
 
@@ -138,7 +138,7 @@ def asked():
 
 @pytest.fixture(scope="module")
 def alone(exact, asked):
-    """(problem, sample) -> what one row at a time draws with everything computed anew at each step: the slow way."""
+    """(problem, sample) -> what one row at a time draws with everything computed again at each step: the slow way."""
     out = {}
     for a in asked:
         for s in range(3):

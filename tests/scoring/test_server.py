@@ -129,7 +129,7 @@ def test_faults_cost_tries_and_never_a_wrong_value(model, folder, kind):
     for key in want:
         assert_as_plain(got[key], want[key])
     assert {n for n in spoilt if n} == set(FAULTS)
-    assert len(waits) >= sum(n is not None for n in spoilt) - 1  # a kept connection may be opened anew without a wait
+    assert len(waits) >= sum(n is not None for n in spoilt) - 1  # a kept connection may be opened again without a wait
     assert 1 <= waits.count(7.0) <= spoilt.count("429")  # Retry-After is honoured to the second
 
 

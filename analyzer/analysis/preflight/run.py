@@ -1,7 +1,8 @@
 """Can the sources be compared at all? One engine, one tokenizer, equal prompts, true declarations, and an A/A run.
 
 Each check has a number and a limit. A failed check that gates gives no verdict: its numbers would rest on a difference
-between engines, templates or files. Shares that differ by source (cut off, copied) are said and gate nothing. The A/A
+between engines, templates or files. Shares that differ by source (cut off, copied) are reported but do not block
+a verdict. The A/A
 run relabels one half of the reference's own traces, problem by problem, and puts it through every test that can certify
 "outside"; if one does, the tests don't hold on these data and no verdict is given.
 """

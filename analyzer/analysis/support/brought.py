@@ -139,7 +139,7 @@ def _no_sampler(told: Said, known: list[float], source: str) -> tuple[str, str]:
     apart = "the rows of each under a label of their own (LABEL=FILE)"
     if GREEDY in stated:
         why = f"{source} was drawn at {GREEDY} (greedily): the likeliest tokens are no draws of a law, so no log q"
-        return why, f"{source} drawn anew with a temperature above 0"
+        return why, f"{source} drawn again with a temperature above 0"
     if len(stated) == 1 and stated[0].endswith(PARTIAL):
         why = f"the rows of {source} state {stated[0]}, so that its sampler is not known"
         if not known:

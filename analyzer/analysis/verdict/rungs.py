@@ -70,7 +70,8 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     if level == "skeleton":
         changed = strategy.estimates.get(f"{source}.changed_p") if strategy else None
         if changed is not None and math.isfinite(changed.value):
-            why.append(f"changed at all (skeletons, energy): p = {changed.value:.2g}; a change is not a leaving")
+            shift = "a distribution shift is not support expansion"
+            why.append(f"changed at all (skeletons, energy): p = {changed.value:.2g}; {shift}")
         mass = clusters.estimates.get(f"{source}.novel_cluster_mass") if clusters else None
         if mass is not None and math.isfinite(mass.value):
             share = f"{100 * mass.value:.1f} % [{100 * mass.low:.1f}, {100 * mass.high:.1f}]"

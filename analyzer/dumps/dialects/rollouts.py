@@ -14,7 +14,7 @@ from analyzer.dumps import automatic, numbers, settings, shapes
 from analyzer.dumps.fields import ids
 from analyzer.dumps.paths import Fault, has
 
-POLICY = (  # the engine's own numbers first, then those that the trainer computed anew
+POLICY = (  # the engine's own numbers first, then those that the trainer computed again
     "rollout_log_probs",  # verl, OpenRLHF, slime
     "rollout_logprobs",  # SkyRL
     "sampling_per_token_logps",  # TRL

@@ -156,7 +156,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
     out = ThreadPoolExecutor(count, initializer=lambda: torch.set_num_threads(1))
     list(out.map(lambda n: time.sleep(0.01), range(count)))  # all of them start
-    torch.set_num_threads(count)  # what this thread may use, said anew: the initializers changed the default
+    torch.set_num_threads(count)  # what this thread may use, said again: the initializers changed the default
     return out
 
 
@@ -258,7 +258,7 @@ def _columns_on_device(
 
 
 def _take_definition(out: dict[str, Any], logits: Any, targets: Any) -> None:
-    """The core columns anew, in place, for rows where the one-pass form has no value."""
+    """The core columns again, in place, for rows where the one-pass form has no value."""
     again = (out["varentropy"] + out["entropy"] + out["logprob"]).isnan().nonzero()[:, 0]
     if len(again):
         for name, values in core_columns(logits[again], targets[again]).items():

@@ -101,7 +101,7 @@ def _truncated(
 
 
 def _take_definition(out: dict[str, Any], todo: Any, logits: Any, targets: Any, sampler: Sampler, work: Any) -> None:
-    """The columns of some rows anew, in place, by the definition."""
+    """The columns of some rows again, in place, by the definition."""
     for rows in todo.split(max(1, work.shape[1] // logits.shape[1])) if len(todo) else ():
         for name, values in sampler_columns(logits[rows], targets[rows], sampler).items():
             out[name][rows] = values

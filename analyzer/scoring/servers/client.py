@@ -113,7 +113,7 @@ class Client:
             log.warning("server %s%s, waiting %g s (%s)", self.url, said, round(wait, 1), then)
 
     def release(self) -> None:
-        """Close the connections of threads that are done; one that is needed again opens anew."""
+        """Close the connections of threads that are done; one that is needed again opens again."""
         while self._open:
             self._open.pop().close()
 
@@ -127,7 +127,7 @@ class Client:
             connection.close()
 
     def _exchange(self, path: str, body: Any) -> Any:
-        """One request and its answer; a kept connection that the server has closed meanwhile is opened anew once."""
+        """One request and its answer; a kept connection that the server has closed meanwhile is opened again once."""
         data = None if body is None else json.dumps(body).encode()
         largest = _most(body)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -266,7 +266,7 @@ def key() -> str:
     if not (found.isascii() and found.isprintable()):
         raise UsageError(
             f"{KEY}: the key (not shown) holds a character that no HTTP header can; expected printable ASCII alone; "
-            "copy it anew"
+            "copy it again"
         )
     return found
 
