@@ -261,7 +261,8 @@ def test_a_report_is_written_and_can_be_made_again(tmp_path, monkeypatch):
     html = done._repr_html_()
     assert 'href="here/index.html"' in html and len(html) < 50_000 and "? undetermined" in html
     assert Tags(html).seen <= {"p", "b", "a", *TABLE}
-    assert repr(done).endswith("tables/)") and "Whether rlvr leaves what the reference can do is not certain" in repr(done)
+    assert repr(done).endswith("tables/)")
+    assert "Whether rlvr leaves what the reference can do is not certain" in repr(done)
 
 
 TABLE = ("table", "thead", "tbody", "tr", "th", "td")
