@@ -295,8 +295,9 @@ def caption(result: Result) -> str:
     changed = shown[shown["differs"].eq(True)]
     where = ", ".join(f"{r.source} under {r.variation}" for r in changed.itertuples())
     return (
-        f"The headline of every source under {shown['variation'].nunique()} variations (n = {len(shown)} headlines); "
-        f"{len(changed)} have another word than the run" + (f": {where}." if where else ".")
+        f"The headline verdict of every source (columns) decided again under {shown['variation'].nunique()} "
+        f"variations (rows; n = {len(shown)} verdicts); {len(changed)} differ from the run's"
+        + (f": {where}." if where else ".")
     )
 
 

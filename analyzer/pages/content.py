@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analyzer.analysis.basis import OWN
+from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
 from analyzer.pages import gaps
 from analyzer.records import METHOD
@@ -19,23 +20,30 @@ from analyzer.records.display import possessive
 NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
 BUDGET = 64  # the default budget k
-LONG = 400  # characters of a cell that a page shows; the csv holds all of them
+LONG = 900  # characters of a cell that a page shows; the csv holds all of them
 
 WORDS = {
-    "inside": "an upper bound, for these problems: no more than the tolerance of it lies beyond k times the "
-    "probability under the base, sampled at T = 1, as the reference was or as the source was. At the "
-    "coarser levels: k draws of the reference contain all of it but the tolerance.",
-    "sharpened": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and a lower "
-    "temperature of the base explains more than half of the divergence from it.",
-    "reweighted": "whole traces lie beyond k draws, at most 5 % of the traces hold a step that does, and every "
-    "temperature leaves more than half of the divergence: paths of steps that the base takes, more often than k draws "
-    "allow.",
-    "outside": "certified: more than 5 % of the traces hold a step that the base would not take within k tries in any "
-    "way it could be sampled, and whole traces are beyond all those ways (without the source's own probabilities: its "
-    "surprisal is); at the coarser levels, a kind of solution or solved problems that k draws do not account for.",
+    "inside": "at the sequence level: at most the tolerance (.02) of the source's probability mass exceeds k times the "
+    "base's, under one of T = 1, the reference's sampler and the source's. It does not say that k draws of the base "
+    "show the same texts. At the coarser levels: k draws of the reference contain the like of all traces but the "
+    "tolerance, or a finer level is inside. At correct alone: right and wrong as the reference's draws, no gain and no "
+    "word on the method.",
+    "sharpened": "whole traces exceed k times the base's probability, at most 5 % of the traces hold a step that "
+    "does, and sampling the base at one lower temperature explains more than half of the KL divergence from it; "
+    "the rest may be anything.",
+    "reweighted": "whole traces exceed k times the base's probability, at most 5 % of the traces hold a step that "
+    "does, and no temperature explains half of the KL divergence: many small shifts add up. It does not say that "
+    "nothing was learned.",
+    "outside": "more than 5 % of the traces hold a step more than k times as likely as under the base in every "
+    "sampling setting that is tried (T = 1, lower temperatures, both samplers), and whole traces are beyond all of "
+    "them (without the source's own probabilities: its surprisal is); at the coarser levels, a kind of solution or "
+    "solved problems more than k times as frequent as in the reference's draws.",
     "undetermined": "the data decide neither way. This is not a weaker word for inside.",
 }
-DECIDE = {"sharpened": 3, "reweighted": 3}  # first reasons that make the word: whole traces, hurdles, temperature
+BOUNDS = (
+    "Each verdict rests on one-sided 95 % bounds for the given problems, for its source alone: nothing is corrected "
+    "for the number of sources. It rests on the declared models, samplers and prompts."
+)
 LEVELS = {
     "sequence": "these very tokens",
     "skeleton": "the numbers, symbols and code in their order, without wording",
@@ -45,13 +53,14 @@ LEVELS = {
     "correct": "whether the problem is solved",
 }
 REACH = (
-    "The excess of a trace, a step or a beginning at budget k is (1 - k exp(-l))+ with l the log-ratio of the source's "
-    "to the base's probability; its mean is the fraction of samples that best-of-k from the base cannot reproduce "
-    "(hockey-stick divergence E_k). beyond@k is that of whole traces, against the law named in its note; reach@k (E_k) "
-    "the same against T = 1. A hurdle is one token, or four in a row, that the base would not take within k tries in "
-    "any way it could be sampled; hurdle share@k is the share of traces with one. horizon@k is the number of tokens "
-    "after which half of the source is beyond k draws. lost@k is the reverse of reach@k. novel@k is the share of "
-    "traces flagged by their surprisal alone."
+    "Beyond k: with p the probability under the base and q that under the source, a trace, step or beginning counts "
+    "(1 - k p / q)+, its excess: 0 up to q = k p, near 1 far above. The mean is the source's probability mass beyond k "
+    "times the base's (hockey-stick divergence E_k), a lower bound on what the best of k draws of the base, however "
+    "chosen, cannot reproduce; the rest may still be missing from k draws. beyond@k is that of whole traces under the "
+    "sampling setting (law) named in its note; reach@k the same at T = 1; lost@k the reverse of reach@k. A hurdle is "
+    "one token, or four in a row, beyond k in every sampling setting that is tried; hurdle share@k is the share of "
+    "traces with one, each step counted by its excess. horizon@k is the number of tokens after which half of the mass "
+    "is beyond k. novel@k is the share of traces flagged by their surprisal alone (e-value test)."
 )
 HEADINGS = {
     "preflight": "Checks before the tests",
@@ -79,10 +88,10 @@ SHORT = {
 }  # in the row of links
 OVERTURN = {
     "inside": "other problems on which more than the tolerance lies beyond, or a wrong sampler or prompt template",
-    "sharpened": "other problems with steps that the base does not take, or on which a temperature explains less than "
-    "half; a wrong model or sampler of {source}",
-    "reweighted": "other problems with steps that the base does not take, or on which a temperature explains more than "
-    "half; a wrong model or sampler of {source}",
+    "sharpened": "other problems with hurdles, or on which a temperature explains less than half; a wrong model or "
+    "sampler of {source}",
+    "reweighted": "other problems with hurdles, or on which a temperature explains more than half; a wrong model or "
+    "sampler of {source}",
     "outside": "a wrong model, sampler, template or tokenisation of {source} or {reference}, "
     "prompts that asked the two for different work, or an excess that is gone on fresh problems",
     "undetermined": "more problems, more traces for each, or the model that produced {source}",
@@ -92,8 +101,9 @@ OTHERWISE = (  # at the rungs of the method
     "or limit of {source} or {reference}; or an excess that is gone on fresh problems"
 )
 BRACKETS = (
-    "Brackets hold 95 % intervals by problem, for problems such as these, unless the estimate's method says otherwise; "
-    f"the words rest on bounds for the given problems (table evidence of the sequences). {NONE} means no value."
+    "Brackets hold 95 % intervals by problem, for problems such as these, unless the estimate's method says otherwise. "
+    "The verdicts rest on bounds for the given problems alone (table evidence of the sequences), mostly narrower. "
+    f"{NONE} means no value."
 )
 RAW = (
     "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
@@ -214,14 +224,14 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     said = [
         f"{count(n)} of {count(of)} {what}"
         for n, of, what in (
-            (ledger["rows_rejected"], ledger["rows"], "rows rejected"),
+            (ledger["rows_rejected"], ledger["rows"], "rows not used"),
             (ledger["traces_rejected"], ledger["traces"], "traces not scored"),
         )
         if n
     ]
     out.append(("ledger", bool(said), ", ".join(said) or used))
     checks = records(data, "preflight", "checks")
-    failed = list(dict.fromkeys(c["check"] for c in checks if c["passed"] is False))
+    failed = list(dict.fromkeys(NAMES.get(c["check"], c["check"]) for c in checks if c["passed"] is False))
     if checks:
         unknown = sum(c["passed"] is None for c in checks)
         passed = f"{sum(c['passed'] is True for c in checks)} of {len(checks)} checks passed"
@@ -357,17 +367,17 @@ def why_none(data: Mapping[str, Any], label: str, key: str) -> str:
     if e is not None:
         return str(e["note"])
     if label == reference(data, {}):
-        return "the others are held against it"
+        return "it is the reference, which the others are compared with"
     row = next((r for r in records(data, "support", "evidence") if r["source"] == label), {})
     reach = estimate(data["analyses"], "support", f"{label}.reach@{key.rpartition('@')[2]}") or {}
     return row.get("no_verdict") or row.get("no_log_q") or reach.get("note") or "not scored under the base"
 
 
 def short(data: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """The headlines in one line: each word with its sources."""
+    """The headlines in one line: each word with its sources and their levels."""
     found: dict[str, list[str]] = {}
     for v in headlines(data):
-        found.setdefault(v["verdict"], []).append(v["source"])
+        found.setdefault(v["verdict"], []).append(named(v))
     return [(word, found[word]) for word in WORDS if word in found]
 
 
@@ -382,6 +392,12 @@ def more(n: int, shown: int) -> str:
 
 def headlines(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [v for v in data["verdicts"] if v["headline"]]
+
+
+def named(headline: Mapping[str, Any]) -> str:
+    """The source of a headline, with the level where that is not the sequence: a verdict without it says too much."""
+    level = headline["level"]
+    return headline["source"] if level == "sequence" else f"{headline['source']} ({level})"
 
 
 def no_verdict(data: Mapping[str, Any]) -> str:

@@ -149,7 +149,8 @@ def _verdicts(data: Mapping[str, Any], linked: bool) -> str:
     kinds = "".join(f"<dt>{esc(k)}</dt><dd>{esc(text)}</dd>" for k, text in content.LEVELS.items())
     return (
         f'<div class="cards">{cards}</div>'
-        f"<details><summary>What the words mean</summary><dl>{words}{kinds}</dl><p>{esc(content.REACH)}</p></details>"
+        f"<details><summary>What the verdicts mean</summary><dl>{words}{kinds}</dl><p>{esc(content.REACH)}</p>"
+        f"<p>{esc(content.BOUNDS)}</p></details>"
     )
 
 
@@ -157,11 +158,10 @@ def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[
     word, numbers, why = v["verdict"], content.evidence(data, v), content.reasons(v)
     head = esc(content.statement(v)).replace(f" is {word.upper()}", f" is <strong>{word.upper()}</strong>", 1)
     said = f'<p class="note">Sequences, 95 % by problem: {esc(numbers)}.</p>' if numbers else ""
-    n = content.DECIDE.get(word, 1)
-    begin = "; ".join(why[:n])
+    begin = why[0] if why else ""
     first = f" {esc(begin if begin.startswith('reach@') else begin[:1].upper() + begin[1:])}." if why else ""
-    rest = "".join(f"<li>{esc(w)}.</li>" for w in why[n:])
-    more = f"{len(why) - n} further point{'s' if len(why) > n + 1 else ''}"
+    rest = "".join(f"<li>{esc(w)}.</li>" for w in why[1:])
+    more = f"{len(why) - 1} further point{'s' if len(why) > 2 else ''}"
     folded = f"<details><summary>Why: {more}</summary><ul>{rest}</ul></details>" if rest else ""
     others = grid(content.rungs(data, v["source"]))
     folded += f"<details><summary>Every other level: why, and what would decide it</summary>{others}</details>"

@@ -10,8 +10,8 @@ from analyzer.analysis.basis import OWN, PAIR
 from analyzer.pages import content, gaps
 from analyzer.pages.content import NONE, Grid, count, interval, labels, records, reference
 
-SOLVED = "What is solved, over the draws that say whether they are correct"
-SCORED = "Under the base model, over the scored traces"
+SOLVED = "Correctness, over the traces with a label"
+SCORED = "Probabilities under the base model, over the scored traces"
 TEXTS = "What was read"
 MODEL = {"median ppl": ("perplexity", "ppl.median"), "nats per token": ("perplexity", "nll_per_token")}
 

@@ -18,6 +18,10 @@ MEANS = {  # of a class at each rung, as the end of "... include one with"
 }
 
 
+OWN_RATE = "Brackets are for problems such as these; the reference's own share is no ceiling"
+OUTCOME = "right and wrong as the reference's draws, whatever the method"
+
+
 def texts_alone(data: Mapping[str, Any]) -> bool:
     """Whether nothing was scored under a model, so that there are texts and labels alone."""
     return "support" not in data["analyses"] and "contained" in data["analyses"]
@@ -31,15 +35,19 @@ def sentences(data: Mapping[str, Any], source: str, reference: str) -> list[str]
 
 
 def certified(data: Mapping[str, Any], source: str) -> str:
-    """What follows from the numbers with certainty, where no word was earned: a sentence; "" where one was, or where a
-    check refused all words."""
+    """What the draws show at the other levels where no verdict was earned: a sentence; "" where one was, or where a
+    check refused all of them."""
     words = {v["level"]: v["verdict"] for v in data["verdicts"] if v["source"] == source}
     refused = any(w.startswith("no verdict") for v in _heads(data, source) for w in v["why"][:1])
     if refused or not texts_alone(data) or any(words[v["level"]] != "undetermined" for v in _heads(data, source)):
         return ""
-    sure = [f"{word} at the {level} level" for level, word in words.items() if word != "undetermined"]
-    found = f"; certain is only: {', '.join(sure)}" if sure else ""
-    return f"Whether {source} leaves what the reference can do is not certain from these draws{found}"
+    sure = [
+        f"{word} at the {level} level" + (f" ({OUTCOME})" if (word, level) == ("inside", "correct") else "")
+        for level, word in words.items()
+        if word != "undetermined"
+    ]
+    found = f"; for these problems, at 95 %, they show only: {', '.join(sure)}" if sure else ""
+    return f"Whether {source} goes beyond the reference is not decided by these draws{found}"
 
 
 def _heads(data: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
@@ -62,7 +70,7 @@ def _solved(data: Mapping[str, Any], source: str, reference: str) -> str:
         gap = pairs.get(name)
         told = f", difference {content.interval(gap)}" if gap and gap["value"] is not None else ""
         parts.append(f"{'one draw' if k == 1 else f'the best of {k} draws'} (pass@{k}): {values}{told}")
-    return f"Problems solved with {'; with '.join(parts)}" if parts else ""
+    return f"Share of problems solved with {'; with '.join(parts)}" if parts else ""
 
 
 def _held(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
@@ -79,7 +87,7 @@ def _held(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
         if r["k"] == k
     ]
     draws = f"{k} draws of {reference} on the same problem include one" if k > 1 else f"One draw of {reference} is one"
-    return [f"{draws} with {'; with '.join(parts)}"]
+    return [f"{draws} with {'; with '.join(parts)}. {OWN_RATE}"]
 
 
 def _share(row: Mapping[str, Any]) -> str:

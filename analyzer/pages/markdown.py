@@ -46,10 +46,11 @@ def page(
     if meta.get("decisions"):
         parts += ["Decisions taken on the way:", _list(esc(d) for d in meta["decisions"])]
     parts += [
-        "### How to read the words",
+        "### How to read the verdicts",
         _list(f"**{w}**: {esc(text)}" for w, text in content.WORDS.items()),
         "Levels, finest first: " + "; ".join(f"**{k}**, {esc(v)}" for k, v in content.LEVELS.items()) + ".",
         esc(content.REACH),
+        esc(content.BOUNDS),
         esc(content.RAW),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from analyzer.analysis.preflight import NAMES
 from analyzer.pages.content import NONE, Grid, cell, interval
 from analyzer.pages.content import records as _records
 
@@ -44,8 +45,9 @@ def robustness(data: Mapping[str, Any], *, budget: int) -> Grid:
     rows: list[list[str]] = []
     checks = _records(data, "preflight", "checks")
     if checks:
-        failed = [f"{c['check']} ({c['source'] or 'all'})" for c in checks if c["passed"] is False]
-        unknown = [f"{c['check']} ({c['source'] or 'all'})" for c in checks if c["passed"] is None]
+        named = [f"{NAMES.get(c['check'], c['check'])} ({c['source'] or 'all'})" for c in checks]
+        failed = [name for name, c in zip(named, checks, strict=True) if c["passed"] is False]
+        unknown = [name for name, c in zip(named, checks, strict=True) if c["passed"] is None]
         passed = len(checks) - len(failed) - len(unknown)
         said = f"{passed} of {len(checks)} passed" + (f"; failed: {', '.join(failed)}" if failed else "")
         rows.append(["checks before the tests", said + (f"; not possible: {', '.join(unknown)}" if unknown else "")])
@@ -62,7 +64,7 @@ def robustness(data: Mapping[str, Any], *, budget: int) -> Grid:
         two = other.get(r["source"])
         if r["k"] == budget and two and r["share"] is not None and two["share"] is not None:
             said = f"reach@{budget} {interval(_as_estimate(r))} at T=1, {interval(_as_estimate(two))}"
-            rows.append([f"{r['source']}: the reference's own sampler in place of T=1", said])
+            rows.append([f"{r['source']}: base sampled as the reference in place of T=1", said])
     for r in _records(data, "perplexity", "masked"):
         said = f"{cell(r['share_below'])} below the reference's median, {cell(r['share_below_masked'])} without them"
         rows.append([f"{r['source']}: tokens copied from the prompt left out", said])
@@ -99,7 +101,8 @@ def pairs(data: Mapping[str, Any]) -> Grid:
         row = found.setdefault((r["a"], r["b"]), {"pair": f"{r['a']} minus {r['b']}", "problems": r["problems"]})
         row |= {r["measure"]: interval(ends), "problems": max(row["problems"], r["problems"])}
     columns = list(next(iter(found.values()), {}))
-    heads = {"pass_rate": "share correct", "n_tokens": "tokens", "nll_mean": "nats per token", "typical": "inside band"}
+    heads = {"pass_rate": "share correct", "n_tokens": "tokens", "nll_mean": "nats per token", "typical": "typical"}
+    heads["hurdle_share"] = "hurdle share"
     rows = [[row["pair"], f"{row['problems']:,}", *(row[c] for c in columns[2:])] for row in found.values()]
     return Grid([heads.get(c, c) for c in columns], rows, [])
 

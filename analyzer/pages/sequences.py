@@ -16,23 +16,24 @@ FIRST, STEPS = ("prefix",), ("kinds", "places")  # figures of support above the 
 PLACES = 6  # of a source, each of another trace
 CHARS = 90  # of a stretch
 STRETCHES = (
-    "Stretches of 32 tokens whose probability under the source is more than k times that under every law of the base. "
-    "Places to look at, no certificate: many small steps add up to one, and no word rests on them."
+    "Stretches of 32 tokens more than k times as likely under the source as under the base in every sampling setting. "
+    "Places to look at: many small steps add up to one, and no verdict rests on them."
 )
 LAWS = (
-    "The share of whole traces beyond k times the probability under each law of the base, at half, once and twice the "
-    "budget. Brackets are by problem, for problems such as these; the bounds are 95 % for the given problems. A source "
-    "is inside under one of the laws that count; a source that is outside is beyond every law at once."
+    "A law is the base under one sampling setting. Excess: the mass of whole traces beyond k times the probability "
+    "under that law, at half, once and twice the budget. Brackets are by problem, for problems such as these; the "
+    "bounds are 95 % for the given problems. A source is inside if it is under one of the laws that count: beyond@k of "
+    "the key numbers is the least excess among these. A source that is outside is beyond every law at once."
 )
 
 
 def hurdle(budget: int) -> str:
     """What a hurdle is, and what the columns of the table are."""
     return (
-        f"A hurdle is a step, one token or four in a row, that the base would not take within {budget} tries in any of "
-        "the ways it could be sampled: at T = 1, cooler, as the reference was, as the source was. The end token is no "
-        "step. nats: log q less the largest log p of those ways over the whole step; q and p are of the token shown, p "
-        "at T = 1. Largest first."
+        f"A hurdle is a step, one token or four in a row, more than {budget} times as likely under the source as under "
+        "the base in each sampling setting: T = 1, lower temperatures, as the reference and as the source were "
+        "sampled. The end token is no step. nats: log q less the largest log p of those settings over the whole step; "
+        "q and p are of the token shown, p at T = 1. Largest first."
     )
 
 
@@ -40,11 +41,11 @@ def numbers(data: Mapping[str, Any], budget: int) -> Grid:
     """What is known of each source's steps: hurdles, the horizon, what a temperature explains."""
     quantities = {
         "hurdles a trace": f"hurdles@{budget}",
-        "traces with one": f"hurdle_share@{budget}",
+        "hurdle share (traces with one)": f"hurdle_share@{budget}",
         "per 1,000 tokens": f"hurdle_rate@{budget}",
-        "half beyond after (tokens)": f"horizon@{budget}",
-        "begun by then (steps)": f"horizon_steps@{budget}",
-        "temperature explains": "temperature_share",
+        "horizon (tokens until half is beyond)": f"horizon@{budget}",
+        "horizon in steps": f"horizon_steps@{budget}",
+        "KL a temperature explains": "temperature_share",
     }
     rows, notes = [], []
     first = content.reference(data, {})
@@ -135,5 +136,5 @@ def laws(data: Mapping[str, Any], budget: int) -> Grid:
         given = f"{r['given_low']:.3f} to {r['given_high']:.3f}"
         mean = NONE if r["log_ratio"] is None else f"{r['log_ratio']:.2f}"
         rows.append([source, law, *cells, given, mean, "yes" if law in counts[source] else NONE, count(r["n"])])
-    columns = ["source", "law of the base", *(f"beyond@{k:g}" for k in ks), f"bounds at {budget} for these problems"]
+    columns = ["source", "law of the base", *(f"excess@{k:g}" for k in ks), f"bounds at {budget} for these problems"]
     return Grid([*columns, "mean log q - log p", "counts for inside", "n"], rows, [])

@@ -80,7 +80,7 @@ def test_whole_traces_and_beginnings_are_sums_of_the_tokens():
     # the reference has none, and is told why
     none = local.horizon(found.curves["base"], 0)
     assert math.isnan(none.value)
-    assert none.note == "half is reached beyond the traces if at all: the share beyond every law at once ends at 0.000"
+    assert none.note == "half is not reached: the mass beyond the base under every law ends at 0.000"
 
 
 @pytest.mark.parametrize(("p", "width"), [(0.5, 1), (0.2, 3), (0.02, 4)])

@@ -136,24 +136,27 @@ def test_no_word_of_another_law_for_the_bases_own_weights():
 def test_the_words_say_what_they_rest_on():
     inside = verdict(support("inside", inside_law="as the reference was sampled")).why
     assert inside[0] == (
-        "at most 0.010 of whole traces lie beyond 64 times the base's probability (as the reference was sampled): "
-        "0.001 over 4,096 traces"
+        "at most 0.010 of its probability mass, by whole traces, exceeds 64 times the base's (as the reference was "
+        "sampled): 0.001 over 4,096 traces"
     )
     outside = verdict(support("outside", carried_by="number 61% ('17')")).why
     assert outside[0] == (
-        "45.0% of the traces hold a step that the base would not take within 64 tries (between 38.0% and 50.0%; 6.5 "
-        "per 1,000 tokens); carried by number 61% ('17') (p = 0.0005, Holm over levels 0.0025)"
+        "45.0% of the traces hold a step more than 64 times as likely as under the base (95 % bounds for these "
+        "problems 38.0% to 50.0%; 6.5 per 1,000 tokens); by kind of token: number 61% ('17') (p = 0.0005, Holm over "
+        "levels 0.0025)"
     )
-    assert outside[1] == "against every law of the base at once: 0.500 (at least 0.480)"
-    assert outside[2] == "whole traces beyond 64 draws: 0.600 (at least 0.580) over 4,096 traces, at T=1"
+    assert outside[1] == "mass beyond the base under every sampling setting at once: 0.500 (at least 0.480)"
+    whole = "mass of whole traces beyond 64 times the base's: 0.600 (at least 0.580) over 4,096 traces, at T=1"
+    assert outside[2] == whole
     sharpened = verdict(support("sharpened")).why
-    lead = "60.0% of the traces lie beyond 64 draws as a whole, 0.0% hold a single step that does, and "
-    assert sharpened[0] == lead + "T=0.6 explains 90% of the divergence from the base"
-    assert "T=0.6 alone would do: 0.001 of whole traces stay beyond (at most 0.010)" in sharpened
-    left = "T=0.6 alone would not do: 0.300 of whole traces stay beyond (at most 0.330)"
+    lead = "60.0% (at least 58.0%) of its probability mass, by whole traces, exceeds 64 times the base's; 0.0% of the "
+    lead += "traces (at most 0.1%) hold a single step that does; "
+    assert sharpened[0] == lead + "sampling the base at T=0.6 explains 90% of the KL divergence from it"
+    assert "the base at T=0.6 alone would do: 0.001 of the mass stays beyond (at most 0.010)" in sharpened
+    left = "the base at T=0.6 alone would not do: 0.300 of the mass stays beyond (at most 0.330)"
     assert left in verdict(support("sharpened", left=0.3, left_low=0.27, left_high=0.33)).why
     far = verdict(support("outside", coolest=1.0, far=0.4, far_low=0.3)).why[1]
-    assert far.startswith("40.0% hold a single token beyond 4,096 tries, which no cooling lifts: no cool law")
+    assert far.startswith("40.0% hold a single token beyond 4,096 times the base's, which no cooling lifts: log-probs")
     for drop, said in (
         (0.3, "likelier than draws of the base itself, by 0.300 nats a token"),
         (-0.3, "less likely than draws of the base itself, by 0.300 nats a token"),
@@ -162,11 +165,12 @@ def test_the_words_say_what_they_rest_on():
     ):
         why = verdict(support("reweighted", drop=drop)).why
         assert said in why
-        assert why[0] == lead + "no temperature explains half of the divergence from the base (the best, T=0.6, 10%)"
-    assert (
-        verdict(support("reweighted", s=0.0)).why[0]
-        == lead + "no temperature explains any of the divergence from the base"
-    )
+        assert (
+            why[0]
+            == lead + "no temperature of the base explains half of the KL divergence from it (at best 10%, at T=0.6)"
+        )
+    none = verdict(support("reweighted", s=0.0)).why[0]
+    assert none == lead + "no temperature explains any of the KL divergence from the base"
     same = verdict(support("sharpened", same_weights=True, same_sampler=True)).why
     assert any(w.startswith("by construction: the source is the base's own weights with the reference's") for w in same)
 
@@ -175,7 +179,7 @@ def test_what_stands_beside_every_word():
     for name in ("inside", "sharpened", "reweighted", "outside"):
         why = verdict(support(name, length=300.0, end_low=0.06, cut_share=0.1)).why
         assert "responses are 300 tokens long on average, the reference's 190" in why
-        assert "stops elsewhere: it ends where the base would not within the budget (end tokens are no hurdles)" in why
+        assert "stops elsewhere: its end is beyond the budget where the base goes on (end tokens are no hurdles)" in why
         assert "10.0% of the traces are cut off at the length limit; this speaks of their sampled part" in why
         assert "excess surprisal z: median -0.50, reference 0.00" in why
         assert not any("flagged as novel" in w for w in why)  # the e-value has no say where log q is known
@@ -187,7 +191,7 @@ def test_what_stands_beside_every_word():
         most = verdict(support(name, inside_body_value=0.5, inside_body_high=0.53)).why
         assert not any("without the end token" in w for w in most)  # most of the excess is in the text
     early = verdict(support("inside", length=100.0, end_low=0.06)).why
-    assert any(w.startswith("stops earlier: it ends where the base would not") for w in early)
+    assert any(w.startswith("stops earlier: its end is beyond the budget") for w in early)
     assert any("responses are 100 tokens" in w for w in verdict(support("inside", length=100.0)).why)
 
 
@@ -259,7 +263,7 @@ def test_ranks_among_base_draws_certify_where_they_may_speak():
     assert "more base draws a problem (n + 1 > 4, now n = 3)" in few.needs and few.needs.endswith("contained@64")
     other = verdict(support("unknown", ZERO, ZERO, **RANKS | {"rank_low": NAN, "ranked": "s was drawn hotter"}))
     assert other.word == U and any(
-        w.endswith("of the base as sampled, no word (s was drawn hotter)") for w in other.why
+        w.endswith("about the base as it was sampled, no verdict from it (s was drawn hotter)") for w in other.why
     )
 
 
@@ -272,7 +276,7 @@ def test_what_the_e_values_are_held_against_is_said():
     hot = {"temperature": NAN, "hottest": 1 / 0.7, "covered": NAN}
     assert "no sampler of s is declared" in why(**hot) and "novelty was not tested" not in why(**hot)
     assert "--sampler s=T" in verdict(support("unknown", LARGE, LARGE, **hot)).needs
-    assert "told by square roots alone" in why(bets=1) and "told by square roots" not in why(bets=5)
+    assert "tested with lambda = 1/2 alone" in why(bets=1) and "tested with lambda" not in why(bets=5)
     assert "not draws of that law (log of the product of e: 40), which says nothing of reach" in why(log_e_sum=40.0)
     assert "not draws of that law" not in why(log_e_sum=2.9)
 
@@ -289,7 +293,7 @@ def test_tolerance_and_budget_are_the_callers():
     between = support("sharpened", **whole(0.03, 0.01))
     assert word(between) == U and word(between, tau=0.05) == "inside" and word(between, tau=0.01) == "sharpened"
     assert word(support("outside"), tau=0.49) == U and word(support("outside"), tau=0.47) == "outside"
-    assert "beyond 16 draws" in verdict(support("sharpened"), budget=16).why[0]
+    assert "exceeds 16 times" in verdict(support("sharpened"), budget=16).why[0]
     assert verdict(support("inside", k_min=30.0), budget=16).word == U
 
 
@@ -307,7 +311,7 @@ def test_how_many_traces_without_an_event_make_it_inside(laws, least):
 def test_without_an_event_inside_speaks_of_these_problems():
     none = {"inside_events": 0, "inside_value": 0.0}
     got = verdict(support("inside", **none))
-    assert "no trace beyond 64 draws: the bound 0.010 is for these 64 problems, not for new ones" in got.why
+    assert "no trace beyond 64 times the base's: the bound 0.010 is for these 64 problems, not for new ones" in got.why
     assert got.needs.startswith("a new problem on which it departs (for new problems the bound is 0.046; 149 problems")
     many = verdict(support("inside", **none, problems=149))
     assert many.needs is None and any(w.endswith("149 problems, and for new ones 0.020") for w in many.why)

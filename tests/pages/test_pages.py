@@ -99,7 +99,7 @@ def test_key_table_puts_the_reference_first_and_explains_gaps(written, fake):
     assert solved.notes == ["cool, correct: no labels"]
     numbers = "beyond@64, hurdle share@64, horizon@64"
     assert scored.notes == [
-        f"base, {numbers}: the others are held against it",
+        f"base, {numbers}: it is the reference, which the others are compared with",
         f"cool, {numbers}: not scored under the base",
         f"{fake.HOSTILE}, {numbers}: the model that produced {fake.HOSTILE} is not known",
         "distill/v1 α, horizon@64: beyond the traces: the excess ends at 0.437",

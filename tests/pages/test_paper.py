@@ -65,7 +65,10 @@ def test_robustness_shows_only_what_analyses_provide(written):
         }
     }
     said = dict(methods.robustness(data, budget=64).rows)
-    assert said["checks before the tests"] == "1 of 3 passed; failed: policy (rlvr); not possible: engine floor (cool)"
+    assert (
+        said["checks before the tests"]
+        == "1 of 3 passed; failed: policy on its own traces (rlvr); not possible: engine floor (cool)"
+    )
     assert said["A/A, sequence: half of the reference against the other"] == "no alarm, p = 0.4"
     assert said["A/A, answer: half of the reference against the other"] == "ALARM: called outside, p = 0.01"
 
@@ -74,7 +77,7 @@ def test_the_answer_in_one_line(written, fake):
     assert content.short(written.data) == [
         ("inside", ["cool"]),
         ("reweighted", ["rlvr"]),
-        ("outside", ["distill/v1 α"]),
+        ("outside", ["distill/v1 α (answer)"]),
         ("undetermined", [fake.HOSTILE]),
     ]
     verdict = {"why": ["E_64 = 0.1 over 9 traces. ", " "]}

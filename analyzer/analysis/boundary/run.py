@@ -29,7 +29,7 @@ from analyzer.stats.budget import holm
 from analyzer.stats.coverage import coverage, halves
 
 QUESTION = (
-    "Which problems can each source solve within k draws, and does training add any that the reference does not reach?"
+    "Which problems does each source solve within k draws, and does it solve any that the reference's draws do not?"
 )
 TABLES = ("accuracy", "curves", "paired", "histogram", "coverage", "groups", "diversity", "answer_test")
 TABLES += ("unseen", "luck", "cover")
@@ -276,7 +276,7 @@ def _notes(tables: Tables, arms: dict, counts: dict, last: dict) -> list[str]:
             notes.append(f"{source} has {steps} training steps; the estimates are those of the last ({final}).")
     if any(len(c) for c in counts.values()):
         notes.append(
-            "Intervals resample problems: they speak of problems like these, not of this benchmark alone. "
+            "Intervals are by problem: they speak of problems like these, not of this benchmark alone. "
             "A pass@k with k > n / 2 rests on few draws."
         )
     return notes
@@ -325,7 +325,7 @@ def caption_curves(result: Result) -> str:
             tail = f", crossing the reference near k = {cross.value:.3g} [{cross.low:.3g}, {cross.high:.3g}]"
         at_end = f"{end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems)"
         parts.append(f"{source} {first['pass']:.3f} at k = 1, {at_end}{tail}")
-    return "pass@k with 95 % bands over problems. " + "; ".join(parts) + "."
+    return "pass@k over the draws with a label; bands: pointwise 95 % intervals by problem. " + "; ".join(parts) + "."
 
 
 def caption_histogram(result: Result) -> str:
@@ -334,8 +334,8 @@ def caption_histogram(result: Result) -> str:
         _final(result.tables["histogram"]).groupby("source", sort=False) if len(result.tables["histogram"]) else []
     ):
         by = dict(zip(part["bin"], part["problems"], strict=True))
-        parts.append(f"{source} solves {by['0']} of n = {part['n'].iloc[0]} problems never and {by['1']} always")
-    return "Problems by the share of draws that are correct. " + "; ".join(parts) + "."
+        parts.append(f"{source} never {by['0']}, always {by['1']} of n = {part['n'].iloc[0]}")
+    return "Number of problems by the share of labelled draws that are correct. Solved: " + "; ".join(parts) + "."
 
 
 FIGURES = {

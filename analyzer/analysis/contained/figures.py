@@ -25,7 +25,7 @@ def draw(result: Result, ax: Any) -> Any:
     table = result.tables["rungs"]
     table = table[table["contained"].notna()]
     if len(table) == 0:
-        return nothing(ax, "no rung can be told: no texts, answers or correctness on common problems")
+        return nothing(ax, "no level can be compared: no texts, answers or correctness on common problems")
     order = [s for s in result.params["order"] if s in set(table["source"])]
     levels = [level for level in LEVELS if level in set(table["level"])]
     reference, style = result.params["reference"], look(result.params["order"])
@@ -55,7 +55,7 @@ def caption(result: Result) -> str:
     table, reference = result.tables["rungs"], result.params["reference"]
     table = table[table["contained"].notna()]
     if len(table) == 0:
-        return "No rung can be told: no texts, answers or correctness on problems that two sources share. n = 0."
+        return "No level can be compared: no texts, answers or correctness on problems that two sources share. n = 0."
     most = table.groupby("source")["n"].max()
     parts = [
         f"{level} ({CLASSES[level]}): " + ", ".join(_said(r, int(most[r.source])) for r in part.itertuples())
@@ -63,10 +63,11 @@ def caption(result: Result) -> str:
     ]
     return (
         f"Share of a source's traces for which {_budgets(table, result.params['budget'])} of {reference} on the same "
-        "problem hold one of the same class, finest rung first; bars: sources with 95 % intervals by "
-        f"problem; black: {reference}'s own traces against its other draws on the same problems. "
+        "problem hold one of the same class, finest level first; bars: sources with 95 % intervals by problem (for "
+        f"problems such as these); black: {reference}'s own traces against its other draws on the same problems, no "
+        "ceiling: a source that does fewer things is above it. "
         f"{'; '.join(parts)}. n = {int(table['n'].max()):,} traces of a source at most"
-        + ("; a smaller n counts those that have the rung." if "(n =" in "".join(parts) else ".")
+        + ("; a smaller n counts those with a class at the level." if "(n =" in "".join(parts) else ".")
     )
 
 

@@ -28,7 +28,7 @@ from analyzer.stats import bootstrap, bounded, contained
 
 __all__ = ["FIGURES", "QUESTION", "Classes", "classes", "draw", "run"]
 
-QUESTION = "Is what each source does among k draws of the reference: its method, its answers?"
+QUESTION = "Do k draws of the reference hold the same method and the same answer as each source's traces?"
 EXEMPLARS, EXCERPT = 3, 160
 COLUMNS = {
     "rungs": ["source", "level", "k", "contained", "low", "high", "own", "n", "problems", "unknown", "note"],
@@ -253,10 +253,11 @@ def _notes(rungs: pd.DataFrame, found: Classes, budget: int) -> list[str]:
     notes = [
         "The reference's own rate holds each of its traces against its other draws. It is no ceiling: a source that "
         "does fewer things is contained more often. Contained is contained in the reference as it was sampled.",
-        "contained_gap is paired: over the problems on which both sides have a trace with the rung. Where many traces "
-        "have none it is not the difference of the two numbers.",
-        f"Inside at a rung: what k draws miss is at most {TAU:g} (miss_high, an upper bound for the given problems); "
-        "or inside at a finer rung or at the sequence level, which then holds here whatever share these draws contain.",
+        "contained_gap is paired: over the problems on which both sides have a trace with a class at the level. Where "
+        "many traces have none it is not the difference of the two numbers.",
+        f"Inside at a level: k draws miss at most {TAU:g} (miss_high, a 95 % upper bound for the given problems); or "
+        "inside at a finer level or at the sequence level, which carries over here whatever share these draws contain: "
+        "a trace may be no rarer than under the reference and still not come up in k draws.",
     ]
     for level, part in rungs[rungs["k"] > 0].groupby("level", sort=False):
         small = part[part["best"] > TAU]
@@ -264,7 +265,7 @@ def _notes(rungs: pd.DataFrame, found: Classes, budget: int) -> list[str]:
             draws = ("more problems or traces" if math.isnan(n) else f"{n:.0f} draws" for n in small["draws_needed"])
             names = ", ".join(f"{source}: {n}" for source, n in zip(small["source"], draws, strict=True))
             notes.append(
-                f"At the {level} rung inside cannot be certified with the draws at hand, whatever they show; what "
+                f"At the {level} level inside cannot be certified with the draws at hand, whatever they show; what "
                 f"could (draws of the reference a problem): {names}."
             )
     return [*notes, *([found.left_out] if found.left_out else [])]

@@ -42,7 +42,7 @@ def draw_pass_rate(result: Result, ax: Any) -> Any:
 
 def draw_surprisal(result: Result, ax: Any) -> Any:
     """Mean difference of the log-perplexity under the base, every pair, with its interval over problems."""
-    return _forest(result, ax, "nll_mean", "difference in log-perplexity (nats per token)")
+    return _forest(result, ax, "nll_mean", "difference in nats per token")
 
 
 def _forest(result: Result, ax: Any, measure: str, label: str) -> Any:

@@ -32,21 +32,21 @@ MEASURES = {
     "pass@k": ("share solved within {k} draws", "solves more within {k} draws", "solves fewer within {k} draws"),
     "n_tokens": ("tokens per trace", "is longer", "is shorter"),
     "nll_mean": ("nats per token of log-perplexity", "surprises the base more", "surprises the base less"),
-    "typical": ("share inside the band", "is more often typical of the reference", "is less often typical of it"),
-    "hurdles": (
-        "hurdles per trace",
-        "takes more steps that the base would not",
-        "takes fewer steps that the base would not",
+    "typical": (
+        "share typical of the reference",
+        "is more often typical of the reference",
+        "is less often typical of it",
     ),
+    "hurdles": ("hurdles per trace", "has more hurdles a trace", "has fewer hurdles a trace"),
     "hurdle_share": (
         "share of traces with a hurdle",
-        "meets a hurdle in more of its traces",
-        "meets a hurdle in fewer of its traces",
+        "has a hurdle in more of its traces",
+        "has a hurdle in fewer of its traces",
     ),
     "horizon": (
         "tokens until half is beyond the budget",
-        "leaves the base's reach later",
-        "leaves the base's reach earlier",
+        "is half beyond the budget later",
+        "is half beyond the budget earlier",
     ),
 }
 BY_PROBLEM = tuple(m for m in MEASURES if m != "horizon")  # measures that a problem has a value of

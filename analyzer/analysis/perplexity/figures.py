@@ -124,8 +124,10 @@ def draw_steps(result: Result, ax: Any) -> Any:
 def caption_boxes(result: Result) -> str:
     parts = [f"{r['box']} {r['median']:.3g} (n = {r['n']:,} traces, {r['problems']} problems)" for r in _shown(result)]
     return (
-        "Perplexity per trace: median, quartiles, 5 % and 95 % points; hatched: under the model that produced the "
-        "source. Medians: " + "; ".join(parts) + "."
+        "Perplexity per scored trace: median, quartiles, 5 % and 95 % points, which are quantiles of traces and no "
+        "intervals; plain: under the base, hatched: under the model that produced the source. Medians: "
+        + "; ".join(parts)
+        + "."
     )
 
 
@@ -138,10 +140,9 @@ def caption_percentiles(result: Result) -> str:
     ]
     n = result.tables["problems"]["problem"].nunique()
     return (
-        f"Where a source's median trace lies among the reference's own traces of the same problem ({n} problems); "
-        "the reference itself, each trace against the others, must step at 50. Mean percentile over traces: "
-        + "; ".join(parts)
-        + "."
+        f"Share of problems ({n}) whose median trace of a source is at most at this percentile of the reference's "
+        "own traces, by nats per token; the reference itself, each trace against its others, rises at 50. No "
+        "intervals. Mean percentile over traces: " + "; ".join(parts) + "."
     )
 
 
@@ -149,7 +150,11 @@ def caption_tokens(result: Result) -> str:
     table = result.tables["token_surprisal"]
     rows = table[table["low"].round(9) == 1.0]
     parts = [f"{r['source']} {r['at_least']:.1%} (n = {r['n']:,} tokens)" for r in rows.to_dict("records")]
-    return "Share of tokens at least as surprising to the base as x. At 1 nat: " + "; ".join(parts) + "."
+    return (
+        "Share of all scored tokens whose surprisal under the base is at least x, without intervals. At 1 nat: "
+        + "; ".join(parts)
+        + "."
+    )
 
 
 def caption_steps(result: Result) -> str:

@@ -21,7 +21,7 @@ from analyzer.analysis import primary
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.data.summaries import last_steps
 from analyzer.analysis.drawing import nothing
-from analyzer.analysis.preflight import agreement
+from analyzer.analysis.preflight import NAMES, agreement
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import copies, engine, laws, local, prompts
 from analyzer.analysis.support import run as support
@@ -30,7 +30,7 @@ from analyzer.stats import pooled
 from analyzer.stats.bootstrap import DRAWS, rate
 
 QUESTION = (
-    "Can the sources be compared at all: one engine and tokenizer, equal prompts, and no alarm on the base itself?"
+    "Can the sources be compared at all: one engine and tokenizer, equal prompts, no alarm on the base's own traces?"
 )
 DIFFERENCE = 0.10  # of the share cut off or copied, against the reference: said beyond this
 AT_MOST = 128  # traces of a problem in the A/A run, half of them relabelled
@@ -321,7 +321,8 @@ def _notes(checks: pd.DataFrame) -> list[str]:
     open_ = checks[checks["passed"].isna()]
     if len(open_):
         parts = open_.groupby("check", sort=False)["source"].agg(lambda s: ", ".join(x for x in s if x))
-        named = "; ".join(f"{name} ({who})" if who else name for name, who in parts.items())
+        told = ((NAMES.get(name, name), who) for name, who in parts.items())
+        named = "; ".join(f"{name} ({who})" if who else name for name, who in told)
         notes.append(f"Could not be checked: {named}.")
     return notes
 
@@ -354,8 +355,10 @@ def caption(result: Result) -> str:
     gates = int((failed & checks["gates"].astype(bool)).sum())
     n = sum(e.n for name, e in result.estimates.items() if name.endswith(".truncated"))
     return (
-        f"Shares that the preflight looks at (n = {n:,} traces): {done} checks done, {int(failed.sum())} failed, "
-        f"{gates} of them gates. Dotted: a difference that is said; dashed: the limit for foreign traces."
+        "Checks that are shares of traces, by source, without intervals: cut off at the length limit and copied "
+        "tokens (truncated, masked) as differences from the reference, warned of above the dotted line; traces foreign "
+        "to the base, to the policy or to the declared sampler, failed above the dashed line. Of all checks "
+        f"{done} were done, {int(failed.sum())} failed, {gates} of these forbid a verdict (n = {n:,} traces)."
     )
 
 

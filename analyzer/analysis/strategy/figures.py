@@ -56,9 +56,10 @@ def caption(result: Result) -> str:
     tail = f"Not certified: {', '.join(rest)}. " if rest else ""
     n = ", ".join(f"{r['source']} {r['n_source']:,}" for r in rows)
     return (
-        f"Share of the traces in each group of skeletons (a symbol used, or a cluster), source against reference, on "
-        f"the half of the data that did not choose the groups; solid line: {k} times the reference, dotted: equal; "
-        f"filled: certified (Holm over the groups, .05). {head}{tail}Shares of zero stand at half a trace. "
+        f"Each point is a group of skeletons (a symbol used, or a cluster): its share of the source's traces against "
+        f"its share of the reference's, on the half of the traces that did not choose the groups; solid line: {k} "
+        f"times the reference, dotted: equal; filled: more than {k} times, p <= .05 after Holm over the groups; no "
+        f"intervals. {head}{tail}Shares of zero are drawn at half a trace. "
         f"n = {n} traces; reference {max(r['n_reference'] for r in rows):,}."
     )
 

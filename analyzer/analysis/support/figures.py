@@ -31,7 +31,7 @@ def draw_prefix(result: Result, ax: Any) -> Any:
     ax.axhline(0.5, color="0.4", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
     k = result.params["budget"]
-    ax.set(xlabel="first w tokens of the response", ylabel=f"share beyond {k} base draws", ylim=(-0.02, 1.02))
+    ax.set(xlabel="first w tokens of the response", ylabel=f"mass beyond {k} x base", ylim=(-0.02, 1.02))
     return ax
 
 
@@ -78,12 +78,12 @@ def _sources(result: Result) -> list[str]:
 
 def draw_reach(result: Result, ax: Any) -> Any:
     """E_k of whole traces over k against T = 1, the interval as a band; the dotted line is the tolerance of .02."""
-    return _draw_curve(result, ax, "reach", "share beyond k base draws, E_k")
+    return _draw_curve(result, ax, "reach", "mass beyond k x base at T = 1 (E_k)")
 
 
 def draw_lost(result: Result, ax: Any) -> Any:
     """The reverse: the reference's traces under the source's policy."""
-    return _draw_curve(result, ax, "lost", "share of the base's traces lost, E_k")
+    return _draw_curve(result, ax, "lost", "the base's mass beyond k x source")
 
 
 def _draw_curve(result: Result, ax: Any, table: str, label: str) -> Any:
@@ -127,19 +127,21 @@ def caption_prefix(result: Result) -> str:
         at = f"half beyond after {e.value:.1f} tokens" if math.isfinite(e.value) else "half never reached"
         parts.append(f"{source}: {at} (n = {e.n:,} traces)")
     return (
-        f"Share of each source that {k} draws of the base could not make after its first w tokens, in whatever way the "
-        "base is sampled (T = 1, cooler, as the reference, as the source); band: 95 % by problem. "
-        + ("; ".join(parts) or "No source whose own law is known")
+        f"Probability mass of each source's first w tokens beyond {k} times the base's, mean over its scored traces: "
+        f"no choice among {k} draws of the base can make it up. Of all sampling settings of the base (T = 1, lower, as "
+        "the reference, as the source) the likeliest counts, so that a curve may end below beyond@k, which has one "
+        "setting. Band: pointwise 95 % intervals by problem; dotted: one half. "
+        + ("; ".join(parts) or "No source has a known model and sampler")
         + "."
     )
 
 
 def caption_kinds(result: Result) -> str:
-    return _caption_hurdles(result, "by the kind of their token")
+    return _caption_hurdles(result, "by kind of token")
 
 
 def caption_tenths(result: Result) -> str:
-    return _caption_hurdles(result, "by their place in the response")
+    return _caption_hurdles(result, "by tenth of the response")
 
 
 def _caption_hurdles(result: Result, how: str) -> str:
@@ -147,7 +149,11 @@ def _caption_hurdles(result: Result, how: str) -> str:
     for key, e in result.estimates.items():
         if key.endswith(f".hurdles@{k}"):
             parts.append(f"{key.removesuffix(f'.hurdles@{k}')} {e.value:.3g} a trace (n = {e.n:,})")
-    return f"Steps that the base would not take within {k} tries, {how}: {'; '.join(parts) or 'no source is known'}."
+    said = "; ".join(parts) or "no source has a known model and sampler"
+    return (
+        f"Hurdles, steps more than {k} times as likely as under the base: share of each source's hurdles {how}, over "
+        f"its scored traces, without intervals. Expected number: {said}."
+    )
 
 
 def _caption_curve(result: Result, name: str, lead: str) -> str:
@@ -160,24 +166,31 @@ def _caption_curve(result: Result, name: str, lead: str) -> str:
 
 
 def caption_reach(result: Result) -> str:
-    lead = "Share of whole traces beyond k draws of the base at T = 1, with 95 % bands over problems."
+    lead = (
+        "Mass of whole traces beyond k times the base's probability at T = 1 (reach@k, E_k), over the scored traces; "
+        "bands: 95 % by problem; dotted: the tolerance."
+    )
     return _caption_curve(result, "reach", lead)
 
 
 def caption_lost(result: Result) -> str:
-    lead = "Share of the reference's traces beyond k draws of the trained model."
+    lead = (
+        "The reverse (lost@k): mass of the reference's scored traces beyond k times their probability under the "
+        "source's model; bands: 95 % by problem; dotted: the tolerance."
+    )
     return _caption_curve(result, "lost", lead)
 
 
 def caption_plane(result: Result) -> str:
     parts = [
-        f"{r['source']}: {r['likely_side']} beyond on the likely side, {r['novel_side']} on the novel side, "
-        f"{r['flagged']} flagged of n = {r['n']:,}"
+        f"{r['source']}: {r['likely_side']} right of the line and below, {r['novel_side']} right of it and above, "
+        f"{r['flagged']} flagged by surprisal, of n = {r['n']:,}"
         for r in result.tables["plane_counts"].to_dict("records")
     ]
     return (
-        "Each point is a trace (at most 300 per source); right of the dotted line it is beyond the budget, "
-        "above it more surprising than 95 % of the base. " + "; ".join(parts) + "."
+        f"Each point is a scored trace (at most 300 per source): right of the dotted line more than "
+        f"{result.params['budget']} times as likely under the source as under the base, above the other more "
+        "surprising than 95 % of the base's own. " + "; ".join(parts) + "."
     )
 
 

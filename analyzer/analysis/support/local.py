@@ -263,8 +263,7 @@ def horizon(curve: Curve, c: int) -> Estimate:
     late, early = (crossing(curve.place_W, x) for x in (low, high))
     method = "where the excess over the first w tokens passes 1/2; band by problem"
     if not np.isfinite(found):
-        ends = f"the share beyond every law at once ends at {value[-1]:.3f}"
-        note = f"half is reached beyond the traces if at all: {ends}"
+        note = f"half is not reached: the mass beyond the base under every law ends at {value[-1]:.3f}"
         return Estimate(float("nan"), early if np.isfinite(early) else float("nan"), float("nan"), n, method, note)
     if np.isnan(low).all():
         return Estimate(found, n=n, method=method, note=too_few(len(curve.n_P)))

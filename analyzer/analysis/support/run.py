@@ -362,11 +362,12 @@ def _notes(
     tables: Tables, base: pd.DataFrame, edge: float, budget: int, own: pd.DataFrame, known: dict[str, laws.Known]
 ) -> list[str]:
     notes = [
-        "A hurdle is a step (one token, or four in a row) that the base would not take within the budget in any of the "
-        "ways it could be sampled: at T = 1, cooler, as the reference was, as the source was. reach@k is of whole "
-        "traces against T = 1, beyond@k against the kindest of the laws that count for the word inside.",
-        "novel@k is the e-value test alone; ranks among the base's draws and the conformal test stand beside it and "
-        "are not united with it.",
+        "A hurdle is a step (one token, or four in a row) more than k times as likely under the source as under the "
+        "base in each sampling setting (law): T = 1, lower temperatures, as the reference and as the source were "
+        "sampled. reach@k and beyond@k are both the mass of whole traces beyond k times the base's: reach@k at T = 1, "
+        "beyond@k under the law of those that count for inside that leaves least; where that is T = 1 they are equal.",
+        "novel@k is the share of traces flagged by the e-value test (a sequential test of surprisal) alone; ranks "
+        "among the base's draws and the conformal test are separate.",
     ]
     brought = [s for s, k in known.items() if k.brought]
     if brought:

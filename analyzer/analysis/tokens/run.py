@@ -348,7 +348,8 @@ def caption_ranks(result: Result) -> str:
         share = part.set_index("class")["share"]
         shares = " / ".join(f"{share[name]:.1%}" for name in CLASSES)
         parts.append(f"{source} {shares} (n = {int(part['tokens'].iloc[0]):,} tokens)")
-    return "Rank of the sampled token under the base: 1 / 2-3 / beyond 3. " + "; ".join(parts) + "."
+    lead = "Share of all scored tokens by the rank of the sampled token under the base, 1 / 2-3 / beyond 3. "
+    return lead + "; ".join(parts) + "."
 
 
 def caption_positions(result: Result) -> str:

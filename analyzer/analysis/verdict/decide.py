@@ -67,7 +67,7 @@ def _along(found: dict[str, Finding], branch: tuple[str, ...]) -> None:
     own = {level: found[level][0] for level in branch}
     for finer, coarser in zip(branch, branch[1:], strict=False):
         if found[finer][0] == "inside" and own[coarser] not in ("outside", "inside"):
-            line = f"inside at the {finer} level, and coarsening only lowers the excess"
+            line = f"inside at the {finer} level, and coarsening only lowers the excess, whatever the shares above"
             found[coarser] = ("inside", [*found[coarser][1], line], None)
     for finer, coarser in reversed(list(zip(branch, branch[1:], strict=False))):
         if found[coarser][0] == "outside" and found[finer][0] != "outside":

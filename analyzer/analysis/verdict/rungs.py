@@ -13,7 +13,7 @@ from analyzer.analysis.primary import ALPHA, Endpoint, number
 from analyzer.analysis.verdict.sequence import Finding
 from analyzer.records import METHOD, Result
 
-COARSER = "a coarser rung: more draws like these would not decide this one"
+COARSER = "a coarser level: more draws like these would not decide this one"
 Part = tuple[bool, list[str], str | None]  # certified, what is said, what would decide
 
 
@@ -28,7 +28,7 @@ def decide(results: dict[str, Result], source: str, level: str, budget: int, tau
         guessed = next((r for r in primary.answer_rows(results.get("boundary"), source, budget) if r["guessed"]), None)
         if guessed:
             said = f"{budget} guesses without reading the question hit ({guessed['guess']:.0%} each)"
-            return "undetermined", [f"{said}: this rung cannot decide", *why], "a rung of the method"
+            return "undetermined", [f"{said}: this level cannot decide", *why], "a level of the method"
     if outside:
         contradiction = [f"contradiction: by what draws contain, inside at the {level} level"] if inside else []
         return "outside", [*counted, *why, *contradiction], None
@@ -43,8 +43,9 @@ def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
     if not math.isfinite(number(row.get("contained"))):
         return False, [f"contained: {row['note']}"] if row.get("note") else [], None
     k, high, p = int(row["k"]), number(row["miss_high"]), number(row["p_inside"])
-    said = f"{k} draws of the reference contain {row['contained']:.1%} of it, {row['own']:.1%} of the reference's own"
-    said += f"; they miss at most {high:.2%} for these problems (tolerance {tau:.0%})"
+    said = f"{k} draws of the reference contain the like of {row['contained']:.1%} of its traces"
+    said += f" ({row['own']:.1%} of the reference's own); they miss at most {high:.2%} for these problems"
+    said += f" (95 % bound, tolerance {tau:.0%})"
     said += f"; {row['note']}" if row.get("note") else ""
     needs = None
     if not math.isfinite(p):
@@ -65,13 +66,13 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     if row:
         counts = [f"{row['share_' + side]:.1%} of {int(row['n_' + side]):,}" for side in ("source", "reference")]
         p = f"p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
-        group = f"likeliest beyond the budget, '{row['best_cluster']}'"
+        group = f"most extreme group, '{row['best_cluster']}'"
         why.append(f"{group}: {counts[0]} of {source} against {counts[1]} of the reference ({p})")
     if level == "skeleton":
         changed = strategy.estimates.get(f"{source}.changed_p") if strategy else None
         if changed is not None and math.isfinite(changed.value):
             shift = "a distribution shift is not support expansion"
-            why.append(f"changed at all (skeletons, energy): p = {changed.value:.2g}; {shift}")
+            why.append(f"any change at all (skeletons, energy test): p = {changed.value:.2g}; {shift}")
         mass = clusters.estimates.get(f"{source}.novel_cluster_mass") if clusters else None
         if mass is not None and math.isfinite(mass.value):
             share = f"{100 * mass.value:.1f} % [{100 * mass.low:.1f}, {100 * mass.high:.1f}]"
@@ -80,7 +81,8 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
         share = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
         tail = f"; {share.value:.1%} of {source} in such groups" if share and math.isfinite(share.value) else ""
         example = f", for one “{row['exemplar']}”" if row.get("exemplar") else ""
-        return True, [*why, f"a kind of solution beyond {budget} reference draws{example}{tail}"], None
+        said = f"a kind of solution more than {budget} times as frequent as in the reference{example}{tail}"
+        return True, [*why, said], None
     if not row:
         return False, why, f"texts with at least two traces a problem of {source} and the reference, for a split test"
     factor = number(row.get("factor"))

@@ -98,7 +98,8 @@ def _of_bounds(
     if beyond and hurdle_free and not row["missing_laws"]:
         cooler, other = _by_temperature(row)
         if cooler and row["drop_low"] >= DROP:
-            lead = _lead(row, budget, f"{row['best']} explains {row['s']:.0%} of the divergence from the base")
+            how = f"sampling the base at {row['best']} explains {row['s']:.0%} of the KL divergence from it"
+            lead = _lead(row, budget, how)
             return "sharpened", [lead, whole, hurdles, *_same(row), _left(row, tau), *why], None
         known = row["coolest"] <= COOL and row.get("dense", True) and row["every_low"] > tau
         if other and known and not row["same_weights"]:
@@ -129,17 +130,18 @@ def _no_temperature(row: dict[str, Any]) -> str:
     """What the best temperature explains, beside the word reweighted."""
     if number(row.get("r_high_half")) > 0 and row["same_sampler"]:
         if not row["s_reference"] > 0:
-            return "no temperature explains any of the divergence from the reference as it was sampled"
+            return "no temperature explains any of the KL divergence from the reference as it was sampled"
         best = f"at best {row['s_reference']:.0%}"
-        return f"no temperature explains half of the divergence from the reference as sampled ({best})"
+        return f"no temperature explains half of the KL divergence from the reference as sampled ({best})"
     if not row["s"] > 0:
-        return "no temperature explains any of the divergence from the base"
-    return f"no temperature explains half of the divergence from the base (the best, {row['best']}, {row['s']:.0%})"
+        return "no temperature explains any of the KL divergence from the base"
+    best = f"at best {row['s']:.0%}, at {row['best']}"
+    return f"no temperature of the base explains half of the KL divergence from it ({best})"
 
 
 def _inside(support: Result, row: dict[str, Any], source: str, budget: int, tau: float, why: list[str]) -> Finding:
     found = (
-        f"at most {row['inside_high']:.3f} of whole traces lie beyond {budget} times the base's probability "
+        f"at most {row['inside_high']:.3f} of its probability mass, by whole traces, exceeds {budget} times the base's "
         f"({_law(row['inside_law'])}): {row['inside_value']:.3f} over {row['n']:,} traces"
     )
     novel = support.estimates.get(f"{source}.novel@{budget}")
@@ -342,15 +344,16 @@ def _share(row: dict[str, Any]) -> str:
 
 def _whole(row: dict[str, Any], budget: int) -> str:
     return (
-        f"whole traces beyond {budget} draws: {row['beyond_value']:.3f} (at least {row['beyond_low']:.3f}) over "
-        f"{row['n']:,} traces, {_law(row['beyond_law'])}"
+        f"mass of whole traces beyond {budget} times the base's: {row['beyond_value']:.3f} (at least "
+        f"{row['beyond_low']:.3f}) over {row['n']:,} traces, {_law(row['beyond_law'])}"
     )
 
 
 def _lead(row: dict[str, Any], budget: int, how: str) -> str:
     """The words sharpened and reweighted in one sentence."""
-    whole, step = f"{row['beyond_value']:.1%}", f"{row[_share(row)]:.1%}"
-    return f"{whole} of the traces lie beyond {budget} draws as a whole, {step} hold a single step that does, and {how}"
+    whole = f"{row['beyond_value']:.1%} (at least {row['beyond_low']:.1%}) of its probability mass, by whole traces"
+    step = f"{row[_share(row)]:.1%} of the traces (at most {row['share_high']:.1%}) hold a single step that does"
+    return f"{whole}, exceeds {budget} times the base's; {step}; {how}"
 
 
 def _left(row: dict[str, Any], tau: float) -> str:
@@ -359,7 +362,8 @@ def _left(row: dict[str, Any], tau: float) -> str:
     if row["left_high"] <= tau or row["left_low"] > tau:
         alone = "would do" if row["left_high"] <= tau else "would not do"
     return (
-        f"{row['best']} alone {alone}: {row['left']:.3f} of whole traces stay beyond (at most {row['left_high']:.3f})"
+        f"the base at {row['best']} alone {alone}: {row['left']:.3f} of the mass stays beyond (at most "
+        f"{row['left_high']:.3f})"
     )
 
 
@@ -367,21 +371,22 @@ def _far(row: dict[str, Any], budget: int) -> list[str]:
     """Beside the word outside, where no cooler law is known."""
     if row["coolest"] <= COOL:
         return []
-    line = f"{row['far']:.1%} hold a single token beyond {far(budget):,} tries, which no cooling lifts"
-    return [f"{line}: no cool law of the base is known"]
+    line = f"{row['far']:.1%} hold a single token beyond {far(budget):,} times the base's, which no cooling lifts"
+    return [f"{line}: log-probs of the base at low temperatures are not known"]
 
 
 def _every(row: dict[str, Any]) -> str:
-    return f"against every law of the base at once: {row['every_value']:.3f} (at least {row['every_low']:.3f})"
+    every = f"{row['every_value']:.3f} (at least {row['every_low']:.3f})"
+    return f"mass beyond the base under every sampling setting at once: {every}"
 
 
 def _hurdles(row: dict[str, Any], budget: int) -> str:
     share, rate = row[_share(row)], 1000 * row["hurdles" + _share(row)[-1]] / max(row["tokens"], 1e-9)
     text = (
-        f"{share:.1%} of the traces hold a step that the base would not take within {budget} tries (between "
-        f"{row['share_low']:.1%} and {row['share_high']:.1%}; {rate:.3g} per 1,000 tokens)"
+        f"{share:.1%} of the traces hold a step more than {budget} times as likely as under the base (95 % bounds for "
+        f"these problems {row['share_low']:.1%} to {row['share_high']:.1%}; {rate:.3g} per 1,000 tokens)"
     )
-    return text + (f"; carried by {row['carried_by']}" if row.get("carried_by") else "")
+    return text + (f"; by kind of token: {row['carried_by']}" if row.get("carried_by") else "")
 
 
 def _likelier(row: dict[str, Any]) -> str:
@@ -421,7 +426,7 @@ def _beside(row: dict[str, Any], tau: float) -> list[str]:
         out.append("no end token is known: the last token of a trace that was not cut is held to be its end")
     elif number(row.get("end_low")) > HURDLED:
         what = "stops earlier" if length < other else "stops elsewhere"
-        out.append(f"{what}: it ends where the base would not within the budget (end tokens are no hurdles)")
+        out.append(f"{what}: its end is beyond the budget where the base goes on (end tokens are no hurdles)")
     if row["inside_value"] > tau and row["inside_body_high"] <= tau:
         out.append(
             f"without the end token {row['inside_body_value']:.3f} is beyond: the difference is where it stops, the "
@@ -452,7 +457,7 @@ def _ranked(row: dict[str, Any], k: int) -> list[str]:
         return []
     line = f"{share:.1%} of the traces are more surprising than all {draws:.0f} base draws of their problem"
     if row.get("ranked"):
-        return [f"{line}: of the base as sampled, no word ({row['ranked']})"]
+        return [f"{line}: about the base as it was sampled, no verdict from it ({row['ranked']})"]
     if draws + 1 <= k:
         return [f"{line}; with n + 1 <= {k} ranks can decide nothing of a share"]
     within = f"within {k} draws at most {chance(int(draws), k):.1%} would be, p = {number(row.get('rank_p')):.2g}"
@@ -469,7 +474,9 @@ def _told(row: dict[str, Any], source: str) -> list[str]:
     elif hottest > 1:
         out.append(f"{why}held against the base at temperatures up to {row['covered']:.3g}, cut or not")
     if number(row.get("bets")) == 1:
-        out.append("told by square roots alone (lambda = 1/2): novelty spread thin needs the base scored once more")
+        out.append(
+            "tested with lambda = 1/2 alone, weak where novelty is spread over many tokens: score the base again"
+        )
     together = number(row.get("log_e_sum"))
     if together > -math.log(ALPHA) and not _too_hot(row):
         out.append(
@@ -499,7 +506,7 @@ def _cut(row: dict[str, Any]) -> list[str]:
 def _no_event(problems: int, high: float, budget: int, tau: float) -> tuple[str, str | None]:
     """For whom the bound holds when no trace exceeds the budget, and how many problems would extend it to new ones."""
     new = float(share_upper(0, problems))
-    line = f"no trace beyond {budget} draws: the bound {high:.3f} is for these {problems} problems"
+    line = f"no trace beyond {budget} times the base's: the bound {high:.3f} is for these {problems} problems"
     if new <= tau:
         return f"{line}, and for new ones {new:.3f}", None
     least = math.ceil(math.log(ALPHA) / math.log1p(-tau))
