@@ -62,6 +62,7 @@ REACH = (
     "traces with one, each step counted by its excess. horizon@k is the number of tokens after which half of the mass "
     "is beyond k. novel@k is the share of traces flagged by their surprisal alone (e-value test)."
 )
+SAID = {"reach": " (at T = 1)", "lost": " (reverse of reach)", "beyond": " (law in its note)"}  # behind a quantity
 HEADINGS = {
     "preflight": "Checks before the tests",
     "perplexity": "Likelihood under the base",
@@ -443,7 +444,8 @@ def pivot(analysis: Mapping[str, Any], labels: Sequence[str]) -> Grid:
         if len(set(found.values())) > 1:
             rows[name] |= {label: f"{rows[name][label]} (n = {count(n)})" for label, n in found.items()}
     used = [s for s in [*labels, "all"] if any(s in r for r in rows.values())]
-    return Grid(["quantity", *used], [[name, *(r.get(s, NONE) for s in used)] for name, r in rows.items()], notes)
+    told = {name: name + SAID.get(name.partition("@")[0], "") for name in rows}
+    return Grid(["quantity", *used], [[told[name], *(r.get(s, NONE) for s in used)] for name, r in rows.items()], notes)
 
 
 def estimates_table(analysis: Mapping[str, Any]) -> dict[str, Any]:

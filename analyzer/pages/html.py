@@ -157,7 +157,7 @@ def _verdicts(data: Mapping[str, Any], linked: bool) -> str:
 def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[str, str]], look: str) -> str:
     word, numbers, why = v["verdict"], content.evidence(data, v), content.reasons(v)
     head = esc(content.statement(v)).replace(f" is {word.upper()}", f" is <strong>{word.upper()}</strong>", 1)
-    said = f'<p class="note">Sequences, 95 % by problem: {esc(numbers)}.</p>' if numbers else ""
+    said = f'<p class="note">Whole traces and steps, 95 % intervals by problem: {esc(numbers)}.</p>' if numbers else ""
     begin = why[0] if why else ""
     first = f" {esc(begin if begin.startswith('reach@') else begin[:1].upper() + begin[1:])}." if why else ""
     rest = "".join(f"<li>{esc(w)}.</li>" for w in why[1:])

@@ -137,7 +137,7 @@ def page(index: Mapping[str, Any]) -> str:
         ("verdicts", "Verdicts", _grid(compared, links, slice(1, None)) if several else ""),
         ("numbers", "Numbers behind them", f"{numbers}<p class=note>{esc(content.BRACKETS)}</p>"),
         ("failed", "Studies without a report", f"<dl>{errors}</dl>" if failed else ""),
-        ("words", "What the words mean", f"<dl>{words}</dl><p>{esc(content.REACH)}</p>"),
+        ("words", "What the verdicts mean", f"<dl>{words}</dl><p>{esc(content.REACH)}</p><p>{esc(content.BOUNDS)}</p>"),
     ]
     body = "".join(
         f'<section id="{i}" aria-labelledby="{i}-h"><h2 id="{i}-h">{esc(title)}</h2>{text}</section>\n'

@@ -169,7 +169,7 @@ def basis(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
         f"({count(found[s]['left_out'])} traces)"
         for s in less
     )
-    words = f"Left out of them: {left}. The words rest on all that a source has or shares with {mark}."
+    words = f"Left out of them: {left}. The verdicts rest on all that a source has or shares with {mark}."
     if any(found[s]["basis"] == PAIR for s in joined):
         each = ", ".join(f"{s} {count(found[s]['problems'])}" for s in joined if s != mark)
         return [

@@ -64,7 +64,7 @@ def _verdicts(data: Mapping[str, Any]) -> list[str]:
         [v["source"], v["verdict"].upper(), v["level"], str(v["budget"]), content.evidence(data, v) or content.NONE]
         for v in heads
     ]
-    columns = ["source", "verdict", "level", "budget", "sequences, 95 % by problem"]
+    columns = ["source", "verdict", "level", "budget", "whole traces and steps, 95 % by problem"]
     first = [f"{esc(s)}." for v in heads for s in _first(data, v)]
     sentences = []
     for v in heads:

@@ -43,7 +43,7 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
         f"We compared {key.listed(others) or 'no further source'} with samples of {reference or 'the reference'} on "
         f"{on} ({ledger['traces']:,} traces{scored}; {ledger['rows_rejected']:,} of {ledger['rows']:,} rows were "
         f"rejected), with reasoning-path-analyzer {data['version']} at a budget of k = {k} draws. Intervals are at "
-        "95 %, by problem; the words rest on one-sided 95 % bounds for these problems.",
+        "95 %, by problem; each verdict rests on one-sided 95 % bounds for these problems, uncorrected over sources.",
     ]
     if said := content.asked(data):
         parts.append(f"Under the base: {said}.")

@@ -65,7 +65,7 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
     row, why = primary.strategy_row(strategy, source, level, budget), []
     if row:
         counts = [f"{row['share_' + side]:.1%} of {int(row['n_' + side]):,}" for side in ("source", "reference")]
-        p = f"p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
+        p = f"that it is at most {budget} times as frequent: p = {row['p']:.2g}, Holm over levels {end.p_holm:.2g}"
         group = f"most extreme group, '{row['best_cluster']}'"
         why.append(f"{group}: {counts[0]} of {source} against {counts[1]} of the reference ({p})")
     if level == "skeleton":
