@@ -289,7 +289,7 @@ def test_hurdles_are_means_by_problem_of_the_frame_of_support_at_four_tokens(wri
         assert got["k"] == 32 and got["problems"] == 12 and got["higher"] == (d > 0).sum()
         assert got["difference"] == pytest.approx(d.mean()) and got["difference"] > 0
     said = result.tables["pairs"].set_index(["a", "b"])["says"]["teacher", "rl"]
-    assert "takes more steps that the base would not (+" in said and "leaves the base's reach earlier (-" in said
+    assert "has more hurdles a trace (+" in said and "is half beyond the budget earlier (-" in said
     assert any("4 tokens in a row on both sides" in n for n in result.notes)
 
 

@@ -153,7 +153,7 @@ def test_the_index_compares_what_the_studies_say():
     assert verdict["beyond"]["value"] == 0.5 and verdict["hurdle_share"] is verdict["reach"] is None
     page = index.page(found)
     chip = 'class="chip" style="--word: var(--outside)"'
-    assert "<i>" not in page and page.count(chip) == 2  # the row, and what the words mean
+    assert "<i>" not in page and page.count(chip) == 2  # the row, and what the verdicts mean
     assert '<a href="INSIDE/index.html">INSIDE</a>' in page
 
 

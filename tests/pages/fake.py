@@ -223,7 +223,7 @@ def inputs(*, hostile: str = HOSTILE) -> dict:
             True,
             (
                 "whole traces beyond 64 draws: 0.837 (at least 0.811) over 512 traces, at T=1.",
-                "1.1% of the traces hold a step that the base would not take within 64 tries",
+                "1.1% of the traces hold a step more than 64 times as likely as under the base",
                 "no temperature does it: T=0.6 explains 8% of the divergence from the base",
                 "likelier than draws of the base itself, by 0.050 nats a token",
                 "steps and answers do not differ",
