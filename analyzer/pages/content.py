@@ -26,8 +26,8 @@ WORDS = {
     "inside": "at the sequence level: at most the tolerance (.02) of the source's probability mass exceeds k times the "
     "base's, under one of T = 1, the reference's sampler and the source's. It does not say that k draws of the base "
     "show the same texts. At the coarser levels: k draws of the reference contain the like of all traces but the "
-    "tolerance, or a finer level is inside. At correct alone: it solves nothing that those draws do not; nothing is said "
-    "of the method.",
+    "tolerance, or a finer level is inside. At correct alone: it solves nothing that those draws do not; nothing is "
+    "said of the method.",
     "sharpened": "whole traces exceed k times the base's probability, at most 5 % of the traces hold a step that "
     "does, and sampling the base at one lower temperature explains more than half of the KL divergence from it, "
     "and the text is likelier than the base's own; the rest may be anything.",
