@@ -91,6 +91,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     ),
     "score": ("score", "scores", "reward", "rewards"),
     "finish": ("finish", "finish_reason", "finish_reasons", "stop_reason"),
+    "truncated": ("truncated", "is_truncated", "was_truncated"),
     "answer": ("pred", "preds", "prediction", "predicted_answer", "model_answer", "extracted_answer", "parsed_answer"),
     "gold": (
         "gold",
@@ -129,7 +130,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "meta": ("meta",),
 }
 PER_SAMPLE = (
-    "reasoning", "correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs",
+    "reasoning", "correct", "score", "finish", "truncated", "answer", "sample", "seed", "response_ids", "response_logprobs",
     "base_logprobs", "base_logprobs_temperature", "response_mask",
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.dumps import unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.counts import Counts, count
 from analyzer.dumps.survey import Source, Survey
@@ -239,6 +240,9 @@ def render(description: dict[str, Any]) -> str:
             + (f"; {f['rows_rejected']:,} rows rejected" if f["rows_rejected"] else ""),
             f"    {mapped}",
         ]
+        if named := unused.said(f["unused"]):
+            kept = " (short values are kept in meta)" if f["format"].startswith("generic") else ""
+            lines.append(f"    not used{kept}: {named}")
     lines += [
         f"  rows {ledger['rows']:,} = used {ledger['rows_used']:,} + rejected {ledger['rows_rejected']:,}; traces "
         f"{ledger['traces']:,}"

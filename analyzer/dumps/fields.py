@@ -41,6 +41,7 @@ CANONICAL = {
     "correct": 'true, false, 1, 0, "true", "false" or null',
     "score": "number; correct = score >= threshold where `correct` is absent",
     "finish": "why generation ended (text)",
+    "truncated": "true where the token budget cut the response; the finish reason where there is no other",
     "answer": "the answer taken from the response (text or number)",
     "gold": "the reference answer",
     "group": "benchmark or kind of problem (text)",
@@ -107,7 +108,7 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
-def truth(value: Any) -> bool | None:
+def truth(value: Any, name: str = "correct") -> bool | None:
     """True, False or None; anything that would have to be interpreted is a Fault."""
     if value is None or isinstance(value, bool):
         return value
@@ -115,8 +116,9 @@ def truth(value: Any) -> bool | None:
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
         return value.strip().lower() in _TRUE
-    hint = "; a grade in between belongs to --map score=FIELD and --threshold" if isinstance(value, float) else ""
-    raise Fault("bad correct", f"correct = {show(value)}; expected true, false, 1, 0 or null{hint}")
+    graded = isinstance(value, float) and name == "correct"
+    hint = "; a grade in between belongs to --map score=FIELD and --threshold" if graded else ""
+    raise Fault(f"bad {name}", f"{name} = {show(value)}; expected true, false, 1, 0 or null{hint}")
 
 
 def ids(value: Any, name: str) -> tuple[int, ...]:
@@ -317,6 +319,17 @@ def _response(draft: dict[str, Any]) -> tuple[str, str]:
     return thought(reasoning, out), "joined"
 
 
+def _cut(draft: dict[str, Any]) -> dict[str, Any]:
+    """A draft whose switch `truncated` is its finish reason, where it has no other; else what it says is kept: it may
+    have been the prompt that was cut."""
+    cut = truth(draft["truncated"], "truncated")
+    if cut is None:
+        return draft
+    if draft.get("finish") is None:
+        return {**draft, "finish": "length" if cut else "stop"}
+    return {**draft, "meta.truncated": cut}
+
+
 def _settings(draft: dict[str, Any], out: dict[str, Any]) -> None:
     """Settings of a draw that no Sampler has (penalties, beams): with one of them there is no sampler, and what the row
     states is kept as `sampler_part`. Without sampling the likeliest tokens were taken."""
@@ -357,9 +370,18 @@ def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
         if correct is None and "score" in out:
             correct = out["score"] >= threshold
     out["correct"] = correct
+    if "truncated" in draft:
+        draft = _cut(draft)
+        extras |= {k[5:]: v for k, v in draft.items() if k == "meta.truncated"}
     if (reason := draft.get("finish")) is not None:
         out["finish"] = FINISH.get(reason) if type(reason) is str else None
         if out["finish"] is None:
+            if isinstance(reason, bool):
+                raise Fault(
+                    "finish is not text",
+                    f"finish = {reason} (bool); expected a string, or where true says that the response was cut, "
+                    "--map truncated=FIELD",
+                )
             reason = text(reason, "finish")
             out["finish"] = FINISH.get(reason.strip().lower())
             if out["finish"] is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from analyzer.dumps import accounts, files, settings, shapes
+from analyzer.dumps import accounts, files, settings, shapes, unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.fields import clean
 from analyzer.dumps.paths import Fault, has
@@ -37,10 +37,13 @@ def traces_of(
     from_name, read = _fields_of_name(plan), shapes.reader(plan.fields)
     requires, keep = plan.dialect.get("requires", ()), plan.dialect.get("keep", False)
     absent_nulls = plan.dialect.get("absent_nulls", False)
-    mapped = {p.split(".")[0].removesuffix("[]") for paths in plan.fields.values() for p in paths}
     whole = {p for paths in plan.fields.values() for p in paths}
-    # the keys that rows have -> those of them that are not mapped, those that may state how the row was drawn
-    kinds: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
+    mapped = {p.split(".")[0].removesuffix("[]") for p in whole}
+    parts = unused.read_parts([*whole, *plan.reads])
+    # the keys that rows have -> those of them that are not mapped, those that may state how the row was drawn, those
+    # that nothing reads, those read in part
+    kinds: dict[tuple[str, ...], tuple[Any, ...]] = {}
+    left: dict[str, list[Any]] = {}
     rejected: list[dict[str, Any]] = []
     raw_sources: dict[str, str] = {}
     sources: dict[str, int] = {}
@@ -49,7 +52,7 @@ def traces_of(
     seen: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     fresh, first_bad, rows, prefix = False, "", 0, file.at(0)[:-1]
-    last, extra, telling = (), None, []
+    last, extra, telling, unread, within = (), None, [], [], []
     for line, record in plan.walk():
         rows += 1
         try:
@@ -58,13 +61,14 @@ def traces_of(
                     continue
                 kind = tuple(record)
                 if kind != last:
-                    last, (extra, telling) = kind, kinds.get(kind, (None, []))
+                    last, (extra, telling, unread, within) = kind, kinds.get(kind, (None, [], [], []))
                 if extra is None:
                     if len(kinds) > 1000:
                         kinds.clear()
                     extra = [k for k in kind if k not in mapped and k[:1] != "@"]
                     telling = settings.stating(kind, whole)
-                    kinds[kind] = extra, telling
+                    unread, within = unused.columns(record, *parts)
+                    kinds[kind] = extra, telling, unread, within
                     fresh = True
                 if unseen and (fresh or rows <= files.HEAD):
                     fresh = False
@@ -91,6 +95,8 @@ def traces_of(
             first_bad = first_bad or f"{file.at(line)}: {fault}"
             continue
         extras = _extras(record, extra) if keep and extra else None
+        if unread or within:
+            unused.count(left, record, unread, within)
         origin = f"{prefix}{line}"
         for values, problem in pairs:
             raw = values.get("source") or values.get("model") or ""
@@ -142,6 +148,7 @@ def traces_of(
         "traces": sum(sources.values()),
         "shape": plan.dialect["shape"],
         "counts": dict(+counts),
+        "unused": unused.account(left),
     }
     if rows > len(rejected) and not sources:  # further filters of responses whose own rows were rejected
         raise DumpError(

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from analyzer.dumps import automatic, files, shapes
+from analyzer.dumps import automatic, beside, files, shapes
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
-from analyzer.dumps.fields import CANONICAL, CHECKS, text, truth
-from analyzer.dumps.paths import Fault, get, has, known_paths, show
-from analyzer.dumps.survey import normal_gold
+from analyzer.dumps.fields import CANONICAL
+from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
 
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
@@ -38,23 +37,28 @@ class Plan:
     derived: str = ""
     survey: Any = None
     notes: list[str] = field(default_factory=list)
+    reads: tuple[str, ...] = ()  # paths that code reads, besides those of the fields
     join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def walk(self) -> Iterator[tuple[int, Any]]:
-        prepare, join = self.dialect.get("prepare"), self.join
-        if prepare is None and join is None:
+        if self.join is None and "prepare" not in self.dialect:
             yield from self.raw()
             return
         for line, record in self.raw():
-            if isinstance(record, dict):
-                try:
-                    record = join(record) if join else record
-                    record = prepare(record, self.survey) if prepare else record
-                except Fault as fault:
-                    record = fault
-                except RecursionError:
-                    record = Fault("nested too deeply")
-            yield line, record
+            yield line, self.prepared(record)
+
+    def prepared(self, record: Any) -> Any:
+        """A record with what it is joined with and what its dialect's code adds, or the Fault that this meets."""
+        if isinstance(record, dict):
+            try:
+                record = self.join(record) if self.join else record
+                prepare = self.dialect.get("prepare")
+                return prepare(record, self.survey) if prepare else record
+            except Fault as fault:
+                return fault
+            except RecursionError:
+                return Fault("nested too deeply")
+        return record
 
 
 def checked_map(field_map: dict[str, str]) -> dict[str, str]:
@@ -122,13 +126,14 @@ def _generic(
 ) -> Plan:
     """The plan of a file whose fields were found by their names: a response that is a conversation is unfolded; a note
     where nothing was taken as the label though something could be one."""
-    notes = _doubtful(head, fields, given) + rollouts.find(fields, head, given)
+    notes = beside.doubtful(head, fields, given) + rollouts.find(fields, head, given)
     path = fields["response"][0]
     shape = "wide" if path.startswith("*.") else "list" if "[]" in path else "row"
     plan = Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, raw, notes=notes)
     said = [v for r in head if isinstance(r, dict) and isinstance(v := r.get(path), list) and chats.messages(v)]
     if shape == "row" and any(len(v) > 1 for v in said):
         asked = fields.get("prompt", ("",))[0]
+        plan.reads = (asked, path)
         plan.dialect["prepare"] = lambda record, _: chats.turns(record, record.get(asked), record.get(path))
         plan.fields = {
             **fields,
@@ -144,72 +149,6 @@ def _generic(
             f"response is correct, --map correct={found[0]}."
         )
     return plan
-
-
-BESIDE = frozenset(  # fields that a trace can do without: all but those of its text, prompt and problem
-    ("correct", "score", "finish", "answer", "group", "source", "model", "step", "sample", "seed", "max_tokens", "meta")
-)
-
-
-def _doubtful(head: list[Any], fields: shapes.Fields, given: shapes.Fields) -> list[str]:
-    """Take out of `fields` what only a name spoke for and the values speak against: notes about it."""
-    notes = []
-    if "source" not in given and fields.get("model") == ("generator",) and "source" in fields:
-        fields.setdefault("group", fields.pop("source"))
-    elif {"source", "model"} <= fields.keys() - given.keys():
-        notes.append(
-            f"{fields['source'][0]} names the sources, not {fields['model'][0]}, which is there too: where it says "
-            f"where problems come from, --map source={fields['model'][0]}."
-        )
-    if "source" not in given and automatic.origins(head, fields):
-        key = fields.pop("source")
-        fields.setdefault("group", key)
-        notes.append(
-            f"{key[0]} differs between problems and never within one: taken as where problems come from, not as who "
-            f"answered them (--map source={key[0]} where it is)."
-        )
-    if fields.get("gold") == ("answer",) and not {"gold", "answer"} & given.keys() and _varies(head, fields):
-        fields.pop("gold")
-        if "answer" not in fields:
-            fields["answer"] = ("answer",)
-        notes.append(
-            "answer differs between draws of one problem: taken as what each draw answered, not as the reference "
-            "answer (--map gold=answer where it is)."
-        )
-    checks = CHECKS | {"correct": lambda value, _: truth(value), "finish": text}
-    for name in [n for n in fields if n in BESIDE and n not in given]:
-        faults, held = [], 0
-        for draft in _drafts(head, {"response": fields["response"], name: fields[name]}):
-            if draft.get(name) is not None:
-                held += 1
-                try:
-                    checks[name](draft[name], name)
-                except Fault as fault:
-                    faults.append(fault.detail)
-        if held and len(faults) == held:
-            notes.append(f"{fields.pop(name)[0]} was not read as {name}: {faults[0]}.")
-    return notes
-
-
-def _varies(head: list[Any], fields: shapes.Fields) -> bool:
-    """Whether `answer` differs within most of the problems that the first records have more than once."""
-    said: dict[str, list[str]] = {}
-    asked = next((n for n in ("question", "prompt", "id") if n in fields), "")
-    for record in head if asked else ():
-        if isinstance(record, dict) and isinstance(record.get("answer"), (str, int, float)):
-            whose = get(record, fields[asked][0])
-            said.setdefault(str(whose), []).append(normal_gold(record["answer"]))
-    several = [set(answers) for answers in said.values() if len(answers) > 1]
-    return sum(len(answers) > 1 for answers in several) > len(several) / 2
-
-
-def _drafts(head: list[Any], fields: shapes.Fields) -> Iterator[dict[str, Any]]:
-    read = shapes.reader(fields)
-    for record in head:
-        try:
-            yield from read(record)
-        except (Fault, RecursionError):
-            continue
 
 
 def _known(
@@ -237,11 +176,16 @@ def _known(
     if "survey" in dialect:
         plan.survey = dialect["survey"](raw())
         plan.notes += [plan.survey["note"]] if plan.survey.get("note") else []
+    told = plan.survey.get("reads", ()) if isinstance(plan.survey, dict) else ()
+    plan.reads = (*dialect.get("reads", ()), *dialect.get("join", {}).values(), *told)
     if "adapt" in dialect:
         plan.fields, note = dialect["adapt"](head, plan.fields)
         plan.notes += [note] if note else []
     plan.notes += [dialect["note"]] if "note" in dialect else []
     plan.notes += rollouts.find(plan.fields, head, given) if dialect["shape"] == "row" else []
+    if dialect["shape"] != "side":
+        known = {p.split(".")[0] for p in plan.reads}
+        plan.notes += beside.fill(plan.fields, [plan.prepared(r) for r in head], known, given)
     return plan
 
 
