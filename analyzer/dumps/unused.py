@@ -11,6 +11,7 @@ from analyzer.dumps.paths import show
 SHOWN = 40  # characters of a name and of an example
 MOST = 100  # columns that are told apart in a file: a row may have keys of its own making
 FURTHER = "further columns"
+NUMBERS = frozenset((bool, int, float))  # which 0 and false are, and say something
 INSIDE = frozenset((*settings.SETTINGS, *settings.INERT))  # of an object of sampling settings
 Parts = dict[str, frozenset[str] | None]  # column -> the parts of it that are read; None: the whole
 
@@ -56,9 +57,10 @@ def count(
     whole: Iterable[str],
     within: Iterable[tuple[str, frozenset[str]]],
 ) -> None:
-    """Count a record's values that nothing reads into `found`: name -> [rows, an example]. null says nothing."""
+    """Count a record's values that nothing reads into `found`: name -> [rows, an example]. null and what is empty say
+    nothing."""
     for key in whole:
-        if (value := record[key]) is not None:
+        if (value := record[key]) or type(value) in NUMBERS:
             _add(found, key, value)
     for key, read in within:
         held = record[key]
@@ -69,7 +71,8 @@ def count(
         seen: set[str] = set()
         for value in (held,) if type(held) is dict else held:
             if type(value) is dict and not value.keys() <= read:
-                fresh = [k for k in value if k not in read and k not in seen and value[k] is not None and k[:1] != "@"]
+                fresh = [k for k in value if k not in read and k not in seen and k[:1] != "@"]
+                fresh = [k for k in fresh if value[k] or type(value[k]) in NUMBERS]
                 seen.update(fresh)
                 for part in fresh:
                     _add(found, f"{key}.{part}", value[part])

@@ -43,10 +43,10 @@ def test_columns_that_nothing_reads_are_named_with_their_rows_and_an_example(wri
         "a.jsonl",
         {"question": "q", "response": "a", "correct": True, "judge": "x\x1b[31m\n\u202e" + "y" * 99, "note": None},
         {"question": "q", "response": "b", "correct": True, "judge": None, "cost": 0.25},
-        {"question": "q", "response": "c", "correct": True, "judge": "z", "note": None},
+        {"question": "q", "response": "c", "correct": True, "judge": "z", "note": None, "tags": []},
     )
     found = unused(path)
-    assert {k: n for k, (n, _) in found.items()} == {"judge": 2, "cost": 1}  # null says nothing
+    assert {k: n for k, (n, _) in found.items()} == {"judge": 2, "cost": 1}  # null and [] say nothing
     assert found["cost"][1] == "0.25"
     assert found["judge"][1].startswith("'x\\x1b[31m\\n\\u202eyyy") and len(found["judge"][1]) <= 40
     shown = text(path)
