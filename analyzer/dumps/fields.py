@@ -148,9 +148,26 @@ def parts(value: list[Any], name: str) -> tuple[str, str]:
     return "".join(texts), "".join(thoughts)
 
 
+TAGGED = re.compile(r"<(\w+)>.*</\1>\Z", re.S)
+
+
 def thought(reasoning: str, response: str) -> str:
-    """Reasoning and answer that were kept apart, as one text. The tags and blanks between them are an assumption."""
-    return f"<think>\n{reasoning.strip()}\n</think>\n\n{response}" if reasoning.strip() else response
+    """Reasoning and answer that were kept apart, as one text: tags that are there already stay as they are. The tags
+    and blanks between the two are an assumption."""
+    why = _bare(reasoning)
+    if not why:
+        return response
+    between = "" if response[:1] == "\n" else "\n\n"
+    if not TAGGED.match(why):
+        closed = response.lstrip().startswith("</think>")
+        why, between = f"<think>\n{why}\n{'' if closed else '</think>'}", "" if closed else between
+        response = response.lstrip() if closed else response
+    return why + between + response
+
+
+def _bare(reasoning: str) -> str:
+    """Reasoning without the blanks and the tags of thought around it."""
+    return reasoning.strip().removeprefix("<think>").removesuffix("</think>").strip()
 
 
 def prompt(value: Any) -> str | list[dict[str, Any]]:
@@ -185,10 +202,10 @@ def prompt(value: Any) -> str | list[dict[str, Any]]:
     return text(value, "prompt")
 
 
-def answer(value: Any) -> str:
-    """An answer as text: numbers as they stand in the file, a list of one as its element."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+def answer(value: Any) -> str | None:
+    """An answer as text: numbers as they stand in the file, those of a list joined; None for an empty list."""
+    if isinstance(value, list):
+        return ", ".join(answer(v) or "" for v in value) if value else None
     if isinstance(value, str):
         return text(value, "answer")
     if isinstance(value, (bool, int, float)):
@@ -279,7 +296,8 @@ CHECKS: dict[str, Any] = {
     **dict.fromkeys(("problem", "id"), _identity),
     **dict.fromkeys(("prompt_ids", "response_ids"), ids),
     **dict.fromkeys(("logprobs_temperature", "base_logprobs_temperature", "score"), number),
-    **dict.fromkeys(("sample", "seed", "max_tokens"), integer),
+    **dict.fromkeys(("sample", "max_tokens"), integer),
+    "seed": lambda value, name: integer(value, name, 2**64),
     "prompt": lambda value, name: prompt(value),
     "step": lambda value, name: step(value),
     "answer": lambda value, name: answer(value),
@@ -311,8 +329,10 @@ def _response(draft: dict[str, Any]) -> tuple[str, str]:
         return "", "ids"
     if value is None and reasoning is None:
         raise Fault("no response", "the response is null" if "response" in draft else "the row has no response")
+    if isinstance(reasoning, list) and len(reasoning) == 1:
+        reasoning = reasoning[0]
     out = text("" if value is None else value, "response")
-    if reasoning is None or not (why := text(reasoning, "reasoning").strip()):
+    if reasoning is None or not (why := _bare(text(reasoning, "reasoning"))):
         return out, ""
     if why in out and (len(why) > 40 or "</think>" in out):
         return out, ""  # kept once more beside a response that has it
@@ -393,6 +413,17 @@ def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
     return _rest(draft, out, response, made, extras)
 
 
+def _long(value: Any) -> Any:
+    """A value with integers beyond 64 bits as text: few readers of JSON keep their last digits."""
+    if type(value) is int:
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if isinstance(value, list):
+        return [_long(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _long(v) for k, v in value.items()}
+    return value
+
+
 def _rest(
     draft: dict[str, Any], out: dict[str, Any], response: str, made: str, extras: dict[str, Any]
 ) -> dict[str, Any]:
@@ -410,7 +441,7 @@ def _rest(
                 f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
             )
         out["logprobs_temperature"] = numbers.tidy(out["logprobs_temperature"])
-    if "answer" in draft and draft["answer"] is None:
+    if "answer" in draft and draft["answer"] in (None, []):
         out["null_answer"] = True
     if not SAMPLING.isdisjoint(draft):
         out["sampler"], greedy = sampler(draft)
@@ -427,12 +458,15 @@ def _rest(
     gold = out.get("gold")
     if "meta" in out or (gold is not None and (type(gold) is not str or not gold.isascii())):
         try:
+            for name in ("gold", "meta"):
+                if name in out:
+                    out[name] = _long(out[name])
             json.dumps([out.get("gold"), out.get("meta")], allow_nan=False, ensure_ascii=False).encode()
             orjson.dumps([out.get("gold"), out.get("meta")])  # takes NaN, but neither deep nesting nor long integers
         except (ValueError, TypeError, RecursionError, UnicodeEncodeError):
             raise Fault(
                 "bad meta",
-                "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate, an integer "
-                "beyond 64 bits, more than 250 levels)",
+                "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate, "
+                "more than 250 levels)",
             ) from None
     return out

@@ -34,7 +34,7 @@ def traces_of(
 ) -> Iterator[Trace]:
     """The traces of one file, its account appended to the ledger. Raises DumpError where too many rows are bad."""
     file, by_row = plan.file, "[]" not in (path := plan.fields["response"][0]) and not path.startswith("*.")
-    from_name, read = _fields_of_name(plan), shapes.reader(plan.fields)
+    from_name, read = _fields_of_name(plan), shapes.reader(plan.fields, plan.for_all)
     requires, keep = plan.dialect.get("requires", ()), plan.dialect.get("keep", False)
     absent_nulls = plan.dialect.get("absent_nulls", False)
     whole = {p for paths in plan.fields.values() for p in paths}
@@ -51,6 +51,7 @@ def traces_of(
     unseen = [(name, p) for name, paths in plan.fields.items() for p in paths]
     seen: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
+    shared: Counter[str] = Counter()
     fresh, first_bad, rows, prefix = False, "", 0, file.at(0)[:-1]
     last, extra, telling, unread, within = (), None, [], [], []
     for line, record in plan.walk():
@@ -77,6 +78,8 @@ def traces_of(
                     for name, path in found:
                         seen.setdefault(name, []).append(path)
             drafts = read(record)
+            if not by_row and "shared" in drafts[0]:
+                shared.update(drafts[0]["shared"])
             if telling and (drawn := settings.of_row(record, telling)):
                 drafts = [{**drawn, **d} for d in drafts]
             if from_name:
@@ -129,6 +132,11 @@ def traces_of(
             f"which one label can't name; leave {file.label}= out to keep their own names"
             + (", or --map group=source if it says where problems come from" if "source" in seen else "")
         )
+    plan.notes += [
+        f"{n:,} row{' has' if n == 1 else 's have'} one value of {name} for several responses, which labels none of "
+        f"them: a list with one for each is read, --map {name}=@row.{plan.fields[name][0]} takes it for each."
+        for name, n in shared.items()
+    ]
     mapping = {
         n: " | ".join(p for p in paths if p in seen[n])
         for n, paths in plan.fields.items()

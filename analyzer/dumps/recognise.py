@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from analyzer.dumps import automatic, beside, files, shapes
+from analyzer.dumps import automatic, beside, files, shapes, written
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
 from analyzer.dumps.fields import CANONICAL
 from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
 
+OF_ROW = "@row."  # before a path of --map: the value holds for each response of the row
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
 STRUCTURE = re.compile(
     r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
@@ -38,6 +39,7 @@ class Plan:
     survey: Any = None
     notes: list[str] = field(default_factory=list)
     reads: tuple[str, ...] = ()  # paths that code reads, besides those of the fields
+    for_all: frozenset[str] = frozenset()  # fields that a row says once for each of its responses
     join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def walk(self) -> Iterator[tuple[int, Any]]:
@@ -78,7 +80,15 @@ def checked_map(field_map: dict[str, str]) -> dict[str, str]:
 
 def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     """Decide how a file is read. Raises DumpError where that can't be told, UsageError where `--map` does not fit."""
+    for_all = frozenset(k for k, v in field_map.items() if v.startswith(OF_ROW))
+    field_map = {k: v.removeprefix(OF_ROW) for k, v in field_map.items()}
     given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k not in PSEUDO}
+    plan = _decided(file, field_map, given)
+    plan.for_all = for_all
+    return plan
+
+
+def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields) -> Plan:
     raw, found = file.records, []
     document = file.document
     if "format" in field_map:
@@ -97,13 +107,19 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     file.head = []  # nobody asks again, and there may be many files, or huge rows
     if not found:
         found = dialects.sniff_records([r for _, r in head])
+    notes: list[str] = []
+    if not found or dialects.DIALECTS[found[0]]["shape"] in ("row", "list", "wide"):
+        raw, head, notes = _unfolded(file, raw, head, given, found)
+        found = [field_map["format"]] if "format" in field_map else dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
         raise DumpError(
             f"{file.name}: looks like {' and like '.join(found)} ({automatic.keys_of([r for _, r in head])}); say "
             f"which: --map format={found[0]}"
         )
     if found:
-        return _known(file, found[0], raw, given, head)
+        plan = _known(file, found[0], raw, given, head)
+        plan.notes = notes + plan.notes
+        return plan
     if not head:
         raise DumpError(
             f"{file.name}: no rows in it; the run that wrote it produced nothing: leave it out or write it again"
@@ -114,7 +130,52 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
         rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
         raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
     fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
-    return _generic(file, fields, given, [r for _, r in head], raw)
+    plan = _generic(file, fields, given, [r for _, r in head], raw)
+    plan.notes = notes + plan.notes
+    return plan
+
+
+Raw = Callable[[], Iterator[tuple[int, Any]]]
+
+
+def _unfolded(
+    file: files.Opened, raw: Raw, head: list[tuple[int, Any]], given: shapes.Fields, found: list[str]
+) -> tuple[Raw, list[tuple[int, Any]], list[str]]:
+    """The records again, their first ones, and notes: tables of columns turned into rows, JSON text of lists and
+    messages read."""
+    notes = []
+    rows = [r for _, r in head if isinstance(r, dict)]
+    lists = any("[]" in p for paths in given.values() for p in paths)
+    known = found and dialects.DIALECTS[found[0]]["shape"] != "row"
+    if rows and not known and not lists and all(automatic.turned(r) for r in rows):
+        tables = raw
+        raw = lambda: _turned(tables, file.kind != "jsonl")  # noqa: E731
+        head = files.first(raw())
+        rows = [r for _, r in head]
+        notes.append("its columns are lists, of which the first belong together, the second, and so on.")
+    read = dialects.DIALECTS[found[0]].get("reads", ()) if found else ()
+    if kinds := written.columns(rows, given, read):
+        texts = raw
+        raw = lambda: ((line, written.decoded(r, kinds)) for line, r in texts())  # noqa: E731
+        head = [(line, written.decoded(r, kinds)) for line, r in head]
+        notes.append(f"text of JSON was read as what it holds: {', '.join(f'{k} ({v})' for k, v in kinds.items())}.")
+    if held := [k for k in written.pythons(rows) if k not in kinds]:
+        notes.append(
+            f"{' and '.join(held)} hold{'s' * (len(held) == 1)} Python's text of messages (str or repr of a list), "
+            "which is no JSON: it was left as it is, quotes and all. Write them with json.dumps, or as a list."
+        )
+    return raw, head, notes
+
+
+def _turned(tables: Raw, alone: bool) -> Iterator[tuple[int, Any]]:
+    """The rows of tables of columns; alone: one table is the file, and its rows are numbered."""
+    for line, record in tables():
+        rows = automatic.turned(record)
+        if rows is None:
+            yield line, record if not isinstance(record, dict) else Fault("no table", "expected columns of one length")
+            continue
+        for i, row in enumerate(rows, 1):
+            yield i if alone else line, row
 
 
 def _generic(
@@ -142,6 +203,11 @@ def _generic(
         }
         plan.fields.setdefault("question", ("@question",))
         plan.notes.append(chats.TURNS)
+    if "response" not in given and path.split("[]")[0] in ("solution", "solutions"):
+        plan.notes.append(
+            f"{path} was taken for what the model wrote, since no other field looks like it: where it is the reference "
+            "answer, these rows hold no response."
+        )
     found = automatic.labels(head)
     if found and not {"correct", "score"} & fields.keys():
         plan.notes.append(
@@ -213,6 +279,8 @@ def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]
     inside = document[lists[0]] if len(lists) == 1 else []
     asked = {k for f in ("question", "prompt") for k in automatic.SYNONYMS[f]}
     own = inside and any(k in inside[0] for k in asked) and not any(k in document for k in asked)
+    if automatic.turned(document):
+        return file.records
     if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in automatic.RESPONSE)):
         return lambda: shapes.nested(document, f"{lists[0]}[]")
     if (
@@ -228,7 +296,9 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
     """Raise UsageError for a path of `--map` that no row of any file has."""
     plans = [p for p in plans if p.dialect["shape"] != "side"]
     for name, path in field_map.items():
-        if name in PSEUDO or any(has(r, path) for plan in plans for _, r in plan.walk() if isinstance(r, dict)):
+        if name in PSEUDO or any(
+            has(r, path.removeprefix(OF_ROW)) for plan in plans for _, r in plan.walk() if isinstance(r, dict)
+        ):
             continue
         known = {p for plan in plans for (_, r), _ in zip(plan.walk(), range(50)) for p in known_paths(r)}
         raise UsageError(

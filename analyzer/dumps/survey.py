@@ -46,7 +46,7 @@ class Kind(NamedTuple):
 
     finish: str | None
     labelled: bool
-    response: str  # text; open: <think> without its end; empty; ids only: no text
+    response: str  # text; open: <think> without its end; empty; blank: white space; ids only: no text
     prompt: str  # ids, messages, text; question only; none
     ids: bool  # of the response
     logprobs: str  # none; undeclared: at an unknown temperature; T=1: usable as they stand; other
@@ -119,6 +119,7 @@ class Survey:
         self.columns = {name: array(kind) for name, kind in COLUMNS.items()}
         self.sources: dict[str, Source] = {}
         self.numbers: dict[str, dict[Any, int]] = {"source": {}, "problem": {}, "file": {}, "group": {}}
+        self.asked = array("q")  # hash of the question of each problem, white space folded; 0: not in the dump
         self.all = Tally()  # what is counted without regard to the source
         self.scores: Counter[float] = Counter()  # that are neither 0 nor 1
         self.golds: dict[int, str] = {}  # hash -> beginning of the reference answer
@@ -158,10 +159,12 @@ class Survey:
                 self.all.add("regraded")
                 if isinstance(meta["old_correct"], bool) and meta["old_correct"] != t.correct:
                     self.all.add("flipped", origin)
+            if (problem := problems.setdefault(t.problem, len(problems))) == len(self.asked):
+                self.asked.append(hash(" ".join(t.question.split())) if t.question else 0)
             place = origin.rstrip(digits)
             row = (
                 sources.setdefault(t.source, len(sources)),
-                problems.setdefault(t.problem, len(problems)),
+                problem,
                 0 if t.step is None else t.step + 1,
                 files.setdefault(place, len(files)),
                 int(origin[len(place) :] or 0),
@@ -285,6 +288,8 @@ def _kind(t: Trace, meta: dict[str, Any], ids_only: bool, gold: Any) -> tuple[An
         if ids_only
         else "empty"
         if not text
+        else "blank"
+        if text.isspace()
         else "open"
         if "<think>" in text and "</think>" not in text
         else "text",

@@ -97,10 +97,7 @@ BESIDE = {  # a row of a known format without a label, sampler and finish
         "messages": [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}],
         "is_correct": True,
     },
-    "sharegpt": {
-        "conversations": [{"from": "human", "value": "2 + 3?"}, {"from": "gpt", "value": "5"}],
-        "passed": 1,
-    },
+    "sharegpt": {"conversations": [{"from": "human", "value": "2 + 3?"}, {"from": "gpt", "value": "5"}], "passed": 1},
     "canonical": {"source": "s", "problem": "p", "sample": 0, "response": "5", "is_correct": True},
     "polaris": {"example_id": 1, "prompt": "2 + 3?", "answer": "5", "seed": 1, "response": "5", "acc": 1.0},
 }
