@@ -12,7 +12,7 @@ from typing import Any
 
 from analyzer.dumps import numbers
 from analyzer.dumps.paths import known_paths, show
-from analyzer.dumps.shapes import Fields
+from analyzer.dumps.shapes import ONE_EACH, Fields
 from analyzer.errors import DumpError
 
 
@@ -183,12 +183,13 @@ def _bits(values: dict[str, Any]) -> str:
 
 ASKED = tuple(k for f in ("question", "prompt", "id") for k in SYNONYMS[f]) + ("source", "model")
 SAID = (*RESPONSE, *RESPONSE_WEAK)
+ONCE = frozenset(k for f in ONE_EACH for k in SYNONYMS[f])
 
 
 def turned(record: Any) -> list[dict[str, Any]] | None:
     """The rows of a record that is a table of columns, as lists of one length or (pandas) as objects of the same keys;
     None for any other. One column is the responses, another tells their problems: the samples of one problem are no
-    table."""
+    table. A label that the table has once is no row's: it goes by another name."""
     if not isinstance(record, dict):
         return None
     held = {k: v for k, v in record.items() if isinstance(v, list)}
@@ -205,7 +206,7 @@ def turned(record: Any) -> list[dict[str, Any]] | None:
     asked += [k for k in held if k in SYNONYMS["prompt_ids"] and all(isinstance(v, list) for v in held[k])]
     if not said or not asked:
         return None
-    common = {k: v for k, v in record.items() if k not in held}
+    common = {f"{k} of all" if k in ONCE else k: v for k, v in record.items() if k not in held}
     return [{**common, **{k: v[i] for k, v in held.items()}} for i in range(lengths.pop())]
 
 

@@ -242,8 +242,9 @@ def _known(
     if "survey" in dialect:
         plan.survey = dialect["survey"](raw())
         plan.notes += [plan.survey["note"]] if plan.survey.get("note") else []
-    told = plan.survey.get("reads", ()) if isinstance(plan.survey, dict) else ()
-    plan.reads = (*dialect.get("reads", ()), *dialect.get("join", {}).values(), *told)
+    told = plan.survey if isinstance(plan.survey, dict) else {}
+    plan.reads = (*dialect.get("reads", ()), *dialect.get("join", {}).values(), *told.get("reads", ()))
+    plan.notes += [] if {"correct", "score"} & given.keys() else told.get("unlabelled", [])
     if "adapt" in dialect:
         plan.fields, note = dialect["adapt"](head, plan.fields)
         plan.notes += [note] if note else []

@@ -91,6 +91,13 @@ def test_a_table_of_columns_is_read_by_rows(write, name):
     assert any("columns" in n for n in ledger.notes)
 
 
+def test_a_label_that_a_table_has_once_labels_none_of_its_rows(write):
+    table = {"prompt": "q", "responses": ["a", "b"], "uid": [7, 8], "correct": True}
+    traces, ledger = dumps.read_dumps([write("a.jsonl", table)])
+    assert [t.correct for t in traces] == [None, None] and len({t.problem for t in traces}) == 1
+    assert set(ledger.files[0]["unused"]) == {"correct of all"}
+
+
 def test_a_table_by_ids_alone_and_of_known_columns(write):
     traces, _ = dumps.read_dumps([write("a.json", {"response": ["a", "b"], "id": [7, 8]})])
     assert [(t.response, t.problem) for t in traces] == [("a", "7"), ("b", "8")]

@@ -37,7 +37,7 @@ def label(record: dict[str, Any]) -> Any:
 def survey(records: Iterable[tuple[int, Any]]) -> dict[str, Any]:
     """What all rows say together: a row is written per filter of the same response, so a response is taken with its
     first filter, and the other filters' rows only add their labels. {"labels": {doc_id: {filter: label}}, "note",
-    "reads": the metrics that are labels}."""
+    "reads": the metrics that are labels, "unlabelled": notes where no label is given}."""
     labels: dict[Any, dict[str, Any]] = {}
     reads: dict[str, None] = {}
     shared: dict[str, int] = {}
@@ -58,7 +58,7 @@ def survey(records: Iterable[tuple[int, Any]]) -> dict[str, Any]:
     ]
     names = list(dict.fromkeys(f for held in labels.values() for f in held))
     if len(names) < 2:
-        return {"reads": tuple(reads), "note": " ".join(notes)}
+        return {"reads": tuple(reads), "unlabelled": notes}
     unlike = sum(len({str(v) for v in held.values()}) > 1 for held in labels.values())
     filters = (
         f"{len(names)} filters ({', '.join(names)}) of the same responses, each response counts once; labels "
