@@ -144,6 +144,10 @@ def _unfolded(
     """The records again, their first ones, and notes: tables of columns turned into rows, JSON text of lists and
     messages read."""
     notes = []
+    if file.kind == "table":
+        cells, columns = raw, written.numeric(given)
+        raw = lambda: ((line, written.numbered(r, columns)) for line, r in cells())  # noqa: E731
+        head = [(line, written.numbered(r, columns)) for line, r in head]
     rows = [r for _, r in head if isinstance(r, dict)]
     lists = any("[]" in p for paths in given.values() for p in paths)
     known = found and dialects.DIALECTS[found[0]]["shape"] != "row"
@@ -310,7 +314,10 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
 
 def stem_of(path: PurePath) -> str:
     return re.sub(
-        r"\.(jsonl|ndjson|json|parquet|eval)$", "", path.name.removesuffix(".gz").removesuffix(".zst"), flags=re.I
+        r"\.(jsonl|ndjson|json|parquet|eval|csv|tsv)$",
+        "",
+        path.name.removesuffix(".gz").removesuffix(".zst"),
+        flags=re.I,
     )
 
 

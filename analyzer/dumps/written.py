@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +14,31 @@ NUMBERS = tuple(k for n in automatic.TOKENS for k in automatic.SYNONYMS[n])
 OBJECTS = ("sampler", "meta", "base_logprobs", *settings.OBJECTS)
 EACH = tuple(k for n in automatic.PER_SAMPLE for k in automatic.SYNONYMS[n])
 TALKS = (*automatic.SYNONYMS["prompt"], *automatic.RESPONSE, *automatic.RESPONSE_WEAK)
+NUMERIC = (
+    *("sample", "seed", "step", "score", "correct", "truncated", "max_tokens", "temperature", "top_p", "top_k"),
+    *("min_p", "logprobs_temperature", "base_logprobs_temperature"),
+)  # fields whose values are numbers, or true and false
+SPELLED = re.compile(r"[+-]?[0-9]{1,400}(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 Kinds = dict[str, str]  # column -> messages, list or object
+
+
+def numeric(given: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """The columns of a table of text whose cells are numbers, by the names of fields and by --map."""
+    return frozenset(k for n in NUMERIC for k in (*automatic.SYNONYMS.get(n, (n,)), *given.get(n, ()))) | {
+        *settings.SETTINGS
+    }
+
+
+def numbered(record: Any, columns: frozenset[str]) -> Any:
+    """A record with the numbers that its cells of these columns spell."""
+    if not isinstance(record, dict):
+        return record
+    return {k: _number(v) if v is not None and k in columns else v for k, v in record.items()}
+
+
+def _number(text: str) -> Any:
+    found = SPELLED.fullmatch(text)
+    return text if found is None else float(text) if found[1] or found[2] else int(text)
 
 
 def columns(rows: list[dict[str, Any]], given: Mapping[str, tuple[str, ...]], but: Collection[str]) -> Kinds:

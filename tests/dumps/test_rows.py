@@ -312,3 +312,84 @@ def test_a_question_under_other_ids_in_another_file_is_said(write):
     notes = said(one, two)
     assert re.search(r"2 questions stand under several .* ids .*'p1' in .*one.jsonl:2, 'x1' in .*two.jsonl:2", notes)
     assert "several problem ids" not in said(one)
+
+
+# --- CSV and TSV ---
+
+TABLE = (
+    "question,response,correct,score,temperature,sample,pred,response_ids,note\n"
+    '"What is\n2 + 3?","It is ""5"", so 5",True,1.0,0.6,0,5,"[5, 6]",\n'
+    'q,6,0.0,0,0.6,1,,"[7]",x\n'
+)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", TABLE), ("a.csv", "\ufeff" + TABLE.replace("\n", "\r\n"))])
+def test_a_csv_table_is_read(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode())
+    (one, two), ledger = dumps.read_dumps([str(tmp_path / name)])
+    assert one.question.split() == ["What", "is", "2", "+", "3?"] and one.response == 'It is "5", so 5'
+    assert (two.question, two.response, two.answer) == ("q", "6", None)
+    assert [(t.correct, t.score, t.sampler.temperature, t.response_ids) for t in (one, two)] == [
+        (True, 1.0, 0.6, (5, 6)), (False, 0.0, 0.6, (7,)),
+    ]  # fmt: skip
+    assert one.origin.endswith("a.csv:2") and two.origin.endswith("a.csv:4") and one.source == "a"
+    assert ledger.files[0]["unused"] == {"note": {"rows": 1, "example": "'x'"}}
+
+
+def test_tsv_packed_tables_and_known_columns(tmp_path):
+    import gzip
+
+    text = 'source\tproblem\tsample\tresponse\tscore\ns\tp\t0\ta "b"\t0.5\n'
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    (trace,), ledger = dumps.read_dumps([str(tmp_path / "a.tsv.gz")])
+    assert ledger.files[0]["format"] == "canonical" and trace.response == 'a "b"' and trace.score == 0.5
+
+
+def test_numbers_of_a_mapped_column_are_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("q,text,mark\nx,12,0.25\n")
+    path = str(tmp_path / "a.csv")
+    (trace,), _ = dumps.read_dumps([path], field_map={"question": "q", "response": "text", "score": "mark"})
+    assert (trace.response, trace.score) == ("12", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("cell", "score"),
+    [("1e-1", 0.1), ("+1", 1.0), ("1.", 1.0), ("1_0", None), ("nan", None), (" 1", None), ("inf", None)],
+)
+def test_only_plain_numbers_are_numbers(tmp_path, cell, score):
+    (tmp_path / "a.csv").write_text(f"question,response,score\nx,a,{cell}\n")
+    (trace,), ledger = dumps.read_dumps([str(tmp_path / "a.csv")])
+    assert trace.score == score and (score is not None or "score" in ledger.files[0]["unused"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('question,response\nq,"a\nb\n', r"a.csv:2: broken table \(.*write it with a CSV library"),
+        ("question,response,question\nq,a,b\n", "a.csv:1: two columns are called 'question'"),
+        ("question,response\nq\nq,a\n", "a.csv:2: ragged row: 1 cells under 2 columns"),
+        ("question,response\n", "no rows in it"),
+        ("question,response\nq,\n", "null in every row"),
+        ("question,response\nq,caf\xe9\n", "a.csv:2: not UTF-8 text"),
+        ("a,b\n1,2\n", "no field looks like a sampled response"),
+    ],
+)
+def test_broken_tables(tmp_path, text, message):
+    (tmp_path / "a.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(dumps.DumpError, match=message):
+        dumps.read_dumps([str(tmp_path / "a.csv")])
+
+
+def test_the_limit_of_cells_is_that_of_the_process_again(tmp_path):
+    import csv
+
+    before = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f"question,response\nq,{'x' * 300_000}\n")
+    (trace,), _ = dumps.read_dumps([str(tmp_path / "a.csv")])
+    assert len(trace.response) == 300_000 and csv.field_size_limit() == before
+
+
+def test_tables_in_a_folder_are_not_taken_for_dumps(write, tmp_path):
+    write("a.jsonl", {"question": "q", "response": "a"})
+    (tmp_path / "summary.csv").write_text("model,accuracy\nm,0.5\n")
+    assert len(dumps.read_dumps([str(tmp_path)])[0]) == 1
