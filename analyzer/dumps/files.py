@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from analyzer.dumps import parse, streams, tables
+from analyzer.dumps import arrow, parse, streams, tables
 from analyzer.dumps.paths import show
 from analyzer.errors import DumpError, UsageError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".eval")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".eval")
 HEAD = 50  # records that decide what a file is
 PEEK = 1 << 20  # bytes that decide how it is written
 LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
@@ -41,7 +41,7 @@ class Opened:
     label: str | None
     sha256: str
     size: int
-    kind: str  # jsonl, json, table, parquet or eval
+    kind: str  # jsonl, json, table, parquet, arrow or eval
     records: Callable[[], Iterator[tuple[int, Any]]] = lambda: iter(())
     head: list[tuple[int, Any]] = field(default_factory=list)
     document: dict[str, Any] | None = None
@@ -157,7 +157,7 @@ def _matches(text: str, notes: list[str]) -> list[str]:
         if not dumps:
             kinds = sorted({p.suffix or p.name for p in inside}) or ["nothing"]
             raise DumpError(
-                f"{text}: no .jsonl, .json, .parquet or .eval file in this folder (it holds {', '.join(kinds[:6])}); "
+                f"{text}: no .jsonl, .json, .parquet, .arrow or .eval file in this folder (it holds {', '.join(kinds[:6])}); "
                 "name the files"
             )
         if len(dumps) < len(inside):
@@ -215,6 +215,8 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
         )
     if magic[:4] == b"PAR1":
         out.kind, out.records = "parquet", lambda: parse.parquet(shown, opened)
+    elif arrow.is_arrow(magic):
+        out.kind, out.records = "arrow", lambda: arrow.records(shown, opened)
     elif magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         out.kind, out.records = "eval", lambda: parse.inspect_log(shown, opened)
     else:

@@ -23,6 +23,7 @@ STRUCTURE = re.compile(
     r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
     r"|\d{4}-\d\d-\d\dT\d\d[\d.:-]+"
 )  # folders that producers make inside a run's folder
+SAVED = re.compile(r"data-\d{5}-of-\d{5}")  # files of a dataset that was saved to disk
 SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one folder per seed of the same model
 
 
@@ -314,7 +315,7 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
 
 def stem_of(path: PurePath) -> str:
     return re.sub(
-        r"\.(jsonl|ndjson|json|parquet|eval|csv|tsv)$",
+        r"\.(jsonl|ndjson|json|parquet|arrow|eval|csv|tsv)$",
         "",
         path.name.removesuffix(".gz").removesuffix(".zst"),
         flags=re.I,
@@ -339,7 +340,7 @@ def derive_labels(plans: list[Plan]) -> None:
         stem, rule = stem_of(path), plan.dialect.get("label", "stem")
         if rule in ("grandparent", "named") and not re.search(plan.dialect.get("name", "$^"), stem):
             rule = "stem"
-        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1):
+        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1 or SAVED.fullmatch(stem)):
             rule = "parent"
         if rule == "stem" or not path.parent.name:
             plan.derived = label_of(stem)
