@@ -67,8 +67,8 @@ def _refuse_packed(name: str, data: Any) -> None:
             at = at and _field(header, at, slot)
         if at and message.type in SLOTS:
             raise DumpError(
-                f"{name}: its batches are packed inside (lz4 or zstd), which is read in Parquet only; write it without, or "
-                "as Parquet"
+                f"{name}: its batches are packed inside (lz4 or zstd), which is read in Parquet only; write it "
+                "without, or as Parquet"
             )
 
 

@@ -173,12 +173,7 @@ def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
 def _bits(values: dict[str, Any]) -> str:
     """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
     flags = next((k for k, v in values.items() if isinstance(v, list) and v and all(x in (0, 1) for x in v)), None)
-    return (
-        ""
-        if flags is None
-        else f"; {flags!r} holds labels without texts: for pass@k write one row a sample, with the problem's id, "
-        '"response": "" and "correct": true or false'
-    )
+    return "" if flags is None else f"; {flags!r} holds labels without texts: for pass@k --map correct={flags}[]"
 
 
 ASKED = tuple(k for f in ("question", "prompt", "id") for k in SYNONYMS[f]) + ("source", "model")

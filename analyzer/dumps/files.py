@@ -157,8 +157,8 @@ def _matches(text: str, notes: list[str]) -> list[str]:
         if not dumps:
             kinds = sorted({p.suffix or p.name for p in inside}) or ["nothing"]
             raise DumpError(
-                f"{text}: no .jsonl, .json, .parquet, .arrow or .eval file in this folder (it holds {', '.join(kinds[:6])}); "
-                "name the files"
+                f"{text}: no .jsonl, .json, .parquet, .arrow or .eval file in this folder (it holds "
+                f"{', '.join(kinds[:6])}); name the files"
             )
         if len(dumps) < len(inside):
             others = [p for p in inside if p not in set(dumps)]

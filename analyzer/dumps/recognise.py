@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from analyzer.dumps import automatic, beside, files, shapes, written
+from analyzer.dumps import automatic, beside, counted, files, shapes, written
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
 from analyzer.dumps.fields import CANONICAL
@@ -130,7 +130,13 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
         why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
         rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
         raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
-    fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
+    try:
+        fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
+    except automatic.NoResponseError:
+        labels = counted.found([r for _, r in head], field_map.get("correct"))
+        if labels is None:
+            raise
+        return _counted(file, labels, given, [r for _, r in head], raw)
     plan = _generic(file, fields, given, [r for _, r in head], raw)
     plan.notes = notes + plan.notes
     return plan
@@ -181,6 +187,22 @@ def _turned(tables: Raw, alone: bool) -> Iterator[tuple[int, Any]]:
             continue
         for i, row in enumerate(rows, 1):
             yield i if alone else line, row
+
+
+def _counted(
+    file: files.Opened, labels: tuple[str, str] | str, given: shapes.Fields, head: list[Any], raw: Raw
+) -> Plan:
+    """The plan of a file of labels without texts."""
+    used = {labels} if isinstance(labels, str) else {*labels}
+    rest = [{k: v for k, v in r.items() if k not in used} for r in head if isinstance(r, dict)]
+    fixed = {n: (p,) for n, p in counted.FIELDS.items()}
+    own = {n: p[0] for n, p in given.items()} | counted.FIELDS
+    fields = {**automatic.mapping(file.name, rest, own), **given, **fixed}
+    fields.pop("score", None)
+    plan = Plan(file, "labels", {"shape": "list"}, fields, raw, reads=(*used, *counted.MANY, *counted.RIGHT))
+    plan.dialect["prepare"] = lambda record, _: counted.prepared(record, labels)
+    plan.notes = beside.doubtful(rest, fields, {**given, **fixed}) + [counted.NOTE]
+    return plan
 
 
 def _generic(

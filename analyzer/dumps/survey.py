@@ -46,7 +46,7 @@ class Kind(NamedTuple):
 
     finish: str | None
     labelled: bool
-    response: str  # text; open: <think> without its end; empty; blank: white space; ids only: no text
+    response: str  # text; open: <think> without its end; empty; blank: white space; ids only and labels: no text
     prompt: str  # ids, messages, text; question only; none
     ids: bool  # of the response
     logprobs: str  # none; undeclared: at an unknown temperature; T=1: usable as they stand; other
@@ -169,9 +169,11 @@ class Survey:
                 files.setdefault(place, len(files)),
                 int(origin[len(place) :] or 0),
                 meta.get("row", 0),
-                hash(t.response_ids if ids_only else text),
+                hash(
+                    (origin, t.sample) if not text and meta.get("labels_only") else t.response_ids if ids_only else text
+                ),
                 len(t.response_ids or ()) if ids_only else len(text),
-                -1 if ids_only else ANSWER_ONLY.match(text) is not None,
+                -1 if ids_only or (not text and meta.get("labels_only")) else ANSWER_ONLY.match(text) is not None,
                 -1 if t.correct is None else t.correct,
                 groups.setdefault(t.group, len(groups)),
                 0 if prompt is None else hash(prompt if isinstance(prompt, str) else str(prompt)) or 1,
@@ -286,6 +288,8 @@ def _kind(t: Trace, meta: dict[str, Any], ids_only: bool, gold: Any) -> tuple[An
         t.correct is not None,
         "ids only"
         if ids_only
+        else "labels"
+        if not text and meta.get("labels_only")
         else "empty"
         if not text
         else "blank"

@@ -280,6 +280,8 @@ def _hidden(survey: Survey, c: Columns) -> Iterable[str]:
 
 def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
     for source, own, without, _ in _having(survey, "no prompt"):
+        if own.counts["labels"] == own.traces:
+            continue  # nothing of it is scored
         yield (
             f"{source}: the prompt that the model saw is not in {_of(without, own.traces)} rows (at most the "
             "bare question): scoring needs --template."

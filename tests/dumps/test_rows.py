@@ -393,3 +393,53 @@ def test_tables_in_a_folder_are_not_taken_for_dumps(write, tmp_path):
     write("a.jsonl", {"question": "q", "response": "a"})
     (tmp_path / "summary.csv").write_text("model,accuracy\nm,0.5\n")
     assert len(dumps.read_dumps([str(tmp_path)])[0]) == 1
+
+
+# --- labels without texts ---
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"id": f"p{i}", "answer": i, "samples_correct": [1] * i + [0] * (4 - i), "n_samples": 4} for i in range(4)],
+        [{"id": f"p{i}", "answer": i, "passed": [True] * i + [False] * (4 - i), "n_correct": i} for i in range(4)],
+        [{"id": f"p{i}", "answer": i, "n": 4, "c": i, "model": "org/m"} for i in range(4)],
+    ],
+)
+def test_labels_alone_give_pass_at_k(write, rows):
+    path = write("a.jsonl", *rows)
+    traces, ledger = dumps.read_dumps([path])
+    assert len(traces) == 16 and sum(t.correct for t in traces) == 6
+    assert {t.problem for t in traces} == {"p0", "p1", "p2", "p3"} and traces[0].meta["gold"] == 0
+    survey, ledger = Survey(), dumps.Ledger()
+    for _ in dumps.batches([path], ledger, survey):
+        pass
+    told = checks.describe(survey, ledger)
+    (source,) = told["sources"].values()
+    assert source["pass@1"] == 6 / 16 and source["any_correct"] == 0.75
+    assert (source["repeats"], source["empty"]) == (0, 0)
+    notes = "\n".join(told["traps"])
+    assert "labels without responses" in notes and "empty" not in notes and "hidden" not in notes
+
+
+def test_a_list_of_labels_by_another_name_is_mapped(write):
+    path = write("a.jsonl", {"id": 1, "bits": [1, 0, 1]})
+    with pytest.raises(dumps.DumpError, match=r"--map correct=bits\[\]"):
+        dumps.read_dumps([path])
+    traces, _ = dumps.read_dumps([path], field_map={"correct": "bits[]"})
+    assert [t.correct for t in traces] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"n": 4, "c": 5}, "bad counts"),
+        ({"n": 10**12, "c": 5}, "bad counts"),
+        ({"n": 4, "c": None}, "bad counts"),
+        ({"n": 4, "c": 2, "num_correct": 3}, "two counts"),
+    ],
+)
+def test_counts_that_can_not_be_are_faults(write, row, reason):
+    good = [{"id": str(i), "n": 4, "c": 2} for i in range(60)]
+    traces, ledger = dumps.read_dumps([write("a.jsonl", *good, {"id": "x", **row})], max_bad=0.5)
+    assert len(traces) == 240 and ledger.by_reason == {reason: 1}
