@@ -1,4 +1,4 @@
-"""Labels without texts: right or wrong of every sample as a list, or how many of how many. They are enough for pass@k."""
+"""Labels without texts: right or wrong of every sample as a list, or how many of how many: enough for pass@k."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def traces_of(
     counts: Counter[str] = Counter()
     shared: Counter[str] = Counter()
     fresh, first_bad, rows, prefix = False, "", 0, file.at(0)[:-1]
-    last, extra, telling, unread, within = (), None, [], [], []
+    last, extra, telling, unread, within = (), None, [], None, []
     for line, record in plan.walk():
         rows += 1
         try:
@@ -62,9 +62,10 @@ def traces_of(
                     continue
                 kind = tuple(record)
                 if kind != last:
-                    last, (extra, telling, unread, within) = kind, kinds.get(kind, (None, [], [], []))
+                    last, (extra, telling, unread, within) = kind, kinds.get(kind, (None, [], None, []))
                 if extra is None:
                     if len(kinds) > 1000:
+                        unused.settle(left, (known[2] for known in kinds.values()))
                         kinds.clear()
                     extra = [k for k in kind if k not in mapped and k[:1] != "@"]
                     telling = settings.stating(kind, whole)
@@ -98,7 +99,7 @@ def traces_of(
             first_bad = first_bad or f"{file.at(line)}: {fault}"
             continue
         extras = _extras(record, extra) if keep and extra else None
-        if unread or within:
+        if unread is not None or within:
             unused.count(left, record, unread, within)
         origin = f"{prefix}{line}"
         for values, problem in pairs:
@@ -137,6 +138,7 @@ def traces_of(
         f"them: a list with one for each is read, --map {name}=@row.{plan.fields[name][0]} takes it for each."
         for name, n in shared.items()
     ]
+    unused.settle(left, (known[2] for known in kinds.values()))
     mapping = {
         n: " | ".join(p for p in paths if p in seen[n])
         for n, paths in plan.fields.items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 from analyzer.dumps import settings
@@ -39,29 +40,46 @@ def read_parts(paths: Iterable[str]) -> tuple[Parts, frozenset[str]]:
     return {k: None if v is None else frozenset(v) for k, v in parts.items()}, frozenset(every)
 
 
-def columns(
-    record: dict[str, Any], parts: Parts, every: frozenset[str]
-) -> tuple[list[str], list[tuple[str, frozenset[str]]]]:
-    """Of a record's keys, those that nothing reads, and those that are read in part."""
+Take = Callable[[Any], tuple[Any, ...]]
+Whole = tuple[list[str], list[str], Take, Take, tuple[None, ...], list[int]]
+Within = list[tuple[str, frozenset[str]]]
+
+
+def columns(record: dict[str, Any], parts: Parts, every: frozenset[str]) -> tuple[Whole | None, Within]:
+    """Of a record's keys, those that nothing reads (None: there are none), and those that are read in part. Of the
+    former: their names, those that are not null here, what takes the values of these and of the others, the nulls of
+    these, and how many records that are alike wait to be counted (-1: none was seen)."""
     names = [k for k in record if k[:1] != "@" and k not in settings.SETTINGS]
     within = [(k, parts[k]) for k in names if parts.get(k) is not None]
     if every:
         within += [(k, every) for k in names if k not in parts and isinstance(record[k], dict)]
     known = {k for k, _ in within}
-    return [k for k in names if k not in parts and k not in known], within
+    alone = [k for k in names if k not in parts and k not in known]
+    if not alone:
+        return None, within
+    quiet = [k for k in alone if record[k] is None]
+    loud = [k for k in alone if record[k] is not None]
+    take = _taker(quiet)
+    return (alone, loud, _taker(loud), take, take(record), [-1]), within
 
 
-def count(
-    found: dict[str, list[Any]],
-    record: dict[str, Any],
-    whole: Iterable[str],
-    within: Iterable[tuple[str, frozenset[str]]],
-) -> None:
+def _taker(names: list[str]) -> Take:
+    return itemgetter(*names, names[0]) if names else lambda _: ()  # of one name it would give no tuple
+
+
+def count(found: dict[str, list[Any]], record: dict[str, Any], whole: Whole | None, within: Within) -> None:
     """Count a record's values that nothing reads into `found`: name -> [rows, an example]. null and what is empty say
-    nothing."""
-    for key in whole:
-        if (value := record[key]) or type(value) in NUMBERS:
-            _add(found, key, value)
+    nothing. What `whole` holds back of that, `settle` adds."""
+    if whole is not None:
+        names, _, loud, quiet, nulls, waiting = whole
+        alike = all(loud(record)) and quiet(record) == nulls  # as most are
+        if alike and waiting[0] >= 0:
+            waiting[0] += 1
+        else:
+            for key in names:
+                if (value := record[key]) or type(value) in NUMBERS:
+                    _add(found, key, value)
+            waiting[0] = max(waiting[0], alike - 1)
     for key, read in within:
         held = record[key]
         if type(held) is not dict and type(held) is not list:
@@ -92,6 +110,14 @@ def _add(found: dict[str, list[Any]], name: str, value: Any) -> None:
     except (RecursionError, ValueError):  # nested too deeply; an integer of more digits than Python writes
         example = type(value).__name__
     found[name] = [1, example]
+
+
+def settle(found: dict[str, list[Any]], wholes: Iterable[Whole | None]) -> None:
+    """Add to `found` the records that are not counted yet."""
+    for _, loud, _, _, _, waiting in (w for w in wholes if w is not None):
+        if waiting[0] > 0:
+            for name in loud:
+                found[name if name in found else FURTHER][0] += waiting[0]
 
 
 def account(found: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer import errors
 from analyzer.analysis import primary
 from analyzer.analysis.support import evidence
 from analyzer.dumps import check as checks

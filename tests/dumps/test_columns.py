@@ -1,6 +1,7 @@
 """Nothing that a row says is dropped in silence: columns beside a known format are read, or named as not used."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,16 @@ def test_columns_that_nothing_reads_are_named_with_their_rows_and_an_example(wri
     shown = text(path)
     assert shown.count("judge (2 rows, such as 'x\\x1b[31m") == 1 and "cost (1 row, such as 0.25)" in shown
     assert not any(c in shown for c in "\x1b\u202e")
+
+
+def test_rows_are_counted_whatever_they_say_first(write):
+    values = [None, 0, "x", False, "", [], {}, 1, True, [0]]
+    rng = random.Random(0)
+    rows = [{"question": "q", "response": str(i), **{k: rng.choice(values) for k in "abc"}} for i in range(400)]
+    rows += [{"question": "q", "response": "a", "c": "z", "b": None} for _ in range(50)]
+    found = unused(write("a.jsonl", *rows))
+    told = {k: sum(r.get(k) not in (None, "", [], {}) for r in rows) for k in "abc"}
+    assert {k: n for k, (n, _) in found.items()} == told
 
 
 def test_names_of_columns_are_escaped_and_bounded(write):
