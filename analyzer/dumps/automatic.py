@@ -329,7 +329,8 @@ def _attempts(values: dict[str, Any], solution: str) -> list[str]:
     """Paths of texts beside a solution that sound like what a model wrote, by names that no table has."""
     tables = {k for names in SYNONYMS.values() for k in names} | {solution}
     texts = {p: t for p, t in _texts(values).items() if p.split(".")[0].removesuffix("[]") not in tables and _prose(t)}
-    return [p for p in texts if not NO_TEXT.search(p) and ATTEMPT.search(p.lower())]
+    texts = {p for p in texts if not NO_TEXT.search(p) and not re.search("prompt|question|instruct", p.lower())}
+    return sorted(p for p in texts if ATTEMPT.search(p.lower()))
 
 
 def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -117,9 +117,11 @@ def _split_problems(survey: Survey, c: Columns) -> Iterable[str]:
     """Questions that two sources have under different ids of their problems: they are not joined."""
     asked = np.frombuffer(survey.asked, np.int64)
     order, starts = grouped(asked)
+    ends = np.r_[starts[1:], len(order)]
+    again = (ends - starts > 1) & (asked[order[starts]] != 0)
+    several = [order[a:b] for a, b in zip(starts[again].tolist(), ends[again].tolist(), strict=True)]
     names, found = list(survey.numbers["problem"]), []
-    several = [p for p in np.split(order, starts[1:]) if len(p) > 1 and asked[p[0]]] if len(survey.sources) > 1 else []
-    if not several:
+    if not several or len(survey.sources) < 2:
         return
     of = _sources_of(c, np.concatenate(several))
     for problems in several:

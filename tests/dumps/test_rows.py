@@ -256,6 +256,8 @@ def test_a_solution_beside_what_may_be_an_attempt_is_asked_about(write):
     with pytest.raises(dumps.DumpError, match="--map response=bot_reply.*--map response=solution"):
         dumps.read_dumps([path])
     assert dumps.read_dumps([path], field_map={"response": "solution"})[0][0].response == row["solution"]
+    plain = {"question": "q", "solution": "It is 5.", "model_prompt": "You are a model.", "model_url": "a b"}
+    assert dumps.read_dumps([write("b.jsonl", plain)])[0][0].response == "It is 5."
 
 
 def test_a_solution_alone_is_read_and_said(write):
