@@ -12,7 +12,7 @@ from typing import Any
 
 from analyzer.dumps import numbers
 from analyzer.dumps.paths import known_paths, show
-from analyzer.dumps.shapes import Fields
+from analyzer.dumps.shapes import ONE_EACH, Fields
 from analyzer.errors import DumpError
 
 
@@ -51,6 +51,19 @@ RESPONSE_WEAK = (  # read only where no name above is there
     "output_text",
     "output_str",
     "generated_solution",
+    "llm_response",
+    "llm_output",
+    "model_completion",
+    "model_generation",
+    "assistant_response",
+    "completion_text",
+    "completion_str",
+    "response_text",
+    "response_str",
+    "generation_text",
+    "decoded_text",
+    "decoded",
+    "attempt",
     "deepseek_solution",
     "deepseek_attempt",
     "rollouts",
@@ -70,6 +83,14 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "thinking_content",
         "deepseek_reasoning",
         "deepseek_thinking_trajectory",
+        "reasoning_text",
+        "reasoning_trace",
+        "thinking_text",
+        "thinking_trajectory",
+        "thinking_trajectories",
+        "thought",
+        "thoughts",
+        "chain_of_thought",
     ),
     "source": ("source", "source_label", "policy"),
     "model": ("model", "model_name", "model_id", "generator"),
@@ -91,6 +112,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     ),
     "score": ("score", "scores", "reward", "rewards"),
     "finish": ("finish", "finish_reason", "finish_reasons", "stop_reason"),
+    "truncated": ("truncated", "is_truncated", "was_truncated"),
     "answer": ("pred", "preds", "prediction", "predicted_answer", "model_answer", "extracted_answer", "parsed_answer"),
     "gold": (
         "gold",
@@ -129,8 +151,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "meta": ("meta",),
 }
 PER_SAMPLE = (
-    "reasoning", "correct", "score", "finish", "answer", "sample", "seed", "response_ids", "response_logprobs",
-    "base_logprobs", "base_logprobs_temperature", "response_mask",
+    "reasoning", "correct", "score", "finish", "truncated", "answer", "sample", "seed", "response_ids",
+    "response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask",
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
           "base_logprobs": (list, dict)}  # fmt: skip
@@ -151,12 +173,41 @@ def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
 def _bits(values: dict[str, Any]) -> str:
     """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
     flags = next((k for k, v in values.items() if isinstance(v, list) and v and all(x in (0, 1) for x in v)), None)
-    return (
-        ""
-        if flags is None
-        else f"; {flags!r} holds labels without texts: for pass@k write one row a sample, with the problem's id, "
-        '"response": "" and "correct": true or false'
-    )
+    return "" if flags is None else f"; {flags!r} holds labels without texts: for pass@k --map correct={flags}[]"
+
+
+ASKED = tuple(k for f in ("question", "prompt", "id") for k in SYNONYMS[f]) + ("source", "model")
+SAID = (*RESPONSE, *RESPONSE_WEAK)
+ONCE = frozenset(k for f in ONE_EACH for k in SYNONYMS[f])
+
+
+def turned(record: Any) -> list[dict[str, Any]] | None:
+    """The rows of a record that is a table of columns, as lists of one length or (pandas) as objects of the same keys;
+    None for any other. One column is the responses, another tells their problems: the samples of one problem are no
+    table. A label that the table has once is no row's: it goes by another name."""
+    if not isinstance(record, dict):
+        return None
+    held = {k: v for k, v in record.items() if isinstance(v, list)}
+    if not held and len(record) > 1 and all(isinstance(v, dict) and v for v in record.values()):
+        first = list(next(iter(record.values())))
+        if all(list(v) == first for v in record.values()):
+            held = {k: list(v.values()) for k, v in record.items()}
+    lengths = {len(v) for v in held.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        return None
+    said = [k for k in held if k in SAID and not _talk(held[k])]
+    said += [k for k in held if k in SYNONYMS["response_ids"] and all(isinstance(v, list) for v in held[k])]
+    asked = [k for k in held if k in ASKED and k not in said and not _talk(held[k])]
+    asked += [k for k in held if k in SYNONYMS["prompt_ids"] and all(isinstance(v, list) for v in held[k])]
+    if not said or not asked:
+        return None
+    common = {f"{k} of all" if k in ONCE else k: v for k, v in record.items() if k not in held}
+    return [{**common, **{k: v[i] for k, v in held.items()}} for i in range(lengths.pop())]
+
+
+def _talk(value: list[Any]) -> bool:
+    """Whether a list is one conversation, or a text in parts."""
+    return all(isinstance(v, dict) and ("role" in v or "from" in v or "type" in v) for v in value)
 
 
 def _response_path(key: str, value: Any) -> str | None:
@@ -195,6 +246,11 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
             raise DumpError(
                 f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose "
                 f"one: --map response={found[0][1]}"
+            )
+        if found and found[0][0] in ("solution", "solutions") and (others := _attempts(values, found[0][0])):
+            raise DumpError(
+                f"{name}: {found[0][0]!r} may be what a model wrote or the reference answer, and {others[0]!r} stands "
+                f"beside it ({_keys(values)}); choose: --map response={others[0]} or --map response={found[0][1]}"
             )
         held = {k for r in records if isinstance(r, dict) for k in r}
         ids = [k for k in SYNONYMS["response_ids"] if isinstance(v := values.get(k), list) and v and type(v[0]) is int]
@@ -269,6 +325,14 @@ def _fill(
             fields[field] = (path(keys[0], values[keys[0]], field),)
 
 
+def _attempts(values: dict[str, Any], solution: str) -> list[str]:
+    """Paths of texts beside a solution that sound like what a model wrote, by names that no table has."""
+    tables = {k for names in SYNONYMS.values() for k in names} | {solution}
+    texts = {p: t for p, t in _texts(values).items() if p.split(".")[0].removesuffix("[]") not in tables and _prose(t)}
+    texts = {p for p in texts if not NO_TEXT.search(p) and not re.search("prompt|question|instruct", p.lower())}
+    return sorted(p for p in texts if ATTEMPT.search(p.lower()))
+
+
 def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
     objects = [v for v in values.values() if isinstance(v, dict)]
     if len(objects) < 2:
@@ -277,6 +341,9 @@ def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"*.{inner[0]}", f"*.{inner[0]}")] if inner else []
 
 
+ATTEMPT = re.compile(
+    r"attempt|respon|reply|repli|llm|model|complet|generat|output|rollout|trajector|predict|assist|bot|trac"
+)
 LABEL = re.compile(r"correct|solv|pass|(^|_)ok$|result|right|success|accura|match|verif|equal|grade|valid")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.dumps import unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.counts import Counts, count
 from analyzer.dumps.survey import Source, Survey
@@ -57,8 +58,11 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
         )
     if gold := [s for s in having("gold") if s in without]:
         out.append(f"Labels: {listed(gold)} have reference answers in the dump; --grade compares with them.")
-    bare = having("no prompt")
-    if ready := [s for s in sources if s not in bare]:
+    alone = having("labels", all_of_them=True)
+    if alone:
+        out.append(f"Labels alone: {listed(alone)} have no responses; nothing of theirs can be scored or read.")
+    bare = [s for s in having("no prompt") if s not in alone]
+    if ready := [s for s in sources if s not in bare and s not in alone]:
         out.append(f"Scoring with --base: ready for {listed(ready)}.")
     if bare:
         unasked = [s for s in bare if "none" in sources[s]["prompts"]]
@@ -66,7 +70,7 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
             f"Scoring with --base: {listed(bare)} need --template FILE|NAME|none, the dump has no prompts"
             + (f" (and no question either for {listed(unasked)}: --map question=FIELD)." if unasked else ".")
         )
-    if text := [s for s, counts in sources.items() if counts["response_ids"] < counts["traces"]]:
+    if text := [s for s, counts in sources.items() if counts["response_ids"] < counts["traces"] and s not in alone]:
         out.append(
             f"Tokens: {listed(text)} hold text, not ids; it is tokenised again, which need not give the tokens that "
             "were sampled."
@@ -239,6 +243,9 @@ def render(description: dict[str, Any]) -> str:
             + (f"; {f['rows_rejected']:,} rows rejected" if f["rows_rejected"] else ""),
             f"    {mapped}",
         ]
+        if named := unused.said(f["unused"]):
+            kept = " (short values are kept in meta)" if f["format"].startswith("generic") else ""
+            lines.append(f"    not used{kept}: {named}")
     lines += [
         f"  rows {ledger['rows']:,} = used {ledger['rows_used']:,} + rejected {ledger['rows_rejected']:,}; traces "
         f"{ledger['traces']:,}"

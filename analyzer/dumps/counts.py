@@ -101,6 +101,7 @@ def _source(own: Source, c: Columns, whole: Counts, names: list[str]) -> Counts:
         "any_correct": whole["row_any_correct"],
         "chars": _quantiles(np.where(c["bare"] < 0, 0, c["size"])),
         "empty": counts["empty"],
+        "blank": counts["blank"],
         "repeats": n - len(grouped(c["problem"], c["step"], c["said"])[1]),
         "null_answers": counts["null_answer"],
         "finish": {finish or "not recorded": k for finish, k in own.by("finish").most_common()},

@@ -41,6 +41,7 @@ CANONICAL = {
     "correct": 'true, false, 1, 0, "true", "false" or null',
     "score": "number; correct = score >= threshold where `correct` is absent",
     "finish": "why generation ended (text)",
+    "truncated": "true where the token budget cut the response; the finish reason where there is no other",
     "answer": "the answer taken from the response (text or number)",
     "gold": "the reference answer",
     "group": "benchmark or kind of problem (text)",
@@ -107,7 +108,7 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
-def truth(value: Any) -> bool | None:
+def truth(value: Any, name: str = "correct") -> bool | None:
     """True, False or None; anything that would have to be interpreted is a Fault."""
     if value is None or isinstance(value, bool):
         return value
@@ -115,8 +116,9 @@ def truth(value: Any) -> bool | None:
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
         return value.strip().lower() in _TRUE
-    hint = "; a grade in between belongs to --map score=FIELD and --threshold" if isinstance(value, float) else ""
-    raise Fault("bad correct", f"correct = {show(value)}; expected true, false, 1, 0 or null{hint}")
+    graded = isinstance(value, float) and name == "correct"
+    hint = "; a grade in between belongs to --map score=FIELD and --threshold" if graded else ""
+    raise Fault(f"bad {name}", f"{name} = {show(value)}; expected true, false, 1, 0 or null{hint}")
 
 
 def ids(value: Any, name: str) -> tuple[int, ...]:
@@ -146,9 +148,26 @@ def parts(value: list[Any], name: str) -> tuple[str, str]:
     return "".join(texts), "".join(thoughts)
 
 
+TAGGED = re.compile(r"<(\w+)>.*</\1>\Z", re.S)
+
+
 def thought(reasoning: str, response: str) -> str:
-    """Reasoning and answer that were kept apart, as one text. The tags and blanks between them are an assumption."""
-    return f"<think>\n{reasoning.strip()}\n</think>\n\n{response}" if reasoning.strip() else response
+    """Reasoning and answer that were kept apart, as one text: tags that are there already stay as they are. The tags
+    and blanks between the two are an assumption."""
+    why = _bare(reasoning)
+    if not why:
+        return response
+    between = "" if response[:1] == "\n" else "\n\n"
+    if not TAGGED.match(why):
+        closed = response.lstrip().startswith("</think>")
+        why, between = f"<think>\n{why}\n{'' if closed else '</think>'}", "" if closed else between
+        response = response.lstrip() if closed else response
+    return why + between + response
+
+
+def _bare(reasoning: str) -> str:
+    """Reasoning without the blanks and the tags of thought around it."""
+    return reasoning.strip().removeprefix("<think>").removesuffix("</think>").strip()
 
 
 def prompt(value: Any) -> str | list[dict[str, Any]]:
@@ -183,10 +202,10 @@ def prompt(value: Any) -> str | list[dict[str, Any]]:
     return text(value, "prompt")
 
 
-def answer(value: Any) -> str:
-    """An answer as text: numbers as they stand in the file, a list of one as its element."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+def answer(value: Any) -> str | None:
+    """An answer as text: numbers as they stand in the file, those of a list joined; None for an empty list."""
+    if isinstance(value, list):
+        return ", ".join(answer(v) or "" for v in value) if value else None
     if isinstance(value, str):
         return text(value, "answer")
     if isinstance(value, (bool, int, float)):
@@ -277,7 +296,8 @@ CHECKS: dict[str, Any] = {
     **dict.fromkeys(("problem", "id"), _identity),
     **dict.fromkeys(("prompt_ids", "response_ids"), ids),
     **dict.fromkeys(("logprobs_temperature", "base_logprobs_temperature", "score"), number),
-    **dict.fromkeys(("sample", "seed", "max_tokens"), integer),
+    **dict.fromkeys(("sample", "max_tokens"), integer),
+    "seed": lambda value, name: integer(value, name, 2**64),
     "prompt": lambda value, name: prompt(value),
     "step": lambda value, name: step(value),
     "answer": lambda value, name: answer(value),
@@ -309,12 +329,25 @@ def _response(draft: dict[str, Any]) -> tuple[str, str]:
         return "", "ids"
     if value is None and reasoning is None:
         raise Fault("no response", "the response is null" if "response" in draft else "the row has no response")
+    if isinstance(reasoning, list) and len(reasoning) == 1:
+        reasoning = reasoning[0]
     out = text("" if value is None else value, "response")
-    if reasoning is None or not (why := text(reasoning, "reasoning").strip()):
+    if reasoning is None or not (why := _bare(text(reasoning, "reasoning"))):
         return out, ""
     if why in out and (len(why) > 40 or "</think>" in out):
         return out, ""  # kept once more beside a response that has it
     return thought(reasoning, out), "joined"
+
+
+def _cut(draft: dict[str, Any]) -> dict[str, Any]:
+    """A draft whose switch `truncated` is its finish reason, where it has no other; else what it says is kept: it may
+    have been the prompt that was cut."""
+    cut = truth(draft["truncated"], "truncated")
+    if cut is None:
+        return draft
+    if draft.get("finish") is None:
+        return {**draft, "finish": "length" if cut else "stop"}
+    return {**draft, "meta.truncated": cut}
 
 
 def _settings(draft: dict[str, Any], out: dict[str, Any]) -> None:
@@ -357,9 +390,18 @@ def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
         if correct is None and "score" in out:
             correct = out["score"] >= threshold
     out["correct"] = correct
+    if "truncated" in draft:
+        draft = _cut(draft)
+        extras |= {k[5:]: v for k, v in draft.items() if k == "meta.truncated"}
     if (reason := draft.get("finish")) is not None:
         out["finish"] = FINISH.get(reason) if type(reason) is str else None
         if out["finish"] is None:
+            if isinstance(reason, bool):
+                raise Fault(
+                    "finish is not text",
+                    f"finish = {reason} (bool); expected a string, or where true says that the response was cut, "
+                    "--map truncated=FIELD",
+                )
             reason = text(reason, "finish")
             out["finish"] = FINISH.get(reason.strip().lower())
             if out["finish"] is None:
@@ -369,6 +411,17 @@ def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
         if gold is None or (type(gold) is str and gold.isascii()):
             return out
     return _rest(draft, out, response, made, extras)
+
+
+def _long(value: Any) -> Any:
+    """A value with integers beyond 64 bits as text: few readers of JSON keep their last digits."""
+    if type(value) is int:
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if isinstance(value, list):
+        return [_long(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _long(v) for k, v in value.items()}
+    return value
 
 
 def _rest(
@@ -388,7 +441,7 @@ def _rest(
                 f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
             )
         out["logprobs_temperature"] = numbers.tidy(out["logprobs_temperature"])
-    if "answer" in draft and draft["answer"] is None:
+    if "answer" in draft and draft["answer"] in (None, []):
         out["null_answer"] = True
     if not SAMPLING.isdisjoint(draft):
         out["sampler"], greedy = sampler(draft)
@@ -405,12 +458,15 @@ def _rest(
     gold = out.get("gold")
     if "meta" in out or (gold is not None and (type(gold) is not str or not gold.isascii())):
         try:
+            for name in ("gold", "meta"):
+                if name in out:
+                    out[name] = _long(out[name])
             json.dumps([out.get("gold"), out.get("meta")], allow_nan=False, ensure_ascii=False).encode()
             orjson.dumps([out.get("gold"), out.get("meta")])  # takes NaN, but neither deep nesting nor long integers
         except (ValueError, TypeError, RecursionError, UnicodeEncodeError):
             raise Fault(
                 "bad meta",
-                "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate, an integer "
-                "beyond 64 bits, more than 250 levels)",
+                "the reference answer or meta holds a value that JSON can't write (NaN, a lone surrogate, "
+                "more than 250 levels)",
             ) from None
     return out

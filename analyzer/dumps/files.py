@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from analyzer.dumps import parse, streams
+from analyzer.dumps import arrow, parse, streams, tables
 from analyzer.dumps.paths import show
 from analyzer.errors import DumpError, UsageError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".eval")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".eval")
 HEAD = 50  # records that decide what a file is
 PEEK = 1 << 20  # bytes that decide how it is written
 LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
@@ -32,22 +32,23 @@ LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
 
 @dataclass
 class Opened:
-    """One file. `records()` walks its records: (line, object or Fault), where line counts the lines of JSONL, else
-    the records (from 1); `head` holds the first of them. `document`: the object of a JSON file that is one object."""
+    """One file. `records()` walks its records: (line, object or Fault), where line counts the lines of JSONL and
+    tables, else the records (from 1); `head` holds the first of them. `document`: the object of a JSON file that is
+    one object."""
 
     name: str
     path: Path | None
     label: str | None
     sha256: str
     size: int
-    kind: str  # jsonl, json, parquet or eval
+    kind: str  # jsonl, json, table, parquet, arrow or eval
     records: Callable[[], Iterator[tuple[int, Any]]] = lambda: iter(())
     head: list[tuple[int, Any]] = field(default_factory=list)
     document: dict[str, Any] | None = None
 
     def at(self, line: int) -> str:
-        """file:line of JSONL, file#record of a JSON document."""
-        return f"{self.name}:{line}" if self.kind == "jsonl" else f"{self.name}#{line}"
+        """file:line of JSONL and tables, file#record of a JSON document."""
+        return f"{self.name}:{line}" if self.kind in ("jsonl", "table") else f"{self.name}#{line}"
 
 
 def first(records: Iterator[tuple[int, Any]]) -> list[tuple[int, Any]]:
@@ -156,8 +157,8 @@ def _matches(text: str, notes: list[str]) -> list[str]:
         if not dumps:
             kinds = sorted({p.suffix or p.name for p in inside}) or ["nothing"]
             raise DumpError(
-                f"{text}: no .jsonl, .json, .parquet or .eval file in this folder (it holds {', '.join(kinds[:6])}); "
-                "name the files"
+                f"{text}: no .jsonl, .json, .parquet, .arrow or .eval file in this folder (it holds "
+                f"{', '.join(kinds[:6])}); name the files"
             )
         if len(dumps) < len(inside):
             others = [p for p in inside if p not in set(dumps)]
@@ -214,6 +215,8 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
         )
     if magic[:4] == b"PAR1":
         out.kind, out.records = "parquet", lambda: parse.parquet(shown, opened)
+    elif arrow.is_arrow(magic):
+        out.kind, out.records = "arrow", lambda: arrow.records(shown, opened)
     elif magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         out.kind, out.records = "eval", lambda: parse.inspect_log(shown, opened)
     else:
@@ -297,6 +300,9 @@ def _open_text(out: Opened, opened: Callable[[], BinaryIO]) -> None:
             f"{out.name}: the file holds only white space; the run that wrote it produced nothing: leave it out or "
             "write it again"
         )
+    if tables.delimiter(out.name):
+        out.kind, out.records = "table", lambda: tables.rows(out.name, opened)
+        return
     lines = [line for line in text.split("\n") if line.strip()]
     if not whole and len(lines) > 1:
         lines.pop()  # cut by the peek
@@ -310,8 +316,8 @@ def _open_text(out: Opened, opened: Callable[[], BinaryIO]) -> None:
         if first not in "[{" and not any(line.lstrip()[:1] == "{" for line in lines[:50]):
             kind = "an HTML page" if text.lstrip()[:20].lower().startswith(("<!doctype", "<html")) else "no JSON"
             raise DumpError(
-                f"{out.name}:1: this is {kind} (it starts with {show(text.lstrip()[:30])}); expected JSON lines or "
-                "one JSON document"
+                f"{out.name}:1: this is {kind} (it starts with {show(text.lstrip()[:30])}); expected JSON lines, "
+                "one JSON document, or a table whose name ends in .csv or .tsv"
             )
         out.records = lambda: parse.json_lines(out.name, opened)
         return

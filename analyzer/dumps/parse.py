@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import zipfile
 import zlib
@@ -25,6 +26,11 @@ MAX_GROUP = 1 << 33  # bytes of one Parquet row group, unpacked
 BATCH, BATCH_BYTES = 256, 1 << 28  # Parquet rows that are turned into Python at a time, and bytes that they may have
 
 
+# digits that may be more than orjson's 64 bits hold, which it would round as a float: a run of 19 spans 8 aligned bytes
+LONG = re.compile(rb"(?<![\d.eE+])\d{19,}(?![\d.eE])")
+HIGH, EIGHT = np.uint64(0xF0F0F0F0F0F0F0F0), np.uint64(0x3030303030303030)  # of a digit, and of : ; < = > ? too
+
+
 class DuplicateKeyError(ValueError):
     """An object names a key twice."""
 
@@ -43,10 +49,11 @@ def loads(raw: bytes) -> Any:
     judged by its values. Raises json.JSONDecodeError, DuplicateKeyError, UnicodeDecodeError.
 
     A key that stands twice would lose a value in silence. The text then holds more quotation marks than its value
-    written again; where the counts differ (or quotes are written as \\u0022), the slow parser looks for such a key."""
+    written again; where the counts differ (or quotes are written as \\u0022), the slow parser looks for such a key. So
+    it does where digits stand that may be an integer beyond 64 bits."""
     try:
         value = orjson.loads(raw)
-        if raw.count(b'"') == orjson.dumps(value).count(b'"'):
+        if raw.count(b'"') == orjson.dumps(value).count(b'"') and not _long(raw):
             return value
         del value  # before it is built once more
     except orjson.JSONDecodeError:
@@ -92,13 +99,19 @@ def _clean(block: bytes, lines: list[bytes]) -> list[Any] | None:
     """The values of a block's lines at once, or None where one of them needs a closer look: nearly all are clean."""
     try:
         values = list(map(orjson.loads, lines))
-        return values if _quotes(block) == _quotes(orjson.dumps(values)) else None
+        return None if _quotes(block) != _quotes(orjson.dumps(values)) or _long(block) else values
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
 
 
 def _quotes(raw: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(raw, np.uint8) == 34))
+
+
+def _long(raw: bytes) -> bool:
+    """Whether digits stand in the text that orjson may round."""
+    words = np.frombuffer(raw, np.uint64, len(raw) // 8)
+    return bool(((words & HIGH) == EIGHT).any()) and LONG.search(raw) is not None
 
 
 def _slow_lines(name: str, lines: list[bytes], number: int, offset: int) -> Records:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from analyzer.dumps import accounts, files, settings, shapes
+from analyzer.dumps import accounts, files, settings, shapes, unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.fields import clean
 from analyzer.dumps.paths import Fault, has
@@ -34,13 +34,16 @@ def traces_of(
 ) -> Iterator[Trace]:
     """The traces of one file, its account appended to the ledger. Raises DumpError where too many rows are bad."""
     file, by_row = plan.file, "[]" not in (path := plan.fields["response"][0]) and not path.startswith("*.")
-    from_name, read = _fields_of_name(plan), shapes.reader(plan.fields)
+    from_name, read = _fields_of_name(plan), shapes.reader(plan.fields, plan.for_all)
     requires, keep = plan.dialect.get("requires", ()), plan.dialect.get("keep", False)
     absent_nulls = plan.dialect.get("absent_nulls", False)
-    mapped = {p.split(".")[0].removesuffix("[]") for paths in plan.fields.values() for p in paths}
     whole = {p for paths in plan.fields.values() for p in paths}
-    # the keys that rows have -> those of them that are not mapped, those that may state how the row was drawn
-    kinds: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
+    mapped = {p.split(".")[0].removesuffix("[]") for p in whole}
+    parts = unused.read_parts([*whole, *plan.reads])
+    # the keys that rows have -> those of them that are not mapped, those that may state how the row was drawn, those
+    # that nothing reads, those read in part
+    kinds: dict[tuple[str, ...], tuple[Any, ...]] = {}
+    left: dict[str, list[Any]] = {}
     rejected: list[dict[str, Any]] = []
     raw_sources: dict[str, str] = {}
     sources: dict[str, int] = {}
@@ -48,8 +51,9 @@ def traces_of(
     unseen = [(name, p) for name, paths in plan.fields.items() for p in paths]
     seen: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
+    shared: Counter[str] = Counter()
     fresh, first_bad, rows, prefix = False, "", 0, file.at(0)[:-1]
-    last, extra, telling = (), None, []
+    last, extra, telling, unread, within = (), None, [], None, []
     for line, record in plan.walk():
         rows += 1
         try:
@@ -58,13 +62,15 @@ def traces_of(
                     continue
                 kind = tuple(record)
                 if kind != last:
-                    last, (extra, telling) = kind, kinds.get(kind, (None, []))
+                    last, (extra, telling, unread, within) = kind, kinds.get(kind, (None, [], None, []))
                 if extra is None:
                     if len(kinds) > 1000:
+                        unused.settle(left, (known[2] for known in kinds.values()))
                         kinds.clear()
                     extra = [k for k in kind if k not in mapped and k[:1] != "@"]
                     telling = settings.stating(kind, whole)
-                    kinds[kind] = extra, telling
+                    unread, within = unused.columns(record, *parts)
+                    kinds[kind] = extra, telling, unread, within
                     fresh = True
                 if unseen and (fresh or rows <= files.HEAD):
                     fresh = False
@@ -73,6 +79,8 @@ def traces_of(
                     for name, path in found:
                         seen.setdefault(name, []).append(path)
             drafts = read(record)
+            if not by_row and "shared" in drafts[0]:
+                shared.update(drafts[0]["shared"])
             if telling and (drawn := settings.of_row(record, telling)):
                 drafts = [{**drawn, **d} for d in drafts]
             if from_name:
@@ -91,6 +99,8 @@ def traces_of(
             first_bad = first_bad or f"{file.at(line)}: {fault}"
             continue
         extras = _extras(record, extra) if keep and extra else None
+        if unread is not None or within:
+            unused.count(left, record, unread, within)
         origin = f"{prefix}{line}"
         for values, problem in pairs:
             raw = values.get("source") or values.get("model") or ""
@@ -123,6 +133,12 @@ def traces_of(
             f"which one label can't name; leave {file.label}= out to keep their own names"
             + (", or --map group=source if it says where problems come from" if "source" in seen else "")
         )
+    plan.notes += [
+        f"{n:,} row{' has' if n == 1 else 's have'} one value of {name} for several responses, which labels none of "
+        f"them: a list with one for each is read, --map {name}=@row.{plan.fields[name][0]} takes it for each."
+        for name, n in shared.items()
+    ]
+    unused.settle(left, (known[2] for known in kinds.values()))
     mapping = {
         n: " | ".join(p for p in paths if p in seen[n])
         for n, paths in plan.fields.items()
@@ -142,6 +158,7 @@ def traces_of(
         "traces": sum(sources.values()),
         "shape": plan.dialect["shape"],
         "counts": dict(+counts),
+        "unused": unused.account(left),
     }
     if rows > len(rejected) and not sources:  # further filters of responses whose own rows were rejected
         raise DumpError(

@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from analyzer.dumps import automatic, files, shapes
+from analyzer.dumps import automatic, beside, counted, files, shapes, written
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
-from analyzer.dumps.fields import CANONICAL, CHECKS, text, truth
-from analyzer.dumps.paths import Fault, get, has, known_paths, show
-from analyzer.dumps.survey import normal_gold
+from analyzer.dumps.fields import CANONICAL
+from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
 
+OF_ROW = "@row."  # before a path of --map: the value holds for each response of the row
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
 STRUCTURE = re.compile(
     r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
     r"|\d{4}-\d\d-\d\dT\d\d[\d.:-]+"
 )  # folders that producers make inside a run's folder
+SAVED = re.compile(r"data-\d{5}-of-\d{5}")  # files of a dataset that was saved to disk
 SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one folder per seed of the same model
 
 
@@ -38,23 +39,29 @@ class Plan:
     derived: str = ""
     survey: Any = None
     notes: list[str] = field(default_factory=list)
+    reads: tuple[str, ...] = ()  # paths that code reads, besides those of the fields
+    for_all: frozenset[str] = frozenset()  # fields that a row says once for each of its responses
     join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def walk(self) -> Iterator[tuple[int, Any]]:
-        prepare, join = self.dialect.get("prepare"), self.join
-        if prepare is None and join is None:
+        if self.join is None and "prepare" not in self.dialect:
             yield from self.raw()
             return
         for line, record in self.raw():
-            if isinstance(record, dict):
-                try:
-                    record = join(record) if join else record
-                    record = prepare(record, self.survey) if prepare else record
-                except Fault as fault:
-                    record = fault
-                except RecursionError:
-                    record = Fault("nested too deeply")
-            yield line, record
+            yield line, self.prepared(record)
+
+    def prepared(self, record: Any) -> Any:
+        """A record with what it is joined with and what its dialect's code adds, or the Fault that this meets."""
+        if isinstance(record, dict):
+            try:
+                record = self.join(record) if self.join else record
+                prepare = self.dialect.get("prepare")
+                return prepare(record, self.survey) if prepare else record
+            except Fault as fault:
+                return fault
+            except RecursionError:
+                return Fault("nested too deeply")
+        return record
 
 
 def checked_map(field_map: dict[str, str]) -> dict[str, str]:
@@ -74,7 +81,15 @@ def checked_map(field_map: dict[str, str]) -> dict[str, str]:
 
 def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     """Decide how a file is read. Raises DumpError where that can't be told, UsageError where `--map` does not fit."""
+    for_all = frozenset(k for k, v in field_map.items() if v.startswith(OF_ROW))
+    field_map = {k: v.removeprefix(OF_ROW) for k, v in field_map.items()}
     given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k not in PSEUDO}
+    plan = _decided(file, field_map, given)
+    plan.for_all = for_all
+    return plan
+
+
+def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields) -> Plan:
     raw, found = file.records, []
     document = file.document
     if "format" in field_map:
@@ -93,13 +108,19 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     file.head = []  # nobody asks again, and there may be many files, or huge rows
     if not found:
         found = dialects.sniff_records([r for _, r in head])
+    notes: list[str] = []
+    if not found or dialects.DIALECTS[found[0]]["shape"] in ("row", "list", "wide"):
+        raw, head, notes = _unfolded(file, raw, head, given, found)
+        found = [field_map["format"]] if "format" in field_map else dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
         raise DumpError(
             f"{file.name}: looks like {' and like '.join(found)} ({automatic.keys_of([r for _, r in head])}); say "
             f"which: --map format={found[0]}"
         )
     if found:
-        return _known(file, found[0], raw, given, head)
+        plan = _known(file, found[0], raw, given, head)
+        plan.notes = notes + plan.notes
+        return plan
     if not head:
         raise DumpError(
             f"{file.name}: no rows in it; the run that wrote it produced nothing: leave it out or write it again"
@@ -109,8 +130,79 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
         why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
         rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
         raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
-    fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
-    return _generic(file, fields, given, [r for _, r in head], raw)
+    try:
+        fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
+    except automatic.NoResponseError:
+        labels = counted.found([r for _, r in head], field_map.get("correct"))
+        if labels is None:
+            raise
+        return _counted(file, labels, given, [r for _, r in head], raw)
+    plan = _generic(file, fields, given, [r for _, r in head], raw)
+    plan.notes = notes + plan.notes
+    return plan
+
+
+Raw = Callable[[], Iterator[tuple[int, Any]]]
+
+
+def _unfolded(
+    file: files.Opened, raw: Raw, head: list[tuple[int, Any]], given: shapes.Fields, found: list[str]
+) -> tuple[Raw, list[tuple[int, Any]], list[str]]:
+    """The records again, their first ones, and notes: tables of columns turned into rows, JSON text of lists and
+    messages read."""
+    notes = []
+    if file.kind == "table":
+        cells, columns = raw, written.numeric(given)
+        raw = lambda: ((line, written.numbered(r, columns)) for line, r in cells())  # noqa: E731
+        head = [(line, written.numbered(r, columns)) for line, r in head]
+    rows = [r for _, r in head if isinstance(r, dict)]
+    lists = any("[]" in p for paths in given.values() for p in paths)
+    known = found and dialects.DIALECTS[found[0]]["shape"] != "row"
+    if rows and not known and not lists and all(automatic.turned(r) for r in rows):
+        tables = raw
+        raw = lambda: _turned(tables, file.kind != "jsonl")  # noqa: E731
+        head = files.first(raw())
+        rows = [r for _, r in head]
+        notes.append("its columns are lists, of which the first belong together, the second, and so on.")
+    read = dialects.DIALECTS[found[0]].get("reads", ()) if found else ()
+    if kinds := written.columns(rows, given, read):
+        texts = raw
+        raw = lambda: ((line, written.decoded(r, kinds)) for line, r in texts())  # noqa: E731
+        head = [(line, written.decoded(r, kinds)) for line, r in head]
+        notes.append(f"text of JSON was read as what it holds: {', '.join(f'{k} ({v})' for k, v in kinds.items())}.")
+    if held := [k for k in written.pythons(rows) if k not in kinds]:
+        notes.append(
+            f"{' and '.join(held)} hold{'s' * (len(held) == 1)} Python's text of messages (str or repr of a list), "
+            "which is no JSON: it was left as it is, quotes and all. Write them with json.dumps, or as a list."
+        )
+    return raw, head, notes
+
+
+def _turned(tables: Raw, alone: bool) -> Iterator[tuple[int, Any]]:
+    """The rows of tables of columns; alone: one table is the file, and its rows are numbered."""
+    for line, record in tables():
+        rows = automatic.turned(record)
+        if rows is None:
+            yield line, record if not isinstance(record, dict) else Fault("no table", "expected columns of one length")
+            continue
+        for i, row in enumerate(rows, 1):
+            yield i if alone else line, row
+
+
+def _counted(
+    file: files.Opened, labels: tuple[str, str] | str, given: shapes.Fields, head: list[Any], raw: Raw
+) -> Plan:
+    """The plan of a file of labels without texts."""
+    used = {labels} if isinstance(labels, str) else {*labels}
+    rest = [{k: v for k, v in r.items() if k not in used} for r in head if isinstance(r, dict)]
+    fixed = {n: (p,) for n, p in counted.FIELDS.items()}
+    own = {n: p[0] for n, p in given.items()} | counted.FIELDS
+    fields = {**automatic.mapping(file.name, rest, own), **given, **fixed}
+    fields.pop("score", None)
+    plan = Plan(file, "labels", {"shape": "list"}, fields, raw, reads=(*used, *counted.MANY, *counted.RIGHT))
+    plan.dialect["prepare"] = lambda record, _: counted.prepared(record, labels)
+    plan.notes = beside.doubtful(rest, fields, {**given, **fixed}) + [counted.NOTE]
+    return plan
 
 
 def _generic(
@@ -122,13 +214,14 @@ def _generic(
 ) -> Plan:
     """The plan of a file whose fields were found by their names: a response that is a conversation is unfolded; a note
     where nothing was taken as the label though something could be one."""
-    notes = _doubtful(head, fields, given) + rollouts.find(fields, head, given)
+    notes = beside.doubtful(head, fields, given) + rollouts.find(fields, head, given)
     path = fields["response"][0]
     shape = "wide" if path.startswith("*.") else "list" if "[]" in path else "row"
     plan = Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, raw, notes=notes)
     said = [v for r in head if isinstance(r, dict) and isinstance(v := r.get(path), list) and chats.messages(v)]
     if shape == "row" and any(len(v) > 1 for v in said):
         asked = fields.get("prompt", ("",))[0]
+        plan.reads = (asked, path)
         plan.dialect["prepare"] = lambda record, _: chats.turns(record, record.get(asked), record.get(path))
         plan.fields = {
             **fields,
@@ -137,6 +230,11 @@ def _generic(
         }
         plan.fields.setdefault("question", ("@question",))
         plan.notes.append(chats.TURNS)
+    if "response" not in given and path.split("[]")[0] in ("solution", "solutions"):
+        plan.notes.append(
+            f"{path} was taken for what the model wrote, since no other field looks like it: where it is the reference "
+            "answer, these rows hold no response."
+        )
     found = automatic.labels(head)
     if found and not {"correct", "score"} & fields.keys():
         plan.notes.append(
@@ -144,72 +242,6 @@ def _generic(
             f"response is correct, --map correct={found[0]}."
         )
     return plan
-
-
-BESIDE = frozenset(  # fields that a trace can do without: all but those of its text, prompt and problem
-    ("correct", "score", "finish", "answer", "group", "source", "model", "step", "sample", "seed", "max_tokens", "meta")
-)
-
-
-def _doubtful(head: list[Any], fields: shapes.Fields, given: shapes.Fields) -> list[str]:
-    """Take out of `fields` what only a name spoke for and the values speak against: notes about it."""
-    notes = []
-    if "source" not in given and fields.get("model") == ("generator",) and "source" in fields:
-        fields.setdefault("group", fields.pop("source"))
-    elif {"source", "model"} <= fields.keys() - given.keys():
-        notes.append(
-            f"{fields['source'][0]} names the sources, not {fields['model'][0]}, which is there too: where it says "
-            f"where problems come from, --map source={fields['model'][0]}."
-        )
-    if "source" not in given and automatic.origins(head, fields):
-        key = fields.pop("source")
-        fields.setdefault("group", key)
-        notes.append(
-            f"{key[0]} differs between problems and never within one: taken as where problems come from, not as who "
-            f"answered them (--map source={key[0]} where it is)."
-        )
-    if fields.get("gold") == ("answer",) and not {"gold", "answer"} & given.keys() and _varies(head, fields):
-        fields.pop("gold")
-        if "answer" not in fields:
-            fields["answer"] = ("answer",)
-        notes.append(
-            "answer differs between draws of one problem: taken as what each draw answered, not as the reference "
-            "answer (--map gold=answer where it is)."
-        )
-    checks = CHECKS | {"correct": lambda value, _: truth(value), "finish": text}
-    for name in [n for n in fields if n in BESIDE and n not in given]:
-        faults, held = [], 0
-        for draft in _drafts(head, {"response": fields["response"], name: fields[name]}):
-            if draft.get(name) is not None:
-                held += 1
-                try:
-                    checks[name](draft[name], name)
-                except Fault as fault:
-                    faults.append(fault.detail)
-        if held and len(faults) == held:
-            notes.append(f"{fields.pop(name)[0]} was not read as {name}: {faults[0]}.")
-    return notes
-
-
-def _varies(head: list[Any], fields: shapes.Fields) -> bool:
-    """Whether `answer` differs within most of the problems that the first records have more than once."""
-    said: dict[str, list[str]] = {}
-    asked = next((n for n in ("question", "prompt", "id") if n in fields), "")
-    for record in head if asked else ():
-        if isinstance(record, dict) and isinstance(record.get("answer"), (str, int, float)):
-            whose = get(record, fields[asked][0])
-            said.setdefault(str(whose), []).append(normal_gold(record["answer"]))
-    several = [set(answers) for answers in said.values() if len(answers) > 1]
-    return sum(len(answers) > 1 for answers in several) > len(several) / 2
-
-
-def _drafts(head: list[Any], fields: shapes.Fields) -> Iterator[dict[str, Any]]:
-    read = shapes.reader(fields)
-    for record in head:
-        try:
-            yield from read(record)
-        except (Fault, RecursionError):
-            continue
 
 
 def _known(
@@ -237,11 +269,17 @@ def _known(
     if "survey" in dialect:
         plan.survey = dialect["survey"](raw())
         plan.notes += [plan.survey["note"]] if plan.survey.get("note") else []
+    told = plan.survey if isinstance(plan.survey, dict) else {}
+    plan.reads = (*dialect.get("reads", ()), *dialect.get("join", {}).values(), *told.get("reads", ()))
+    plan.notes += [] if {"correct", "score"} & given.keys() else told.get("unlabelled", [])
     if "adapt" in dialect:
         plan.fields, note = dialect["adapt"](head, plan.fields)
         plan.notes += [note] if note else []
     plan.notes += [dialect["note"]] if "note" in dialect else []
     plan.notes += rollouts.find(plan.fields, head, given) if dialect["shape"] == "row" else []
+    if dialect["shape"] != "side":
+        known = {p.split(".")[0] for p in plan.reads}
+        plan.notes += beside.fill(plan.fields, [plan.prepared(r) for r in head], known, given)
     return plan
 
 
@@ -269,6 +307,8 @@ def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]
     inside = document[lists[0]] if len(lists) == 1 else []
     asked = {k for f in ("question", "prompt") for k in automatic.SYNONYMS[f]}
     own = inside and any(k in inside[0] for k in asked) and not any(k in document for k in asked)
+    if automatic.turned(document):
+        return file.records
     if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in automatic.RESPONSE)):
         return lambda: shapes.nested(document, f"{lists[0]}[]")
     if (
@@ -284,7 +324,9 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
     """Raise UsageError for a path of `--map` that no row of any file has."""
     plans = [p for p in plans if p.dialect["shape"] != "side"]
     for name, path in field_map.items():
-        if name in PSEUDO or any(has(r, path) for plan in plans for _, r in plan.walk() if isinstance(r, dict)):
+        if name in PSEUDO or any(
+            has(r, path.removeprefix(OF_ROW)) for plan in plans for _, r in plan.walk() if isinstance(r, dict)
+        ):
             continue
         known = {p for plan in plans for (_, r), _ in zip(plan.walk(), range(50)) for p in known_paths(r)}
         raise UsageError(
@@ -295,7 +337,10 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
 
 def stem_of(path: PurePath) -> str:
     return re.sub(
-        r"\.(jsonl|ndjson|json|parquet|eval)$", "", path.name.removesuffix(".gz").removesuffix(".zst"), flags=re.I
+        r"\.(jsonl|ndjson|json|parquet|arrow|eval|csv|tsv)$",
+        "",
+        path.name.removesuffix(".gz").removesuffix(".zst"),
+        flags=re.I,
     )
 
 
@@ -317,7 +362,7 @@ def derive_labels(plans: list[Plan]) -> None:
         stem, rule = stem_of(path), plan.dialect.get("label", "stem")
         if rule in ("grandparent", "named") and not re.search(plan.dialect.get("name", "$^"), stem):
             rule = "stem"
-        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1):
+        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1 or SAVED.fullmatch(stem)):
             rule = "parent"
         if rule == "stem" or not path.parent.name:
             plan.derived = label_of(stem)

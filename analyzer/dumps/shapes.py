@@ -14,6 +14,8 @@ from typing import Any
 
 from analyzer.dumps.paths import MISSING, Fault, get, has, show, split_each
 
+# what a record says once says nothing of each of its responses, where there are several
+ONE_EACH = frozenset(("correct", "score", "answer", "finish", "truncated", "reasoning"))
 Fields = dict[str, tuple[str, ...]]  # canonical field -> paths, the first that is there counts
 
 
@@ -76,9 +78,22 @@ def row_per_sample(fields: Fields) -> Callable[[dict[str, Any]], list[dict[str, 
     return read
 
 
-def list_per_problem(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
+def _spread(common: dict[str, Any], count: int, for_all: frozenset[str]) -> dict[str, Any]:
+    """What a record says of all of its `count` responses, without what may be true of one of them only: the names of
+    that are kept as "shared"."""
+    if count > 1:
+        shared = [n for n in common if n in ONE_EACH and n not in for_all]
+        shared = [n for n in shared if common[n] is not None and not isinstance(common[n], (list, dict))]
+        if shared:
+            return {n: v for n, v in common.items() if n not in shared} | {"shared": shared}
+    return common
+
+
+def list_per_problem(
+    record: dict[str, Any], fields: Fields, for_all: frozenset[str] = frozenset()
+) -> list[dict[str, Any]]:
     """One record, n drafts: the paths with `[]` are taken apart together; lists of unequal length are a Fault, never
-    padded."""
+    padded. for_all: fields that a record says once for each of its responses."""
     common, lists = {}, {}
     for name, paths in fields.items():
         for path in paths:
@@ -113,10 +128,11 @@ def list_per_problem(record: dict[str, Any], fields: Fields) -> list[dict[str, A
                 "ragged lists",
                 f"{count} responses but {len(values)} values of {name}; every list needs one entry per sample",
             )
+    common = _spread(common, count, for_all)
     return [{**common, **{n: v[i] for n, v in lists.items() if v[i] is not MISSING}} for i in range(count)]
 
 
-def wide(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
+def wide(record: dict[str, Any], fields: Fields, for_all: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
     """One record, one draft per model: `*.x` is read inside each object that holds a response; its key names the
     source."""
     inner = fields["response"][0].removeprefix("*.")
@@ -124,25 +140,23 @@ def wide(record: dict[str, Any], fields: Fields) -> list[dict[str, Any]]:
     if not models:
         raise Fault("no response", f"no object of this row holds {inner!r}")
     out = []
+    starred = {n: tuple(p[2:] for p in paths) for n, paths in fields.items() if paths[0].startswith("*.")}
+    common = {n: v for n, paths in fields.items() if n not in starred and (v := pick(record, paths)) is not MISSING}
+    common = _spread(common, len(models), for_all)
     for model in models:
-        draft = {}
-        for name, paths in fields.items():
-            starred = paths[0].startswith("*.")
-            value = pick(record[model], tuple(p[2:] for p in paths)) if starred else pick(record, paths)
-            if value is not MISSING:
-                draft[name] = value
-        out.append({**draft, "source": model})
+        draft = {n: v for n, paths in starred.items() if (v := pick(record[model], paths)) is not MISSING}
+        out.append({**common, **draft, "source": model})
     return out
 
 
-def reader(fields: Fields) -> Callable[[Any], list[dict[str, Any]]]:
+def reader(fields: Fields, for_all: frozenset[str] = frozenset()) -> Callable[[Any], list[dict[str, Any]]]:
     """A function from a record to its drafts; which shape applies is written in the path of the response. It raises
-    Fault."""
+    Fault. for_all: as for `list_per_problem`."""
     path = fields["response"][0]
     if path.startswith("*."):
-        read = partial(wide, fields=fields)
+        read = partial(wide, fields=fields, for_all=for_all)
     elif "[]" in path:
-        read = partial(list_per_problem, fields=fields)
+        read = partial(list_per_problem, fields=fields, for_all=for_all)
     else:
         read = row_per_sample(fields)
 

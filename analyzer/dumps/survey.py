@@ -46,7 +46,7 @@ class Kind(NamedTuple):
 
     finish: str | None
     labelled: bool
-    response: str  # text; open: <think> without its end; empty; ids only: no text
+    response: str  # text; open: <think> without its end; empty; blank: white space; ids only and labels: no text
     prompt: str  # ids, messages, text; question only; none
     ids: bool  # of the response
     logprobs: str  # none; undeclared: at an unknown temperature; T=1: usable as they stand; other
@@ -119,6 +119,7 @@ class Survey:
         self.columns = {name: array(kind) for name, kind in COLUMNS.items()}
         self.sources: dict[str, Source] = {}
         self.numbers: dict[str, dict[Any, int]] = {"source": {}, "problem": {}, "file": {}, "group": {}}
+        self.asked = array("q")  # hash of the question of each problem, white space folded; 0: not in the dump
         self.all = Tally()  # what is counted without regard to the source
         self.scores: Counter[float] = Counter()  # that are neither 0 nor 1
         self.golds: dict[int, str] = {}  # hash -> beginning of the reference answer
@@ -158,17 +159,21 @@ class Survey:
                 self.all.add("regraded")
                 if isinstance(meta["old_correct"], bool) and meta["old_correct"] != t.correct:
                     self.all.add("flipped", origin)
+            if (problem := problems.setdefault(t.problem, len(problems))) == len(self.asked):
+                self.asked.append(hash(" ".join(t.question.split())) if t.question else 0)
             place = origin.rstrip(digits)
             row = (
                 sources.setdefault(t.source, len(sources)),
-                problems.setdefault(t.problem, len(problems)),
+                problem,
                 0 if t.step is None else t.step + 1,
                 files.setdefault(place, len(files)),
                 int(origin[len(place) :] or 0),
                 meta.get("row", 0),
-                hash(t.response_ids if ids_only else text),
+                hash(
+                    (origin, t.sample) if not text and meta.get("labels_only") else t.response_ids if ids_only else text
+                ),
                 len(t.response_ids or ()) if ids_only else len(text),
-                -1 if ids_only else ANSWER_ONLY.match(text) is not None,
+                -1 if ids_only or (not text and meta.get("labels_only")) else ANSWER_ONLY.match(text) is not None,
                 -1 if t.correct is None else t.correct,
                 groups.setdefault(t.group, len(groups)),
                 0 if prompt is None else hash(prompt if isinstance(prompt, str) else str(prompt)) or 1,
@@ -283,8 +288,12 @@ def _kind(t: Trace, meta: dict[str, Any], ids_only: bool, gold: Any) -> tuple[An
         t.correct is not None,
         "ids only"
         if ids_only
+        else "labels"
+        if not text and meta.get("labels_only")
         else "empty"
         if not text
+        else "blank"
+        if text.isspace()
         else "open"
         if "<think>" in text and "</think>" not in text
         else "text",

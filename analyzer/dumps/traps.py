@@ -30,6 +30,7 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     for check in (_scores, _labels):
         notes += check(survey)
     notes += _duplicate_problems(survey, columns)
+    notes += _split_problems(survey, columns)
     notes += _duplicate_responses(survey, columns)
     notes += _renumbered(accounts)
     notes += _null_answers(survey)
@@ -112,6 +113,42 @@ def _duplicate_problems(survey: Survey, c: Columns) -> Iterable[str]:
         )
 
 
+def _split_problems(survey: Survey, c: Columns) -> Iterable[str]:
+    """Questions that two sources have under different ids of their problems: they are not joined."""
+    asked = np.frombuffer(survey.asked, np.int64)
+    order, starts = grouped(asked)
+    ends = np.r_[starts[1:], len(order)]
+    again = (ends - starts > 1) & (asked[order[starts]] != 0)
+    several = [order[a:b] for a, b in zip(starts[again].tolist(), ends[again].tolist(), strict=True)]
+    names, found = list(survey.numbers["problem"]), []
+    if not several or len(survey.sources) < 2:
+        return
+    of = _sources_of(c, np.concatenate(several))
+    for problems in several:
+        a = int(problems[0])
+        other = next((int(b) for b in problems[1:] if not of[a] & of[int(b)]), None)
+        if other is not None:
+            found.append((a, other))
+    if found:
+        found.sort()  # the first that appears, whatever this process hashes
+        where = [survey.origin(int(np.flatnonzero(c["problem"] == p)[0])) for p in found[0]]
+        where = [f"{names[p]!r} in {w}" for p, w in zip(found[0], where, strict=True)]
+        yield (
+            f"{len(found):,} questions stand under several problem ids in different sources ({where[0]}, {where[1]}): "
+            "they are different problems here and are not compared. Write the same ids, or leave the ids out: problems "
+            "are then joined on the question's text."
+        )
+
+
+def _sources_of(c: Columns, problems: np.ndarray) -> dict[int, set[int]]:
+    """The sources that have each of these problems."""
+    here = np.isin(c["problem"], problems)
+    out: dict[int, set[int]] = {}
+    for problem, source in np.unique(np.stack([c["problem"][here], c["source"][here]]), axis=1).T.tolist():
+        out.setdefault(problem, set()).add(source)
+    return out
+
+
 def _duplicate_responses(survey: Survey, c: Columns) -> Iterable[str]:
     for number, (source, own) in enumerate(survey.sources.items()):
         here = np.flatnonzero(c["source"] == number)
@@ -128,8 +165,10 @@ def _duplicate_responses(survey: Survey, c: Columns) -> Iterable[str]:
                 f"word ({_of(hit, len(pairs))} problems); "
                 "they count for pass@k, and as one in clusters."
             )
-        if own.counts["empty"]:
-            yield f"{source}: {_of(own.counts['empty'], own.traces)} responses are empty ({own.first['empty']})."
+        if n := own.counts["empty"] + (blank := own.counts["blank"]):
+            held = f"{'' if blank == n else f'{blank:,} '}hold white space only; " if blank else ""
+            where = own.first.get("empty") or own.first["blank"]
+            yield f"{source}: {_of(n, own.traces)} responses are empty ({held}{where})."
 
 
 def _renumbered(accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
@@ -243,6 +282,8 @@ def _hidden(survey: Survey, c: Columns) -> Iterable[str]:
 
 def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
     for source, own, without, _ in _having(survey, "no prompt"):
+        if own.counts["labels"] == own.traces:
+            continue  # nothing of it is scored
         yield (
             f"{source}: the prompt that the model saw is not in {_of(without, own.traces)} rows (at most the "
             "bare question): scoring needs --template."

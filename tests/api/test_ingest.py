@@ -115,12 +115,12 @@ def test_rejected_rows_can_always_be_kept(tmp_path, bad):
     assert kept["reason"] == "response is not text" and row["x"] == json.loads(bad)
 
 
-@pytest.mark.parametrize(("field", "kept"), [("gold", 1), ("meta", 1), ("x", 2)])
-def test_integers_beyond_64_bits_do_not_stop_an_ingest(tmp_path, field, kept):
+@pytest.mark.parametrize("field", ["gold", "meta", "x"])
+def test_integers_beyond_64_bits_do_not_stop_an_ingest(tmp_path, field):
     huge = "1" + "0" * 400
     bad = {"question": "q", "response": "r", field: {"a": 0} if field == "meta" else 0}
     lines = [json.dumps({**ROWS[0], "question": "other"}), json.dumps(bad).replace(": 0", ": " + huge)]
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, [written(tmp_path, "\n".join(lines))], max_bad=0.5)
     reasons = run.manifest["inputs"][0]["by_reason"]
-    assert reasons == ({} if kept == 2 else {"bad meta": 1}) and len(list(run.traces())) == kept
+    assert reasons == {} and len(list(run.traces())) == 2

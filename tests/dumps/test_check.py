@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer import errors
 from analyzer.analysis import primary
 from analyzer.analysis.support import evidence
 from analyzer.dumps import check as checks
@@ -246,10 +245,11 @@ def test_answers_that_differ_by_spelling_are_counted_by_source_and_label(tmp_pat
     assert "mild 2, none labelled wrong; labels are taken" in said
 
 
-def test_labels_without_texts_are_told_how_to_get_pass_at_k(tmp_path):
+def test_labels_without_texts_are_enough_for_pass_at_k(tmp_path):
     bits = [[0, 0], [0, 1], [1, 1]]
     whole = rows_of(tmp_path / "bits.jsonl", [{"id": f"p{i}", "n": 2, "passed": b} for i, b in enumerate(bits)])
-    with pytest.raises(errors.DumpError, match="'passed' holds labels without texts: .*one row a sample"):
-        check(whole)
+    told = check(whole)
+    assert told["sources"]["bits"]["pass@1"] == 0.5
+    assert "Labels alone: bits" in " ".join(told["next"]) and "Tokens: bits" not in " ".join(told["next"])
     rows = [{"id": f"p{i}", "response": "", "correct": bool(b)} for i, own in enumerate(bits) for b in own]
-    assert check(rows_of(tmp_path / "rows.jsonl", rows))["sources"]["rows"]["pass@1"] == 0.5  # as it says
+    assert check(rows_of(tmp_path / "rows.jsonl", rows))["sources"]["rows"]["pass@1"] == 0.5

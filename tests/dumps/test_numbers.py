@@ -298,7 +298,9 @@ def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
     assert {t.sampler for t in traces} == {Sampler(0.6, 0.95)}
     assert any("sampling_params.temperature was read as the sampler's" in n for n in ledger.notes)
     alone = [{k: v for k, v in r.items() if k != "response_logprobs"} for r in rows]
-    assert {t.sampler for t in read(tmp_path / "other.jsonl", alone)[0]} == {None}  # nothing rests on it
+    traces, ledger, _ = read(tmp_path / "other.jsonl", alone)
+    assert [t.sampler for t in traces] == [None, Sampler(0.6, 0.95)]  # nothing rests on an object's, and it is said
+    assert {*ledger.files[0]["unused"]} == {"sampling_params.temperature", "sampling_params.top_p"}
     part = read(tmp_path / "part.jsonl", [ROW | numbers | {"top_p": 0.5}])[0][0]
     assert part.sampler is None and part.meta["sampler_part"] == {"top_p": 0.5}
 

@@ -198,7 +198,7 @@ def test_a_batch_is_joined_with_its_requests_in_any_order():
 
 def test_reasoning_of_a_batch_is_joined_and_said():
     traces, ledger = read("vllm-batch")
-    assert traces[0].response == "<think>\n7 plus 5 is 12\n</think>\n\n\n\nIt is 12"
+    assert traces[0].response == "<think>\n7 plus 5 is 12\n</think>\n\nIt is 12"
     assert "3 of 3 responses were kept as reasoning and answer apart" in notes(ledger)
 
 

@@ -68,7 +68,11 @@ def rows(n=3, **extra):
             r"0xe9 at offset 35\).*iconv -f LATIN1",
         ),
         ("page.jsonl", b"<!DOCTYPE html><html>", "this is an HTML page"),
-        ("x.csv", b"a,b\n1,2\n", r"x.csv:1: this is no JSON \(it starts with 'a,b"),
+        (
+            "x.txt",
+            b"a,b\n1,2\n",
+            r"x.txt:1: this is no JSON \(it starts with 'a,b.* or a table whose name ends in .csv",
+        ),
         ("cut.json", b'[{"question": "q",\n "response": "r"},\n {"quest', r"cut.json:3: broken JSON .*cut short"),
         ("none.json", b"[]", "the JSON list is empty"),
         ("numbers.json", b"[1, 2]", r"numbers.json#1: the row is 1, not a JSON object; none of 2 rows"),

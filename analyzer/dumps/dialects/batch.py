@@ -9,6 +9,11 @@ from analyzer.dumps.dialects.small import value_at
 from analyzer.dumps.paths import Fault, show
 
 
+def answers(record: dict[str, Any]) -> bool:
+    """True for a row whose response is what an API sent back, or nothing at all."""
+    return record["response"] is None or isinstance(record["response"], dict)
+
+
 def prepare(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """Add "@body" and "@choices": {text, reasoning, ids, finish}. `response` holds the body, or is it (both occur).
     Raises Fault for a request that failed."""

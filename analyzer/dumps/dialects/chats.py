@@ -18,7 +18,7 @@ ROLES = {"HUMAN": "user", "BOT": "assistant", "SYSTEM": "system"}
 def messages(value: Any) -> list[dict[str, Any]] | None:
     """Chat messages {role, content, ...} of a value that holds such, {from, value} (ShareGPT) or JSON text of either;
     None for anything else."""
-    if isinstance(value, str) and value[:2] == "[{":
+    if isinstance(value, str) and value.lstrip()[:1] == "[" and ('"role"' in value or '"from"' in value):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):

@@ -54,6 +54,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "prm800k": {
         "shape": "row",
+        "reads": ("question.pre_generated_steps", "label.steps"),
         "needs": ("labeler", "question.problem", "label.steps"),
         "fields": {
             "question": "question.problem",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.dumps.automatic import SYNONYMS
 from analyzer.dumps.dialects import batch, inspect_logs, lm_eval, small
 
 _RG_FIELDS = {
@@ -18,6 +19,7 @@ _PROBLEMS = {"humaneval-problems": "task_id"}
 DIALECTS: dict[str, dict[str, Any]] = {
     "lm-eval": {
         "shape": "list",
+        "reads": ("resps", "arguments", "filter", "metrics"),
         "needs": ("doc_id", "resps", "arguments"),
         "label": "named",
         "fields": {
@@ -59,6 +61,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "understand-r1-zero": {
         "shape": "list",
+        "reads": ("gt",),
         "needs": ("prompt", "gt", "model_output[]", "reward[]"),
         "fields": {
             "prompt": "prompt",
@@ -97,6 +100,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "skythought": {
         "shape": "dict",
+        "reads": ("responses",),
         "needs": ("responses",),
         "any": ("input_conversation", "token_usages", "responses[].correctness"),
         "fields": {
@@ -132,6 +136,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "lighteval": {
         "shape": "list",
+        "reads": ("metric", "model_response.input_tokens", "model_response.output_tokens"),
         "needs": ("doc.query", "model_response.text", "metric"),
         "label": "named",
         "name": r"^details_.+_\d{4}-\d\d-\d\dT[\d.:-]+$",
@@ -155,6 +160,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "lighteval-flat": {
         "shape": "list",
+        "reads": ("metrics",),
         "needs": ("full_prompt", "predictions", "metrics"),
         "fields": {"prompt": "full_prompt", "response": "predictions[]", "score": "@score", "gold": "gold"},
         "prepare": small.lighteval,
@@ -163,6 +169,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "inspect": {
         "shape": "nested",
+        "reads": ("attachments", "output", "input", "messages", "scores", "epoch", "target", "error"),
         "document_needs": ("eval.task", "samples"),
         "rows": "samples[]",
         "needs": ("id", "epoch"),
@@ -190,7 +197,9 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "openai-batch": {
         "shape": "list",
+        "reads": ("response", "error"),
         "needs": ("custom_id", "response"),
+        "when": batch.answers,
         "join": {"openai-batch-requests": "custom_id"},
         "fields": {
             "model": "@body.model",
@@ -213,6 +222,8 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "humaneval": {
         "shape": "row",
         "needs": ("task_id", "completion"),
+        "without": (*SYNONYMS["prompt"], *SYNONYMS["question"]),  # its prompts are in a file of their own
+        "when": lambda record: isinstance(record["task_id"], str),
         "join": _PROBLEMS,
         "fields": {"id": "task_id", "prompt": "@join.prompt", "response": "completion", "correct": "passed"},
     },
@@ -227,6 +238,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "evalplus-results": {
         "shape": "nested",
+        "reads": ("base_status", "plus_status", "status"),
         "document_needs": ("eval", "date"),
         "rows": "eval{}[]",
         "needs": ("task_id", "solution"),

@@ -22,30 +22,55 @@ def refuse(records: list[Any]) -> str | None:
     return None
 
 
-def label(record: dict[str, Any]) -> Any:
+def metric(record: dict[str, Any]) -> str | None:
     """The metric that says right or wrong: exact_match or acc, else the one metric there is."""
     named = record.get("metrics")
     named = named if isinstance(named, list) and len(named) == 1 else []
-    return next((record[k] for k in ("exact_match", "acc", *map(str, named)) if k in record), None)
+    return next((k for k in ("exact_match", "acc", *map(str, named)) if k in record), None)
+
+
+def label(record: dict[str, Any]) -> Any:
+    """What that metric says."""
+    return record.get(metric(record))
 
 
 def survey(records: Iterable[tuple[int, Any]]) -> dict[str, Any]:
     """What all rows say together: a row is written per filter of the same response, so a response is taken with its
-    first filter, and the other filters' rows only add their labels. {"labels": {doc_id: {filter: label}}, "note"}."""
+    first filter, and the other filters' rows only add their labels. {"labels": {doc_id: {filter: label}}, "note",
+    "reads": the metrics that are labels, "unlabelled": notes where no label is given}."""
     labels: dict[Any, dict[str, Any]] = {}
+    reads: dict[str, None] = {}
+    shared: dict[str, int] = {}
+    most = 0
     for _, record in records:
         if isinstance(record, dict) and isinstance(record.get("doc_id"), (int, str)):
             labels.setdefault(record["doc_id"], {}).setdefault(str(record.get("filter")), label(record))
+            if (own := metric(record)) and _single(record):
+                reads[own] = None
+            elif own and isinstance(held := get(record, "resps.0"), list) and len(held) > 1:
+                shared[own] = shared.get(own, 0) + 1
+                most = max(most, len(held))
+    notes = [
+        f"{n:,} document{' has' if n == 1 else 's have'} one {name} for {'its' if n == 1 else 'up to'} {most} "
+        "responses: it labels none of them. --grade compares each with the reference answer; --map "
+        f"correct=@row.{name} takes it for each."
+        for name, n in shared.items()
+    ]
     names = list(dict.fromkeys(f for held in labels.values() for f in held))
     if len(names) < 2:
-        return {}
+        return {"reads": tuple(reads), "unlabelled": notes}
     unlike = sum(len({str(v) for v in held.values()}) > 1 for held in labels.values())
-    return {
-        "labels": labels,
-        "note": f"{len(names)} filters ({', '.join(names)}) of the same responses, each response counts once; labels "
+    filters = (
+        f"{len(names)} filters ({', '.join(names)}) of the same responses, each response counts once; labels "
         f"are those of {names[0]}, which {unlike:,} of {len(labels):,} documents have another label for; choose "
-        f"another with --map correct=@filters.{names[1]}.",
-    }
+        f"another with --map correct=@filters.{names[1]}."
+    )
+    return {"labels": labels, "reads": tuple(reads), "note": " ".join([*notes, filters])}
+
+
+def _single(record: dict[str, Any]) -> bool:
+    held = get(record, "resps.0")
+    return isinstance(held, list) and len(held) == 1
 
 
 def prepare(record: dict[str, Any], survey: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -77,7 +102,7 @@ def prepare(record: dict[str, Any], survey: dict[str, Any] | None = None) -> dic
         out["@temperature"] = settings.get("temperature") if sampled else 0
         out["@top_p"] = settings.get("top_p") if sampled else None
         out["@max_tokens"] = settings.get("max_gen_toks")
-    if isinstance(responses, list) and len(responses) == 1:
+    if _single(record):
         said = label(record)
         part = isinstance(said, float) and 0 < said < 1
         out["@score" if part else "@correct"] = said

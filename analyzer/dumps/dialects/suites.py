@@ -39,6 +39,7 @@ def convos(document: dict[str, Any]) -> Iterator[tuple[int, Any]]:
 
 OPENCOMPASS: dict[str, Any] = {
     "label": "parent",
+    "reads": ("origin_prompt", "prediction"),
     "fields": {"prompt": "@prompt", "response": "@predictions[]", "gold": ("gold", "refr", "reference")},
     "prepare": chats.opencompass,
     "name": r"^(?P<group>.+?)(?:_\d+)?$",
@@ -96,6 +97,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "helm": {
         "shape": "nested",
+        "reads": ("instance.references", "request.messages", "request.prompt"),
         "document_needs": ("adapter_spec", "request_states"),
         "rows": "request_states[]",
         "needs": ("instance", "request"),
@@ -117,6 +119,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "simple-evals": {
         "shape": "nested",
+        "reads": ("messages",),
         "document_needs": ("convos[]", "htmls[]"),
         "rows": convos,
         "needs": ("messages",),
@@ -125,6 +128,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "evalscope": {
         "shape": "list",
+        "reads": ("messages",),
         "needs": ("index", "model_output.choices[].message", "messages"),
         "fields": {
             "model": "model",
@@ -140,6 +144,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "evalscope-reviews": {
         "shape": "row",
+        "reads": ("messages", "input", "sample_score.score"),
         "needs": ("index", "sample_score.score"),
         "label": "parent",
         "fields": {
@@ -155,6 +160,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "verifiers": {
         "shape": "row",
+        "reads": ("prompt", "completion", "error", "is_truncated"),
         "needs": ("prompt", "completion", "reward"),
         "any": ("generation_ms", "is_truncated", "timing"),
         "label": "grandparent",
@@ -179,6 +185,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "verifiers-metadata": {"shape": "side", "needs": ("model", "num_examples", "rollouts_per_example")},
     "prime-rollouts": {
         "shape": "row",
+        "reads": ("prompt", "completion", "error", "is_truncated"),
         "needs": ("run_id", "problem_id", "sample_id", "prompt", "completion", "reward", "advantage"),
         "fields": {
             **SAID,
@@ -195,6 +202,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "conversation": {
         "shape": "row",
+        "reads": ("messages", "conversations", "system"),
         "needs": ("messages",),
         "without": OTHERS,
         "when": chats.answered,
@@ -204,6 +212,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "sharegpt": {
         "shape": "row",
+        "reads": ("messages", "conversations", "system"),
         "needs": ("conversations",),
         "without": OTHERS,
         "when": chats.answered,
@@ -213,6 +222,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     },
     "anthropic-batch": {
         "shape": "row",
+        "reads": ("result.type", "result.error"),
         "needs": ("custom_id", "result.type"),
         "join": {"anthropic-batch-requests": "custom_id"},
         "fields": {
@@ -231,6 +241,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "anthropic-batch-requests": {"shape": "side", "needs": ("custom_id", "params.messages"), "key": "custom_id"},
     "chat-completions": {
         "shape": "list",
+        "reads": ("choices",),
         "needs": ("choices[].message", "usage", "model"),
         "without": ("custom_id", "response"),
         "fields": {

@@ -73,6 +73,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "open-instruct-metadata": {"shape": "side", "needs": ("run_name", "git_commit", "model_name", "timestamp")},
     "rllm": {
         "shape": "list",
+        "reads": ("task", "trajectories", "is_correct", "termination_reason"),
         "needs": ("task", "trajectories[].steps"),
         "label": "parent",
         "fields": {
