@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analyzer.dumps import accounts, files, grading, joins, reading, traps
+from analyzer.dumps import accounts, files, grading, joins, labels, reading, traps
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.automatic import NoResponseError, RefusedError
 from analyzer.dumps.paths import has
-from analyzer.dumps.recognise import Plan, checked_map, derive_labels, plan_file, refuse_unused_map
+from analyzer.dumps.recognise import Plan, checked_map, plan_file, refuse_unused_map
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Sampler, Trace
@@ -114,10 +114,10 @@ def stream(
     given = samplers or {}
     traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger)
     yield from (replace(t, sampler=given.get(t.source, t.sampler)) for t in traces) if given else traces
-    labels = {source for account in ledger.files for source in account["sources"]}
+    known = {source for account in ledger.files for source in account["sources"]}
     for label in given:
-        if label not in labels:
-            raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, labels)}")
+        if label not in known:
+            raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, known)}")
     ledger.check()
 
 
@@ -171,7 +171,7 @@ def _walk(
     for plan in plans:
         joins.attach(plan, sides)
     refuse_unused_map(field_map, plans)
-    derive_labels(plans)
+    labels.derive(plans)
     numbering: dict[tuple[str, str, int | None], Any] = {}
     owners: dict[str, tuple[str, str]] = {}
     said: dict[str, list[str]] = {}
@@ -182,4 +182,5 @@ def _walk(
     found = (f"{traps.listed(where)}: {note}" for note, where in said.items())
     # the name of a filter may hold half a character
     ledger.notes += [note.encode(errors="backslashreplace").decode() for note in found]
+    ledger.notes += labels.said(plans, ledger.files)
     ledger.notes += accounts.same_content(ledger.files)

@@ -1,13 +1,9 @@
-"""What a file is: the dialect that fits it, or fields found by their names, or `--map`; and what its source is called
-where neither the user nor a row says so."""
+"""What a file is: the dialect that fits it, or fields found by their names, or `--map`."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
 from typing import Any
 
 from analyzer.dumps import automatic, files, shapes
@@ -19,11 +15,6 @@ from analyzer.dumps.survey import normal_gold
 from analyzer.errors import DumpError, UsageError, nearest
 
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
-STRUCTURE = re.compile(
-    r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
-    r"|\d{4}-\d\d-\d\dT\d\d[\d.:-]+"
-)  # folders that producers make inside a run's folder
-SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one folder per seed of the same model
 
 
 @dataclass
@@ -35,7 +26,11 @@ class Plan:
     dialect: dict[str, Any]
     fields: shapes.Fields
     raw: Callable[[], Iterator[tuple[int, Any]]]
-    derived: str = ""
+    derived: str = ""  # what its source is called where neither the user nor a row says so, see `labels`
+    clash: str = ""  # why it can't be called so
+    checkpoint: str = ""  # what its path calls it, and its step where files of several could be one source
+    step: int | None = None
+    part: Any = None  # labels.Part, of a dump in several files
     survey: Any = None
     notes: list[str] = field(default_factory=list)
     join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -291,62 +286,3 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
             f"--map {name}={path}: no row of {plans[0].file.name}{' or the others' if len(plans) > 1 else ''} "
             f"has {path!r}{nearest(path, known)}"
         )
-
-
-def stem_of(path: PurePath) -> str:
-    return re.sub(
-        r"\.(jsonl|ndjson|json|parquet|eval)$", "", path.name.removesuffix(".gz").removesuffix(".zst"), flags=re.I
-    )
-
-
-def derive_labels(plans: list[Plan]) -> None:
-    """Name each file's source from its path: the stem, or the folder; two folders of one name are an error. Folders
-    that differ only in the seed of the run are one source: its seeds are pooled."""
-
-    def absolute(plan: Plan) -> Path | None:
-        return None if plan.file.path is None else plan.file.path.absolute()
-
-    plans = [p for p in plans if p.dialect["shape"] != "side"]
-    stems = Counter(stem_of(p) for plan in plans if plan.file.label is None and (p := absolute(plan)))
-    homes: dict[str, Path] = {}
-    for plan in plans:
-        path = absolute(plan)
-        if path is None:
-            plan.derived = "stdin"
-            continue
-        stem, rule = stem_of(path), plan.dialect.get("label", "stem")
-        if rule in ("grandparent", "named") and not re.search(plan.dialect.get("name", "$^"), stem):
-            rule = "stem"
-        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1):
-            rule = "parent"
-        if rule == "stem" or not path.parent.name:
-            plan.derived = label_of(stem)
-            continue
-        folder = _run_folder(path, rule, plan.dialect.get("inside", "$^"))
-        plan.derived = label_of(folder.name or stem)
-        if plan.file.label is None and homes.setdefault(plan.derived, folder) != folder:
-            raise DumpError(
-                f"{plan.file.name}: its source would be called {plan.derived!r} after its folder, as that of "
-                "another folder; "
-                f"name the sources: A={plan.file.name}"
-            )
-
-
-def _run_folder(path: Path, rule: str, inside: str) -> Path:
-    """The folder of the run that wrote a file, without the folders that producers (and this one, `inside`) make in it,
-    and without the benchmark, temperature and seed that limit-of-RLVR writes into its name."""
-    folder = path.parent if rule != "grandparent" else path.parent.parent
-    if STRUCTURE.fullmatch(folder.parent.name) and not STRUCTURE.fullmatch(folder.name) and rule == "parent":
-        folder = folder.parent
-    while (STRUCTURE.fullmatch(folder.name) or re.fullmatch(inside, folder.name)) and folder.parent.name:
-        folder = folder.parent
-    name = SEED.sub("", folder.name)
-    if name != folder.name:
-        name = name.removesuffix(f"_{path.parent.name}")
-    return folder.with_name(name) if name and folder.name else folder
-
-
-def label_of(name: str) -> str:
-    """A source label from a model or file name: the last part of a path, other characters than letters, digits, . +
-    - _ as -."""
-    return re.sub(r"[^\w.+-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "unnamed"
