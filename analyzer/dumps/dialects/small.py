@@ -24,9 +24,9 @@ def canonical_parquet(record: dict[str, Any], survey: Any = None) -> dict[str, A
 
 def nemo_rl(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """The texts of a sample, in one list (as every value of the row in a list of one), as prompt and response."""
-    texts, score = record["content"], record["rewards"]
-    texts = texts[0] if len(texts) == 1 and isinstance(texts[0], list) else texts
-    if len(texts) < 2 or not all(isinstance(t, str) for t in texts):
+    texts, score = record.get("content"), record.get("rewards")
+    texts = texts[0] if isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], list) else texts
+    if not isinstance(texts, list) or len(texts) < 2 or not all(isinstance(t, str) for t in texts):
         raise Fault("no response", f"content = {show(texts)}; expected the texts of prompt and response")
     return {
         **record,
