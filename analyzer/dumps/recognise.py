@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from analyzer.dumps import automatic, files, shapes
+from analyzer.dumps import automatic, files, hints, shapes
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
-from analyzer.dumps.fields import CANONICAL, CHECKS, text, truth
+from analyzer.dumps.fields import CANONICAL, CHECKS, clean, text, truth
 from analyzer.dumps.paths import Fault, get, has, known_paths, show
 from analyzer.dumps.survey import normal_gold
 from analyzer.errors import DumpError, UsageError, nearest
 
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
+PROBLEM = {"problem", "question", "prompt", "id", "prompt_ids"}  # of which a row needs one
 
 
 @dataclass
@@ -68,12 +70,52 @@ def checked_map(field_map: dict[str, str]) -> dict[str, str]:
 
 
 def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
-    """Decide how a file is read. Raises DumpError where that can't be told, UsageError where `--map` does not fit."""
+    """Decide how a file is read. Raises DumpError where that can't be told, with the `--map` that would read it (tried
+    on its first records), and UsageError where `--map` does not fit."""
+    head = file.head
+    try:
+        return _decide(file, field_map)
+    except automatic.UnnamedError as error:
+        records = [r for _, r in head]
+        hint = hints.propose(records, file.document, lambda given: _fault(file, head, field_map | given))
+        raise automatic.UnnamedError(error.before, error.after, hint) from None
+    except automatic.ChoiceError as error:
+        good = [i for i, option in enumerate(error.options) if not _fault(file, head, field_map | dict([option]))]
+        raise automatic.ChoiceError(error.before, error.options, good[0] if good else 0) from None
+
+
+def _fault(file: files.Opened, head: list[tuple[int, Any]], field_map: dict[str, str]) -> str:
+    """Why one of the first records can't be used by a map, "" where all can: a trial of what a message proposes."""
+    try:
+        plan = _decide(replace(file, head=head), field_map)
+        read, count = shapes.reader(plan.fields), 0
+        for _, record in islice(plan.walk(), files.HEAD):
+            for values in (clean(draft, 1.0) for draft in read(record)):
+                count += 1
+                if hints.structured(values["response"]):
+                    return "JSON, not what a model said"
+                if not PROBLEM & values.keys():
+                    return "no problem"
+    except Fault as fault:
+        return fault.reason
+    except (DumpError, UsageError, RecursionError) as error:
+        return str(error)
+    return "" if count else "no samples"
+
+
+def _decide(file: files.Opened, field_map: dict[str, str]) -> Plan:
     given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k not in PSEUDO}
     raw, found = file.records, []
     document = file.document
     if "format" in field_map:
         found = [field_map["format"]]
+        dialect = dialects.DIALECTS[found[0]]
+        if (
+            document is not None
+            and dialect["shape"] in ("row", "list", "wide")
+            and not dialects.fits(document, dialect)
+        ):
+            raw = _loose_document(file)
     elif "rows" in field_map:
         raw = _rows_at(file, field_map["rows"])
     elif document is not None:
@@ -89,9 +131,10 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     if not found:
         found = dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
-        raise DumpError(
+        raise automatic.ChoiceError(
             f"{file.name}: looks like {' and like '.join(found)} ({automatic.keys_of([r for _, r in head])}); say "
-            f"which: --map format={found[0]}"
+            "which",
+            [("format", name) for name in found],
         )
     if found:
         return _known(file, found[0], raw, given, head)
@@ -216,6 +259,10 @@ def _known(
 ) -> Plan:
     dialect = dialects.DIALECTS[name]
     document = file.document or {}
+    lacks = [p for p in dialect.get("document_needs", ()) if not has(document, p)]
+    if file.kind != "eval" and (lacks or (dialect["shape"] in ("nested", "dict") and not document)):
+        held = f"it has no {', '.join(lacks)}" if document else "it is no JSON document that is one object"
+        raise UsageError(f"--map format={name}: {file.name} is not of this format ({held}); leave it out")
     if dialect["shape"] == "nested" and file.kind != "eval":
         rows = dialect["rows"]
         raw = lambda: rows(document) if callable(rows) else shapes.nested(document, rows)  # noqa: E731

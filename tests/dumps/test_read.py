@@ -466,15 +466,11 @@ def test_the_map_that_a_message_suggests_works(tmp_path_factory, row):
         dumps.read_dumps([str(path)])
     except DumpError as error:
         found = dict(re.findall(r"--map (\w+)=(\S+)", str(error)))
-        if "no field looks like a sampled response" not in str(error) or found.get("response") in (None, "FIELD"):
+        if "no field looks like a sampled response" not in str(error) or "FIELD" in found.values():
             return
     else:
         return
-    try:
-        traces, _ = dumps.read_dumps([str(path)], field_map=found)
-        assert traces[0].response
-    except DumpError as error:  # the response is found; a row without any question or id can't be read at all
-        assert "no problem" in str(error) or "empty" in str(error) or "is not text" in str(error)
+    assert dumps.read_dumps([str(path)], field_map=found)[0][0].response
 
 
 def test_bombs_and_endless_lines_are_refused(write, monkeypatch):
