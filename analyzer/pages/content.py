@@ -199,8 +199,9 @@ def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[s
     return [{**row, "of": len(rows)} for row in rows[:at_most]]
 
 
-def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
-    """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices."""
+def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
+    """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices; None:
+    nothing is wrong as far as it could be checked."""
     ledger, out = data["ledger"], []
     side = {s: counts["compared"] for s, counts in data["sources"].items() if "compared" in counts}
     if apart := [s for s, c in side.items() if c["basis"] == OWN and s != reference(data, {})]:
@@ -229,9 +230,8 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         # equal prompts are what every comparison rests on, of texts too: unseen ones are no ordinary gap
         unseen = list(dict.fromkeys(c["source"] for c in checks if c["check"] == "prompts" and c["passed"] is None))
         passed += f", prompts not compared: {', '.join(unseen)}" if unseen else ""
-        out.append(
-            ("a-preflight", bool(failed or unseen), passed + (f", failed: {', '.join(failed)}" if failed else ""))
-        )
+        bad = True if failed or unseen else None if unknown else False
+        out.append(("a-preflight", bad, passed + (f", failed: {', '.join(failed)}" if failed else "")))
     unchecked = [c["source"] for c in checks if c["check"] == "declared" and c["passed"] is None]
     found = data["analyses"].get("support", {}).get("estimates", {}).items()
     brought = [key.rpartition(".reach@")[0] for key, e in found if ".reach@" in key and "rows bring" in e["note"]]
@@ -243,6 +243,9 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         for key, e in data["analyses"].get("robustness", {}).get("estimates", {}).items()
         if key.endswith(".words_kept") and e["value"] is not None
     }
+    # that nothing can be told is no finding that could stay
+    told = {v["source"]: v["verdict"] != "undetermined" for v in headlines(data)}
+    kept = {source: value for source, value in kept.items() if told.get(source, True)}
     moved = [f"{source}: verdict unchanged in {k} of {n}" for source, (k, n) in kept.items() if k < n]
     if kept:
         n = max(n for _, n in kept.values())

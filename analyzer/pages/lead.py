@@ -24,8 +24,9 @@ def texts_alone(data: Mapping[str, Any]) -> bool:
 
 
 def sentences(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
-    """pass@1 and pass@k beside the reference's with their difference, then contained@k; of a run with a model none."""
-    if not texts_alone(data):
+    """pass@1 and pass@k beside the reference's with their difference, then contained@k; of a run with a model none, and
+    none where a check refused the comparison that these numbers are."""
+    if not texts_alone(data) or refused(data, source):
         return []
     return [s for s in (_solved(data, source, reference), *_held(data, source, reference)) if s]
 
@@ -34,12 +35,20 @@ def certified(data: Mapping[str, Any], source: str) -> str:
     """What follows from the numbers with certainty, where no word was earned: a sentence; "" where one was, or where a
     check refused all words."""
     words = {v["level"]: v["verdict"] for v in data["verdicts"] if v["source"] == source}
-    refused = any(w.startswith("no verdict") for v in _heads(data, source) for w in v["why"][:1])
-    if refused or not texts_alone(data) or any(words[v["level"]] != "undetermined" for v in _heads(data, source)):
+    if (
+        refused(data, source)
+        or not texts_alone(data)
+        or any(words[v["level"]] != "undetermined" for v in _heads(data, source))
+    ):
         return ""
     sure = [f"{word} at the {level} level" for level, word in words.items() if word != "undetermined"]
     found = f"; certain is only: {', '.join(sure)}" if sure else ""
     return f"Whether {source} leaves what the reference can do is not certain from these draws{found}"
+
+
+def refused(data: Mapping[str, Any], source: str) -> bool:
+    """Whether a check before the tests failed, so that there is no verdict; its reasons name the check."""
+    return any(w.startswith("no verdict") for v in _heads(data, source) for w in v["why"][:1])
 
 
 def _heads(data: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:

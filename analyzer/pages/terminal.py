@@ -37,7 +37,8 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
         head = clean(content.statement(v))
         if colour:
             head = head.replace(f" is {word}", f" is \x1b[1;{WORD_COLORS[v['verdict']]}m{word}\x1b[0m", 1)
-        lines.append(head + (f": {clean(why[0])}" if why else "") + ".")
+        said = why if lead.refused(data, v["source"]) else why[:1]  # a refusal names the checks that failed
+        lines.append(head + (f": {clean('; '.join(said))}" if said else "") + ".")
     if not heads:
         lines.append(clean(content.no_verdict(data)))
     budget = content.budget(data, {})
