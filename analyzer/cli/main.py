@@ -33,6 +33,7 @@ from analyzer.cli.arguments import (
 )
 from analyzer.cli.progress import Progress, counted_warnings, put, say, say_unused
 from analyzer.errors import AnalyzerError, GateError, UsageError
+from analyzer.records.display import counted
 
 CONTINUED = ("demo", "sample", "score", "report")  # commands that save as they go
 
@@ -173,7 +174,7 @@ def _score(a: argparse.Namespace) -> int:
         making.scored(run, show, scoring)
     ledger = pipeline.ledger(run)
     share = "" if a.shard is None else f", the share {a.shard[0]}/{a.shard[1]}"
-    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {folder}{share}"
+    done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {folder}{share}"
     after = f"analyzer report {folder} -o DIR" if a.shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
     put(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
     return 0
@@ -201,7 +202,7 @@ def _merge(a: argparse.Namespace) -> int:
     ledger = pipeline.ledger(run)
     for what in missing:
         say(f"missing: {what}; score it, then merge again")
-    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {a.out}"
+    done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {a.out}"
     text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
     put(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
     return 0
@@ -222,7 +223,7 @@ def _convert(a: argparse.Namespace) -> int:
             progress=show,
         )
     _account(ledger)
-    done = f"{ledger.traces:,} traces from {ledger.rows_used:,} of {ledger.rows:,} rows in {a.out}"
+    done = f"{counted(ledger.traces, 'trace')} from {ledger.rows_used:,} of {counted(ledger.rows, 'row')} in {a.out}"
     put(json.dumps(ledger.as_json()) if a.json else done)
     return 0
 
@@ -240,7 +241,7 @@ def _sample(a: argparse.Namespace) -> int:
     with Progress() as show:
         done = sample(a.problems, a.out, progress=show, account=_account, tell=say, **sample_arguments(a))
     there = f", {done['continued']:,} of them were there" if done["continued"] else ""
-    text = f"{done['samples']:,} responses to {done['problems']:,} problems{there} in {a.out}"
+    text = f"{counted(done['samples'], 'response')} to {counted(done['problems'], 'problem')}{there} in {a.out}"
     if "template_date" in done:
         text += f"; chat templates wrote the day {done['template_date']} (--template-date)"
     put(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")

@@ -31,6 +31,7 @@ from analyzer.cli.progress import Progress, say, say_unused
 from analyzer.dumps.files import expand
 from analyzer.errors import AnalyzerError, DumpError, GateError, ResourceError, UsageError
 from analyzer.pages import index
+from analyzer.records.display import counted
 from analyzer.runs import outputs
 from analyzer.runs.store import Run
 from analyzer.scoring import estimate
@@ -70,8 +71,7 @@ def read(run: Run, show: Progress, calls: list[dict[str, Any]]) -> None:
         if note.startswith(pipeline.LOOK):
             say(f"input: {note}")
     if notes:
-        count = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
-        say(f"input: {count}, listed in the report (also: analyzer check)")
+        say(f"input: {counted(len(notes), 'note')}, listed in the report (also: analyzer check)")
 
 
 def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
         say(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}")
         for status, n in run.status_counts(label).items():
             if status != "ok":
-                say(f"{label}: {n:,} traces not scored: {status}")
+                say(f"{label}: {counted(n, 'trace')} not scored: {status}")
 
 
 def files(specs: list[str]) -> list[Path]:

@@ -12,6 +12,7 @@ import orjson
 from analyzer.dumps import hints
 from analyzer.errors import DumpError
 from analyzer.records import json_value
+from analyzer.records.display import counted
 
 
 @dataclass
@@ -92,11 +93,12 @@ def judge(account: dict[str, Any], rejected: list[dict[str, Any]], first_bad: st
             hint += f"; name the fields: --map question={asked or 'FIELD'}"
         elif keys and why & {"no response", "response is not text", "not a list", "not an object"}:
             hint += "; name the fields: --map response=FIELD"
-        raise DumpError(f"{first_bad}\nnone of {rows} rows can be used ({listed}){hint}")
+        raise DumpError(f"{first_bad}\nnone of {counted(rows, 'row')} can be used ({listed}){hint}")
     if bad > max_bad * rows:
         share = min(1.0, -(-bad * 1000 // rows) / 1000)
         raise DumpError(
-            f"{first_bad}\n{bad} of {rows} rows can't be used ({listed}); allowed are {max_bad:.1%} of a file's rows. "
+            f"{first_bad}\n{bad} of {counted(rows, 'row')} can't be used ({listed}); allowed are "
+            f"{max_bad:.1%} of a file's rows. "
             + (
                 f"Repair them, or --max-bad {share:g} leaves them out and counts them"
                 if bad * 2 <= rows

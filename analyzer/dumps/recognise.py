@@ -14,6 +14,7 @@ from analyzer.dumps.fields import CANONICAL, CHECKS, clean, text, truth
 from analyzer.dumps.paths import Fault, get, has, known_paths, show
 from analyzer.dumps.survey import normal_gold
 from analyzer.errors import DumpError, UsageError, nearest
+from analyzer.records.display import counted
 
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
 PROBLEM = {"problem", "question", "prompt", "id", "prompt_ids"}  # of which a row needs one
@@ -145,7 +146,7 @@ def _decide(file: files.Opened, field_map: dict[str, str]) -> Plan:
     if not any(isinstance(r, dict) for _, r in head):
         line, first = head[0]
         why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
-        rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
+        rows = counted(len(head), "row") if len(head) < files.HEAD else f"the first {files.HEAD} rows"
         raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
     fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
     return _generic(file, fields, given, [r for _, r in head], raw)

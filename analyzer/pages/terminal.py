@@ -14,7 +14,7 @@ from analyzer.analysis.support.prompts import phrase
 from analyzer.pages import content, lead
 from analyzer.pages import key as key_numbers
 from analyzer.records import Result, Trace, json_value
-from analyzer.records.display import visible
+from analyzer.records.display import counted, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
@@ -84,7 +84,7 @@ def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]])
         for key, table in data["tables"].items():
             n = len(table["rows"])
             rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
-            head = f"{key} ({n} {'row' if n == 1 else 'rows'}" + (f", first {ROWS} shown)" if n > ROWS else ")")
+            head = f"{key} ({counted(n, 'row')}" + (f", first {ROWS} shown)" if n > ROWS else ")")
             parts.append("\n".join([clean(head), *columns(content.Grid(table["columns"], rows, []))]))
         parts += [clean(note) for note in data["notes"]]
     parts += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
