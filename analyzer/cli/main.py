@@ -279,10 +279,10 @@ def _report(a: argparse.Namespace) -> int:
 
 def _analyze(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.cli import studies
     from analyzer.pages.terminal import tables
-    from analyzer.runs.store import Run
 
-    run = Run.open(a.run)
+    run = studies.opened(a.run)
     with Progress() as show:
         results, left_out = pipeline.analyze(run, a.names or None, budget=a.budget, seed=a.seed, progress=show)
     if a.json:
@@ -298,20 +298,20 @@ def _analyze(a: argparse.Namespace) -> int:
 
 def _compare(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.cli import studies
     from analyzer.pages.terminal import tables
-    from analyzer.runs.store import Run
 
-    result = pipeline.compare(Run.open(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
+    result = pipeline.compare(studies.opened(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
     put(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
     return 0
 
 
 def _show(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.cli import studies
     from analyzer.pages.terminal import trace, trace_json
-    from analyzer.runs.store import Run
 
-    item, row = pipeline.one_trace(Run.open(a.run), a.key, a.model)
+    item, row = pipeline.one_trace(studies.opened(a.run), a.key, a.model)
     text = json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour())
     put(text, colour=_colour())
     return 0

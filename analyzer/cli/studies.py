@@ -58,6 +58,15 @@ def is_run(path: str | Path) -> bool:
     return (Path(path) / "run.json").is_file()
 
 
+def opened(path: str) -> Run:
+    """The run at a path, or of the report at it. Raises for any other folder, and says what it is."""
+    if is_run(Path(path) / "run") and not is_run(path):
+        path = str(Path(path) / "run")
+    elif Path(path).is_dir() and not is_run(path):
+        refuse_other_folders([path], runs=True)
+    return Run.open(path)
+
+
 def refuse_other_folders(specs: Sequence[str], *, runs: bool) -> None:
     """Raise for a folder that can't be what is asked for, and say what it is: a report, several runs, neither a run nor
     one of dumps. runs: whether a run may be given."""

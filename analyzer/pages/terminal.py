@@ -106,7 +106,11 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
 
     row: token columns under one model as arrays [T] (logprob in nats, rank from 1, entropy in nats, token, offset).
     With colour a token's background says its surprisal; without, tokens of 3 nats or more stand in ⟦ ⟧, from 6 in two.
+    A trace that was not scored (`not_scored`: why) is its text alone.
     """
+    if "not_scored" in row:
+        head = clean(f"{item.key}: {', '.join([*_facts(item), 'not scored'])}: {row['not_scored']}")
+        return "\n".join([head, "", visible(item.response)])
     surprisal = [-float(x) for x in row["logprob"]]
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
     total, n = sum(surprisal), len(surprisal)
@@ -114,9 +118,7 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
         f"{n} tokens",
         f"{total:.1f} nats",
         f"{total / n:.3f} nats per token" if n else "",
-        {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
-        f"finish {item.finish}" if item.finish else "",
-        f"answer {item.answer}" if item.answer else "",
+        *_facts(item),
         phrase(row["prompt_of"]) if row.get("prompt_of") else "",
     ]
     text = "".join(_mark(piece, s, colour) for piece, s in zip(pieces, surprisal, strict=True))
@@ -131,13 +133,25 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
     return "\n".join([head, f"Surprisal of a token, {legend}.", "", text, "", "Most surprising:", *columns(grid)])
 
 
+def _facts(item: Trace) -> list[str]:
+    """What is known of a trace without a model."""
+    facts = [
+        {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
+        f"finish {item.finish}" if item.finish else "",
+        f"answer {item.answer}" if item.answer else "",
+    ]
+    return [f for f in facts if f]
+
+
 def trace_json(item: Trace, row: Mapping[str, Any], *, model: str) -> dict[str, Any]:
     """One trace and its token columns as JSON values: text and id of each token, logprob and entropy in nats, rank from
-    1."""
+    1; `not_scored` in place of them."""
     identity = ("source", "problem", "sample", "step", "correct", "score", "finish", "answer", "group", "origin")
+    told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
+    if "not_scored" in row:
+        return {**told, "not_scored": row["not_scored"], "prompt": item.prompt, "response": item.response}
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
     columns = {name: json_value(row[name]) for name in ("token", "logprob", "rank", "entropy")}
-    told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
     told |= {"prompt_of": row["prompt_of"]} if row.get("prompt_of") else {}
     return {**told, "prompt": item.prompt, "response": item.response, "tokens": {"text": pieces, **columns}}
 
