@@ -165,6 +165,7 @@ def _score(a: argparse.Namespace) -> int:
 
     studies.refuse_missing_models(a)
     studies.refuse_other_folders(a.dumps, runs=False)
+    studies.refuse_wrong_settings(a, a.dumps)
     folder = a.out if a.shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*a.shard))
     reading, scoring = ingest_arguments(a), score_arguments(a) | place_arguments(a)
     if a.dry_run:
@@ -259,6 +260,7 @@ def _report(a: argparse.Namespace) -> int:
         raise UsageError(f"report needs {'-o DIR' if a.dumps else 'RUN or DUMP...'}; see analyzer report --help")
     check_style(a.style)
     studies.refuse_missing_models(a)
+    studies.refuse_wrong_settings(a, a.dumps)
     found, out = studies.find(a.dumps), Path(a.out)
     if not found:
         studies.refuse_other_folders(a.dumps, runs=True)

@@ -12,11 +12,13 @@ import difflib
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from analyzer.cli.arguments import pairs
-from analyzer.dumps.files import expand
-from analyzer.errors import DumpError, ResourceError, UsageError
+from analyzer.cli.arguments import pairs, samplers, score_arguments, share_bad
+from analyzer.dumps.files import expand, labels_of
+from analyzer.dumps.read import check_settings
+from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.runs.store import Run
 
 # which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
@@ -102,6 +104,37 @@ def refuse_missing_models(a: argparse.Namespace) -> None:
     for flag, names in [("--base", [a.base]), *further]:
         for name in names:
             _refuse_missing(flag, name)
+
+
+def refuse_wrong_settings(a: argparse.Namespace, specs: Sequence[str]) -> None:
+    """Raise UsageError for flags that can't be meant, before a file is read or a model loaded: values, and labels where
+    all dumps have one."""
+    check_settings(pairs(a.map, "--map"), a.threshold, share_bad(a))
+    scoring = score_arguments(a)
+    named = {"--sampler": samplers(a.sampler)}
+    named |= {
+        "--policy": scoring["policies"],
+        "--template": {k: v for k, v in scoring["templates"].items() if k != "*"},
+    }
+    labels = labels_of(specs) or set()
+    for flag, given in named.items() if labels else ():
+        for label in given:
+            if label not in labels:
+                raise UsageError(f"{flag} {label}=...: no source has that label{nearest(label, labels)}")
+    for flag, label in (("--reference", a.reference), ("--prompt-of", a.prompt_of)) if labels else ():
+        if label is not None and label not in labels:
+            raise UsageError(f"{flag} {label!r}: no source has that label{nearest(label, labels)}")
+    if not a.base:
+        return
+    from analyzer.scoring import load
+    from analyzer.scoring.encoding.prompts import load_template, today
+
+    load.check_settings(a.dtype, a.device, a.scorer)
+    today(a.template_date)
+    for name in scoring["templates"].values():
+        load_template(name)
+    if a.cluster and find_spec("ray") is None:
+        raise UsageError("--cluster needs Ray, the extra `ray`: pip install 'reasoning-path-analyzer[ray]'")
 
 
 def _refuse_missing(flag: str, name: str | None) -> None:

@@ -106,10 +106,7 @@ def stream(
     max_bad: float = 0.01,
 ) -> Iterator[Trace]:
     """The traces of `read_dumps` one by one; the ledger is complete when the last one is out, but for the traps."""
-    if not 0 <= max_bad <= 1:
-        raise UsageError(f"max_bad {max_bad!r} must be a share in [0, 1]; 0.2 accepts files with up to 20 % bad rows")
-    if not (isinstance(threshold, (int, float)) and abs(threshold) < float("inf")):
-        raise UsageError(f"threshold {threshold!r} must be a finite number; score >= threshold counts as correct")
+    check_settings(field_map, threshold, max_bad)
     ledger.threshold = threshold
     given = samplers or {}
     traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger)
@@ -119,6 +116,15 @@ def stream(
         if label not in known:
             raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, known)}")
     ledger.check()
+
+
+def check_settings(field_map: dict[str, str] | None, threshold: float, max_bad: float) -> None:
+    """Raise UsageError for settings that no dump could be read with."""
+    if not 0 <= max_bad <= 1:
+        raise UsageError(f"max_bad {max_bad!r} must be a share in [0, 1]; 0.2 accepts files with up to 20 % bad rows")
+    if not (isinstance(threshold, (int, float)) and abs(threshold) < float("inf")):
+        raise UsageError(f"threshold {threshold!r} must be a finite number; score >= threshold counts as correct")
+    checked_map(field_map or {})
 
 
 def _plans(

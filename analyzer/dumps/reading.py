@@ -138,7 +138,7 @@ def traces_of(
         "bytes": file.size,
         "format": plan.format,
         "mapping": mapping
-        | {k: "file name" for k in from_name}
+        | {k: f"{v} (of the file's name)" for k, v in from_name.items()}
         | ({"step": "path"} if counts["steps_of_path"] else {}),
         "sources": list(sources),
         "models": [r for r in raw_sources if r],

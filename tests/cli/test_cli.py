@@ -253,6 +253,15 @@ def test_settings_are_refused_before_anything_is_read(run, dump, tmp_path, stori
         for more in ([], ["--dry-run"]):
             code, _, err = run(*line, *wrong, *more)
             assert code == 2 and "reading" not in err and len(err.splitlines()) == 1, (wrong, more, err)
+    wrong = "--dtype float99|--device foo|--device cuda:99|--template nope|--template-date 2024-99-99|--scorer fused"
+    wrong += "|--threshold nan|--max-bad 3|--map foo=bar|--map format=zz|--sampler zz=0.6|--reference zz|--prompt-of zz"
+    wrong += f"|--policy zz={stories}|--template zz=none"
+    for flags in wrong.split("|"):
+        code, _, err = run("score", f"base={dump}", "--base", stories, "-o", tmp_path / "run", *flags.split())
+        assert code == (4 if "cuda" in flags else 2) and "reading" not in err and err.count("\n") == 1, (flags, err)
+        assert not (tmp_path / "run").exists()
+    code, _, err = run("report", dump, "-o", tmp_path / "page", "--html-max-mb", "-1")
+    assert code == 2 and "'-1' is not a number above 0" in err
     code, _, err = run("report", dump, "-o", dump)
     assert code == 2 and "base.jsonl is a file; the report is a folder" in err
 
