@@ -129,7 +129,7 @@ def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
     put(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()), colour=_colour())
     for line in left_out(done.left_out):
         say(line)
-    if fired := gated(a, done):
+    if fired := gated(a, json.loads(text)["verdicts"]):
         raise GateError(f"--fail-on {a.fail_on}: {', '.join(fired)}")
     return 0
 
@@ -261,16 +261,19 @@ def _report(a: argparse.Namespace) -> int:
     check_style(a.style)
     studies.refuse_missing_models(a)
     studies.refuse_wrong_settings(a, a.dumps)
-    found, out = studies.find(a.dumps), Path(a.out)
+    out = Path(a.out)
+    found = {name: [folder] for name, folder in (studies.find(a.dumps) or {}).items()} or studies.benchmarks(a.dumps)
     if not found:
         studies.refuse_other_folders(a.dumps, runs=True)
     if a.dry_run and not a.base:
         raise UsageError("--dry-run: nothing is scored without --base MODEL")
     if a.dry_run and found:
-        return _planned(a, {name: making.place(a, out / name, [folder]) for name, folder in found.items()})
+        return _planned(a, {name: making.place(a, out / name, specs) for name, specs in found.items()})
     if a.dry_run:
         return _planned(a, {a.out: making.place(a, out, a.dumps)})
     if found:
+        for line in studies.told(a.dumps, found):
+            say(line)
         content, code = making.many(a, found)
         put(json.dumps(content) if a.json else index.text(content, directory=a.out))
         return code

@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions that need them, never a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -46,10 +47,37 @@ def load(
     over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
     other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded or
     when tensors are missing, unexpected or of another shape (see `weights`), UsageError for an unknown dtype or device.
+    Inside of `kept` the model that was loaded last is given again.
     """
     check_settings(dtype)
     if server.split(name):
         return server.connect(name, concurrent=concurrent)
+    key = (name, dtype, device, trust_remote_code, allow_pickle)
+    if _kept is not None and key in _kept:
+        return _kept[key]
+    if _kept is not None:
+        _kept.clear()  # one at a time: two need not fit into memory
+    loaded = _loaded(name, dtype, device, trust_remote_code, allow_pickle)
+    if _kept is not None:
+        _kept[key] = loaded
+    return loaded
+
+
+_kept: dict[tuple[Any, ...], Loaded] | None = None  # None: each call loads
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Inside, the model that was loaded last stays in memory: many runs under one base load it once."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _loaded(name: str, dtype: str, device: str, trust_remote_code: bool, allow_pickle: bool) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
