@@ -6,6 +6,7 @@ import pytest
 
 from analyzer.dumps import read as dumps
 from analyzer.dumps.labels import label_of, part_of
+from analyzer.errors import DumpError
 
 
 @pytest.fixture
@@ -131,6 +132,16 @@ def test_a_step_of_the_row_and_a_single_checkpoint_stay_as_they_are(write, tmp_p
     found, traces, ledger = sources(str(tmp_path))
     assert found == ["m", "n"] and {(t.source, t.step) for t in traces} == {("m", 7), ("m", 8), ("n", None)}
     assert not [n for n in ledger.notes if "checkpoints" in n]
+
+
+def test_the_label_that_a_message_proposes_works(write, tmp_path):
+    for run in ("a", "b"):
+        write(f"{run}/x/out.jsonl")
+    with pytest.raises(DumpError, match="would be called 'x'.*name the sources: A=") as caught:
+        sources(str(tmp_path))
+    label = str(caught.value).rsplit(" ", 1)[1]
+    other = next(str(p) for p in tmp_path.rglob("out.jsonl") if str(p) not in label)
+    assert sources(label, other)[0] == ["A", "out"]
 
 
 def test_checkpoints_in_the_names_of_files(write, tmp_path):
