@@ -176,7 +176,7 @@ def said(plans: Sequence[Plan], accounts: Sequence[dict[str, Any]]) -> list[str]
             a, b = pooled[0].file.name, pooled[1].file.name
             notes.append(
                 f"{len(pooled)} files are taken as parts of one source, {source} "
-                f"({_few([p.file.name for p in pooled])}); where each is a source of its own, label them: A={a} B={b}."
+                f"({_few([_path(p).name for p in pooled])}); where each is one of its own, label them: A={a} B={b}."
             )
         if of:
             here = {p.part.index for p in group}

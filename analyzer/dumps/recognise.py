@@ -88,7 +88,7 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
 def _fault(file: files.Opened, head: list[tuple[int, Any]], field_map: dict[str, str]) -> str:
     """Why one of the first records can't be used by a map, "" where all can: a trial of what a message proposes."""
     try:
-        plan = _decide(replace(file, head=head), field_map)
+        plan = _decide(replace(file, head=head, records=lambda: iter(head)), field_map)
         read, count = shapes.reader(plan.fields), 0
         for _, record in islice(plan.walk(), files.HEAD):
             for values in (clean(draft, 1.0) for draft in read(record)):

@@ -160,6 +160,8 @@ def test_the_messages_of_a_trajectory_are_one_trace(tmp_path):
         ({"type": "Algebra", "options": ["a b"], "pred": "is 4", "q": "2+2"}, "--map response=pred --map question=q"),
         ({"final": "r " * 40, "meta": {"problem": "what is it"}}, "--map response=final --map question=meta.problem"),
         ({"ans_id": "dgYC"}, "--map response=FIELD"),
+        ({"q": "what", "my_texts": ["is 4", "is 5"]}, "--map response=my_texts[] --map question=q"),
+        ({"my_contents": ["what is it", "is 5"]}, "--map response=my_contents.1 --map prompt=my_contents.0"),
         ({"q": "what is it", "gold": "a golden answer"}, "--map response=FIELD"),
         ({"reply": "it is 4", "reference": "a golden text"}, "--map response=reply --map question=FIELD"),
         (
