@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,13 +109,16 @@ def stream(
     check_settings(field_map, threshold, max_bad)
     ledger.threshold = threshold
     given = samplers or {}
-    traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger)
+    traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger, given)
     yield from (replace(t, sampler=given.get(t.source, t.sampler)) for t in traces) if given else traces
-    known = {source for account in ledger.files for source in account["sources"]}
-    for label in given:
+    _refuse_unknown(given, {source for account in ledger.files for source in account["sources"]})
+    ledger.check()
+
+
+def _refuse_unknown(samplers: Iterable[str], known: set[str]) -> None:
+    for label in samplers:
         if label not in known:
             raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, known)}")
-    ledger.check()
 
 
 def check_settings(field_map: dict[str, str] | None, threshold: float, max_bad: float) -> None:
@@ -157,9 +160,15 @@ def _plans(
 
 
 def _walk(
-    specs: Sequence[str], field_map: dict[str, str], threshold: float, max_bad: float, ledger: Ledger
+    specs: Sequence[str],
+    field_map: dict[str, str],
+    threshold: float,
+    max_bad: float,
+    ledger: Ledger,
+    samplers: Iterable[str] = (),
 ) -> Iterator[Trace]:
-    """The traces of all files in order."""
+    """The traces of all files in order. samplers: labels that sources must have, asked beforehand where no row can
+    name another one."""
     names, notes = files.expand(specs)
     ledger.notes += notes
     plans = _plans(specs, names, field_map, ledger)
@@ -178,6 +187,11 @@ def _walk(
         joins.attach(plan, sides)
     refuse_unused_map(field_map, plans)
     labels.derive(plans)
+    told = [p for p in plans if not p.file.label]  # by rows, names of files and models that stand side by side
+    if not any(
+        {"source", "model"} & p.fields.keys() or "name" in p.dialect or p.dialect["shape"] == "wide" for p in told
+    ):
+        _refuse_unknown(samplers, {p.file.label or p.derived for p in plans})
     numbering: dict[tuple[str, str, int | None], Any] = {}
     owners: dict[str, tuple[str, str]] = {}
     said: dict[str, list[str]] = {}

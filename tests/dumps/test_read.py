@@ -287,6 +287,19 @@ def test_samplers_come_from_the_dump_and_the_user_wins(write):
         dumps.read_dumps([path], samplers={"aa": Sampler(1.0)})
 
 
+def test_a_sampler_of_a_model_that_a_row_names_is_taken(write):
+    wide = write("a.jsonl", [{"question": "q", "big": {"response": "r"}, "small": {"response": "s"}}] * 2)
+    traces, _ = dumps.read_dumps([wide], samplers={"small": Sampler(0.5)})
+    assert {(t.source, t.sampler) for t in traces} == {("big", None), ("small", Sampler(0.5))}
+
+
+def test_a_label_that_no_source_can_have_is_refused_before_the_rows_are_read(write, monkeypatch):
+    paths = write("a.jsonl", rows(2)), f"b={write('c.jsonl', rows(3, model='m'))}"
+    monkeypatch.setattr(dumps.reading, "traces_of", lambda *given: pytest.fail("rows were read"))
+    with pytest.raises(UsageError, match="no source is called 'zz'; allowed: a, b"):
+        dumps.read_dumps(paths, samplers={"zz": Sampler(1.0)})
+
+
 def test_steps_and_folders_and_stdin(write, monkeypatch, tmp_path):
     write("d/a.jsonl", rows(2, global_step=100))
     write("d/notes.txt", "hello")
