@@ -142,7 +142,9 @@ def draw(spec: Figure, result: Result, style: str = STYLE) -> matplotlib.figure.
 def check_style(style: str) -> dict[int, tuple[float, float]]:
     """Inches by columns of a venue's page; raises UsageError for one that is not known."""
     if style not in STYLES:
-        raise UsageError(f"figure style {style!r} is unknown{nearest(style, STYLES)}; allowed: {', '.join(STYLES)}")
+        close = nearest(style, STYLES)
+        allowed = "" if "allowed" in close else f"; allowed: {', '.join(STYLES)}"
+        raise UsageError(f"figure style {style!r} is unknown{close}{allowed}")
     return STYLES[style]
 
 

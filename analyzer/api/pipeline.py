@@ -33,6 +33,7 @@ from analyzer.scoring.run import Progress, quiet
 __all__ = ["analyze", "compare", "dry_run", "ingest", "ledger", "one_trace", "report", "score", "sources"]
 
 BUDGET = 64
+NEAR = 2000  # keys that a mistyped one is held against: a close match among 200,000 takes seconds
 LOOK = "A LOOK ONLY"  # how the note of --limit begins
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow")
 
@@ -263,11 +264,14 @@ def compare(run: Run, a: str, b: str, *, budget: int = BUDGET, seed: int = 0) ->
 
 def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str, Any]]:
     """A trace and its token columns under one model; prompt_of: the source after whose prompt it was scored, None: its
-    own. Raises UsageError when either is not in the run."""
+    own. Of a trace that was not scored `not_scored` alone: why. Raises UsageError for a trace or a model that the run
+    does not have."""
     run.verify()
     trace = next((t for t in run.traces() if t.key == key), None)
     if trace is None:
-        raise UsageError(f"run {run.path} has no trace {key!r}{nearest(key, [t.key for t in run.traces()])}")
+        raise UsageError(f"run {run.path} has no trace {key!r}{nearest(key, _near(run, key))}")
+    if not run.scorers():
+        return trace, {"not_scored": "no model was given"}
     for part in run.tokens(model, ["token", "offset", "logprob", "rank", "entropy"]):
         hit = part[part["key"] == key]
         if len(hit):
@@ -275,7 +279,16 @@ def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str,
             counts = record.get("prompts", {}).get(trace.source)
             other = counts is not None and counts["other"] + counts["unknown"] > 0
             return trace, hit.iloc[0].to_dict() | {"prompt_of": record["prompt_of"] if other else None}
-    raise UsageError(f"trace {key} is not scored under {model!r} in run {run.path}")
+    return trace, {"not_scored": run.done(model).get(key, f"not scored yet under {model}")}
+
+
+def _near(run: Run, key: str) -> list[str]:
+    """The keys that one may have meant: of its source and problem, else of its source, else sources; few of many."""
+    keys = [t.key for t in run.traces()]
+    for at in (key.rpartition("/")[0], key.partition("/")[0]):
+        if alike := [k for k in keys if at and k.startswith(f"{at}/")]:
+            return alike[:NEAR]
+    return keys[:NEAR]
 
 
 def ledger(run: Run) -> dict[str, Any]:

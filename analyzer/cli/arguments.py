@@ -138,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.add_argument(
         "--html-max-mb",
-        type=float,
+        type=flags.above_zero,
         default=25.0,
         metavar="N",
         help="traces beyond so many megabytes lie in files beside index.html (default %(default)s)",

@@ -215,6 +215,17 @@ def shard(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+def above_zero(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """An argparse type: an integer >= least."""
 

@@ -33,6 +33,7 @@ from analyzer.cli.arguments import (
 )
 from analyzer.cli.progress import Progress, counted_warnings, put, say, say_unused
 from analyzer.errors import AnalyzerError, GateError, UsageError
+from analyzer.records.display import counted
 
 CONTINUED = ("demo", "sample", "score", "report")  # commands that save as they go
 
@@ -128,7 +129,7 @@ def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
     put(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()), colour=_colour())
     for line in left_out(done.left_out):
         say(line)
-    if fired := gated(a, done):
+    if fired := gated(a, json.loads(text)["verdicts"]):
         raise GateError(f"--fail-on {a.fail_on}: {', '.join(fired)}")
     return 0
 
@@ -164,6 +165,7 @@ def _score(a: argparse.Namespace) -> int:
 
     studies.refuse_missing_models(a)
     studies.refuse_other_folders(a.dumps, runs=False)
+    studies.refuse_wrong_settings(a, a.dumps)
     folder = a.out if a.shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*a.shard))
     reading, scoring = ingest_arguments(a), score_arguments(a) | place_arguments(a)
     if a.dry_run:
@@ -173,7 +175,7 @@ def _score(a: argparse.Namespace) -> int:
         making.scored(run, show, scoring)
     ledger = pipeline.ledger(run)
     share = "" if a.shard is None else f", the share {a.shard[0]}/{a.shard[1]}"
-    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {folder}{share}"
+    done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {folder}{share}"
     after = f"analyzer report {folder} -o DIR" if a.shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
     put(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
     return 0
@@ -201,7 +203,7 @@ def _merge(a: argparse.Namespace) -> int:
     ledger = pipeline.ledger(run)
     for what in missing:
         say(f"missing: {what}; score it, then merge again")
-    done = f"{ledger['traces_scored']:,} of {ledger['traces']:,} traces scored in {a.out}"
+    done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {a.out}"
     text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
     put(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
     return 0
@@ -222,7 +224,7 @@ def _convert(a: argparse.Namespace) -> int:
             progress=show,
         )
     _account(ledger)
-    done = f"{ledger.traces:,} traces from {ledger.rows_used:,} of {ledger.rows:,} rows in {a.out}"
+    done = f"{counted(ledger.traces, 'trace')} from {ledger.rows_used:,} of {counted(ledger.rows, 'row')} in {a.out}"
     put(json.dumps(ledger.as_json()) if a.json else done)
     return 0
 
@@ -240,7 +242,7 @@ def _sample(a: argparse.Namespace) -> int:
     with Progress() as show:
         done = sample(a.problems, a.out, progress=show, account=_account, tell=say, **sample_arguments(a))
     there = f", {done['continued']:,} of them were there" if done["continued"] else ""
-    text = f"{done['samples']:,} responses to {done['problems']:,} problems{there} in {a.out}"
+    text = f"{counted(done['samples'], 'response')} to {counted(done['problems'], 'problem')}{there} in {a.out}"
     if "template_date" in done:
         text += f"; chat templates wrote the day {done['template_date']} (--template-date)"
     put(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
@@ -258,16 +260,20 @@ def _report(a: argparse.Namespace) -> int:
         raise UsageError(f"report needs {'-o DIR' if a.dumps else 'RUN or DUMP...'}; see analyzer report --help")
     check_style(a.style)
     studies.refuse_missing_models(a)
-    found, out = studies.find(a.dumps), Path(a.out)
+    studies.refuse_wrong_settings(a, a.dumps)
+    out = Path(a.out)
+    found = {name: [folder] for name, folder in (studies.find(a.dumps) or {}).items()} or studies.benchmarks(a.dumps)
     if not found:
         studies.refuse_other_folders(a.dumps, runs=True)
     if a.dry_run and not a.base:
         raise UsageError("--dry-run: nothing is scored without --base MODEL")
     if a.dry_run and found:
-        return _planned(a, {name: making.place(a, out / name, [folder]) for name, folder in found.items()})
+        return _planned(a, {name: making.place(a, out / name, specs) for name, specs in found.items()})
     if a.dry_run:
         return _planned(a, {a.out: making.place(a, out, a.dumps)})
     if found:
+        for line in studies.told(a.dumps, found):
+            say(line)
         content, code = making.many(a, found)
         put(json.dumps(content) if a.json else index.text(content, directory=a.out))
         return code
@@ -278,10 +284,10 @@ def _report(a: argparse.Namespace) -> int:
 
 def _analyze(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.cli import studies
     from analyzer.pages.terminal import tables
-    from analyzer.runs.store import Run
 
-    run = Run.open(a.run)
+    run = studies.opened(a.run)
     with Progress() as show:
         results, left_out = pipeline.analyze(run, a.names or None, budget=a.budget, seed=a.seed, progress=show)
     if a.json:
@@ -297,20 +303,20 @@ def _analyze(a: argparse.Namespace) -> int:
 
 def _compare(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.cli import studies
     from analyzer.pages.terminal import tables
-    from analyzer.runs.store import Run
 
-    result = pipeline.compare(Run.open(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
+    result = pipeline.compare(studies.opened(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
     put(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
     return 0
 
 
 def _show(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.cli import studies
     from analyzer.pages.terminal import trace, trace_json
-    from analyzer.runs.store import Run
 
-    item, row = pipeline.one_trace(Run.open(a.run), a.key, a.model)
+    item, row = pipeline.one_trace(studies.opened(a.run), a.key, a.model)
     text = json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour())
     put(text, colour=_colour())
     return 0

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from analyzer.cli.progress import Progress, say, say_unused
 from analyzer.dumps.files import expand
 from analyzer.errors import AnalyzerError, DumpError, GateError, ResourceError, UsageError
 from analyzer.pages import index
+from analyzer.records.display import counted
 from analyzer.runs import outputs
 from analyzer.runs.store import Run
 from analyzer.scoring import estimate
@@ -70,8 +72,7 @@ def read(run: Run, show: Progress, calls: list[dict[str, Any]]) -> None:
         if note.startswith(pipeline.LOOK):
             say(f"input: {note}")
     if notes:
-        count = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
-        say(f"input: {count}, listed in the report (also: analyzer check)")
+        say(f"input: {counted(len(notes), 'note')}, listed in the report (also: analyzer check)")
 
 
 def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ def scored(run: Run, show: Progress, settings: dict[str, Any]) -> None:
         say(f"{label}: path {record['path']} ({record['path_reason']}), {kind}; {counts}")
         for status, n in run.status_counts(label).items():
             if status != "ok":
-                say(f"{label}: {n:,} traces not scored: {status}")
+                say(f"{label}: {counted(n, 'trace')} not scored: {status}")
 
 
 def files(specs: list[str]) -> list[Path]:
@@ -128,22 +129,30 @@ def one(a: argparse.Namespace, out: Path, specs: list[str], show: Progress) -> p
     return pipeline.report(run, out, command=a.line, progress=show, **options, **page)
 
 
-def many(a: argparse.Namespace, found: dict[str, str]) -> tuple[dict[str, Any], int]:
+def many(a: argparse.Namespace, found: dict[str, list[str]]) -> tuple[dict[str, Any], int]:
     """A report per study, and the index that compares them: (content of index.json, exit code). A study that fails is
-    listed there and stops no other."""
+    listed there and stops no other; one that the same line has made of the same files before stays as it is. A model
+    that several have in common is loaded once where no other comes between."""
+    from analyzer.scoring.load import kept
+
     out, results, fired = Path(a.out), {}, []
     inputs = []
-    for folder in found.values():
+    for specs in found.values():
         with contextlib.suppress(DumpError):  # said of that study, below
-            inputs += [] if studies.is_run(folder) else files([folder])
+            inputs += [] if studies.is_run(specs[0]) else files(specs)
     outputs.refuse(out, found, inputs)
-    with outputs.replaced(out, beside=found, at_once=False) as pages, Progress() as show:
-        for number, (name, folder) in enumerate(found.items(), 1):
+    with outputs.replaced(out, beside=found, at_once=False) as pages, Progress() as show, kept():
+        for number, (name, specs) in enumerate(found.items(), 1):
             show.within = f"{name} ({number} of {len(found)}), "
             try:
-                done = one(a, out / name, [folder], show)
-                results[name] = json.loads(Path(done.paths["results.json"]).read_text(encoding="utf-8"))
-                fired += [f"{name} ({source})" for source in gated(a, done)]
+                results[name] = made_before(a, out / name, specs)
+                if results[name] is None:
+                    done = one(a, out / name, specs, show)
+                    results[name] = json.loads(Path(done.paths["results.json"]).read_text(encoding="utf-8"))
+                else:
+                    show.clear()
+                    say(f"{name} ({number} of {len(found)}): made before by this line of the same files, kept")
+                fired += [f"{name} ({source})" for source in gated(a, results[name]["verdicts"])]
             except Exception as error:  # one broken study must not cost the others
                 known = refusal(error)
                 if known is None:
@@ -160,10 +169,32 @@ def many(a: argparse.Namespace, found: dict[str, str]) -> tuple[dict[str, Any], 
     return content, studies.worst(codes)
 
 
-def gated(a: argparse.Namespace, done: pipeline.Written) -> list[str]:
-    """The sources whose headline is the word of --fail-on."""
+def made_before(a: argparse.Namespace, out: Path, specs: list[str]) -> dict[str, Any] | None:
+    """results.json of a study that this version made by the same line of the same files (by their sha256), else None.
+    So a batch that was interrupted, or one study of which was mended, goes on where it must."""
+    try:
+        data = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        run = json.loads((out / "run" / "run.json").read_text(encoding="utf-8"))
+        if (run["command"], data["version"]) != (a.line, __version__) or not (out / "index.html").is_file():
+            return None
+        used = {f["path"]: f["sha256"] for f in run["inputs"]}
+        here = {name: path for name, path, _ in expand(specs)[0] if path is not None}
+        notes = "\n".join(run.get("input_notes", []))
+        if not used.keys() <= here.keys() or any(n not in used and n not in notes for n in here):
+            return None
+        for name, sha256 in used.items():
+            with here[name].open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                    return None
+    except (OSError, ValueError, KeyError, TypeError, AnalyzerError):  # said when the study is made
+        return None
+    return data
+
+
+def gated(a: argparse.Namespace, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sources whose headline is the word of --fail-on; verdicts: as in results.json."""
     word = getattr(a, "fail_on", None)
-    return [v.source for v in done.verdicts if v.headline and v.word == word]
+    return [v["source"] for v in verdicts if v["headline"] and v["verdict"] == word]
 
 
 def again(a: argparse.Namespace) -> tuple[pipeline.Written, str]:

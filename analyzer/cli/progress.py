@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from analyzer.records.display import span, visible
+from analyzer.records.display import counted, span, visible
 
 EVERY = {True: 0.1, False: 10.0}  # seconds between lines, on a terminal and elsewhere
 WARNINGS = 5  # kinds of warnings that are shown; the others are counted
@@ -40,7 +40,7 @@ def say_unused(reasons: Counter[str], rows: int, kept: str = "") -> None:
     """How many of the rows that were read were not used, and why; nothing where all were."""
     if reasons:
         said = "; ".join(f"{n:,} {reason}" for reason, n in reasons.most_common(REASONS))
-        say(f"input: {reasons.total():,} of {rows:,} rows not used: {said}{kept}")
+        say(f"input: {reasons.total():,} of {counted(rows, 'row')} not used: {said}{kept}")
 
 
 class Progress:

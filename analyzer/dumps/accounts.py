@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
-from analyzer.dumps import automatic
+from analyzer.dumps import hints
 from analyzer.errors import DumpError
 from analyzer.records import json_value
+from analyzer.records.display import counted
 
 
 @dataclass
@@ -88,16 +89,21 @@ def judge(account: dict[str, Any], rejected: list[dict[str, Any]], first_bad: st
         if not keys and why <= {"broken JSON", "not an object"}:
             hint = "; expected one JSON object per row"
         if keys and why == {"no problem"}:
-            asked = automatic.question(rejected[0]["row"], account["mapping"].get("response", ""))
+            asked = hints.question(rejected[0]["row"], account["mapping"].get("response", ""))
             hint += f"; name the fields: --map question={asked or 'FIELD'}"
         elif keys and why & {"no response", "response is not text", "not a list", "not an object"}:
             hint += "; name the fields: --map response=FIELD"
-        raise DumpError(f"{first_bad}\nnone of {rows} rows can be used ({listed}){hint}")
+        raise DumpError(f"{first_bad}\nnone of {counted(rows, 'row')} can be used ({listed}){hint}")
     if bad > max_bad * rows:
         share = min(1.0, -(-bad * 1000 // rows) / 1000)
         raise DumpError(
-            f"{first_bad}\n{bad} of {rows} rows can't be used ({listed}); allowed are {max_bad:.1%} of a file's rows. "
-            f"Repair them, or --max-bad {share:g} leaves them out and counts them"
+            f"{first_bad}\n{bad} of {counted(rows, 'row')} can't be used ({listed}); allowed are "
+            f"{max_bad:.1%} of a file's rows. "
+            + (
+                f"Repair them, or --max-bad {share:g} leaves them out and counts them"
+                if bad * 2 <= rows
+                else "So many say that the fields are others or the file is broken: name them (--map), or repair it"
+            )
         )
 
 

@@ -11,13 +11,30 @@ from collections.abc import Callable
 from typing import Any
 
 from analyzer.dumps import numbers
-from analyzer.dumps.paths import known_paths, show
+from analyzer.dumps.paths import show
 from analyzer.dumps.shapes import ONE_EACH, Fields
+from analyzer.dumps.texts import NO_TEXT, prose, texts_in
 from analyzer.errors import DumpError
 
 
 class NoResponseError(DumpError):
     """A file in which nothing looks like a response."""
+
+
+class UnnamedError(NoResponseError):
+    """The same, where `--map` could name it: the message is `before`, what is to be given, `after`."""
+
+    def __init__(self, before: str, after: str = "", hint: str = "--map response=FIELD") -> None:
+        super().__init__(f"{before}{hint}{after}")
+        self.before, self.after = before, after
+
+
+class ChoiceError(DumpError):
+    """Several fields or formats that could be meant: `options` are what `--map` takes of them, the likeliest first."""
+
+    def __init__(self, before: str, options: list[tuple[str, str]], chosen: int = 0) -> None:
+        super().__init__(f"{before}: --map {'='.join(options[chosen])}")
+        self.before, self.options = before, options
 
 
 class RefusedError(NoResponseError):
@@ -243,9 +260,9 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         found = found or [(k, p) for k in RESPONSE_WEAK if k in values and (p := _response_path(k, values[k]))][:1]
         found = found or _wide(values)
         if len(found) > 1:
-            raise DumpError(
-                f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose "
-                f"one: --map response={found[0][1]}"
+            raise ChoiceError(
+                f"{name}: {' and '.join(k for k, _ in found)} could both be the response ({_keys(values)}); choose one",
+                [("response", path) for _, path in found],
             )
         if found and found[0][0] in ("solution", "solutions") and (others := _attempts(values, found[0][0])):
             raise DumpError(
@@ -259,14 +276,13 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         empty = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held), None)
         if not found and empty is not None:
             kind = "null" if values.get(empty) is None else f"not text ({show(values[empty])})"
-            raise NoResponseError(
+            raise UnnamedError(
                 f"{name}: {empty!r} is {kind} in every row looked at, and no other field looks like a sampled "
-                f"response; where is the text? {suggest(values)}"
+                "response; where is the text? "
             )
         if not found:
-            raise NoResponseError(
-                f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: "
-                f"{suggest(values)}{_bits(values)}"
+            raise UnnamedError(
+                f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: ", _bits(values)
             )
         response = found[0][1]
     fields: Fields = {"response": (response,)}
@@ -317,9 +333,9 @@ def _fill(
             keys = [k for k in keys if isinstance(values[k], TOKENS[field])]  # else a count of them
         if len(keys) > 1 and field in ONE_ONLY:
             options = ", ".join(f"{k} = {show(values[k], 20)}" for k in keys)
-            raise DumpError(
-                f"{name}: several fields say whether a response is correct ({options}); choose one: --map "
-                f"{field}={keys[0]}"
+            raise ChoiceError(
+                f"{name}: several fields say whether a response is correct ({options}); choose one",
+                [(field, path(k, values[k], field)) for k in keys],
             )
         if keys:
             fields[field] = (path(keys[0], values[keys[0]], field),)
@@ -328,9 +344,9 @@ def _fill(
 def _attempts(values: dict[str, Any], solution: str) -> list[str]:
     """Paths of texts beside a solution that sound like what a model wrote, by names that no table has."""
     tables = {k for names in SYNONYMS.values() for k in names} | {solution}
-    texts = {p: t for p, t in _texts(values).items() if p.split(".")[0].removesuffix("[]") not in tables and _prose(t)}
-    texts = {p for p in texts if not NO_TEXT.search(p) and not re.search("prompt|question|instruct", p.lower())}
-    return sorted(p for p in texts if ATTEMPT.search(p.lower()))
+    held = {p: t for p, t in texts_in(values).items() if p.split(".")[0].removesuffix("[]") not in tables and prose(t)}
+    held = {p for p in held if not NO_TEXT.search(p) and not re.search("prompt|question|instruct", p.lower())}
+    return sorted(p for p in held if ATTEMPT.search(p.lower()))
 
 
 def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -391,69 +407,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, list):
         return f"list of {len(value):,}"
     return "null" if value is None else "object" if isinstance(value, dict) else type(value).__name__
-
-
-NO_TEXT = re.compile(
-    r"(^|[._])(id|uid|uuid|hash|sha|date|time|at|path|url|file|name|role|status|traceback|error|level|outcome|options(\[\])?)$"
-)
-WHOLE = 100  # characters; an `answer` beyond them is no reference but what the model wrote
-
-
-def suggest(values: dict[str, Any]) -> str:
-    """The `--map` that reads such rows: the longest text that no table calls a question or a reference as the response,
-    and where no field names the problem, another text as the question."""
-    late = {k for f in ("answer", "reasoning") for k in SYNONYMS[f]}
-    asked = late | {k for f in ("question", "prompt", "gold", "id", "group", "model") for k in SYNONYMS[f]}
-    texts = {p: t for p, t in _texts(values).items() if _prose(t) or _hint(p.rsplit(".", 1)[-1]) < 0}
-    texts = dict(sorted(texts.items(), key=lambda item: (_hint(item[0]), -len(item[1]))))
-    said = [
-        p
-        for p in texts
-        if not NO_TEXT.search(p)
-        and ((p == "answer" and len(texts[p]) > WHOLE) or not {s.removesuffix("[]") for s in p.split(".")} & asked)
-    ]
-    said = said or [p for p in texts if p.rsplit(".", 1)[-1] in late]
-    if not said:
-        return "--map response=FIELD"
-    named = any(k in values for f in ("question", "prompt", "id") for k in SYNONYMS[f])
-    asked = None if named else question(values, said[0])
-    return f"--map response={said[0]}" + (f" --map question={asked}" if asked else "")
-
-
-def question(values: dict[str, Any], response: str) -> str | None:
-    """The path of the text that sounds most like a question, of these the longest; None where there is no text."""
-    texts = {
-        p: t
-        for p, t in _texts(values).items()
-        if p != response and "[]" not in p and not NO_TEXT.search(p) and "system" not in p
-        if _prose(t) or _hint(p) > 0
-    }
-    named = {p for p in texts if p.rsplit(".", 1)[-1] in SYNONYMS["question"]}
-    return min(texts, key=lambda p: (p not in named, -_hint(p), -len(texts[p])), default=None)
-
-
-def _prose(value: str) -> bool:
-    """True for more than a word: a type, a name and a tag are neither asked nor answered."""
-    return " " in value.strip() or len(value) > WHOLE
-
-
-def _hint(path: str) -> int:
-    """-1 where a path sounds like a response, 1 where it sounds like a question, 0 where it says nothing."""
-    parts = path.lower().replace("[]", "").split(".")
-    if any(re.match(r"q$|quest|ask|prompt|input|instr|query|task|user", p) for p in parts):
-        return 1
-    return -any(re.match(r"resp|repl|out|gen|compl|ans|assist|sol|trace|reason|text|txt", p) for p in parts)
-
-
-def _texts(values: dict[str, Any]) -> dict[str, str]:
-    """Path -> the text it reaches (of a list, its first element), for every path that a map could name."""
-    out = {}
-    for path in known_paths(values):
-        value: Any = values
-        for part in path.split("."):
-            value = value.get(part.removesuffix("[]")) if isinstance(value, dict) else None
-            if part.endswith("[]"):
-                value = value[0] if isinstance(value, list) and value else None
-        if isinstance(value, str) and value.strip() and path.count("[]") < 2:
-            out[path] = value
-    return out

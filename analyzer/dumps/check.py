@@ -11,6 +11,7 @@ from analyzer.dumps import unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.counts import Counts, count
 from analyzer.dumps.survey import Source, Survey
+from analyzer.records.display import counted
 
 NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
 TAU, HURDLED, PROBLEMS = 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
@@ -57,22 +58,30 @@ def _next(accounts: dict[str, Source], sources: dict[str, Counts], joins: list[C
             "--map score=FIELD)."
         )
     if gold := [s for s in having("gold") if s in without]:
-        out.append(f"Labels: {listed(gold)} have reference answers in the dump; --grade compares with them.")
+        out.append(
+            f"Labels: {listed(gold)} {'has' if len(gold) == 1 else 'have'} reference answers "
+            f"in the dump; --grade compares with them."
+        )
     alone = having("labels", all_of_them=True)
     if alone:
-        out.append(f"Labels alone: {listed(alone)} have no responses; nothing of theirs can be scored or read.")
+        out.append(
+            f"Labels alone: {listed(alone)} {'has' if len(alone) == 1 else 'have'} no responses; "
+            "nothing of theirs can be scored or read."
+        )
     bare = [s for s in having("no prompt") if s not in alone]
     if ready := [s for s in sources if s not in bare and s not in alone]:
         out.append(f"Scoring with --base: ready for {listed(ready)}.")
     if bare:
         unasked = [s for s in bare if "none" in sources[s]["prompts"]]
         out.append(
-            f"Scoring with --base: {listed(bare)} need --template FILE|NAME|none, the dump has no prompts"
+            f"Scoring with --base: {listed(bare)} {'needs' if len(bare) == 1 else 'need'} "
+            f"--template FILE|NAME|none, the dump has no prompts"
             + (f" (and no question either for {listed(unasked)}: --map question=FIELD)." if unasked else ".")
         )
     if text := [s for s, counts in sources.items() if counts["response_ids"] < counts["traces"] and s not in alone]:
         out.append(
-            f"Tokens: {listed(text)} hold text, not ids; it is tokenised again, which need not give the tokens that "
+            f"Tokens: {listed(text)} {'holds' if len(text) == 1 else 'hold'} text, not ids; "
+            f"it is tokenised again, which need not give the tokens that "
             "were sampled."
         )
     out += _reference_lines(sources, joins)
@@ -177,7 +186,8 @@ def _too_few(sources: dict[str, Counts]) -> list[str]:
             continue
         against = "one law" if laws == 1 else f"{laws} laws"
         out.append(
-            f"Words for {s} (sequences): {n:,} traces of {m:,} problems; `inside` takes {inside} traces of which none "
+            f"Words for {s} (sequences): {counted(n, 'trace')} of {counted(m, 'problem')}; `inside` "
+            f"takes {inside} traces of which none "
             f"lies beyond the budget ({against} of the base), `sharpened` and `reweighted` {hurdle_free} without a "
             f"hurdle, every word {PROBLEMS} problems."
         )
@@ -238,9 +248,13 @@ def render(description: dict[str, Any]) -> str:
     for f in ledger["files"]:
         mapped = ", ".join(f"{k}={v}" for k, v in f["mapping"].items())
         lines += [
-            f"  {f['path']}: {f['format']}, {f['rows']:,} rows -> "
-            + (f"{f['traces']:,} traces of {', '.join(f['sources'])}" if f["sources"] else "joined with the others")
-            + (f"; {f['rows_rejected']:,} rows rejected" if f["rows_rejected"] else ""),
+            f"  {f['path']}: {f['format']}, {counted(f['rows'], 'row')} -> "
+            + (
+                f"{counted(f['traces'], 'trace')} of {', '.join(f['sources'])}"
+                if f["sources"]
+                else "joined with the others"
+            )
+            + (f"; {counted(f['rows_rejected'], 'row')} rejected" if f["rows_rejected"] else ""),
             f"    {mapped}",
         ]
         if named := unused.said(f["unused"]):
@@ -312,13 +326,18 @@ def render(description: dict[str, Any]) -> str:
         lines += _table(rows)
     joins = description["joins"]
     if joins and all(j["only"] == [0, 0] and all(p["agree"] == p["rows"] for p in j["positions"]) for j in joins):
-        lines += ["", "JOINED ON THE QUESTION'S TEXT", f"  all sources share the same {joins[0]['shared']:,} problems"]
+        lines += [
+            "",
+            "JOINED ON THE QUESTION'S TEXT",
+            f"  all sources share the same {counted(joins[0]['shared'], 'problem')}",
+        ]
     elif joins:
         lines += ["", "JOINED ON THE QUESTION'S TEXT"]
         for j in joins:
             a, b = j["sources"]
             lines.append(
-                f"  {a} and {b}: {j['shared']:,} problems shared, {j['only'][0]:,} only in {a}, {j['only'][1]:,} "
+                f"  {a} and {b}: {counted(j['shared'], 'problem')} shared, "
+                f"{j['only'][0]:,} only in {a}, {j['only'][1]:,} "
                 f"only in {b}"
             )
             lines += [
@@ -335,11 +354,12 @@ def render(description: dict[str, Any]) -> str:
 def _numbers(numbers: dict[str, Any]) -> str:
     """What the rows' own log-probs under the base hold, in one line."""
     rows, both = numbers["base_rows"], numbers["both_rows"]
-    masked = f"{numbers['masked']:,} tokens masked"
+    masked = f"{counted(numbers['masked'], 'token')} masked"
     if not rows:
         return f"no log-probs under the base; {masked}"
     laws = (
-        f"T={t} ({law['rows']:,} rows, {law['values']:,} values: {law['unknown']:,} unknown, {law['impossible']:,} "
+        f"T={t} ({counted(law['rows'], 'row')}, {counted(law['values'], 'value')}: "
+        f"{law['unknown']:,} unknown, {law['impossible']:,} "
         "impossible)"
         for t, law in numbers["laws"].items()
     )
@@ -348,7 +368,8 @@ def _numbers(numbers: dict[str, Any]) -> str:
         if both
         else "reach needs response_logprobs beside them too"
     )
-    return f"{rows:,} rows bring log-probs under the base at {', '.join(laws)}; {masked}; {then}"
+    brought = f"{counted(rows, 'row')} {'brings' if rows == 1 else 'bring'}"
+    return f"{brought} log-probs under the base at {', '.join(laws)}; {masked}; {then}"
 
 
 def _share(value: float | None) -> str:

@@ -128,6 +128,12 @@ def _statuses_only(name: str) -> bool:
         return False
 
 
+def labels_of(specs: Sequence[str]) -> set[str] | None:
+    """The labels of specs that all have one, else None: then the files tell more sources."""
+    labels = [_split_label(spec)[0] for spec in specs]
+    return None if not labels or None in labels else {label for label in labels if label}
+
+
 def _split_label(spec: str) -> tuple[str | None, str]:
     if "\0" in spec:
         raise UsageError(f"dump {spec!r}: a path can't hold a NUL character")

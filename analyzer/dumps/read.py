@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analyzer.dumps import accounts, files, grading, joins, reading, traps
+from analyzer.dumps import accounts, files, grading, joins, labels, reading, traps
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.automatic import NoResponseError, RefusedError
 from analyzer.dumps.paths import has
-from analyzer.dumps.recognise import Plan, checked_map, derive_labels, plan_file, refuse_unused_map
+from analyzer.dumps.recognise import Plan, checked_map, plan_file, refuse_unused_map
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Sampler, Trace
@@ -106,19 +106,28 @@ def stream(
     max_bad: float = 0.01,
 ) -> Iterator[Trace]:
     """The traces of `read_dumps` one by one; the ledger is complete when the last one is out, but for the traps."""
+    check_settings(field_map, threshold, max_bad)
+    ledger.threshold = threshold
+    given = samplers or {}
+    traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger, given)
+    yield from (replace(t, sampler=given.get(t.source, t.sampler)) for t in traces) if given else traces
+    _refuse_unknown(given, {source for account in ledger.files for source in account["sources"]})
+    ledger.check()
+
+
+def _refuse_unknown(samplers: Iterable[str], known: set[str]) -> None:
+    for label in samplers:
+        if label not in known:
+            raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, known)}")
+
+
+def check_settings(field_map: dict[str, str] | None, threshold: float, max_bad: float) -> None:
+    """Raise UsageError for settings that no dump could be read with."""
     if not 0 <= max_bad <= 1:
         raise UsageError(f"max_bad {max_bad!r} must be a share in [0, 1]; 0.2 accepts files with up to 20 % bad rows")
     if not (isinstance(threshold, (int, float)) and abs(threshold) < float("inf")):
         raise UsageError(f"threshold {threshold!r} must be a finite number; score >= threshold counts as correct")
-    ledger.threshold = threshold
-    given = samplers or {}
-    traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger)
-    yield from (replace(t, sampler=given.get(t.source, t.sampler)) for t in traces) if given else traces
-    labels = {source for account in ledger.files for source in account["sources"]}
-    for label in given:
-        if label not in labels:
-            raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, labels)}")
-    ledger.check()
+    checked_map(field_map or {})
 
 
 def _plans(
@@ -151,9 +160,15 @@ def _plans(
 
 
 def _walk(
-    specs: Sequence[str], field_map: dict[str, str], threshold: float, max_bad: float, ledger: Ledger
+    specs: Sequence[str],
+    field_map: dict[str, str],
+    threshold: float,
+    max_bad: float,
+    ledger: Ledger,
+    samplers: Iterable[str] = (),
 ) -> Iterator[Trace]:
-    """The traces of all files in order."""
+    """The traces of all files in order. samplers: labels that sources must have, asked beforehand where no row can
+    name another one."""
     names, notes = files.expand(specs)
     ledger.notes += notes
     plans = _plans(specs, names, field_map, ledger)
@@ -171,7 +186,12 @@ def _walk(
     for plan in plans:
         joins.attach(plan, sides)
     refuse_unused_map(field_map, plans)
-    derive_labels(plans)
+    labels.derive(plans)
+    told = [p for p in plans if not p.file.label]  # by rows, names of files and models that stand side by side
+    if not any(
+        {"source", "model"} & p.fields.keys() or "name" in p.dialect or p.dialect["shape"] == "wide" for p in told
+    ):
+        _refuse_unknown(samplers, {p.file.label or p.derived for p in plans})
     numbering: dict[tuple[str, str, int | None], Any] = {}
     owners: dict[str, tuple[str, str]] = {}
     said: dict[str, list[str]] = {}
@@ -182,4 +202,5 @@ def _walk(
     found = (f"{traps.listed(where)}: {note}" for note, where in said.items())
     # the name of a filter may hold half a character
     ledger.notes += [note.encode(errors="backslashreplace").decode() for note in found]
+    ledger.notes += labels.said(plans, ledger.files)
     ledger.notes += accounts.same_content(ledger.files)

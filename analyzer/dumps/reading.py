@@ -11,8 +11,9 @@ from typing import Any
 from analyzer.dumps import accounts, files, settings, shapes, unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.fields import clean
+from analyzer.dumps.labels import label_of, stem_of
 from analyzer.dumps.paths import Fault, has
-from analyzer.dumps.recognise import Plan, label_of, stem_of
+from analyzer.dumps.recognise import Plan
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Trace, problem_id
 
@@ -108,6 +109,9 @@ def traces_of(
             if source is None:
                 source = raw_sources[raw] = _source(values, plan, owners)
                 sources.setdefault(source, 0)
+            if plan.step is not None and values.get("step") is None and (raw or plan.checkpoint not in source):
+                values["step"] = plan.step
+                counts["steps_of_path"] += 1
             # the problem's row is where it (or its own id) first appeared
             row = rows_of.setdefault((source, values.get("id", problem)), line) if by_row else line
             key, given = (source, problem, values.get("step")), values.get("sample")
@@ -149,7 +153,9 @@ def traces_of(
         "sha256": file.sha256,
         "bytes": file.size,
         "format": plan.format,
-        "mapping": mapping | {k: "file name" for k in from_name},
+        "mapping": mapping
+        | {k: f"{v} (of the file's name)" for k, v in from_name.items()}
+        | ({"step": "path"} if counts["steps_of_path"] else {}),
         "sources": list(sources),
         "models": [r for r in raw_sources if r],
         "rows": rows,
@@ -172,6 +178,8 @@ def _source(values: dict[str, Any], plan: Plan, owners: dict[str, tuple[str, str
     raw = values.get("source") or values.get("model")
     if plan.file.label is not None:
         return plan.file.label
+    if plan.clash and not raw:
+        raise DumpError(plan.clash)
     label = label_of(raw) if raw else plan.derived
     owner = (raw or "", plan.file.name)
     known = owners.setdefault(label, owner)

@@ -1,30 +1,23 @@
-"""What a file is: the dialect that fits it, or fields found by their names, or `--map`; and what its source is called
-where neither the user nor a row says so."""
+"""What a file is: the dialect that fits it, or fields found by their names, or `--map`."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from analyzer.dumps import automatic, beside, counted, files, shapes, written
+from analyzer.dumps import automatic, beside, files, hints, outcomes, shapes, written
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
-from analyzer.dumps.fields import CANONICAL
+from analyzer.dumps.fields import CANONICAL, clean
 from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
+from analyzer.records.display import counted
 
 OF_ROW = "@row."  # before a path of --map: the value holds for each response of the row
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
-STRUCTURE = re.compile(
-    r"math_eval|eval[-_]results|episodes|completions|details|global_step_\d+|(train|val)_step_\d+_epoch_\d+"
-    r"|\d{4}-\d\d-\d\dT\d\d[\d.:-]+"
-)  # folders that producers make inside a run's folder
-SAVED = re.compile(r"data-\d{5}-of-\d{5}")  # files of a dataset that was saved to disk
-SEED = re.compile(r"(_temp[\d.]+_n\d+)?_seed\d+$")  # of a run's folder: one folder per seed of the same model
+PROBLEM = {"problem", "question", "prompt", "id", "prompt_ids"}  # of which a row needs one
 
 
 @dataclass
@@ -36,7 +29,11 @@ class Plan:
     dialect: dict[str, Any]
     fields: shapes.Fields
     raw: Callable[[], Iterator[tuple[int, Any]]]
-    derived: str = ""
+    derived: str = ""  # what its source is called where neither the user nor a row says so, see `labels`
+    clash: str = ""  # why it can't be called so
+    checkpoint: str = ""  # what its path calls it, and its step where files of several could be one source
+    step: int | None = None
+    part: Any = None  # labels.Part, of a dump in several files
     survey: Any = None
     notes: list[str] = field(default_factory=list)
     reads: tuple[str, ...] = ()  # paths that code reads, besides those of the fields
@@ -80,7 +77,40 @@ def checked_map(field_map: dict[str, str]) -> dict[str, str]:
 
 
 def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
-    """Decide how a file is read. Raises DumpError where that can't be told, UsageError where `--map` does not fit."""
+    """Decide how a file is read. Raises DumpError where that can't be told, with the `--map` that would read it (tried
+    on its first records), and UsageError where `--map` does not fit."""
+    head = file.head
+    try:
+        return _decide(file, field_map)
+    except automatic.UnnamedError as error:
+        records = [r for _, r in head]
+        hint = hints.propose(records, file.document, lambda given: _fault(file, head, field_map | given))
+        raise automatic.UnnamedError(error.before, error.after, hint) from None
+    except automatic.ChoiceError as error:
+        good = [i for i, option in enumerate(error.options) if not _fault(file, head, field_map | dict([option]))]
+        raise automatic.ChoiceError(error.before, error.options, good[0] if good else 0) from None
+
+
+def _fault(file: files.Opened, head: list[tuple[int, Any]], field_map: dict[str, str]) -> str:
+    """Why one of the first records can't be used by a map, "" where all can: a trial of what a message proposes."""
+    try:
+        plan = _decide(replace(file, head=head, records=lambda: iter(head)), field_map)
+        read, count = shapes.reader(plan.fields, plan.for_all), 0
+        for _, record in islice(plan.walk(), files.HEAD):
+            for values in (clean(draft, 1.0) for draft in read(record)):
+                count += 1
+                if hints.structured(values["response"]):
+                    return "JSON, not what a model said"
+                if not PROBLEM & values.keys():
+                    return "no problem"
+    except Fault as fault:
+        return fault.reason
+    except (DumpError, UsageError, RecursionError) as error:
+        return str(error)
+    return "" if count else "no samples"
+
+
+def _decide(file: files.Opened, field_map: dict[str, str]) -> Plan:
     for_all = frozenset(k for k, v in field_map.items() if v.startswith(OF_ROW))
     field_map = {k: v.removeprefix(OF_ROW) for k, v in field_map.items()}
     given: shapes.Fields = {k: (v,) for k, v in field_map.items() if k not in PSEUDO}
@@ -94,6 +124,13 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
     document = file.document
     if "format" in field_map:
         found = [field_map["format"]]
+        dialect = dialects.DIALECTS[found[0]]
+        if (
+            document is not None
+            and dialect["shape"] in ("row", "list", "wide")
+            and not dialects.fits(document, dialect)
+        ):
+            raw = _loose_document(file)
     elif "rows" in field_map:
         raw = _rows_at(file, field_map["rows"])
     elif document is not None:
@@ -113,9 +150,10 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
         raw, head, notes = _unfolded(file, raw, head, given, found)
         found = [field_map["format"]] if "format" in field_map else dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
-        raise DumpError(
+        raise automatic.ChoiceError(
             f"{file.name}: looks like {' and like '.join(found)} ({automatic.keys_of([r for _, r in head])}); say "
-            f"which: --map format={found[0]}"
+            "which",
+            [("format", name) for name in found],
         )
     if found:
         plan = _known(file, found[0], raw, given, head)
@@ -128,12 +166,12 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
     if not any(isinstance(r, dict) for _, r in head):
         line, first = head[0]
         why = first.detail if isinstance(first, Fault) else f"the row is {show(first)}, not a JSON object"
-        rows = f"{len(head)} rows" if len(head) < files.HEAD else f"the first {files.HEAD} rows"
+        rows = counted(len(head), "row") if len(head) < files.HEAD else f"the first {files.HEAD} rows"
         raise DumpError(f"{file.at(line)}: {why}; none of {rows} can be used: expected one JSON object per row")
     try:
         fields = {**automatic.mapping(file.name, [r for _, r in head], field_map), **given}
     except automatic.NoResponseError:
-        labels = counted.found([r for _, r in head], field_map.get("correct"))
+        labels = outcomes.found([r for _, r in head], field_map.get("correct"))
         if labels is None:
             raise
         return _counted(file, labels, given, [r for _, r in head], raw)
@@ -195,13 +233,13 @@ def _counted(
     """The plan of a file of labels without texts."""
     used = {labels} if isinstance(labels, str) else {*labels}
     rest = [{k: v for k, v in r.items() if k not in used} for r in head if isinstance(r, dict)]
-    fixed = {n: (p,) for n, p in counted.FIELDS.items()}
-    own = {n: p[0] for n, p in given.items()} | counted.FIELDS
+    fixed = {n: (p,) for n, p in outcomes.FIELDS.items()}
+    own = {n: p[0] for n, p in given.items()} | outcomes.FIELDS
     fields = {**automatic.mapping(file.name, rest, own), **given, **fixed}
     fields.pop("score", None)
-    plan = Plan(file, "labels", {"shape": "list"}, fields, raw, reads=(*used, *counted.MANY, *counted.RIGHT))
-    plan.dialect["prepare"] = lambda record, _: counted.prepared(record, labels)
-    plan.notes = beside.doubtful(rest, fields, {**given, **fixed}) + [counted.NOTE]
+    plan = Plan(file, "labels", {"shape": "list"}, fields, raw, reads=(*used, *outcomes.MANY, *outcomes.RIGHT))
+    plan.dialect["prepare"] = lambda record, _: outcomes.prepared(record, labels)
+    plan.notes = beside.doubtful(rest, fields, {**given, **fixed}) + [outcomes.NOTE]
     return plan
 
 
@@ -253,6 +291,10 @@ def _known(
 ) -> Plan:
     dialect = dialects.DIALECTS[name]
     document = file.document or {}
+    lacks = [p for p in dialect.get("document_needs", ()) if not has(document, p)]
+    if file.kind != "eval" and (lacks or (dialect["shape"] in ("nested", "dict") and not document)):
+        held = f"it has no {', '.join(lacks)}" if document else "it is no JSON document that is one object"
+        raise UsageError(f"--map format={name}: {file.name} is not of this format ({held}); leave it out")
     if dialect["shape"] == "nested" and file.kind != "eval":
         rows = dialect["rows"]
         raw = lambda: rows(document) if callable(rows) else shapes.nested(document, rows)  # noqa: E731
@@ -333,65 +375,3 @@ def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
             f"--map {name}={path}: no row of {plans[0].file.name}{' or the others' if len(plans) > 1 else ''} "
             f"has {path!r}{nearest(path, known)}"
         )
-
-
-def stem_of(path: PurePath) -> str:
-    return re.sub(
-        r"\.(jsonl|ndjson|json|parquet|arrow|eval|csv|tsv)$",
-        "",
-        path.name.removesuffix(".gz").removesuffix(".zst"),
-        flags=re.I,
-    )
-
-
-def derive_labels(plans: list[Plan]) -> None:
-    """Name each file's source from its path: the stem, or the folder; two folders of one name are an error. Folders
-    that differ only in the seed of the run are one source: its seeds are pooled."""
-
-    def absolute(plan: Plan) -> Path | None:
-        return None if plan.file.path is None else plan.file.path.absolute()
-
-    plans = [p for p in plans if p.dialect["shape"] != "side"]
-    stems = Counter(stem_of(p) for plan in plans if plan.file.label is None and (p := absolute(plan)))
-    homes: dict[str, Path] = {}
-    for plan in plans:
-        path = absolute(plan)
-        if path is None:
-            plan.derived = "stdin"
-            continue
-        stem, rule = stem_of(path), plan.dialect.get("label", "stem")
-        if rule in ("grandparent", "named") and not re.search(plan.dialect.get("name", "$^"), stem):
-            rule = "stem"
-        if rule == "stem" and (stem.isdecimal() or stems[stem] > 1 or SAVED.fullmatch(stem)):
-            rule = "parent"
-        if rule == "stem" or not path.parent.name:
-            plan.derived = label_of(stem)
-            continue
-        folder = _run_folder(path, rule, plan.dialect.get("inside", "$^"))
-        plan.derived = label_of(folder.name or stem)
-        if plan.file.label is None and homes.setdefault(plan.derived, folder) != folder:
-            raise DumpError(
-                f"{plan.file.name}: its source would be called {plan.derived!r} after its folder, as that of "
-                "another folder; "
-                f"name the sources: A={plan.file.name}"
-            )
-
-
-def _run_folder(path: Path, rule: str, inside: str) -> Path:
-    """The folder of the run that wrote a file, without the folders that producers (and this one, `inside`) make in it,
-    and without the benchmark, temperature and seed that limit-of-RLVR writes into its name."""
-    folder = path.parent if rule != "grandparent" else path.parent.parent
-    if STRUCTURE.fullmatch(folder.parent.name) and not STRUCTURE.fullmatch(folder.name) and rule == "parent":
-        folder = folder.parent
-    while (STRUCTURE.fullmatch(folder.name) or re.fullmatch(inside, folder.name)) and folder.parent.name:
-        folder = folder.parent
-    name = SEED.sub("", folder.name)
-    if name != folder.name:
-        name = name.removesuffix(f"_{path.parent.name}")
-    return folder.with_name(name) if name and folder.name else folder
-
-
-def label_of(name: str) -> str:
-    """A source label from a model or file name: the last part of a path, other characters than letters, digits, . +
-    - _ as -."""
-    return re.sub(r"[^\w.+-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "unnamed"

@@ -12,6 +12,7 @@ import numpy as np
 
 from analyzer.dumps.counts import accuracy
 from analyzer.dumps.survey import Columns, Source, Survey, grouped
+from analyzer.records.display import counted
 
 SHORT = 80  # characters: a response that holds an answer and no reasoning
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: spreads small numbers over 64 bits
@@ -355,7 +356,7 @@ def _numbers(survey: Survey) -> Iterable[str]:
         if n := held["masked rows"]:
             share = _of(held["masked"], held["of masked rows"])
             yield (
-                f"{source}: response_mask says that the policy did not write {share} tokens of {n:,} rows "
+                f"{source}: response_mask says that the policy did not write {share} tokens of {counted(n, 'row')} "
                 f"({first['masked rows']}): they are conditioned on and never scored."
             )
 

@@ -15,7 +15,7 @@ from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
 from analyzer.pages import gaps
 from analyzer.records import METHOD
-from analyzer.records.display import possessive
+from analyzer.records.display import counted, possessive
 
 NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
@@ -106,6 +106,7 @@ BRACKETS = (
     "The verdicts rest on bounds for the given problems alone (table evidence of the sequences), mostly narrower. "
     f"{NONE} means no value."
 )
+NOT_ASKED = ("of problems beyond --limit", "already in the run")  # of rows: how reasons begin that are no fault
 RAW = (
     "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
     "into a spreadsheet."
@@ -210,8 +211,9 @@ def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[s
     return [{**row, "of": len(rows)} for row in rows[:at_most]]
 
 
-def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
-    """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices."""
+def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
+    """(section, whether it is a warning, one clause) of what a sceptic asks first: rows, checks, other choices; None:
+    nothing is wrong as far as it could be checked."""
     ledger, out = data["ledger"], []
     side = {s: counts["compared"] for s, counts in data["sources"].items() if "compared" in counts}
     if apart := [s for s, c in side.items() if c["basis"] == OWN and s != reference(data, {})]:
@@ -225,11 +227,12 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     said = [
         f"{count(n)} of {count(of)} {what}"
         for n, of, what in (
-            (ledger["rows_rejected"], ledger["rows"], "rows not used"),
+            (rejected_rows(ledger), ledger["rows"], "rows rejected"),
             (ledger["traces_rejected"], ledger["traces"], "traces not scored"),
         )
         if n
     ]
+    said += [f"a look only: {counted(n, 'row')} {why}" for why, n in not_asked(ledger).items() if "--limit" in why]
     out.append(("ledger", bool(said), ", ".join(said) or used))
     checks = records(data, "preflight", "checks")
     failed = list(dict.fromkeys(NAMES.get(c["check"], c["check"]) for c in checks if c["passed"] is False))
@@ -240,9 +243,8 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         # equal prompts are what every comparison rests on, of texts too: unseen ones are no ordinary gap
         unseen = list(dict.fromkeys(c["source"] for c in checks if c["check"] == "prompts" and c["passed"] is None))
         passed += f", prompts not compared: {', '.join(unseen)}" if unseen else ""
-        out.append(
-            ("a-preflight", bool(failed or unseen), passed + (f", failed: {', '.join(failed)}" if failed else ""))
-        )
+        bad = True if failed or unseen else None if unknown else False
+        out.append(("a-preflight", bad, passed + (f", failed: {', '.join(failed)}" if failed else "")))
     unchecked = [c["source"] for c in checks if c["check"] == "declared" and c["passed"] is None]
     found = data["analyses"].get("support", {}).get("estimates", {}).items()
     brought = [key.rpartition(".reach@")[0] for key, e in found if ".reach@" in key and "rows bring" in e["note"]]
@@ -254,6 +256,9 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
         for key, e in data["analyses"].get("robustness", {}).get("estimates", {}).items()
         if key.endswith(".words_kept") and e["value"] is not None
     }
+    # that nothing can be told is no finding that could stay
+    told = {v["source"]: v["verdict"] != "undetermined" for v in headlines(data)}
+    kept = {source: value for source, value in kept.items() if told.get(source, True)}
     moved = [f"{source}: verdict unchanged in {k} of {n}" for source, (k, n) in kept.items() if k < n]
     if kept:
         n = max(n for _, n in kept.values())
@@ -314,15 +319,17 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     compared = f"{', '.join(others)} against {first}" if others else first
     sources = data["sources"].values()
     problems = max((s["problems"] for s in sources), default=0)
-    traces = f"{count(data['ledger']['traces'])} traces on {count(problems)} problems"
+    traces = f"{counted(data['ledger']['traces'], 'trace')} on {counted(problems, 'problem')}"
     if any(s.get("compared", {}).get("basis") == OWN for s in sources):
-        traces = f"{count(data['ledger']['traces'])} traces, sources on different problems"
+        traces = f"{counted(data['ledger']['traces'], 'trace')}, sources on different problems"
     elif any(s.get("compared", s)["problems"] < s["problems"] for s in sources):
         shared = {s["compared"]["problems"] for s in sources}
         on = (
-            f"compared on {count(max(shared))} problems" if len(shared) == 1 else "compared on problems shared in pairs"
+            f"compared on {counted(max(shared), 'problem')}"
+            if len(shared) == 1
+            else "compared on problems shared in pairs"
         )
-        traces = f"{count(data['ledger']['traces'])} traces, {on}"
+        traces = f"{counted(data['ledger']['traces'], 'trace')}, {on}"
     traces = ", ".join([traces, *(gap.clause for gap in gaps.found(records(data, "compared", "rows")))])
     parts = [compared, traces, f"budget {k}", asked(data), f"analyzer {data['version']}"]
     return " · ".join(p for p in [*parts, str(meta.get("date") or "")] if p)
@@ -358,7 +365,7 @@ def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
     known = {r["source"]: r.get("problems") for r in records(data, "perplexity", "sources")}
     problems = known.get(v["source"])
     if parts and e is not None and e["n"]:
-        parts.append(f"n = {count(e['n'])} traces" + (f" on {count(problems)} problems" if problems else ""))
+        parts.append(f"n = {counted(e['n'], 'trace')}" + (f" on {counted(problems, 'problem')}" if problems else ""))
     return ", ".join(parts)
 
 
@@ -459,18 +466,28 @@ def estimates_table(analysis: Mapping[str, Any]) -> dict[str, Any]:
 
 def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
     """The ledger as sentences that add up."""
-    read, used, refused = (count(ledger[k]) for k in ("rows", "rows_used", "rows_rejected"))
-    lines = [f"{read} rows read = {used} used + {refused} rejected."]
+    refused, others = rejected_rows(ledger), not_asked(ledger)
+    left = "".join(f" + {n:,} {why}" for why, n in others.items())
+    lines = [f"{counted(ledger['rows'], 'row')} read = {ledger['rows_used']:,} used + {refused:,} rejected{left}."]
     scored, rejected = ledger["traces_scored"], ledger["traces_rejected"]
     if scored + rejected:
-        lines.append(f"{count(ledger['traces'])} traces = {count(scored)} scored + {count(rejected)} not scored.")
+        lines.append(f"{counted(ledger['traces'], 'trace')} = {count(scored)} scored + {count(rejected)} not scored.")
     else:
-        lines.append(f"{count(ledger['traces'])} traces, none scored: no model was given.")
+        lines.append(f"{counted(ledger['traces'], 'trace')}, none scored: no model was given.")
     total = sum(ledger["by_reason"].values())
     missing = ledger["rows_rejected"] + rejected - total
     if missing > 0:
         lines.append(f"{count(missing)} of the rejected carry no reason.")
     return lines
+
+
+def not_asked(ledger: Mapping[str, Any]) -> dict[str, int]:
+    """Reason -> rows that were not used and are not at fault: beyond `--limit`, or in the run already."""
+    return {why: n for why, n in ledger["by_reason"].items() if why.startswith(NOT_ASKED)}
+
+
+def rejected_rows(ledger: Mapping[str, Any]) -> int:
+    return ledger["rows_rejected"] - sum(not_asked(ledger).values())
 
 
 def numeric(text: str) -> bool:

@@ -22,6 +22,7 @@ from analyzer.records.display import MARKS
 ASSETS = ("core.js", "data.js", "plot.js", "views.js", "tree.js", "viewer.js")
 OPEN = 10  # a table of estimates with more rows is folded
 NOTES = 6  # of an analysis; further ones are folded
+DOUBTS = {True: "⚠", False: "✓", None: content.NONE}  # None: not all of it could be checked
 Sections = list[tuple[str, str, str]]  # id, heading, html
 
 
@@ -72,7 +73,7 @@ def page(
         shown = [(w, who) for w, who in shown if w != "undetermined"]
     answer = "".join(f"<span>{_chip(w)} {esc(', '.join(who))}</span>" for w, who in shown)
     answer = f'<p class="answer">{answer}</p>' if answer else ""
-    doubt = " · ".join(f'<a href="#{i}">{"⚠" if bad else "✓"} {esc(text)}</a>' for i, bad, text in content.doubts(data))
+    doubt = " · ".join(f'<a href="#{i}">{DOUBTS[bad]} {esc(text)}</a>' for i, bad, text in content.doubts(data))
     head = (
         f"<h1>{esc(content.title(data, meta))}</h1>\n"
         f"{''.join(f'<p class=basis><strong>{esc(line)}</strong></p>' for line in said)}"

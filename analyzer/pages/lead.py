@@ -28,8 +28,9 @@ def texts_alone(data: Mapping[str, Any]) -> bool:
 
 
 def sentences(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
-    """pass@1 and pass@k beside the reference's with their difference, then contained@k; of a run with a model none."""
-    if not texts_alone(data):
+    """pass@1 and pass@k beside the reference's with their difference, then contained@k; of a run with a model none, and
+    none where a check refused the comparison that these numbers are."""
+    if not texts_alone(data) or refused(data, source):
         return []
     return [s for s in (_solved(data, source, reference), *_held(data, source, reference)) if s]
 
@@ -38,8 +39,11 @@ def certified(data: Mapping[str, Any], source: str) -> str:
     """What the draws show at the other levels where no verdict was earned: a sentence; "" where one was, or where a
     check refused all of them."""
     words = {v["level"]: v["verdict"] for v in data["verdicts"] if v["source"] == source}
-    refused = any(w.startswith("no verdict") for v in _heads(data, source) for w in v["why"][:1])
-    if refused or not texts_alone(data) or any(words[v["level"]] != "undetermined" for v in _heads(data, source)):
+    if (
+        refused(data, source)
+        or not texts_alone(data)
+        or any(words[v["level"]] != "undetermined" for v in _heads(data, source))
+    ):
         return ""
     sure = [
         f"{word} at the {level} level" + (f" ({OUTCOME})" if (word, level) == ("inside", "correct") else "")
@@ -48,6 +52,11 @@ def certified(data: Mapping[str, Any], source: str) -> str:
     ]
     found = f"; for these problems, at 95 %, they show only: {', '.join(sure)}" if sure else ""
     return f"Whether {source} goes beyond the reference is not decided by these draws{found}"
+
+
+def refused(data: Mapping[str, Any], source: str) -> bool:
+    """Whether a check before the tests failed, so that there is no verdict; its reasons name the check."""
+    return any(w.startswith("no verdict") for v in _heads(data, source) for w in v["why"][:1])
 
 
 def _heads(data: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:

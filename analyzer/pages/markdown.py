@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyzer.pages import content, key, lead, methods, sequences
-from analyzer.records.display import visible
+from analyzer.records.display import counted, visible
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
 
@@ -120,7 +120,7 @@ def _analysis(
     else:
         parts += [*numbers, *plots]
     links = [
-        f"[{esc(t)}]({path}) ({len(analysis['tables'][t]['rows'])} rows)"
+        f"[{esc(t)}]({path}) ({counted(len(analysis['tables'][t]['rows']), 'row')})"
         for t, path in tables.items()
         if t != content.ALL
     ]

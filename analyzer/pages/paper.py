@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analyzer.pages import content, key
+from analyzer.records.display import counted
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -37,13 +38,16 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     problems = max((s["problems"] for s in sources), default=0)
     scored = f", of which {ledger['traces_scored']:,} scored under the base model" if ledger["traces_scored"] else ""
     said = key.basis(data, meta)
-    on = "these problems" if said else f"{problems:,} problems"
+    on = "these problems" if said else counted(problems, "problem")
+    rejected = content.rejected_rows(ledger)
+    left = "".join(f"; {n:,} {why}" for why, n in content.not_asked(ledger).items())
     parts = [
         *said,
         f"We compared {key.listed(others) or 'no further source'} with samples of {reference or 'the reference'} on "
-        f"{on} ({ledger['traces']:,} traces{scored}; {ledger['rows_rejected']:,} of {ledger['rows']:,} rows were "
-        f"rejected), with reasoning-path-analyzer {data['version']} at a budget of k = {k} draws. Intervals are at "
-        "95 %, by problem; each verdict rests on one-sided 95 % bounds for these problems, uncorrected over sources.",
+        f"{on} ({counted(ledger['traces'], 'trace')}{scored}; {rejected:,} of {counted(ledger['rows'], 'row')} "
+        f"{'was' if rejected == 1 else 'were'} rejected{left}), with reasoning-path-analyzer {data['version']} at a "
+        f"budget of k = {k} draws. Intervals are at 95 %, by problem; each verdict rests on one-sided 95 % bounds for "
+        "these problems, uncorrected over sources.",
     ]
     if said := content.asked(data):
         parts.append(f"Under the base: {said}.")

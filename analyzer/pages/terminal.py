@@ -14,7 +14,7 @@ from analyzer.analysis.support.prompts import phrase
 from analyzer.pages import content, lead
 from analyzer.pages import key as key_numbers
 from analyzer.records import Result, Trace, json_value
-from analyzer.records.display import visible
+from analyzer.records.display import counted, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
@@ -37,7 +37,8 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
         head = clean(content.statement(v))
         if colour:
             head = head.replace(f" is {word}", f" is \x1b[1;{WORD_COLORS[v['verdict']]}m{word}\x1b[0m", 1)
-        lines.append(head + (f": {clean(why[0])}" if why else "") + ".")
+        said = why if lead.refused(data, v["source"]) else why[:1]  # a refusal names the checks that failed
+        lines.append(head + (f": {clean('; '.join(said))}" if said else "") + ".")
     if not heads:
         lines.append(clean(content.no_verdict(data)))
     budget = content.budget(data, {})
@@ -83,7 +84,7 @@ def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]])
         for key, table in data["tables"].items():
             n = len(table["rows"])
             rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
-            head = f"{key} ({n} {'row' if n == 1 else 'rows'}" + (f", first {ROWS} shown)" if n > ROWS else ")")
+            head = f"{key} ({counted(n, 'row')}" + (f", first {ROWS} shown)" if n > ROWS else ")")
             parts.append("\n".join([clean(head), *columns(content.Grid(table["columns"], rows, []))]))
         parts += [clean(note) for note in data["notes"]]
     parts += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
@@ -105,7 +106,11 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
 
     row: token columns under one model as arrays [T] (logprob in nats, rank from 1, entropy in nats, token, offset).
     With colour a token's background says its surprisal; without, tokens of 3 nats or more stand in ⟦ ⟧, from 6 in two.
+    A trace that was not scored (`not_scored`: why) is its text alone.
     """
+    if "not_scored" in row:
+        head = clean(f"{item.key}: {', '.join([*_facts(item), 'not scored'])}: {row['not_scored']}")
+        return "\n".join([head, "", visible(item.response)])
     surprisal = [-float(x) for x in row["logprob"]]
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
     total, n = sum(surprisal), len(surprisal)
@@ -113,9 +118,7 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
         f"{n} tokens",
         f"{total:.1f} nats",
         f"{total / n:.3f} nats per token" if n else "",
-        {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
-        f"finish {item.finish}" if item.finish else "",
-        f"answer {item.answer}" if item.answer else "",
+        *_facts(item),
         phrase(row["prompt_of"]) if row.get("prompt_of") else "",
     ]
     text = "".join(_mark(piece, s, colour) for piece, s in zip(pieces, surprisal, strict=True))
@@ -130,13 +133,25 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
     return "\n".join([head, f"Surprisal of a token, {legend}.", "", text, "", "Most surprising:", *columns(grid)])
 
 
+def _facts(item: Trace) -> list[str]:
+    """What is known of a trace without a model."""
+    facts = [
+        {True: "correct", False: "wrong", None: "correctness unknown"}[item.correct],
+        f"finish {item.finish}" if item.finish else "",
+        f"answer {item.answer}" if item.answer else "",
+    ]
+    return [f for f in facts if f]
+
+
 def trace_json(item: Trace, row: Mapping[str, Any], *, model: str) -> dict[str, Any]:
     """One trace and its token columns as JSON values: text and id of each token, logprob and entropy in nats, rank from
-    1."""
+    1; `not_scored` in place of them."""
     identity = ("source", "problem", "sample", "step", "correct", "score", "finish", "answer", "group", "origin")
+    told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
+    if "not_scored" in row:
+        return {**told, "not_scored": row["not_scored"], "prompt": item.prompt, "response": item.response}
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
     columns = {name: json_value(row[name]) for name in ("token", "logprob", "rank", "entropy")}
-    told = {"key": item.key, "model": model, **{name: getattr(item, name) for name in identity}}
     told |= {"prompt_of": row["prompt_of"]} if row.get("prompt_of") else {}
     return {**told, "prompt": item.prompt, "response": item.response, "tokens": {"text": pieces, **columns}}
 

@@ -48,6 +48,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, at_most: int
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
+def counted(n: int, what: str) -> str:
+    """1 row, 1,234 rows."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def possessive(label: str) -> str:
     """base's, atlas'."""
     return f"{label}'" if label.endswith("s") else f"{label}'s"

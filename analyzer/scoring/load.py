@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions that need them, never a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -46,11 +47,37 @@ def load(
     over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
     other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded or
     when tensors are missing, unexpected or of another shape (see `weights`), UsageError for an unknown dtype or device.
+    Inside of `kept` the model that was loaded last is given again.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype!r} is unknown{nearest(dtype, DTYPES)}")
+    check_settings(dtype)
     if server.split(name):
         return server.connect(name, concurrent=concurrent)
+    key = (name, dtype, device, trust_remote_code, allow_pickle)
+    if _kept is not None and key in _kept:
+        return _kept[key]
+    if _kept is not None:
+        _kept.clear()  # one at a time: two need not fit into memory
+    loaded = _loaded(name, dtype, device, trust_remote_code, allow_pickle)
+    if _kept is not None:
+        _kept[key] = loaded
+    return loaded
+
+
+_kept: dict[tuple[Any, ...], Loaded] | None = None  # None: each call loads
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Inside, the model that was loaded last stays in memory: many runs under one base load it once."""
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+def _loaded(name: str, dtype: str, device: str, trust_remote_code: bool, allow_pickle: bool) -> Loaded:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -58,15 +85,9 @@ def load(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # else transformers asks a service on the hub for it
+    check_settings(dtype, device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "map":
-        try:
-            torch.device(device)
-        except RuntimeError:
-            raise UsageError(f"--device {device!r} is unknown; allowed: auto, cpu, cuda, cuda:1 ..., map") from None
-    if device == "map" and find_spec("accelerate") is None:
-        raise UsageError("--device map needs accelerate: pip install 'reasoning-path-analyzer[accelerate]'")
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
     if kind is None:
         on_cpu = device == "cpu" or (device == "map" and not torch.cuda.is_available())
@@ -162,6 +183,28 @@ def _damaged(name: str, files: list[Path]) -> str:
         except SafetensorError:
             return str(file)
     return f"a file of the weights of {name}"
+
+
+def check_settings(dtype: str = "auto", device: str = "auto", scorer: str = "local") -> None:
+    """Raise UsageError for a dtype, device or scorer that is unknown, ResourceError for a device that is not here;
+    nothing is loaded but torch, and that for a device by name alone."""
+    for flag, value, known in (("--dtype", dtype, DTYPES), ("--scorer", scorer, SCORERS)):
+        if value not in known:
+            raise UsageError(f"{flag} {value!r} is unknown{nearest(value, known)}")
+    if device == "map" and find_spec("accelerate") is None:
+        raise UsageError("--device map needs accelerate: pip install 'reasoning-path-analyzer[accelerate]'")
+    if device in ("auto", "cpu", "map"):
+        return
+    import torch
+
+    allowed = "; allowed: auto, cpu, cuda, cuda:1 ..., map"
+    for part in device.split(","):
+        try:
+            kind = torch.device(part)
+        except RuntimeError:
+            raise UsageError(f"--device {device!r} is unknown{allowed}") from None
+        if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+            raise ResourceError(f"--device {device!r}: {torch.cuda.device_count()} GPUs are here (torch.cuda){allowed}")
 
 
 def choose_path(loaded: Loaded, sampler: Sampler | None, wanted: str) -> tuple[str, str]:

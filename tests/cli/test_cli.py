@@ -175,6 +175,21 @@ def test_score_analyze_show_and_compare(run, dump, tmp_path, stories):
     assert code == 2 and f"{out} is a run" in err and not (tmp_path / "other").exists()
 
 
+def test_a_trace_that_was_not_scored_is_its_text(run, dump, tmp_path):
+    """Of a run without a model, and by the folder of its report."""
+    code, _, err = run("report", f"base={dump}", "-o", tmp_path / "page")
+    assert code == 0, err
+    key = "base/{}/0".format(problem_id("p0"))
+    for place in (tmp_path / "page", tmp_path / "page" / "run"):
+        code, text, err = run("show", place, key)
+        assert code == 0 and text == f"{key}: correct, not scored: no model was given\n\n a time 0\n", err
+        code, text, _ = run("show", place, key, "--json")
+        assert code == 0 and json.loads(text)["response"] == " a time 0" and "not_scored" in json.loads(text)
+    code, text, err = run("show", tmp_path / "page", "zzz")
+    assert code == 2 and len(err) < 600 and err.count("\n") == 1
+    assert run("analyze", tmp_path / "page", "boundary")[0] == 0
+
+
 def test_missing_things_have_their_own_exit_codes(run, tmp_path):
     code, _, err = run("analyze", tmp_path / "no-run")
     assert code == 3 and "is not a run" in err
@@ -238,6 +253,15 @@ def test_settings_are_refused_before_anything_is_read(run, dump, tmp_path, stori
         for more in ([], ["--dry-run"]):
             code, _, err = run(*line, *wrong, *more)
             assert code == 2 and "reading" not in err and len(err.splitlines()) == 1, (wrong, more, err)
+    wrong = "--dtype float99|--device foo|--device cuda:99|--template nope|--template-date 2024-99-99|--scorer fused"
+    wrong += "|--threshold nan|--max-bad 3|--map foo=bar|--map format=zz|--sampler zz=0.6|--reference zz|--prompt-of zz"
+    wrong += f"|--policy zz={stories}|--template zz=none"
+    for flags in wrong.split("|"):
+        code, _, err = run("score", f"base={dump}", "--base", stories, "-o", tmp_path / "run", *flags.split())
+        assert code == (4 if "cuda" in flags else 2) and "reading" not in err and err.count("\n") == 1, (flags, err)
+        assert not (tmp_path / "run").exists()
+    code, _, err = run("report", dump, "-o", tmp_path / "page", "--html-max-mb", "-1")
+    assert code == 2 and "'-1' is not a number above 0" in err
     code, _, err = run("report", dump, "-o", dump)
     assert code == 2 and "base.jsonl is a file; the report is a folder" in err
 

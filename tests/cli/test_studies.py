@@ -308,3 +308,100 @@ def test_a_dry_run_counts_the_tokens_that_go_through_the_model(tmp_path, stories
     assert plan["response_tokens"] == scored
     size = sum(f.stat().st_size for f in (run.path / "scores" / "base").iterdir())
     assert plan["disk_bytes"] == pytest.approx(size, rel=0.3)
+
+
+# --- many studies: one model, on where it was, by the names of benchmarks ----------------------------------------
+
+
+def test_many_studies_load_the_base_once_and_go_on_where_they_were(tmp_path, stories, monkeypatch, capsys):
+    import transformers
+
+    loads, real = [], transformers.AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM,
+        "from_pretrained",
+        lambda *given, **more: loads.append(given) or real(*given, **more),
+    )
+    for name in ("a", "b", "c"):
+        write(tmp_path / "dumps" / name / "base.jsonl", "base")
+    (tmp_path / "dumps" / "b" / "base.jsonl").write_text('{"prompt": "a", "respo\n')
+    line = ["report", f"{tmp_path}/dumps/*/", "-o", str(tmp_path / "all"), "--no-robustness", "--base", str(stories)]
+    assert cli.main(line) == 3 and len(loads) == 1
+    assert "(3 of 3)" in capsys.readouterr().err
+    first = (tmp_path / "all" / "a" / "results.json").stat().st_mtime_ns
+    write(tmp_path / "dumps" / "b" / "base.jsonl", "base")  # mended: the others are kept as they are
+    assert cli.main(line) == 0 and len(loads) == 2
+    said = capsys.readouterr().err
+    assert "a (1 of 3): made before by this line of the same files, kept" in said and "b (2 of 3): made" not in said
+    assert (tmp_path / "all" / "a" / "results.json").stat().st_mtime_ns == first
+    found = json.loads((tmp_path / "all" / "index.json").read_text())["studies"]
+    assert [(s["study"], s["exit_code"]) for s in found] == [("a", 0), ("b", 0), ("c", 0)]
+    write(tmp_path / "dumps" / "a" / "base.jsonl", "base", samples=4)  # another file, another study
+    write(tmp_path / "dumps" / "c" / "rl.jsonl", "rl")
+    cli.main(line)
+    said = capsys.readouterr().err
+    assert "b (2 of 3): made before" in said and "a (1 of 3): made" not in said and "c (3 of 3): made" not in said
+
+
+def test_a_loaded_model_stays_only_inside_a_batch(stories):
+    from analyzer.scoring import load
+
+    with load.kept():
+        one = load.load(str(stories))
+        assert load.load(str(stories)) is one
+        other = load.load(str(stories), dtype="bfloat16")
+        assert other is not one and load.load(str(stories)) is not one
+    assert load.load(str(stories)) is not load.load(str(stories))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["base_aime24", "base_gsm8k", "rl_aime24", "rl_gsm8k"],
+        ["Qwen2.5-7B_math500", "Qwen2.5-7B_aime2024", "Qwen2.5-7B-rl_math500", "Qwen2.5-7B-rl_aime2024"],
+        ["qwen2.5-math_math", "qwen2.5-math_amc23", "base_math", "base_amc23"],
+        ["gsm8k-base", "gsm8k-rl", "amc23-base", "amc23-rl"],
+    ],
+)
+def test_dumps_named_by_model_and_benchmark_are_a_study_each(tmp_path, names):
+    for name in names:
+        write(tmp_path / "d" / f"{name}.jsonl", "x")
+    found = studies.benchmarks([str(tmp_path / "d")])
+    assert found is not None and len(found) == 2 and all(len(specs) == 2 for specs in found.values())
+    assert {p for specs in found.values() for p in specs} == {
+        f"{re.sub(f'[-_]?{bench}[-_]?', '', name) if not name.startswith('qwen2.5-math') else 'qwen2.5-math'}"
+        f"={tmp_path}/d/{name}.jsonl"
+        for name in names
+        for bench in found
+        if name.startswith(bench) or name.endswith(bench)
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["base", "rl"],
+        ["base_aime24", "rl_aime24"],  # one benchmark: one study, as ever
+        ["base_aime24", "base_gsm8k"],  # one model
+        ["base_aime24", "base_gsm8k", "rl_aime24"],  # a benchmark with one model
+        ["base_one", "base_two", "rl_one", "rl_two"],  # what could be anything
+        ["base_aime24", "base_gsm8k", "rl_aime24", "rl_gsm8k", "notes"],
+        ["math_gsm8k", "gsm8k_math", "math_aime", "gsm8k_aime"],
+    ],
+)
+def test_names_that_could_mean_another_thing_make_no_studies(tmp_path, names):
+    for name in names:
+        write(tmp_path / "d" / f"{name}.jsonl", "x")
+    assert studies.benchmarks([str(tmp_path / "d")]) is None
+
+
+def test_a_folder_by_benchmark_is_reported_study_by_study(tmp_path, capsys):
+    for model in ("base", "rl"):
+        for bench in ("aime24", "gsm8k"):
+            write(tmp_path / "d" / f"{model}_{bench}.jsonl", model)
+    assert cli.main(["report", str(tmp_path / "d"), "-o", str(tmp_path / "out"), "--no-robustness"]) == 0
+    assert "named by model and benchmark, one study each: aime24, gsm8k" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "index.json").read_text())["studies"]
+    assert [s["study"] for s in found] == ["aime24", "gsm8k"] and all(
+        set(s["sources"]) == {"base", "rl"} for s in found
+    )

@@ -133,13 +133,13 @@ def test_check_says_what_the_numbers_hold(tmp_path):
         "masked_rows": 1,
     }
     assert (
-        "rl: 3 rows bring log-probs under the base at T=0.6 (3 rows, 6 values: 1 unknown, 0 impossible), T=1 (1 rows, "
-        "2 values: 0 unknown, 1 impossible); 1 tokens masked; reach needs no model in 2 of them"
+        "rl: 3 rows bring log-probs under the base at T=0.6 (3 rows, 6 values: 1 unknown, 0 impossible), T=1 (1 row, "
+        "2 values: 0 unknown, 1 impossible); 1 token masked; reach needs no model in 2 of them"
     ) in checks.render(said)
     assert any("need no model for rl" in line for line in said["next"])
     notes = "\n".join(ledger.notes)
     assert "2 log-probabilities in 2 of 4 rows are not known (null, NaN or infinite, " in notes
-    assert "did not write 1 of 2 tokens of 1 rows" in notes
+    assert "did not write 1 of 2 tokens of 1 row" in notes
 
 
 def test_rows_without_numbers_say_nothing_of_them(tmp_path):

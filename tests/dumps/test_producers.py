@@ -378,3 +378,9 @@ def test_further_filters_of_rejected_rows_alone_are_refused(tmp_path):
     path = lines(tmp_path / file.name, [r | {"resps": 3} if r["filter"] == first else r for r in rows])
     with pytest.raises(DumpError, match="no trace is left|can't be used"):
         dumps.read_dumps([path], max_bad=1.0)
+
+
+def test_what_a_file_s_name_tells_is_shown():
+    _, ledger = read("limit-of-rlvr")
+    assert ledger.files[0]["mapping"]["temperature"] == "0.6 (of the file's name)"
+    assert ledger.files[0]["mapping"]["seed"] == "1 (of the file's name)"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.dumps import automatic
 from analyzer.dumps import read as dumps
 from analyzer.dumps.dialects import chats
 from analyzer.dumps.paths import Fault
@@ -172,19 +171,6 @@ def test_what_could_be_the_label_is_named(tmp_path):
     )
     _, ledger = dumps.read_dumps([lines(tmp_path / "b.jsonl", {**row, "acc": 1})])
     assert "no field was taken as the label" not in notes(ledger)
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ({"ans_id": "a b", "created_at": "2025", "reply_body": "long text"}, "--map response=reply_body"),
-        ({"type": "Algebra", "options": ["a long one"], "pred": "it is 4"}, "--map response=pred"),
-        ({"final": "r " * 40, "meta": {"problem": "what is it"}}, "--map response=final --map question=meta.problem"),
-        ({"ans_id": "dgYC"}, "--map response=FIELD"),
-    ],
-)
-def test_the_map_that_is_shown_is_one_that_could_work(row, said):
-    assert automatic.suggest(row) == said
 
 
 def test_rows_without_a_problem_are_told_which_field_could_name_it(tmp_path):

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from analyzer.pages import html, lead, markdown, terminal
+from analyzer.pages import content, html, lead, markdown, terminal
 
 SURE = {"n": 40, "method": "", "note": ""}
 ROW = {"k": 8, "low": 0.86, "high": 0.963, "note": "", "source": "rlvr"}
@@ -73,8 +73,10 @@ def test_a_word_that_was_earned_stands_and_a_refusal_too(alone):
     assert terminal.summary(outside).splitlines()[2].startswith("rlvr is OUTSIDE base's support at the kinds level")
     refused = copy.deepcopy(alone)
     for v in refused["verdicts"]:
-        v["why"] = ["no verdict: a check before the tests failed"]
-    assert "no verdict: a check" in terminal.summary(refused).splitlines()[2]
+        v["why"] = ["no verdict: a check before the tests failed", "prompts of rlvr: 0.5 of its problems"]
+    first = terminal.summary(refused).splitlines()[0]
+    assert first.endswith("no verdict: a check before the tests failed; prompts of rlvr: 0.5 of its problems.")
+    assert lead.sentences(refused, "rlvr", "base") == []  # the numbers that the check disqualifies do not lead
 
 
 def test_with_a_model_nothing_is_put_before_the_word(written):
@@ -89,3 +91,25 @@ def test_what_is_not_known_is_said_with_its_reason(alone):
     alone["analyses"]["boundary"]["estimates"] = {}
     said = "How much of rlvr is among draws of base can't be said: no number, symbol or code in the text"
     assert lead.sentences(alone, "rlvr", "base") == [said]
+
+
+def test_what_could_not_be_checked_has_no_tick_and_no_finding_is_called_unchanged(alone):
+    def marks(passed, word):
+        data = copy.deepcopy(alone)
+        rows = [
+            {"check": "prompts", "source": "rlvr", "passed": True},
+            {"check": "A/A", "source": "", "passed": passed},
+        ]
+        columns = {"columns": list(rows[0]), "rows": [list(r.values()) for r in rows]}
+        one = {"question": "", "estimates": {}, "tables": {}, "notes": [], "params": {}}
+        data["analyses"]["preflight"] = one | {"tables": {"checks": columns}}
+        data["analyses"]["robustness"] = one | {"estimates": {"rlvr.words_kept": {"value": 1.0, "n": 9}}}
+        data["verdicts"][0]["verdict"] = word
+        return {section: (bad, text) for section, bad, text in content.doubts(data)}
+
+    assert marks(True, "inside")["a-preflight"] == (False, "2 of 2 checks passed")
+    assert marks(None, "inside")["a-preflight"] == (None, "1 of 2 checks passed, 1 not possible")
+    assert marks(False, "inside")["a-preflight"][0] is True
+    assert marks(True, "inside")["robustness"] == (False, "every verdict unchanged in 9 sensitivity analyses")
+    assert "robustness" not in marks(True, "undetermined")
+    assert "✓" not in html.DOUBTS[None]

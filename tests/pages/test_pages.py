@@ -206,6 +206,19 @@ def test_ledger_lines_say_what_has_no_reason():
     ]
 
 
+def test_rows_beyond_a_limit_are_not_rejected():
+    ledger = {"rows": 15, "rows_used": 9, "rows_rejected": 6, "traces": 1, "traces_scored": 0, "traces_rejected": 0}
+    ledger["by_reason"] = {"no response": 1, "of problems beyond --limit 2": 5}
+    assert content.ledger_lines(ledger) == [
+        "15 rows read = 9 used + 1 rejected + 5 of problems beyond --limit 2.",
+        "1 trace, none scored: no model was given.",
+    ]
+    said = content.doubts({"ledger": ledger, "sources": {}, "analyses": {}, "verdicts": []})
+    assert said == [("ledger", True, "1 of 15 rows rejected, a look only: 5 rows of problems beyond --limit 2")]
+    one = {**ledger, "rows": 1, "rows_used": 1, "rows_rejected": 0, "by_reason": {}}
+    assert content.ledger_lines(one)[0] == "1 row read = 1 used + 0 rejected."
+
+
 def test_markdown_shows_hostile_text_as_text(written):
     outside_code = re.sub(r"(`+) .*? \1(?= \|)", "", written.markdown)
     assert "<img" not in outside_code and "</script" not in outside_code and "\n\n\n" not in written.markdown

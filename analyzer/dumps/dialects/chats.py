@@ -7,7 +7,11 @@ from typing import Any
 
 from analyzer.dumps.paths import MISSING, Fault, get
 
-SHAREGPT = {"human": "user", "gpt": "assistant", "model": "assistant"}
+SPEAKERS = {  # as data sets in the manner of ShareGPT and OpenAssistant call them, whatever the case
+    **dict.fromkeys(("human", "prompter", "user"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "model", "bot", "chatbot", "ai", "assistant"), "assistant"),
+    "system": "system",
+}
 TURNS = (
     "of a conversation of several turns the last message of the assistant is the response (meta.turns tells how many "
     "there were) and what stands before it the prompt, without the calls of tools."
@@ -30,12 +34,16 @@ def messages(value: Any) -> list[dict[str, Any]] | None:
         role = message.get("role", message.get("from")) if isinstance(message, dict) else None
         if not isinstance(role, str):
             return None
-        content = message.get("content", message.get("value"))
+        content = next((message[k] for k in ("content", "value", "text") if k in message), None)
         if isinstance(content, dict) and isinstance(content.get("answer"), str):
             content = content["answer"]  # Arena-Hard 2
         called = message.get("tool_calls") or message.get("function_call")
         out.append(
-            {**message, "role": SHAREGPT.get(role, role), "content": "" if called and content is None else content}
+            {
+                **message,
+                "role": SPEAKERS.get(role.lower(), role),
+                "content": "" if called and content is None else content,
+            }
         )
     return out
 

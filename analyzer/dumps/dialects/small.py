@@ -22,6 +22,21 @@ def canonical_parquet(record: dict[str, Any], survey: Any = None) -> dict[str, A
     return out
 
 
+def nemo_rl(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
+    """The texts of a sample, in one list (as every value of the row in a list of one), as prompt and response."""
+    texts, score = record.get("content"), record.get("rewards")
+    texts = texts[0] if isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], list) else texts
+    if not isinstance(texts, list) or len(texts) < 2 or not all(isinstance(t, str) for t in texts):
+        raise Fault("no response", f"content = {show(texts)}; expected the texts of prompt and response")
+    return {
+        **record,
+        "@prompt": "".join(texts[:-1]),
+        "@response": texts[-1],
+        "@score": score[0] if isinstance(score, list) and len(score) == 1 else score,
+        "@texts": len(texts) if len(texts) > 2 else None,
+    }
+
+
 def lighteval(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """Ids where they fit the texts; the metric is per document, so it labels a sample only where there is one sample
     and one metric."""

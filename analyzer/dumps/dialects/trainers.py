@@ -45,6 +45,17 @@ DIALECTS: dict[str, dict[str, Any]] = {
         "note": "TRL writes prompts with their special tokens stripped: the prompt ids can't be recovered, so `prompt` "
         "is kept as the question (--map prompt=prompt where it had none).",
     },
+    "nemo-rl": {
+        "shape": "row",
+        "needs": ("content[]", "rewards", "input_lengths"),
+        "label": "parent",
+        "fields": {"prompt": "@prompt", "response": "@response", "score": "@score", "meta.texts": "@texts"},
+        "name": r"_step_?(?P<step>\d+)$",
+        "prepare": small.nemo_rl,
+        "note": "NeMo-RL logs the texts of a sample without their roles: the last text is taken as the response and "
+        "what stands before it as the prompt (meta.texts counts more than two); its log-probs run over both and were "
+        "not read.",
+    },
     "openrlhf": {
         "shape": "row",
         "needs": ("input", "output"),

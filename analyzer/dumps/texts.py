@@ -1,0 +1,43 @@
+"""The texts of a row: where they are, and which of them could be something that was said."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from analyzer.dumps.paths import known_paths
+
+NO_TEXT = re.compile(
+    r"(^|[._])(id|uid|uuid|hash|sha|date|time|at|path|url|file|name|role|status|traceback|error|level|outcome|object|type|version|filter|system|system_prompt|\w+_reason|options(\[\])?)$"
+)
+WHOLE = 100  # characters; an `answer` beyond them is no reference but what the model wrote
+DEPTH = 5  # levels of a path
+
+
+def prose(value: str) -> bool:
+    """True for more than a word: a type, a name and a tag are neither asked nor answered."""
+    return " " in value.strip() or len(value) > WHOLE
+
+
+def texts_in(values: dict[str, Any]) -> dict[str, str]:
+    """Path -> the text it reaches (of a list, its first element), for every path that a map could name; `a.0[]` reaches
+    into a list of one list."""
+    out = {}
+    for path in known_paths(values, depth=DEPTH):
+        value = at(values, path)
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) and "[]" not in path:
+            path, value = f"{path}.0[]", at(values, f"{path}.0[]")
+        if isinstance(value, str) and value.strip() and path.count("[]") < 2:
+            out[path] = value
+    return out
+
+
+def at(values: dict[str, Any], path: str) -> Any:
+    value: Any = values
+    for part in path.split("."):
+        if isinstance(value, list) and part == "0[]":
+            value = {"0": value[0] if value else None}
+        value = value.get(part.removesuffix("[]")) if isinstance(value, dict) else None
+        if part.endswith("[]"):
+            value = value[0] if isinstance(value, list) and value else None
+    return value
