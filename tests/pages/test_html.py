@@ -274,7 +274,7 @@ def test_without_traces_there_is_no_viewer(fake, tmp_path):
 def test_doubts_stand_on_the_first_screen_and_lead_to_their_sections(written, page):
     """Rows, checks and other choices, each as a warning or not; only what the run has."""
     data = copy.deepcopy(written.data)
-    assert content.doubts(data) == [("ledger", True, "10 of 1,010 rows not used, 10 of 2,000 traces not scored")]
+    assert content.doubts(data) == [("ledger", True, "10 of 1,010 rows rejected, 10 of 2,000 traces not scored")]
     data["ledger"] |= {"rows_rejected": 0, "traces_rejected": 0}
     columns = ["check", "source", "passed"]
     checks = {"columns": columns, "rows": [["base", "", True], ["policy", "x", None], ["sampler", "x", False]]}
