@@ -40,7 +40,7 @@ bench: $(VENV)/.installed
 validate: $(VENV)/.installed
 	$(BIN)/python -m validation --out docs
 
-# words at up to 5,000 tokens and 500 problems x 256 draws: hours
+# words at up to 5,000 tokens and 500 problems x 256 draws: half an hour, 5 GB
 validate-large: $(VENV)/.installed
 	$(BIN)/python -m validation --gates V15 --out docs/large
 
