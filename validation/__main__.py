@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--gates",
-        help="only these, by commas: V0 ... V15 (V15, large studies, takes half an hour and is run only where it is named)",
+        help="only these, by commas: V0 ... V15 (V15, large studies, half an hour, only where it is named)",
     )
     parser.add_argument("--out", help="write validation.md, figures and tables into this folder")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")

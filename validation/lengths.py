@@ -113,7 +113,7 @@ def tried(rng: np.random.Generator, world: World, traces: int = TRACES) -> tuple
 
 
 def gate_grid(rng: np.random.Generator, runs: int) -> Gate:
-    """`gate_words` on the worlds of lengths and numbers up to those of large studies: an hour."""
+    """`gate_words` on the worlds of lengths and numbers up to those of large studies: half an hour."""
     return gate_words(rng, runs, cases=long_worlds.GRID, name="V15")
 
 
