@@ -22,8 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fast", action="store_true", help="few runs and wide bands; V11 is left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--gates",
-        help="only these, by commas: V0 ... V15 (V15, large studies, half an hour, only where it is named)",
+        "--gates", help="only these, by commas: V0 ... V15 (V15, large studies, half an hour, only where it is named)"
     )
     parser.add_argument("--out", help="write validation.md, figures and tables into this folder")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
