@@ -50,7 +50,7 @@ TRUTHS = {
         NOT_OUTSIDE,
     ),
     "restyle-known": truth(
-        "base draws, opener and synonyms drawn again by the corpus's own law", NOT_OUTSIDE, NOT_OUTSIDE, NOT_OUTSIDE
+        "base draws, opener and synonyms drawn anew by the corpus's own law", NOT_OUTSIDE, NOT_OUTSIDE, NOT_OUTSIDE
     ),
     "restyle-foreign": truth(
         "base draws, openers and step words replaced by words that no solution holds",

@@ -115,7 +115,7 @@ def test_one_temperature_alone_makes_no_word_that_needs_others(tmp_path):
     assert {s: v.word for s, v in got.items()} == want
     for source in ("cold", "other"):
         assert "base_logprobs at .8, .6, .4, .2" in got[source].needs, got[source].needs
-    assert any("beyond 4,096 tries, which no cooling lifts" in w for w in got["planted"].why)
+    assert any("beyond 4,096 times the base's, which no cooling lifts" in w for w in got["planted"].why)
 
 
 def test_two_temperatures_are_enough_to_tell_sharpening(tmp_path):
@@ -261,7 +261,7 @@ def test_an_end_token_is_found_in_ids_alone(tmp_path):
     row = results["support"].tables["evidence"].set_index("source").loc["early"]
     assert row["share_high"] <= 0.05 and row["end_low"] > 0.05 and row["body_value"] < 0.01 < row["inside_value"]
     (verdict,) = (v for v in decide(results, sources=["early"], reference="base") if v.level == "sequence")
-    assert any(w.startswith("stops earlier: it ends where the base would not") for w in verdict.why)
+    assert any(w.startswith("stops earlier: its end is beyond the budget") for w in verdict.why)
     assert any("the difference is where it stops" in w for w in verdict.why)
 
 

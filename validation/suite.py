@@ -53,7 +53,7 @@ TASKS: dict[str, Task] = {
     "formats": Task(miniature.gate_formats, ("V11",), 0, 20, world="miniature"),
     "second": Task(miniature.gate_world, ("V11",), 0, 20, {}, {"strategies": 20}, world="second"),
     "strategy level": Task(strategies.gate_strategy, ("V8", "V10"), 0, 24),
-    "confusion": Task(verdicts.gate_confusion, ("V10",), 4, 40),
+    "confusion": Task(verdicts.gate_confusion, ("V10",), 8, 40),
     "half against half": Task(verdicts.gate_half_against_half, ("V8",), 6, 100),
     "words at real lengths": Task(lengths.gate_words, ("V13",), 2, 10, {"every": 6}),
     "places": Task(lengths.gate_places, ("V13",), 0, 5),

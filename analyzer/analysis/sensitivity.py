@@ -296,7 +296,7 @@ def caption(result: Result) -> str:
     where = ", ".join(f"{r.source} under {r.variation}" for r in changed.itertuples())
     return (
         f"The headline verdict of every source (columns) decided again under {shown['variation'].nunique()} "
-        f"variations (rows; n = {len(shown)} verdicts); {len(changed)} differ from the run's"
+        f"variations (rows) (n = {len(shown)} verdicts); {len(changed)} differ from the run's"
         + (f": {where}." if where else ".")
     )
 

@@ -91,7 +91,7 @@ def refuse_other_weights(name: str, model: Any, info: Mapping[str, Collection]) 
     missing = sorted(k for k in info["missing_keys"] if not BUFFERS.search(k))
     unexpected = sorted(k for k in info["unexpected_keys"] if not BUFFERS.search(k))
     mismatched = sorted(info["mismatched_keys"])
-    zeros = sorted(k for k, p in model.named_parameters() if p.ndim > 1 and p.numel() > SMALL and _is_zero(p))
+    zeros = _zeros(model)
     whole = [] if getattr(model.config, "quantization_config", None) else _integers(Path(name))
     said = []
     if missing:
@@ -130,6 +130,21 @@ def _advice(
     if missing:
         return "copy or convert all of them; missing ones would be random numbers"
     return "a head or layers that the model does not have would be left out: save the causal LM alone"
+
+
+def _zeros(model: Any) -> list[str]:
+    """Names of the matrices that are all zeros. One that is so in every layer was made so (a residual branch switched
+    off); a file that was not copied to its end has them in its last layers, or in the embedding and the head."""
+    found: dict[str, dict[str, bool]] = {}
+    for name, values in model.named_parameters():
+        if values.ndim > 1 and values.numel() > SMALL:
+            found.setdefault(re.sub(r"\.\d+\.", ".#.", name), {})[name] = _is_zero(values)
+    return sorted(
+        name
+        for kind, of in found.items()
+        for name, zero in of.items()
+        if zero and not ("#" in kind and all(of.values()))
+    )
 
 
 def _is_zero(values: Any) -> bool:

@@ -262,7 +262,7 @@ def test_a_report_is_written_and_can_be_made_again(tmp_path, monkeypatch):
     assert 'href="here/index.html"' in html and len(html) < 50_000 and "? undetermined" in html
     assert Tags(html).seen <= {"p", "b", "a", *TABLE}
     assert repr(done).endswith("tables/)")
-    assert "Whether rlvr leaves what the reference can do is not certain" in repr(done)
+    assert "Whether rlvr goes beyond the reference is not decided by these draws" in repr(done)
 
 
 TABLE = ("table", "thead", "tbody", "tr", "th", "td")

@@ -292,7 +292,7 @@ def test_doubts_stand_on_the_first_screen_and_lead_to_their_sections(written, pa
     kept["x.words_kept"]["value"] = 1.0
     assert content.doubts(data)[2] == ("robustness", False, "every verdict unchanged in 13 sensitivity analyses")
     head = written.html[: written.html.index("<nav")]
-    assert '<a href="#ledger">⚠ 10 of 1,010 rows not used' in head
+    assert '<a href="#ledger">⚠ 10 of 1,010 rows rejected' in head
 
 
 def test_long_notes_are_folded_and_empty_tables_named(written):

@@ -31,7 +31,7 @@ def draw_prefix(result: Result, ax: Any) -> Any:
     ax.axhline(0.5, color="0.4", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
     k = result.params["budget"]
-    ax.set(xlabel="first w tokens of the response", ylabel=f"mass beyond {k} x base", ylim=(-0.02, 1.02))
+    ax.set(xlabel="first w tokens of the response", ylabel=f"share of mass beyond {k} x base", ylim=(-0.02, 1.02))
     return ax
 
 
