@@ -1,7 +1,7 @@
 """What the source of a file is called where neither the user nor a row says so: after the file, or its folder.
 
 Parts of one dump (shards, ranks) are one source. Checkpoints of one run are no samples of each other: where they would
-be one source, they are its training steps. Both are said, with the labels that would tell otherwise.
+be one source, they are its training steps. Both are reported, with the labels to give if that is wrong.
 """
 
 from __future__ import annotations

@@ -148,9 +148,7 @@ def _answer_test(
     again = _answer_rows(traces, mask, half, reference[once], reference_half[once], guess_P, budget)
     other = {(row["group"], row["chosen"]): row for row in again}
     for row in found:
-        p, factor = (other.get((row["group"], row["chosen"]), {}).get(x, math.nan) for x in ("p", "factor"))
-        if not p <= row["p"]:
-            row |= {"p": 1.0 if math.isnan(p) else p, "factor": factor}
+        row |= copies.larger_p(row, other.get((row["group"], row["chosen"])))
     for row, p in zip(found, holm(np.array([r["p"] for r in found])), strict=True):
         row["p_holm"] = float(p)
     return found

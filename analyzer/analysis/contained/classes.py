@@ -12,7 +12,7 @@ from analyzer.analysis.data import steps
 from analyzer.analysis.data.summaries import last_steps
 from analyzer.analysis.strategy import ends as strategy_ends
 from analyzer.analysis.strategy import run as strategy
-from analyzer.analysis.support.copies import LONG
+from analyzer.analysis.support import copies
 from analyzer.records import LEVELS, METHOD, Tables
 
 RUNGS = LEVELS[1:]
@@ -48,7 +48,7 @@ def classes(tables: Tables) -> Classes:
             graded.loc[mine.index[~answers.read(mine)]] = pd.NA
     graded[frame["cut"]] = pd.NA  # right ones too: to keep those alone would make the rest look better than it is
     said = answers.spelled(frame["answer"]).where(~frame["cut"], None)
-    frame = frame.assign(correct=graded, answer=said, copy=_copies(frame))
+    frame = frame.assign(correct=graded, answer=said, copy=copies.same_text(frame))
     frame = frame[["key", "source", "problem", "correct", "answer", "copy"]]
     read = set(texts["problem"])
     of = texts.set_index("key")
@@ -73,14 +73,3 @@ def classes(tables: Tables) -> Classes:
 def _name(level: str, own: Any) -> str:
     """The class of a trace as text: its skeleton, its kinds of steps in order, or the set of them."""
     return own if level == "skeleton" else steps.MARK.join(own if level == "steps" else sorted(set(own)))
-
-
-def _copies(frame: pd.DataFrame) -> np.ndarray:
-    """int [N]: the same number for traces of one source and problem with the same text of at least LONG characters."""
-    apart = -1 - np.arange(len(frame))
-    text = frame["response_hash"]
-    long = (text.notna() & (frame["characters"].fillna(0) >= LONG)).to_numpy(dtype=bool)
-    whose = frame.groupby(
-        ["source", "problem", text.astype("object").where(long, 0)], sort=False, dropna=False
-    ).ngroup()
-    return np.where(long, whose.to_numpy(), apart)

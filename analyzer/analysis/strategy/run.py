@@ -219,10 +219,8 @@ def reach(
     for name, of in found.items():
         other = {test["k"]: test for test in again.get(name, {"tests": []})["tests"]}
         for test in of["tests"]:
-            p, factor = (other[test["k"]][x] if test["k"] in other else math.nan for x in ("p", "factor"))
-            if not p <= test["p"]:
-                sure = test["certified"] and p <= ALPHA
-                test |= {"p": 1.0 if math.isnan(p) else p, "factor": factor, "certified": sure}
+            test |= copies.larger_p(test, other.get(test["k"]))
+            test["certified"] &= test["p"] <= ALPHA
         sure = {test["k"] for test in of["tests"] if test["certified"]}
         of["groups"] = [row | {"certified": row["certified"] and row["k"] in sure} for row in of["groups"]]
     return found

@@ -8,7 +8,9 @@ hold a prompt twice, and a seed fixed by request answers both alike); where it i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,15 +49,33 @@ def of(tables: Tables) -> set[str]:
     return found & keys
 
 
+def same_text(frame: pd.DataFrame) -> np.ndarray:
+    """int [N]: one number for the rows of a source and problem with one text of at least LONG characters, a negative
+    one of its own for every other row."""
+    apart = -1 - np.arange(len(frame))
+    if not {"response_hash", "characters"} <= set(frame):
+        return apart
+    text = frame["response_hash"]
+    long = (text.notna() & (frame["characters"].fillna(0) >= LONG)).to_numpy(dtype=bool)
+    by = ["source", "problem", text.astype("object").where(long, 0)]
+    return np.where(long, frame.groupby(by, sort=False, dropna=False).ngroup().to_numpy(), apart)
+
+
 def later(frame: pd.DataFrame) -> np.ndarray:
     """Which rows have a text of at least LONG characters that an earlier row of the source and problem has, bool [N].
 
-    Of such rows nobody knows whether they were drawn: an outside holds both with them and without.
+    Of such rows nobody knows whether they were drawn: an outside holds both with them and without (`larger_p`).
     """
-    if not {"response_hash", "characters"} <= set(frame):
-        return np.zeros(len(frame), bool)
-    long = (frame["response_hash"].notna() & (frame["characters"].fillna(0) >= LONG)).to_numpy(dtype=bool)
-    return frame.duplicated(["source", "problem", "response_hash"]).to_numpy() & long
+    return pd.Series(same_text(frame)).duplicated().to_numpy()
+
+
+def larger_p(test: dict[str, Any], once: Mapping[str, Any] | None) -> dict[str, Any]:
+    """p and factor of a test that holds with repeated texts and without: of the two readings those with the larger p.
+    once: the test with each text once; p is 1 where it could not be made."""
+    p = once["p"] if once is not None else float("nan")
+    if p <= test["p"]:
+        return {"p": test["p"], "factor": test["factor"]}
+    return {"p": 1.0 if p != p else p, "factor": once["factor"] if once is not None else float("nan")}
 
 
 def _found(tables: Tables) -> set[str]:

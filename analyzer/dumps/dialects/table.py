@@ -14,7 +14,7 @@ folder   the same on the path of its folder
 join     {side dialect: path of the key}: the joined record is "@join"; key (side): path of the key; with no key, the
          one record of the side file in the same folder
 requires fields that may not be null in any row; absent_nulls: null says no more than a field that is not there
-reads    paths that this code reads: what a record holds besides these and its fields' is said to be not used
+reads    paths that this code reads: any other column that no field maps is reported as unused
 survey   code that reads all records once before; prepare(record, survey) adds "@..." keys to a record or raises Fault;
 refuse   code that says why such a file can't be used; adapt(head, fields) -> (fields, note) fits fields to a file
 note     one sentence for the ledger
