@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.cli import demo
+
 HEAVY = ("torch", "transformers", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow")
 
 
@@ -61,6 +63,20 @@ def test_every_package_is_shipped(root):
     listed = set(config["options"]["packages"].split())
     on_disk = {".".join(p.parent.relative_to(root).parts) for p in (root / "analyzer").rglob("__init__.py")}
     assert listed == on_disk | {"analyzer.data"}
+
+
+def test_the_wheel_holds_what_the_demo_reads(root):
+    """And little else: models and dumps that only tests and the miniature's study need stay in the checkout."""
+    config = configparser.ConfigParser()
+    config.read(root / "setup.cfg")
+    patterns = config["options.package_data"]["analyzer.data"].split()
+    shipped = {file.relative_to(root / "data").as_posix() for p in patterns for file in (root / "data").glob(p)}
+    settings = demo.settings()
+    models = {settings["score"]["base"], *settings["score"]["policies"].values()}
+    needed = {spec.partition("=")[2] for spec in settings["specs"]}
+    needed |= {f"{model}/{name}" for model in models for name in ("config.json", "model.safetensors", "tokenizer.json")}
+    assert needed <= shipped, needed - shipped
+    assert sum((root / "data" / name).stat().st_size for name in shipped) < 10_000_000
 
 
 def test_library_does_not_print(root):
