@@ -135,7 +135,7 @@ def replaced(directory: str | Path, *, beside: Collection[str] = ("run",), at_on
     try:
         with _told(directory, home, home):
             home.mkdir(parents=True, exist_ok=True)
-        with lock(home / LOCK, str(directory), "use another -o folder", lambda: True):
+        with lock(home / LOCK, str(directory), "use another -o folder"):
             _clear_leftovers(home)
             refuse(directory, beside)  # again: nobody else writes from here on
             with _told(directory, home):
@@ -190,7 +190,7 @@ def _clear_leftovers(home: Path) -> None:
         if not _is_staging(left, home.name) or not left.is_dir() or left.is_symlink():
             continue
         if (left / LOCK).exists():  # it stood in the place of `home`
-            with lock(left / LOCK, str(home), "use another -o folder", lambda: True):
+            with lock(left / LOCK, str(home), "use another -o folder"):
                 _bring_back(left, home, listed(left) or set())
         else:
             shutil.rmtree(left, ignore_errors=True)

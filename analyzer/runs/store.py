@@ -155,13 +155,15 @@ class Run:
     def discard(self) -> bool:
         """Remove a run that this object made and that nobody else has written into since; returns whether it did. Only
         what belongs to the run goes: a folder that holds anything else stays."""
-        with contextlib.suppress(OSError, ResourceError), sole_writer(self.path):
-            if not self._own() or any(self.path.glob("scores/*/part-*")):
-                return False
-            prompts = self.path.glob("scores/*/prompts-*.parquet")
-            for file in (*self._parts("traces"), *prompts, self.path / "rejected.jsonl", self.path / "run.json"):
-                file.unlink(missing_ok=True)
-            (self.path / ".lock").unlink()
+        with contextlib.suppress(OSError, ResourceError):
+            with sole_writer(self.path):
+                if not self._own() or any(self.path.glob("scores/*/part-*")):
+                    return False
+                prompts = self.path.glob("scores/*/prompts-*.parquet")
+                for file in (*self._parts("traces"), *prompts, self.path / "rejected.jsonl", self.path / "run.json"):
+                    file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # Windows removes what is held later, when it is let go
+                    (self.path / ".lock").unlink()
             for folder in (*self.path.glob("scores/*"), self.path / "scores", self.path / "traces", self.path):
                 with contextlib.suppress(OSError):  # what something else lies in stays
                     folder.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -145,6 +146,45 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(world, tmp_path, lin
     other.send_signal(signal.SIGKILL)  # the lock must not outlive it
     other.wait()
     assert line()[0] == 0 and contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "ENOTSUP"])
+def test_a_file_system_without_locks_is_said_and_written_to(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*about):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.warns(UserWarning, match=r"is on a file system without locks .*: see to it that no other process"):
+        run = Run.create(tmp_path / "run")
+    assert Run.open(run.path).manifest["inputs"] == []
+    monkeypatch.setattr(fcntl, "flock", lambda *about: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
+    with pytest.raises(ResourceError, match="run can't be written: broken disk"), run.writing():
+        pass
+
+
+def test_a_lock_is_gone_after_its_block_and_its_folder_is_not_made(tmp_path):
+    with disk.sole_writer(tmp_path, "out.jsonl"):
+        assert [p.name for p in tmp_path.iterdir()] == [".out.jsonl.lock"]
+        for _ in range(2):  # who was refused leaves the holder's name
+            with pytest.raises(ResourceError, match=rf"being written by process {os.getpid()} on "):
+                disk.sole_writer(tmp_path, "out.jsonl").__enter__()
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / ".out.jsonl.lock").write_text("process 1 on elsewhere")  # of a holder that was killed
+    with disk.sole_writer(tmp_path, "out.jsonl"):
+        pass
+    with pytest.raises(ResourceError, match="no can't be written: No such file"):
+        disk.sole_writer(tmp_path / "no", "x").__enter__()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_two_conversions_to_one_file_do_not_mix(tmp_path, world):
+    out = tmp_path / "out.jsonl"
+    with disk.sole_writer(tmp_path, "out.jsonl"):
+        assert cli.main(["convert", str(world / "base.jsonl"), "-o", str(out)]) == 4
+    assert not out.exists() and cli.main(["convert", str(world / "base.jsonl"), "-o", str(out)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 @pytest.mark.parametrize("folder, stem", [("traces", "part"), ("scores/base", "part"), ("scores/base", "prompts")])
