@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jsonlines
 import numpy as np
 import orjson
 import pandas as pd
@@ -470,8 +473,9 @@ class Run:
         """Append rejected rows to rejected.jsonl: file, line, reason, row; a row already there is not repeated."""
         file = self.path / "rejected.jsonl"
         have = dict.fromkeys(file.read_bytes().splitlines()) if file.exists() else {}
-        lines = [orjson.dumps(r, default=str) for r in rows]
-        fresh = [line for line in lines if line not in have]
+        lines = io.BytesIO()
+        jsonlines.Writer(lines, dumps=partial(orjson.dumps, default=str)).write_all(rows)
+        fresh = [line for line in lines.getvalue().splitlines() if line not in have]
         if fresh:  # the whole file again: an appended line could be cut in two
             write_atomically(file, b"\n".join([*have, *fresh, b""]))
 

@@ -116,7 +116,7 @@ def score(
     from analyzer.scoring import load as scorers
     from analyzer.scoring.encoding import findings, padding, special
     from analyzer.scoring.encoding.encode import ENCODING
-    from analyzer.scoring.encoding.prompts import DATED
+    from analyzer.scoring.encoding.prompts import DATED, UNDATED
     from analyzer.scoring.identity import tokenizer_fingerprint
 
     settings = {
@@ -194,6 +194,9 @@ def score(
                 run.record(label)
                 run.save()
         _record_policies(run, work.produced)
+        made = (d for scorer in run.manifest["scorers"].values() for d in scorer["decisions"])
+        if template_date is not None and not any(d.startswith(DATED) for d in made):
+            tell(UNDATED.format(template_date))
 
 
 def planned(
