@@ -53,8 +53,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def unwritable(path: Path, error: OSError) -> ResourceError:
     """What to say when the disk refuses a file."""
+    why = os.strerror(error.errno) if error.errno else error  # pyarrow puts words of its own around it
     return ResourceError(
-        f"{path} can't be written: {error.strerror or error}; what was finished before is intact: make room or "
+        f"{path} can't be written: {why}; what was finished before is intact: make room or "
         "give write access, then run the same line again"
     )
 
