@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from analyzer.errors import DumpError, ResourceError, UsageError
+from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 
 PACKED = {"compression": "zstd", "write_page_checksum": True}  # how parts are written; a part without sums is read too
 LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what systems say that have no locks
@@ -38,17 +38,26 @@ def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside a file, which takes the file's place when all went well and is gone otherwise.
 
-    Raises ResourceError when the disk refuses.
+    Raises ResourceError when the disk refuses, DumpError when what is read meanwhile is gone.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise refused(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def refused(path: Path, error: OSError) -> AnalyzerError:
+    """What to say when a file could not be made: the disk refuses it, or what was read for it is gone."""
+    at = error.filename
+    ours = at is None or Path(at).name in (path.name, f".{path.name}.tmp") or path.is_relative_to(at)
+    if ours or error.errno != errno.ENOENT:
+        return unwritable(path, error)
+    return DumpError(f"{at} is gone while it was read, {path} was not made; restore it, then run the same line again")
 
 
 def unwritable(path: Path, error: OSError) -> ResourceError:
@@ -169,6 +178,8 @@ def _damage_named(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise MemoryError(f"reading {path}: {str(error).partition(chr(10))[0] or 'no more'}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DumpError(f"{path} is gone while the run was read; run the same line again") from error
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise ResourceError(f"{path} can't be read: {error.strerror or error}") from error
         raise damaged(path, str(error).partition("\n")[0]) from error

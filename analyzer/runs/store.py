@@ -35,10 +35,10 @@ from analyzer.runs.disk import (
     part_sum,
     read_part,
     refuse_dangling,
+    refused,
     remedy,
     row_count,
     sole_writer,
-    unwritable,
     write_atomically,
 )
 from analyzer.runs.rows import (
@@ -63,6 +63,7 @@ Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 SCHEMA = 1
 PART = re.compile(r"(part|prompts)-\d{5,}(-[0-9a-f]{8})?\.parquet")  # the names of parts
 REPAIR = "restore run.json from a copy, or make the run again in another -o folder; the Parquet parts are untouched"
+AGAIN = "run the same line again, which does only those traces again, or"
 # what a trace is: a dump that says otherwise under the same key is another dump
 COMPARED = [
     "key",
@@ -104,12 +105,12 @@ class Run:
         """Open an existing run. Raises DumpError when `path` is not one."""
         path = Path(path)
         file = path / "run.json"
-        if not file.is_file():
-            raise DumpError(
-                f"{path} is not a run: it has no run.json; make one with: analyzer score DUMP... --base MODEL -o {path}"
-            )
         try:
             manifest = orjson.loads(file.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise DumpError(
+                f"{path} is not a run: it has no run.json; make one with: analyzer score DUMP... --base MODEL -o {path}"
+            ) from None
         except ValueError as error:
             raise DumpError(f"{file}: not valid JSON ({error}); {REPAIR}") from None
         if not isinstance(manifest, dict) or "schema" not in manifest:
@@ -220,7 +221,7 @@ class Run:
     def contents(self) -> dict[str, int]:
         """Trace key -> hash (of this process) of what the trace is: COMPARED columns, log-probs and mask."""
         known: dict[str, int] = {}
-        for batch in self.trace_batches([*COMPARED, *NUMBERS, "meta"]):
+        for batch in self._held_batches([*COMPARED, *NUMBERS, "meta"]):
             rows = zip(*(batch[name].to_pylist() for name in COMPARED), strict=True)
             held = (
                 dict(zip(HELD, cells, strict=True)) for cells in zip(*(_cells(batch[n]) for n in HELD), strict=True)
@@ -236,7 +237,7 @@ class Run:
         row |= {n: list(row[n]) for n in ("prompt_ids", "response_ids") if row[n] is not None}
         numbers = _numbers(row)
         if known[t.key] != hash((repr(tuple(row[name] for name in COMPARED)), *numbers)):
-            rows = (r for b in self.trace_batches([*COMPARED, *NUMBERS, "meta", "origin"]) for r in b.to_pylist())
+            rows = (r for b in self._held_batches([*COMPARED, *NUMBERS, "meta", "origin"]) for r in b.to_pylist())
             old = next(r for r in rows if r["key"] == t.key)
             names = [name for name in COMPARED if row[name] != old[name]]
             names += [n for n, a, b in zip((*NUMBERS, "response_mask"), numbers, _numbers(old), strict=True) if a != b]
@@ -269,6 +270,7 @@ class Run:
         final = self.path / "traces" / (min(lost) if lost else f"part-{self._next('traces')}.parquet")
         temporary = final.with_name(f".{final.name}.tmp")
         try:
+            final.parent.mkdir(exist_ok=True)  # lost with all that was in it
             added = write_traces(temporary, traces)
             if lost and added != sum(lost.values()):  # the same dumps again bring it back, nothing else does
                 raise self._lost_part("traces", min(lost), "give all of its dumps again, or")
@@ -283,7 +285,7 @@ class Run:
                 temporary.replace(final)
             self.save()
         except OSError as error:
-            raise unwritable(final, error) from error
+            raise refused(final, error) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -297,10 +299,8 @@ class Run:
         with `sums` (which reads every byte), is not as it was written."""
         self._refuse_strangers()
         recorded = self.manifest.get("parts", {})
-        again = "run the same line again, which does only those traces again, or"
         for folder, known in recorded.items():
-            for name in self._lost(folder):
-                raise self._lost_part(folder, name, again)
+            self._refuse_lost(folder)
             for name, wrote in known.items():
                 path = self.path / folder / name
                 if (rows := row_count(path)) != wrote["rows"]:
@@ -311,7 +311,7 @@ class Run:
             if counts and f"scores/{label}" not in recorded and (n := self.status_counts(label).total()) < counts[1]:
                 raise DumpError(
                     f"{self.path / 'scores' / label} holds {n:,} traces, {counts[1]:,} were scored: a part is not "
-                    f"there; {again} restore it"
+                    f"there; {AGAIN} restore it"
                 )
 
     def _refuse_strangers(self) -> None:
@@ -348,6 +348,11 @@ class Run:
         known = self.manifest.get("parts", {}).get(folder, {})
         return {n: wrote["rows"] for n, wrote in known.items() if not (self.path / folder / n).is_file()}
 
+    def _refuse_lost(self, folder: str) -> None:
+        """Raise DumpError for a part that was recorded and is not there: its rows would be missing without a word."""
+        if lost := self._lost(folder):
+            raise self._lost_part(folder, min(lost), AGAIN)
+
     def _lost_part(self, folder: str, name: str, remedy: str) -> DumpError:
         rows = self.manifest["parts"][folder][name]["rows"]
         return DumpError(
@@ -360,12 +365,19 @@ class Run:
             yield from map(trace_of, batch.to_pylist())
 
     def trace_batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Columns of the traces (all by default) in the order they were added, by batches."""
+        """Columns of the traces (all by default) in the order they were added, by batches. Raises DumpError for a part
+        that is not there."""
+        self._refuse_lost("traces")
+        yield from self._held_batches(columns)
+
+    def _held_batches(self, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        """The same of the parts that are there, whether or not they are all."""
         for part in self._parts("traces"):
             yield from part_batches(part, TRACES, columns, BATCH, added=ADDED)
 
     def score_batches(self, scorer: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Identity, prompt hash and named columns of the scored traces (status ok), by batches."""
+        self._refuse_lost(f"scores/{scorer}")
         names = [*IDENTITY, "prompt", "status", *columns]
         parts = (
             _scored(part, batch)
@@ -376,6 +388,7 @@ class Run:
 
     def trace_table(self, columns: Sequence[str] = TABLE) -> pd.DataFrame:
         """One row per trace; text, ids and log-probs are left on disk unless asked for."""
+        self._refuse_lost("traces")
         if not self._parts("traces"):
             return pd.DataFrame(columns=list(columns))
         # pandas holds text as large strings: cast batch by batch, or all text would be in memory twice
@@ -439,6 +452,7 @@ class Run:
 
         Raises UsageError for an unknown column or scorer.
         """
+        self._refuse_lost(f"scores/{scorer}")
         if scorer not in self.scorers():
             if not self.scorers():
                 raise UsageError(f"nothing in run {self.path} is scored; score it with --base MODEL")
@@ -460,6 +474,7 @@ class Run:
 
     def prompts(self, scorer: str) -> dict[str, np.ndarray]:
         """Prompt hash -> prompt ids int32, of one scorer."""
+        self._refuse_lost(f"scores/{scorer}")
         out = {}
         for part in self._parts(f"scores/{scorer}", "prompts"):
             table = read_part(part, PROMPTS)

@@ -179,6 +179,56 @@ def test_a_lock_is_gone_after_its_block_and_its_folder_is_not_made(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_an_input_that_goes_while_it_is_read_is_named_as_the_input(tmp_path, monkeypatch, capsys):
+    """At any opening of it: exit code 3 and its name, never the output that could not be made of it."""
+    dump, out = write_dump(tmp_path / "in.jsonl", 2000), tmp_path / "out.jsonl"
+    begun, opened, at = dump.read_bytes(), [], 0
+
+    def audit(event, arguments):
+        if opened is not None and event == "open" and str(arguments[0]) == str(dump):
+            opened.append(event)
+            if len(opened) == at + 1:
+                dump.unlink(missing_ok=True)
+
+    sys.addaudithook(audit)  # stays, and does nothing after this test: the dump is named nowhere else
+    while True:
+        opened.clear()
+        code, said = cli.main(["convert", str(dump), "-o", str(out)]), capsys.readouterr().err
+        if len(opened) <= at:
+            break
+        assert code == 3 and said.count(str(dump)) and "can't be written" not in said, (at, said)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [], at
+        dump.write_bytes(begun)
+        at += 1
+    assert code == 0 and at >= 3
+
+
+@pytest.mark.parametrize("lost", ["traces", "scores/base", "run.json"])
+def test_a_run_that_goes_while_it_is_read_is_no_empty_run(world, tmp_path, lost):
+    run = Run.open(shutil.copytree(world / "whole", tmp_path / "run"))
+    run.verify()
+    path = tmp_path / "run" / lost
+    path.unlink() if lost == "run.json" else shutil.rmtree(path)
+    if lost == "run.json":
+        with pytest.raises(DumpError, match="is not a run: it has no run.json"):
+            Run.open(run.path)
+    elif lost == "traces":
+        for read in (run.trace_table, lambda: list(run.traces()), lambda: list(run.trace_batches(["key"]))):
+            with pytest.raises(DumpError, match=r"traces/part-00000.parquet is not there, 12 rows"):
+                read()
+    else:
+        reads = (lambda: list(run.tokens("base", ["token"])), lambda: list(run.score_batches("base", ["token"])))
+        for read in (*reads, lambda: run.prompts("base")):
+            with pytest.raises(DumpError, match=r"scores/base/part-.*parquet is not there, \d+ rows"):
+                read()
+
+
+def test_traces_lost_with_their_folder_come_back(world, tmp_path, line, whole):
+    shutil.copytree(world / "whole", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "traces")
+    assert line() == (0, "") and contents(tmp_path / "run") == whole
+
+
 def test_two_conversions_to_one_file_do_not_mix(tmp_path, world):
     out = tmp_path / "out.jsonl"
     with disk.sole_writer(tmp_path, "out.jsonl"):
