@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import warnings
 import zlib
@@ -69,9 +70,16 @@ def unwritable(path: Path, error: OSError) -> ResourceError:
     )
 
 
+def refuse_no_text(path: Path) -> None:
+    """Raise UsageError for a path that is no UTF-8, which Arrow opens no file by."""
+    if re.search("[\ud800-\udfff]", str(path)):
+        raise UsageError(f"{path}: the name holds bytes that are no UTF-8, which no run can be read by; rename it")
+
+
 def refuse_dangling(path: Path) -> None:
     """Raise UsageError where an output, or a folder above it, is a symbolic link to what is not there: its folder can't
-    be made, and a file would take the link's place."""
+    be made, and a file would take the link's place. The same of a name that is no text."""
+    refuse_no_text(path)
     for link in (path, *path.parents):
         if link.is_symlink() and not os.path.exists(link):  # pathlib raises for links that lead round in a circle
             raise UsageError(

@@ -17,8 +17,9 @@ import numpy as np
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import NOVEL_POWERS, POWERS, Sampler, Scored, Trace
+from analyzer.runs.manifests import SCHEMA
 from analyzer.runs.rows import prompt_hash
-from analyzer.runs.store import SCHEMA, Run
+from analyzer.runs.store import Run
 from analyzer.scoring.plan import choose, units
 
 if TYPE_CHECKING:

@@ -221,8 +221,8 @@ def test_of_a_run_that_was_cut_off_the_ledger_says_what_is_not_scored_yet(make, 
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst", ".parquet"])
 def test_a_flipped_bit_in_a_written_dump_is_refused_or_changes_nothing(tmp_path, ending):
-    """What `convert` and `sample` write: packed files have sums (plain text can have none). Footers of Parquet have none
-    either, but a page that they misplace is no page."""
+    """What `convert` and `sample` write: packed files have sums, plain text can have none. Parquet's footer has none
+    either; no flip is tried there."""
     rng, packed = np.random.default_rng(0), tmp_path / f"out{ending}"
     texts = [" ".join(rng.choice(["one", "two", "three", "4", "5 + x"], 30)) for _ in range(60)]
     dump = tmp_path / "base.jsonl"
