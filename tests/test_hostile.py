@@ -107,6 +107,29 @@ def test_batches_print_no_commands_and_their_links_lead_to_the_reports(tmp_path,
     assert index.quote("a b/index.html") == "a%20b/index.html"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files that are no UTF-8")
+def test_a_name_that_is_no_text_is_refused_in_words(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"dumps/bad\xff.jsonl")
+    write_dump(Path(name))
+    for words in (
+        ["check", name],
+        ["check", "dumps"],
+        ["report", name, "-o", "out"],
+        ["convert", name, "-o", "o.jsonl"],
+    ):
+        code, said = command(*words)
+        assert code == 3 and "bad\\udcff.jsonl: the name holds bytes that are no UTF-8" in said and len(said) < 200
+    assert [p.name for p in tmp_path.iterdir()] == ["dumps"]
+    out, good = os.fsdecode(b"o\xff"), write_dump(Path("good.jsonl"))
+    for words in (["report", good, "-o", out], ["convert", good, "-o", f"{out}.jsonl"], ["report", out, "-o", "x"]):
+        code, said = command(*words)
+        assert code in (2, 3) and "o\\udcff" in said and len(said) < 200, said
+    Path(out, "traces").mkdir(parents=True)
+    Path(out, "run.json").write_text("{}")
+    assert command("analyze", out)[0] == 2
+
+
 def test_report_md_hides_nothing():
     assert not HIDDEN.search(markdown.esc(EVIL)) and not HIDDEN.search(markdown._code(EVIL))
     assert "\\\\x1b" in markdown.esc(EVIL)

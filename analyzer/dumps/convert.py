@@ -20,7 +20,7 @@ from analyzer.dumps.numbers import mask_of
 from analyzer.dumps.read import Ledger, batches
 from analyzer.errors import UsageError
 from analyzer.records import Sampler, Trace
-from analyzer.runs.disk import refuse_dangling, replacing
+from analyzer.runs.disk import PACKED, refuse_dangling, replacing, sole_writer
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 OWN = ("gold", "seed", "max_tokens")  # kept in meta by a Trace, fields of their own in a row
@@ -54,7 +54,8 @@ def convert(
         raise UsageError(f"{out} is there already and is not written over; remove it, or choose another name")
     ledger = Ledger()
     how = {"field_map": field_map, "threshold": threshold, "samplers": samplers, "max_bad": max_bad, "grade": grade}
-    write(chain.from_iterable(_counted(batches(specs, ledger, **how), progress)), target)
+    with sole_writer(target.parent, target.name):
+        write(chain.from_iterable(_counted(batches(specs, ledger, **how), progress)), target)
     return ledger
 
 
@@ -124,7 +125,7 @@ def packed(target: Path) -> Iterator[IO[bytes]]:
             with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as stream:
                 yield stream
         elif target.suffix == ".zst":
-            with zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as stream:
+            with zstandard.ZstdCompressor(write_checksum=True).stream_writer(raw, closefd=False) as stream:
                 yield stream
         else:
             yield raw
@@ -147,7 +148,7 @@ def _write_parquet(traces: Iterable[Trace], path: Path) -> None:
         | {"response_logprobs": pa.list_(real), "response_mask": pa.list_(pa.int8())}
         | {f"{name}_json": text for name in AS_JSON}
     )
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, **PACKED) as writer:
         batch: list[dict[str, Any]] = []
         for trace in traces:
             values = row(trace)

@@ -89,6 +89,10 @@ def expand(specs: Sequence[str]) -> tuple[list[tuple[str, Path | None, str | Non
     for spec in specs:
         label, rest = _split_label(spec)
         for name in _without_superseded(_matches(rest, notes), notes):
+            if re.search("[\ud800-\udfff]", name):
+                raise DumpError(
+                    f"{name}: the name holds bytes that are no UTF-8, which no run can keep; rename the file"
+                )
             path = None if name == "-" else Path(name)
             key = "-" if path is None else path.resolve()
             if key in found and found[key][2] != label:

@@ -157,7 +157,7 @@ def parquet(name: str, opened: Callable[[], BinaryIO]) -> Records:
     number = 0
     try:
         with opened() as stream:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
             sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
             if max(sizes, default=0) > MAX_GROUP:
                 raise DumpError(f"{name}: a row group of {max(sizes):,} bytes; write it with smaller row groups")

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
+import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-from analyzer.errors import DumpError, ResourceError, UsageError
+from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 
 PACKED = {"compression": "zstd", "write_page_checksum": True}  # how parts are written; a part without sums is read too
+LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what systems say that have no locks
 T = TypeVar("T")
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -34,30 +39,47 @@ def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside a file, which takes the file's place when all went well and is gone otherwise.
 
-    Raises ResourceError when the disk refuses.
+    Raises ResourceError when the disk refuses, DumpError when what is read meanwhile is gone.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise refused(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
+def refused(path: Path, error: OSError) -> AnalyzerError:
+    """What to say when a file could not be made: the disk refuses it, or what was read for it is gone."""
+    at = error.filename
+    ours = at is None or Path(at).name in (path.name, f".{path.name}.tmp") or path.is_relative_to(at)
+    if ours or error.errno != errno.ENOENT:
+        return unwritable(path, error)
+    return DumpError(f"{at} is gone while it was read, {path} was not made; restore it, then run the same line again")
+
+
 def unwritable(path: Path, error: OSError) -> ResourceError:
     """What to say when the disk refuses a file."""
+    why = os.strerror(error.errno) if error.errno else error  # pyarrow puts words of its own around it
     return ResourceError(
-        f"{path} can't be written: {error.strerror or error}; what was finished before is intact: make room or "
+        f"{path} can't be written: {why}; what was finished before is intact: make room or "
         "give write access, then run the same line again"
     )
 
 
+def refuse_no_text(path: Path) -> None:
+    """Raise UsageError for a path that is no UTF-8, which Arrow opens no file by."""
+    if re.search("[\ud800-\udfff]", str(path)):
+        raise UsageError(f"{path}: the name holds bytes that are no UTF-8, which no run can be read by; rename it")
+
+
 def refuse_dangling(path: Path) -> None:
     """Raise UsageError where an output, or a folder above it, is a symbolic link to what is not there: its folder can't
-    be made, and a file would take the link's place."""
+    be made, and a file would take the link's place. The same of a name that is no text."""
+    refuse_no_text(path)
     for link in (path, *path.parents):
         if link.is_symlink() and not os.path.exists(link):  # pathlib raises for links that lead round in a circle
             raise UsageError(
@@ -164,6 +186,8 @@ def _damage_named(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise MemoryError(f"reading {path}: {str(error).partition(chr(10))[0] or 'no more'}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DumpError(f"{path} is gone while the run was read; run the same line again") from error
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise ResourceError(f"{path} can't be read: {error.strerror or error}") from error
         raise damaged(path, str(error).partition("\n")[0]) from error
@@ -190,30 +214,31 @@ def _refuse_other_columns(path: Path, schema: pa.Schema, names: Sequence[str]) -
         )
 
 
-@contextlib.contextmanager
-def sole_writer(folder: Path, output: str | None = None) -> Iterator[None]:
+def sole_writer(folder: Path, output: str | None = None) -> AbstractContextManager[None]:
     """Keep other processes from writing into a run's folder, or to one output in a folder; see `lock`."""
     if output is None:
-        with lock(folder / ".lock", f"run {folder}", "use another -o folder, or divide the work with --shard i/n"):
-            yield
-        return
-    # whoever waits at the removed name finds the output; before there is one, it stays
-    with lock(
-        folder / f".{output}.lock", str(folder / output), "or use another -o", lambda: (folder / output).exists()
-    ):
-        yield
+        other = "use another -o folder, or divide the work with --shard i/n"
+        return lock(folder / ".lock", f"run {folder}", other, stays=True)
+    return lock(folder / f".{output}.lock", str(folder / output), "or use another -o")
 
 
 @contextlib.contextmanager
-def lock(path: Path, what: str, other: str, gone: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Hold a lock file; the system frees it when its holder dies, however it does. gone: whether to remove it after.
+def lock(path: Path, what: str, other: str, *, stays: bool = False) -> Iterator[None]:
+    """Hold a lock file in a folder that is there; the system frees it when its holder dies, however it does.
 
-    Raises ResourceError, naming the holder of `what` and the `other` way, when another process has it, or when the file
-    can't be written. File systems without locks go unguarded.
+    stays: whether the file is left when the block ends. Raises ResourceError, naming the holder of `what` and the
+    `other` way, when another process has it, or when the file can't be written. Warns where the file system has no
+    locks: nobody is kept out there.
     """
+    held = FileLock(path, timeout=0, fallback_to_soft=False)
+    ours = None
     try:
-        file = _locked(path)
-    except BlockingIOError:
+        path.parent.stat()  # FileLock would make it
+        held.acquire()
+        with contextlib.suppress(OSError):  # who holds it is only for the message; Windows lets nobody read it
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            ours = path.stat()
+    except Timeout:
         holder = ""
         with contextlib.suppress(OSError):
             holder = path.read_text(encoding="utf-8", errors="replace").strip()
@@ -221,35 +246,17 @@ def lock(path: Path, what: str, other: str, gone: Callable[[], bool] = lambda: F
             f"{what} is being written by {holder or 'another process'}; wait for it or stop it, {other}"
         ) from None
     except OSError as error:
-        raise ResourceError(f"{path.parent} can't be written: {error.strerror or error}") from error
-    with file:
-        with contextlib.suppress(OSError):  # who holds it is only for the message
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                if gone() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                    path.unlink()
-
-
-def _locked(path: Path) -> TextIO:
-    """The file, open and locked; one that its last holder removed meanwhile is opened again: two could lock two files.
-    Raises BlockingIOError when another process has it."""
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise
-        except (ImportError, OSError):  # Windows; network file systems mounted without locks
-            return file
+        if error.errno not in LOCKLESS:
+            raise ResourceError(f"{path.parent} can't be written: {error.strerror or error}") from error
+        warnings.warn(
+            f"{path.parent} is on a file system without locks ({error.strerror}): see to it that no other process "
+            f"writes {what} meanwhile",
+            stacklevel=3,
+        )
+    try:
+        yield
+    finally:
         with contextlib.suppress(OSError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return file
-        file.close()
+            if ours and not stays and os.path.samestat(path.stat(), ours):  # else its folder was exchanged
+                path.unlink()
+        held.release()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.errors import UsageError
-from analyzer.runs.disk import unwritable
+from analyzer.runs.disk import refused
 from analyzer.runs.store import Run
 
 # what a shard counts, measures or is told for itself; everything else in a scorer's record has to agree
@@ -179,4 +179,4 @@ def _bring(file: Path, target: Path) -> None:
             shutil.copyfile(file, temporary)
         temporary.replace(target)
     except OSError as error:
-        raise unwritable(target, error) from error
+        raise refused(target, error) from error

@@ -135,7 +135,7 @@ def replaced(directory: str | Path, *, beside: Collection[str] = ("run",), at_on
     try:
         with _told(directory, home, home):
             home.mkdir(parents=True, exist_ok=True)
-        with lock(home / LOCK, str(directory), "use another -o folder", lambda: True):
+        with lock(home / LOCK, str(directory), "use another -o folder"):
             _clear_leftovers(home)
             refuse(directory, beside)  # again: nobody else writes from here on
             with _told(directory, home):
@@ -190,7 +190,7 @@ def _clear_leftovers(home: Path) -> None:
         if not _is_staging(left, home.name) or not left.is_dir() or left.is_symlink():
             continue
         if (left / LOCK).exists():  # it stood in the place of `home`
-            with lock(left / LOCK, str(home), "use another -o folder", lambda: True):
+            with lock(left / LOCK, str(home), "use another -o folder"):
                 _bring_back(left, home, listed(left) or set())
         else:
             shutil.rmtree(left, ignore_errors=True)
@@ -230,7 +230,8 @@ def _mark(folder: Path, names: set[str]) -> None:
 
 
 def _refuse_in_the_way(home: Path, names: set[str], before: set[str]) -> None:
-    """Raise UsageError where a file to be written would have to replace what is not ours."""
+    """Raise UsageError where a file to be written would have to replace what is not ours, PermissionError where a
+    folder of ours is closed."""
     for name in sorted(names):
         path = home / name
         above = [p for p in path.parents if p != home and p.is_relative_to(home)]
@@ -245,10 +246,20 @@ def _refuse_in_the_way(home: Path, names: set[str], before: set[str]) -> None:
             raise UsageError(
                 f"{found} is in the way, it is not a file of the report before; move it, then run the same line again"
             )
+    for folder in sorted({(home / name).parent for name in names | before}):
+        if folder.is_dir() and not _is_writable(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _exchanged(new: Path, home: Path) -> bool:
-    """Exchange two folders in one step, unless the system can't or another process writes into the run inside."""
+    """Exchange two folders in one step, unless the system can't, another process writes into the run inside, or a
+    folder is closed, which then could not be brought back."""
+    if not all(_is_writable(p) for p in home.iterdir() if p.is_dir() and not p.is_symlink()):
+        return False
     with contextlib.ExitStack() as held:
         run = home / "run"
         try:

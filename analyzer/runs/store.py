@@ -7,14 +7,14 @@ This module knows nothing of models or analyses.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import io
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jsonlines
 import numpy as np
 import orjson
 import pandas as pd
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError, nearest
 from analyzer.records import Scored, Trace, display, trace_key
+from analyzer.runs import manifests
 from analyzer.runs.disk import (
     PACKED,
     ahead,
@@ -32,14 +33,14 @@ from analyzer.runs.disk import (
     part_sum,
     read_part,
     refuse_dangling,
+    refused,
     remedy,
     row_count,
     sole_writer,
-    unwritable,
     write_atomically,
 )
+from analyzer.runs.parts import Parts
 from analyzer.runs.rows import (
-    ADDED,
     ADDED_SCORES,
     BATCH,
     IDENTITY,
@@ -52,43 +53,19 @@ from analyzer.runs.rows import (
     prompt_hash,
     score_table,
     trace_of,
-    trace_row,
     write_traces,
 )
+from analyzer.runs.same import contents, is_new
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
-SCHEMA = 1
-PART = re.compile(r"(part|prompts)-\d{5,}(-[0-9a-f]{8})?\.parquet")  # the names of parts
-REPAIR = "restore run.json from a copy, or make the run again in another -o folder; the Parquet parts are untouched"
-# what a trace is: a dump that says otherwise under the same key is another dump
-COMPARED = [
-    "key",
-    "prompt",
-    "messages",
-    "question",
-    "response",
-    "prompt_ids",
-    "response_ids",
-    "base_temperatures",
-    "correct",
-    "score",
-    "finish",
-    "answer",
-    "group",
-]
-NUMBERS = ("response_logprobs", "base_logprobs")  # compared too, as float32; so is the mask, which meta holds
-HELD = (*NUMBERS, "response_ids", "meta")
 
 
-class Run:
+class Run(Parts):
     """A run directory. Nothing is kept in memory but the path and the manifest."""
 
     made = False  # whether this object began it (`create`), and nobody else has written into it since
     written = b""  # run.json as this object last wrote it
-
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        self.path = path
-        self.manifest = manifest
+    contents, is_new = contents, is_new
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -99,31 +76,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Open an existing run. Raises DumpError when `path` is not one."""
-        path = Path(path)
-        file = path / "run.json"
-        if not file.is_file():
-            raise DumpError(
-                f"{path} is not a run: it has no run.json; make one with: analyzer score DUMP... --base MODEL -o {path}"
-            )
-        try:
-            manifest = orjson.loads(file.read_bytes())
-        except ValueError as error:
-            raise DumpError(f"{file}: not valid JSON ({error}); {REPAIR}") from None
-        if not isinstance(manifest, dict) or "schema" not in manifest:
-            raise DumpError(f"{file}: not the manifest of a run; {REPAIR}")
-        if manifest["schema"] != SCHEMA:
-            raise DumpError(f"{file}: schema {manifest['schema']!r}, this version reads {SCHEMA}")
-        for name, kind in {"inputs": list, "scorers": dict, "settings": dict, "samplers": dict}.items():
-            if not isinstance(({"settings": {}, "samplers": {}} | manifest).get(name), kind):
-                raise DumpError(f"{file}: {name!r} is missing or damaged; {REPAIR}")
-        check = manifest.pop("check", None)  # earlier versions wrote none
-        if check not in (None, _check(manifest)):
-            raise DumpError(
-                f"{file} is not as it was written: a disk or a hand has changed it; {REPAIR}. If it is to be as it is "
-                'now, take the line with "check" out of it'
-            )
-        cut = manifest.pop("adding", None)  # killed in `adding`: with the part in place all is there, else nothing
-        return cls(path, cut["manifest"] if cut and (path / "traces" / cut["part"]).exists() else manifest)
+        return cls(Path(path), manifests.read(Path(path)))
 
     @classmethod
     def create(cls, path: str | Path) -> Run:
@@ -133,7 +86,7 @@ class Run:
         if (path / "run.json").exists():
             return cls.open(path)
         if part := next((p for folder in ("traces", "scores/*") for p in path.glob(f"{folder}/part-*")), None):
-            raise DumpError(f"{path} has parts ({part}) but no run.json; {REPAIR}")
+            raise DumpError(f"{path} has parts ({part}) but no run.json; {manifests.REPAIR}")
         try:
             inside = [f for name in ("traces", "scores") for f in sorted((path / name).rglob("[!.]*")) if f.is_file()]
             for foreign in [path / "rejected.jsonl", *inside]:
@@ -146,7 +99,7 @@ class Run:
             raise ResourceError(f"run folder {path} can't be written: {error.strerror or error}") from error
         with sole_writer(path):
             if not (path / "run.json").exists():  # else another process was faster
-                run = cls(path, {"schema": SCHEMA, "inputs": [], "scorers": {}})
+                run = cls(path, {"schema": manifests.SCHEMA, "inputs": [], "scorers": {}})
                 run.save()
                 run.made = True
                 return run
@@ -155,13 +108,15 @@ class Run:
     def discard(self) -> bool:
         """Remove a run that this object made and that nobody else has written into since; returns whether it did. Only
         what belongs to the run goes: a folder that holds anything else stays."""
-        with contextlib.suppress(OSError, ResourceError), sole_writer(self.path):
-            if not self._own() or any(self.path.glob("scores/*/part-*")):
-                return False
-            prompts = self.path.glob("scores/*/prompts-*.parquet")
-            for file in (*self._parts("traces"), *prompts, self.path / "rejected.jsonl", self.path / "run.json"):
-                file.unlink(missing_ok=True)
-            (self.path / ".lock").unlink()
+        with contextlib.suppress(OSError, ResourceError):
+            with sole_writer(self.path):
+                if not self._own() or any(self.path.glob("scores/*/part-*")):
+                    return False
+                prompts = self.path.glob("scores/*/prompts-*.parquet")
+                for file in (*self._parts("traces"), *prompts, self.path / "rejected.jsonl", self.path / "run.json"):
+                    file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # Windows removes what is held later, when it is let go
+                    (self.path / ".lock").unlink()
             for folder in (*self.path.glob("scores/*"), self.path / "scores", self.path / "traces", self.path):
                 with contextlib.suppress(OSError):  # what something else lies in stays
                     folder.rmdir()
@@ -178,17 +133,13 @@ class Run:
         """Be the only process that writes into this run (see `disk.sole_writer`), knowing what others wrote before."""
         with sole_writer(self.path):
             self.made = self._own()
-            self.manifest = Run.open(self.path).manifest
+            self.manifest = manifests.read(self.path)
             self._refuse_strangers()
             yield
 
     def save(self) -> None:
         """Write run.json atomically."""
-        self._write_manifest(self.manifest)
-
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        self.written = orjson.dumps(manifest | {"check": _check(manifest)}, option=orjson.OPT_INDENT_2)
-        write_atomically(self.path / "run.json", self.written)
+        self.written = manifests.write(self.path, self.manifest)
 
     def refuse_changes(self, **settings: Any) -> None:
         """Raise UsageError when a setting differs from the one that the run was made with."""
@@ -212,43 +163,6 @@ class Run:
         with self.adding(t for t in traces if self.is_new(t, known)) as added:
             return added
 
-    def contents(self) -> dict[str, int]:
-        """Trace key -> hash (of this process) of what the trace is: COMPARED columns, log-probs and mask."""
-        known: dict[str, int] = {}
-        for batch in self.trace_batches([*COMPARED, *NUMBERS, "meta"]):
-            rows = zip(*(batch[name].to_pylist() for name in COMPARED), strict=True)
-            held = (
-                dict(zip(HELD, cells, strict=True)) for cells in zip(*(_cells(batch[n]) for n in HELD), strict=True)
-            )
-            known |= {row[0]: hash((repr(row), *_numbers(more))) for row, more in zip(rows, held, strict=True)}
-        return known
-
-    def is_new(self, t: Trace, known: Mapping[str, int]) -> bool:
-        """Whether `known` (`contents`) lacks the trace. Raises DumpError where it has the key with other content."""
-        if not known or t.key not in known:
-            return True
-        row = trace_row(t)
-        row |= {n: list(row[n]) for n in ("prompt_ids", "response_ids") if row[n] is not None}
-        numbers = _numbers(row)
-        if known[t.key] != hash((repr(tuple(row[name] for name in COMPARED)), *numbers)):
-            rows = (r for b in self.trace_batches([*COMPARED, *NUMBERS, "meta", "origin"]) for r in b.to_pylist())
-            old = next(r for r in rows if r["key"] == t.key)
-            names = [name for name in COMPARED if row[name] != old[name]]
-            names += [n for n, a, b in zip((*NUMBERS, "response_mask"), numbers, _numbers(old), strict=True) if a != b]
-            different = ", ".join(names)
-            if not different:  # 1 and 1.0
-                return False
-            same_file = re.sub(r"[:#]\d+$", "", t.origin) == re.sub(r"[:#]\d+$", "", old["origin"])
-            changed = ": the file has changed since" if same_file else ""
-            if same_file and names == ["response_mask"] and _numbers(old)[2] is None:
-                changed += ", or the run is of an earlier version, which read no masks"
-            hint = "restore the file" if same_file else "give the new dump another label (LABEL=PATH)"
-            raise DumpError(
-                f"{t.origin}: trace {t.key} is already in run {self.path}, from {old['origin']}, with other content "
-                f"({different}){changed}; {hint} or use another -o folder"
-            )
-        return False
-
     def origins(self) -> dict[str, str]:
         """Trace key -> where the trace was read (file:line)."""
         out: dict[str, str] = {}
@@ -264,6 +178,7 @@ class Run:
         final = self.path / "traces" / (min(lost) if lost else f"part-{self._next('traces')}.parquet")
         temporary = final.with_name(f".{final.name}.tmp")
         try:
+            final.parent.mkdir(exist_ok=True)  # lost with all that was in it
             added = write_traces(temporary, traces)
             if lost and added != sum(lost.values()):  # the same dumps again bring it back, nothing else does
                 raise self._lost_part("traces", min(lost), "give all of its dumps again, or")
@@ -272,13 +187,14 @@ class Run:
                 kept = {n: wrote for n, wrote in self._recorded("traces").items() if n not in lost}
                 kept[final.name] = {"rows": added, "crc32": part_sum(temporary)}
                 self.manifest.setdefault("parts", {})["traces"] = dict(sorted(kept.items()))
-            if added:  # from here on, `open` finishes what a kill cuts short
-                said = Run.open(self.path).manifest
-                self._write_manifest(said | {"adding": {"part": final.name, "manifest": self.manifest}})
+                # from here on, `open` finishes what a kill cuts short
+                said = manifests.read(self.path)
+                said |= {"adding": {"part": final.name, "manifest": self.manifest}}
+                self.written = manifests.write(self.path, said)
                 temporary.replace(final)
             self.save()
         except OSError as error:
-            raise unwritable(final, error) from error
+            raise refused(final, error) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -287,91 +203,30 @@ class Run:
         """Note in the manifest which parts of a scorer there are, once they are all there."""
         self.manifest.setdefault("parts", {})[f"scores/{scorer}"] = self._held(f"scores/{scorer}")
 
-    def verify(self, *, sums: bool = False) -> None:
-        """Raise DumpError, naming the part, when one that was recorded is not there, has another number of rows or,
-        with `sums` (which reads every byte), is not as it was written."""
-        self._refuse_strangers()
-        recorded = self.manifest.get("parts", {})
-        again = "run the same line again, which does only those traces again, or"
-        for folder, known in recorded.items():
-            for name in self._lost(folder):
-                raise self._lost_part(folder, name, again)
-            for name, wrote in known.items():
-                path = self.path / folder / name
-                if (rows := row_count(path)) != wrote["rows"]:
-                    raise damaged(path, f"{rows:,} rows, {wrote['rows']:,} were written")
-                if sums and part_sum(path) != wrote["crc32"]:
-                    raise damaged(path, "its bytes are not those that were written")
-        for label, counts in self.manifest.get("finished", {}).items():  # of earlier versions no more is known
-            if counts and f"scores/{label}" not in recorded and (n := self.status_counts(label).total()) < counts[1]:
-                raise DumpError(
-                    f"{self.path / 'scores' / label} holds {n:,} traces, {counts[1]:,} were scored: a part is not "
-                    f"there; {again} restore it"
-                )
-
-    def _refuse_strangers(self) -> None:
-        """Raise DumpError for a part that the run did not write, naming it."""
-        if self._strangers(self.manifest) and (found := self._strangers(Run.open(self.path).manifest)):  # as it is now
-            raise DumpError(
-                f"{found[0]} is no part that run {self.path} wrote: run.json does not list it (a copy, or of another "
-                "run?), and its rows would count twice or be of other traces; move it out of the run"
-            )
-
-    def _strangers(self, manifest: Mapping[str, Any]) -> list[Path]:
-        """Parts of a name that the run gives none, or not recorded where all are: of a scorer once it has finished.
-        Until then a killed call may have left parts, with which the next one goes on."""
-        recorded, out = manifest.get("parts", {}), []
-        for folder in ("traces", *(f"scores/{label}" for label in self.scorers())):
-            whole = folder == "traces" or manifest.get("finished", {}).get(folder.removeprefix("scores/"))
-            known = recorded.get(folder) if whole else None
-            parts = (p for stem in ("part", "prompts") for p in self._parts(folder, stem))
-            out += [p for p in parts if not PART.fullmatch(p.name) or (known is not None and p.name not in known)]
-        return out
-
-    def _held(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Part -> {"rows", "crc32"}, of what is there."""
-        parts = (p for stem in ("part", "prompts") for p in self._parts(folder, stem))
-        return {p.name: {"rows": row_count(p), "crc32": part_sum(p)} for p in parts}
-
-    def _recorded(self, folder: str) -> dict[str, dict[str, Any]]:
-        """The same of what was recorded; of an earlier version's run, what is there."""
-        known = self.manifest.get("parts", {}).get(folder)
-        return self._held(folder) if known is None else known
-
-    def _lost(self, folder: str) -> dict[str, int]:
-        """Part -> rows, of what was recorded and is not there."""
-        known = self.manifest.get("parts", {}).get(folder, {})
-        return {n: wrote["rows"] for n, wrote in known.items() if not (self.path / folder / n).is_file()}
-
-    def _lost_part(self, folder: str, name: str, remedy: str) -> DumpError:
-        rows = self.manifest["parts"][folder][name]["rows"]
-        return DumpError(
-            f"{self.path / folder / name} is not there, {rows:,} rows of the run were in it; {remedy} restore the file"
-        )
-
     def traces(self) -> Iterator[Trace]:
         """All traces, in the order they were added."""
         for batch in self.trace_batches():
             yield from map(trace_of, batch.to_pylist())
 
     def trace_batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Columns of the traces (all by default) in the order they were added, by batches."""
-        for part in self._parts("traces"):
-            yield from part_batches(part, TRACES, columns, BATCH, added=ADDED)
+        """Columns of the traces (all by default) in the order they were added, by batches. Raises DumpError for a part
+        that is not there."""
+        self._refuse_lost("traces")
+        yield from self.held_traces(columns)
 
     def score_batches(self, scorer: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Identity, prompt hash and named columns of the scored traces (status ok), by batches."""
         names = [*IDENTITY, "prompt", "status", *columns]
         parts = (
             _scored(part, batch)
-            for part in self._parts(f"scores/{scorer}")
+            for part in self._whole(f"scores/{scorer}")
             for batch in part_batches(part, SCORES, names, BATCH // 4, added=ADDED_SCORES)
         )
         yield from (scored for scored in ahead(parts) if len(scored))
 
     def trace_table(self, columns: Sequence[str] = TABLE) -> pd.DataFrame:
         """One row per trace; text, ids and log-probs are left on disk unless asked for."""
-        if not self._parts("traces"):
+        if not self._whole("traces"):
             return pd.DataFrame(columns=list(columns))
         # pandas holds text as large strings: cast batch by batch, or all text would be in memory twice
         kinds = ((n, TRACES.field(n).type) for n in columns)
@@ -383,13 +238,6 @@ class Run:
     def trace_count(self) -> int:
         """How many traces there are."""
         return sum(map(row_count, self._parts("traces")))
-
-    def status_counts(self, scorer: str) -> Counter[str]:
-        """Status ("ok" or the reason for not scoring) -> traces recorded under a scorer."""
-        counts: Counter[str] = Counter()
-        for part in self._parts(f"scores/{scorer}"):
-            counts.update(read_part(part, SCORES, ["status"])["status"].to_pylist())
-        return counts
 
     def done(self, scorer: str) -> dict[str, str]:
         """Trace key -> status ("ok" or the reason for not scoring) of everything recorded under a scorer."""
@@ -424,16 +272,12 @@ class Run:
             name=part,
         )
 
-    def scorers(self) -> list[str]:
-        """Labels of the models that something was scored under."""
-        folder = self.path / "scores"
-        return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-
     def tokens(self, scorer: str, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Scored traces part by part: key, source, problem, sample, step, prompt and the named list columns as arrays.
 
         Raises UsageError for an unknown column or scorer.
         """
+        parts = self._whole(f"scores/{scorer}")
         if scorer not in self.scorers():
             if not self.scorers():
                 raise UsageError(f"nothing in run {self.path} is scored; score it with --base MODEL")
@@ -442,7 +286,6 @@ class Run:
             if name not in SCORES.names:
                 raise UsageError(f"scores have no column {name!r}{nearest(name, SCORES.names)}")
         names = [*IDENTITY, "prompt", "status", *columns]
-        parts = self._parts(f"scores/{scorer}")
         tables = (_scored(part, read_part(part, SCORES, names, added=ADDED_SCORES)) for part in parts)
         for table in ahead(tables):
             frame = table.drop_columns(["status"]).to_pandas()
@@ -456,7 +299,7 @@ class Run:
     def prompts(self, scorer: str) -> dict[str, np.ndarray]:
         """Prompt hash -> prompt ids int32, of one scorer."""
         out = {}
-        for part in self._parts(f"scores/{scorer}", "prompts"):
+        for part in self._whole(f"scores/{scorer}", "prompts"):
             table = read_part(part, PROMPTS)
             for said, ids in zip(table["prompt"].to_pylist(), table["prompt_ids"].to_pylist(), strict=True):
                 if said is None or prompt_hash(ids or ()) != said:
@@ -468,55 +311,17 @@ class Run:
         """Append rejected rows to rejected.jsonl: file, line, reason, row; a row already there is not repeated."""
         file = self.path / "rejected.jsonl"
         have = dict.fromkeys(file.read_bytes().splitlines()) if file.exists() else {}
-        lines = [orjson.dumps(r, default=str) for r in rows]
-        fresh = [line for line in lines if line not in have]
+        lines = io.BytesIO()
+        jsonlines.Writer(lines, dumps=partial(orjson.dumps, default=str)).write_all(rows)
+        fresh = [line for line in lines.getvalue().splitlines() if line not in have]
         if fresh:  # the whole file again: an appended line could be cut in two
             write_atomically(file, b"\n".join([*have, *fresh, b""]))
-
-    def _parts(self, folder: str, stem: str = "part") -> list[Path]:
-        return sorted((self.path / folder).glob(f"{stem}-*.parquet"))
-
-    def _next(self, folder: str) -> str:
-        """The number of a new part."""
-        return f"{1 + max((int(p.stem.split('-')[1]) for p in self._parts(folder)), default=-1):05d}"
 
     def _write_part(self, folder: str, stem: str, table: pa.Table, *, name: str, **options: Any) -> None:
         (self.path / folder).mkdir(parents=True, exist_ok=True)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **PACKED, **options)
         write_atomically(self.path / folder / f"{stem}-{name}.parquet", sink.getvalue())
-
-
-def _check(manifest: Mapping[str, Any]) -> str:
-    """16 hex digits of what a manifest says."""
-    return hashlib.sha256(orjson.dumps(manifest)).hexdigest()[:16]
-
-
-def _cells(column: pa.Array) -> list[Any]:
-    """The values of a column; lists of numbers as arrays, as making an object of each takes long."""
-    if not pa.types.is_list(column.type):
-        return column.to_pylist()
-    inner = pa.types.is_list(column.type.value_type)
-    return [
-        None if (v := cell.values) is None else (v.flatten() if inner else v).to_numpy(zero_copy_only=False)
-        for cell in column
-    ]
-
-
-def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, bytes | None, bytes | None]:
-    """Log-probs and mask of a row with HELD, in a form that is equal where they are."""
-    found: list[bytes | None] = []
-    for name in NUMBERS:
-        values = row[name]
-        if values is not None and len(values) and isinstance(values[0], list | tuple):
-            values = [v for law in values for v in law]
-        flat = None if values is None else np.asarray(values, np.float32) + np.float32(0)  # -0 is 0
-        found.append(None if flat is None else np.where(np.isnan(flat), np.float32(np.nan), flat).tobytes())
-    mask, ids = None, row["response_ids"]
-    if '"response_mask"' in row["meta"] and ids is not None:
-        mask = orjson.loads(row["meta"]).get("response_mask")
-    masks = isinstance(mask, list) and len(mask) == len(ids) and 0 in mask  # else it leaves no token out, or is none
-    return found[0], found[1], orjson.dumps(mask) if masks else None
 
 
 def _scored(part: Path, rows: Rows) -> Rows:

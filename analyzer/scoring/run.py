@@ -17,8 +17,9 @@ import numpy as np
 
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import NOVEL_POWERS, POWERS, Sampler, Scored, Trace
+from analyzer.runs.manifests import SCHEMA
 from analyzer.runs.rows import prompt_hash
-from analyzer.runs.store import SCHEMA, Run
+from analyzer.runs.store import Run
 from analyzer.scoring.plan import choose, units
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def score(
     from analyzer.scoring import load as scorers
     from analyzer.scoring.encoding import findings, padding, special
     from analyzer.scoring.encoding.encode import ENCODING
-    from analyzer.scoring.encoding.prompts import DATED
+    from analyzer.scoring.encoding.prompts import DATED, UNDATED
     from analyzer.scoring.identity import tokenizer_fingerprint
 
     settings = {
@@ -194,6 +195,9 @@ def score(
                 run.record(label)
                 run.save()
         _record_policies(run, work.produced)
+        made = (d for scorer in run.manifest["scorers"].values() for d in scorer["decisions"])
+        if template_date is not None and not any(d.startswith(DATED) for d in made):
+            tell(UNDATED.format(template_date))
 
 
 def planned(

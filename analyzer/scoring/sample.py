@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import jsonlines
 import orjson
 
 from analyzer.dumps import automatic, files, paths
@@ -25,7 +26,7 @@ from analyzer.records import Sampler, Trace
 from analyzer.runs.disk import refuse_dangling, saved, sole_writer, unwritable
 from analyzer.scoring import draws
 from analyzer.scoring.encoding.encode import EXAMPLES, encode_prompt, marks_of
-from analyzer.scoring.encoding.prompts import DATED, load_template, today
+from analyzer.scoring.encoding.prompts import DATED, UNDATED, load_template, today
 from analyzer.scoring.load import Loaded, load
 from analyzer.scoring.servers import draws as server_draws
 from analyzer.scoring.servers import server
@@ -99,6 +100,8 @@ def sample(
     for about in _findings(problems, said):
         tell(about)
     dated = {"template_date": day} if any(d.startswith(DATED) for decisions in said for d in decisions) else {}
+    if template_date is not None and not dated:
+        tell(UNDATED.format(template_date))
     label = label or (Path(model).name if Path(model).is_dir() else model.rpartition("/")[2])
     settings = {
         "model": loaded.fingerprint,
@@ -125,6 +128,7 @@ def sample(
             draw, whole = draws.drawer(loaded, batch), n * step  # batches cut elsewhere would round otherwise
         with _part(target, settings, whole, n * len(asked)) as (stream, there):
             done["continued"] = there // n
+            rows = jsonlines.Writer(stream, dumps=orjson.dumps)
             for start in range(there // n, len(asked), step):
                 some = asked[start : start + step]
                 for number, drawn in enumerate(draw(loaded, some, n, sampler, seed)):
@@ -132,7 +136,7 @@ def sample(
                     about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark} | dated
                     own = {"sample": sample, "meta": one.trace.meta | about}
                     trace = _trace(one, drawn, source=label, sampler=sampler, **own)
-                    stream.write(orjson.dumps(row(trace)) + b"\n")
+                    rows.write(row(trace))
                     done["tokens"] += len(trace.response_ids or ())
                     if sample == n - 1:
                         stream.flush()
@@ -301,7 +305,7 @@ def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iter
                 stream.truncate(cut)
             else:
                 stream.truncate(0)
-                stream.write(orjson.dumps(settings) + b"\n")
+                jsonlines.Writer(stream, dumps=orjson.dumps).write(settings)
             yield stream, there
     except OSError as error:
         raise unwritable(path, error) from error

@@ -10,7 +10,7 @@ import pytest
 from analyzer.api import pipeline
 from analyzer.dumps import read as dumps
 from analyzer.errors import DumpError
-from analyzer.runs import rows
+from analyzer.runs import manifests, rows
 from analyzer.runs.store import Run
 
 ROWS = [
@@ -82,7 +82,7 @@ def test_a_kill_at_any_moment_is_made_good(two, tmp_path, monkeypatch, moment):
             patch.setattr(rows, "BATCH", 4)
             patch.setattr(rows, "_trace_rows", killed)
         elif moment == "manifest":
-            patch.setattr(Run, "_write_manifest", killed)
+            patch.setattr(manifests, "write", killed)
         elif moment == "part":
             real = Path.replace
             patch.setattr(Path, "replace", lambda p, to: killed() if "part-" in p.name else real(p, to))

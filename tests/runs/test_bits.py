@@ -16,6 +16,8 @@ import pytest
 
 from analyzer.analysis.data.tables import build
 from analyzer.api import pipeline
+from analyzer.dumps.convert import convert
+from analyzer.dumps.read import read_dumps
 from analyzer.errors import AnalyzerError, DumpError
 from analyzer.records import Sampler
 from analyzer.runs import rows, store
@@ -215,3 +217,29 @@ def test_of_a_run_that_was_cut_off_the_ledger_says_what_is_not_scored_yet(make, 
         "not scored yet": 18,
         "not scored: beyond the first 3 samples per source and problem": 6,
     }
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst", ".parquet"])
+def test_a_flipped_bit_in_a_written_dump_is_refused_or_changes_nothing(tmp_path, ending):
+    """What `convert` and `sample` write: packed files have sums, plain text can have none. Parquet's footer has none
+    either; no flip is tried there."""
+    rng, packed = np.random.default_rng(0), tmp_path / f"out{ending}"
+    texts = [" ".join(rng.choice(["one", "two", "three", "4", "5 + x"], 30)) for _ in range(60)]
+    dump = tmp_path / "base.jsonl"
+    dump.write_text("".join(json.dumps({"problem": f"p{i % 5}", "response": t}) + "\n" for i, t in enumerate(texts)))
+    convert([str(dump)], packed)
+
+    def read() -> list[tuple]:
+        return [(t.source, t.problem, t.sample, t.response, t.meta) for t in read_dumps([str(packed)])[0]]
+
+    want, data = read(), packed.read_bytes()
+    pages = len(data) if ending != ".parquet" else len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    refused = 0
+    for i in rng.integers(0, pages, 100):
+        packed.write_bytes(data[:i] + bytes([data[i] ^ 1 << rng.integers(8)]) + data[i + 1 :])
+        try:
+            assert read() == want, i
+        except DumpError as error:
+            assert str(packed) in str(error), (i, error)
+            refused += 1
+    assert refused >= 80

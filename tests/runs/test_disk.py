@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -145,6 +146,95 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(world, tmp_path, lin
     other.send_signal(signal.SIGKILL)  # the lock must not outlive it
     other.wait()
     assert line()[0] == 0 and contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "ENOTSUP"])
+def test_a_file_system_without_locks_is_said_and_written_to(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*about):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.warns(UserWarning, match=r"is on a file system without locks .*: see to it that no other process"):
+        run = Run.create(tmp_path / "run")
+    assert Run.open(run.path).manifest["inputs"] == []
+    monkeypatch.setattr(fcntl, "flock", lambda *about: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
+    with pytest.raises(ResourceError, match="run can't be written: broken disk"), run.writing():
+        pass
+
+
+def test_a_lock_is_gone_after_its_block_and_its_folder_is_not_made(tmp_path):
+    with disk.sole_writer(tmp_path, "out.jsonl"):
+        assert [p.name for p in tmp_path.iterdir()] == [".out.jsonl.lock"]
+        for _ in range(2):  # who was refused leaves the holder's name
+            with pytest.raises(ResourceError, match=rf"being written by process {os.getpid()} on "):
+                disk.sole_writer(tmp_path, "out.jsonl").__enter__()
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / ".out.jsonl.lock").write_text("process 1 on elsewhere")  # of a holder that was killed
+    with disk.sole_writer(tmp_path, "out.jsonl"):
+        pass
+    with pytest.raises(ResourceError, match="no can't be written: No such file"):
+        disk.sole_writer(tmp_path / "no", "x").__enter__()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_input_that_goes_while_it_is_read_is_named_as_the_input(tmp_path, monkeypatch, capsys):
+    """At any opening of it: exit code 3 and its name, never the output that could not be made of it."""
+    dump, out = write_dump(tmp_path / "in.jsonl", 2000), tmp_path / "out.jsonl"
+    begun, opened, at = dump.read_bytes(), [], 0
+
+    def audit(event, arguments):
+        if opened is not None and event == "open" and str(arguments[0]) == str(dump):
+            opened.append(event)
+            if len(opened) == at + 1:
+                dump.unlink(missing_ok=True)
+
+    sys.addaudithook(audit)  # stays, and does nothing after this test: the dump is named nowhere else
+    while True:
+        opened.clear()
+        code, said = cli.main(["convert", str(dump), "-o", str(out)]), capsys.readouterr().err
+        if len(opened) <= at:
+            break
+        assert code == 3 and said.count(str(dump)) and "can't be written" not in said, (at, said)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [], at
+        dump.write_bytes(begun)
+        at += 1
+    assert code == 0 and at >= 3
+
+
+@pytest.mark.parametrize("lost", ["traces", "scores/base", "run.json"])
+def test_a_run_that_goes_while_it_is_read_is_no_empty_run(world, tmp_path, lost):
+    run = Run.open(shutil.copytree(world / "whole", tmp_path / "run"))
+    run.verify()
+    path = tmp_path / "run" / lost
+    path.unlink() if lost == "run.json" else shutil.rmtree(path)
+    if lost == "run.json":
+        with pytest.raises(DumpError, match="is not a run: it has no run.json"):
+            Run.open(run.path)
+    elif lost == "traces":
+        for read in (run.trace_table, lambda: list(run.traces()), lambda: list(run.trace_batches(["key"]))):
+            with pytest.raises(DumpError, match=r"traces/part-00000.parquet is not there, 12 rows"):
+                read()
+    else:
+        reads = (lambda: list(run.tokens("base", ["token"])), lambda: list(run.score_batches("base", ["token"])))
+        for read in (*reads, lambda: run.prompts("base")):
+            with pytest.raises(DumpError, match=r"scores/base/part-.*parquet is not there, \d+ rows"):
+                read()
+
+
+def test_traces_lost_with_their_folder_come_back(world, tmp_path, line, whole):
+    shutil.copytree(world / "whole", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "traces")
+    assert line() == (0, "") and contents(tmp_path / "run") == whole
+
+
+def test_two_conversions_to_one_file_do_not_mix(tmp_path, world):
+    out = tmp_path / "out.jsonl"
+    with disk.sole_writer(tmp_path, "out.jsonl"):
+        assert cli.main(["convert", str(world / "base.jsonl"), "-o", str(out)]) == 4
+    assert not out.exists() and cli.main(["convert", str(world / "base.jsonl"), "-o", str(out)]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 @pytest.mark.parametrize("folder, stem", [("traces", "part"), ("scores/base", "part"), ("scores/base", "prompts")])

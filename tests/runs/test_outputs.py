@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -292,6 +293,34 @@ def test_a_full_disk_leaves_the_old(world):
         (new / "results.json").symlink_to("/dev/full")
         (new / "results.json").write_text("2")
     assert held(world) == OLD | THEIRS and [*world.parent.iterdir()] == [world]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of folders")
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("closed", ["figures", "mine"])
+def test_a_folder_inside_that_must_not_be_written(request, closed, at_once):
+    """Of the report's own: refused before anything changes. Of someone else: it stays where it is."""
+    above = tempfile.TemporaryDirectory()  # pytest's own folders are closed to other users
+    request.addfinalizer(above.cleanup)
+    world = Path(above.name) / "out"
+    put(world, OLD)
+    fill(world, THEIRS | {"mine/notes.txt": "mine"})
+    (world / closed).chmod(0o555)
+    request.addfinalizer(lambda: (world / closed).chmod(0o755))
+    if os.getuid() == 0:
+        for path in (world.parent, *world.parent.rglob("*")):
+            os.chown(path, 65534, 65534)
+        request.addfinalizer(lambda: os.seteuid(0))
+        os.seteuid(65534)
+    theirs = THEIRS | {"mine/notes.txt": "mine"}
+    if closed == "mine":
+        put(world, NEW, at_once=at_once)
+        assert held(world) == NEW | theirs
+    else:
+        with pytest.raises(ResourceError, match="out/figures can't be written: Permission denied"):
+            put(world, NEW, at_once=at_once)
+        assert held(world) == OLD | theirs
+    assert not [p for p in (*world.iterdir(), *world.parent.iterdir()) if p.name.startswith(".")]
 
 
 def test_a_failure_leaves_nothing_new(tmp_path):

@@ -154,6 +154,18 @@ def dated(tmp_path):
     return make, str(folder)
 
 
+def test_a_day_that_no_template_writes_is_said_once(tiny, tmp_path):
+    row = {"source": "base", "prompt_ids": [1, 2], "response_ids": [3, 4], "response": "5"}
+    (tmp_path / "base.jsonl").write_text(json.dumps(row) + "\n")
+    run, said = Run.create(tmp_path / "run"), []
+    pipeline.ingest(run, [str(tmp_path / "base.jsonl")])
+    for times in (1, 2):  # once in each call
+        pipeline.score(run, base=tiny.name, cross={"again": tiny.name}, template_date="2020-02-29", tell=said.append)
+        told = [text for text in said if "template" in text]
+        assert told == ["--template-date 2020-02-29: no chat template wrote a date, so it changed nothing"] * times
+    assert run.manifest["calls"]["score"]["template_date"] == "2020-02-29"
+
+
 def test_a_run_keeps_its_day(dated, monkeypatch):
     make, model = dated
     run = make("run")
@@ -166,8 +178,10 @@ def test_a_run_keeps_its_day(dated, monkeypatch):
     for wrong in ("2020-02-30", "20200229", "today"):
         with pytest.raises(UsageError, match="expected a day as YYYY-MM-DD"):
             pipeline.score(make("other"), base=model, template_date=wrong)
-    old = make("old")
-    pipeline.score(old, base=model, template_date="2020-02-29")
+    old, said = make("old"), []
+    for _ in range(2):  # also where all is there
+        pipeline.score(old, base=model, template_date="2020-02-29", tell=said.append)
+    assert not [text for text in said if "--template-date" in text]
     pipeline.score(Run.open(old.path), base=model)  # on another day it is still that one
     assert repeat.calls(Run.open(old.path))["score"]["template_date"] == "2020-02-29"
     assert old.prompts("base").keys() != run.prompts("base").keys()

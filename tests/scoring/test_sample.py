@@ -362,10 +362,11 @@ def test_samples_are_scored_after_the_very_prompts_that_they_were_drawn_after(da
         assert found == {tuple(ids) for ids in drawn.values()}
 
 
-def test_what_templates_do_not_write_is_not_recorded(tiny, prompts, tmp_path):
-    done = sampling.sample(
-        [prompts], tmp_path / "o.jsonl", model=tiny.name, n=1, max_tokens=2, template_date="2024-07-26"
-    )
+def test_a_date_that_no_template_writes_is_said_and_not_recorded(tiny, prompts, tmp_path):
+    said, settings = [], {"model": tiny.name, "n": 1, "max_tokens": 2, "tell": lambda text: said.append(text)}
+    done = sampling.sample([prompts], tmp_path / "o.jsonl", template_date="2024-07-26", **settings)
+    assert said == ["--template-date 2024-07-26: no chat template wrote a date, so it changed nothing"]
+    assert sampling.sample([prompts], tmp_path / "o.jsonl", **settings) and len(said) == 1
     assert "template_date" not in done and "template_date" not in rows_of(tmp_path / "o.jsonl")[0]["meta"]
 
 

@@ -23,6 +23,7 @@ TEMPLATES = {
     "question-answer": "Question: {question}\nAnswer:",
 }
 DATED = "prompt: the chat template writes the date of the day, fixed at "  # how that decision begins
+UNDATED = "--template-date {}: no chat template wrote a date, so it changed nothing"
 
 
 def today(wanted: str | None = None) -> str:
