@@ -11,6 +11,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
+from analyzer.cli.arguments import build_parser
 
 from analyzer.analysis import sensitivity as robustness
 from analyzer.analysis import variations
@@ -21,7 +22,6 @@ from analyzer.analysis.support import engine
 from analyzer.analysis.support import run as support
 from analyzer.analysis.verdict.decide import decide
 from analyzer.api import pipeline
-from analyzer.cli.arguments import build_parser
 from analyzer.errors import UsageError
 from analyzer.pages import methods
 from analyzer.records import METHOD, Result, Sampler, Tables

@@ -142,7 +142,7 @@ def test_a_large_row_that_is_rejected_is_kept_by_its_place(tmp_path):
     path = tmp_path / "a.jsonl"
     bad = [json.dumps({"question": "q", "response": 5, "x": "x" * n}) + "\n" for n in (9, 1 << 21)]
     path.write_bytes("".join(bad).encode() + GOOD * 5)
-    _, ledger = dumps.read_dumps([str(path)], field_map={"response": "response", "question": "question"}, max_bad=0.9)
+    _, ledger = dumps.read_dumps([str(path)], map={"response": "response", "question": "question"}, max_bad=0.9)
     assert [(r["line"], r["row"] is None) for r in ledger.rejected] == [(1, False), (2, True)]
 
 

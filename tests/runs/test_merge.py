@@ -19,7 +19,7 @@ from analyzer.errors import UsageError
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
-from analyzer.scoring import run as scoring
+from analyzer.scoring import parts as scoring
 
 WORDS = ["", "day", "happy", "saw", "ran", "home", "mom", "dog", "ball", "big", "red"]
 
