@@ -30,7 +30,7 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
     Raises DumpError for unusable input, UsageError for unknown labels or changed settings.
     """
     ledger, samplers_of, again = Ledger(), {}, Counter()
-    traces = batches(specs, ledger, read)
+    traces = batches(specs, ledger, read=read)
     beyond: Counter[str] = Counter()
     if read.limit is not None:
         if run.manifest["inputs"]:  # a run that was made without a limit keeps all its problems

@@ -129,7 +129,7 @@ def _check(a: argparse.Namespace) -> int:
     from analyzer.dumps.survey import Survey
 
     ledger, survey, read = Ledger(), Survey(), 0
-    traces = batches(a.dumps, ledger, *taken("check", given(a, "check")), survey)
+    traces = batches(a.dumps, ledger, survey, *taken("check", given(a, "check")))
     with Progress() as show:
         show("reading traces", 0, 0, 0)
         for batch in traces:

@@ -52,7 +52,7 @@ def convert(
     if target.exists():
         raise UsageError(f"{out} is there already and is not written over; remove it, or choose another name")
     ledger = Ledger()
-    write(chain.from_iterable(_counted(batches(specs, ledger, read), progress)), target)
+    write(chain.from_iterable(_counted(batches(specs, ledger, read=read), progress)), target)
     return ledger
 
 

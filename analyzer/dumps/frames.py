@@ -42,7 +42,7 @@ def refuse_unnamed(specs: Sequence[str], read: ReadOptions) -> None:
         if path.name != f"{UNNAMED}.jsonl":
             continue
         ledger = Ledger()
-        for _ in batches([spec], ledger, replace(read, sampler={})):
+        for _ in batches([spec], ledger, read=replace(read, sampler={})):
             pass
         if {UNNAMED, path.parent.name} & {s for account in ledger.files for s in account["sources"]}:
             raise UsageError(

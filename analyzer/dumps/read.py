@@ -46,11 +46,11 @@ def read_dumps(specs: Sequence[str], **options: Any) -> tuple[list[Trace], Ledge
     """
     ledger = Ledger()
     [read] = taken("read_dumps", options)
-    return [t for batch in batches(specs, ledger, read) for t in batch], ledger
+    return [t for batch in batches(specs, ledger, read=read) for t in batch], ledger
 
 
 def batches(
-    specs: Sequence[str], ledger: Ledger, read: ReadOptions = AS_FOUND, survey: Survey | None = None
+    specs: Sequence[str], ledger: Ledger, survey: Survey | None = None, read: ReadOptions = AS_FOUND
 ) -> Iterator[list[Trace]]:
     """The traces of `read_dumps` in lists of at most BATCH; fills `ledger` as that function does, and
     `survey` with what the traps are found in.

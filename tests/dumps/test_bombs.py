@@ -31,13 +31,14 @@ CHILD = """
 import itertools, resource, sys
 from analyzer.dumps import read as dumps
 from analyzer.errors import DumpError
+from analyzer.records.options import ReadOptions
 import pyarrow.parquet
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # what is unbounded ends here
 for path in sys.argv[1:]:
     try:
-        for batch in itertools.islice(dumps.batches([path], dumps.Ledger(), max_bad=0.5), 3):
+        for batch in itertools.islice(dumps.batches([path], dumps.Ledger(), read=ReadOptions(max_bad=0.5)), 3):
             pass
         print("read")
     except DumpError as e:

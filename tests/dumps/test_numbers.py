@@ -19,6 +19,7 @@ from analyzer.dumps.paths import Fault
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError
 from analyzer.records import Sampler
+from analyzer.records.options import ReadOptions
 
 NAN, INF = math.nan, math.inf
 IDS = {"response": "a b", "question": "q", "response_ids": [5, 6]}
@@ -108,7 +109,7 @@ ROW = {"source": "rl", "problem": "p", "prompt": "q", "response": "a b", "respon
 def read(path, rows, **how):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     ledger, survey = dumps.Ledger(), Survey()
-    traces = [t for batch in dumps.batches([str(path)], ledger, survey, **how) for t in batch]
+    traces = [t for batch in dumps.batches([str(path)], ledger, survey, ReadOptions(**how)) for t in batch]
     return traces, ledger, checks.describe(survey, ledger)
 
 

@@ -25,6 +25,7 @@ from analyzer.cli import main as cli
 from analyzer.dumps.read import read_dumps
 from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.records import Sampler
+from analyzer.records.options import ReadOptions
 from analyzer.runs.disk import sole_writer
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
@@ -159,8 +160,8 @@ def test_problems_come_from_dumps_and_from_files_of_questions(tmp_path):
         (tmp_path / name).write_text("".join(json.dumps(v) + "\n" for v in values))
         return str(tmp_path / name)
 
-    def problems(*given):
-        return sampling.read_problems(*given)[0]
+    def problems(specs, map=None):
+        return sampling.read_problems(specs, ReadOptions(map=map))[0]
 
     bare = problems([rows("bare.jsonl", QUESTIONS)])
     assert [(t.question, t.meta["gold"], t.response) for t in bare] == [
@@ -184,7 +185,7 @@ def test_questions_that_are_not_used_are_accounted_for(tmp_path):
     path = tmp_path / "questions.jsonl"
     lines = [json.dumps({"question": f"What is {n}?"}) for n in (0, 1, 2, 1, 1)]
     path.write_text("\n".join([*lines, '{"quest', '{"height": 3}']) + "\n")
-    found, ledger = sampling.read_problems([str(path)], max_bad=0.5)
+    found, ledger = sampling.read_problems([str(path)], ReadOptions(max_bad=0.5))
     assert len(found) == 3 and (ledger.rows, ledger.rows_used, ledger.rows_rejected) == (7, 5, 2)
     assert ledger.by_reason == {"broken JSON": 1, "no question": 1}
     assert ledger.notes == ["2 of 5 rows repeat the question of another; each is sampled once."]
