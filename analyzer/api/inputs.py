@@ -114,8 +114,14 @@ def told(specs: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> list[s
 def studies(specs: Sequence[str]) -> dict[str, dict[str, Any]] | None:
     """Name -> options of `report`, with the dumps (or the run) as `dumps`, of every study that the inputs are; None
     where they are one study, given by its dumps."""
-    if any(spec.endswith(".toml") for spec in specs):
-        return {Path(spec).stem: study_file(spec) for spec in specs}
+    files = [spec for spec in specs if spec.endswith(".toml")]
+    if files and len(files) < len(specs):
+        raise UsageError(f"{files[0]} and a dump: study files stand alone; name the dump in one of them")
+    for name, n in Counter(Path(file).stem for file in files).items():
+        if n > 1:
+            raise UsageError(f"{n} studies are called {name!r}, after their files; rename one")
+    if files:
+        return {Path(file).stem: study_file(file) for file in files}
     found = {name: [folder] for name, folder in (find(specs) or {}).items()} or benchmarks(specs) or {}
     return {name: {"dumps": own} for name, own in found.items()} or None
 
