@@ -48,7 +48,6 @@ def opened(
 ) -> Iterator[Run]:
     """The run that the data are, or a run at `path` (None: in a temporary folder) that they are read into; what is new
     goes again where the block raises (`inputs.begun`). given: options by name, of which those of reading count."""
-    [read] = taken("load", {name: given[name] for name in given if name in ReadOptions.__dataclass_fields__})
     run = inputs.run_of(data)
     if run is not None:
         if path is not None and Path(path) != run.path:
@@ -59,10 +58,16 @@ def opened(
         yield run
         return
     with inputs.begun(path) as run:
-        specs = frames.specs(data, run.path / "inputs")
-        frames.refuse_unnamed(specs, read)
-        ingested(run, [{"specs": specs, **vars(read)}], progress, tell)
+        taken_in(run, data, given, progress, tell)
         yield run
+
+
+def taken_in(run: Run, data: Any, given: Mapping[str, Any], progress: Progress, tell: Tell) -> None:
+    """Read what `load` takes into the run, and tell as `ingested`."""
+    [read] = taken("load", {name: given[name] for name in given if name in ReadOptions.__dataclass_fields__})
+    specs = frames.specs(data, run.path / "inputs")
+    frames.refuse_unnamed(specs, read)
+    ingested(run, [{"specs": specs, **vars(read)}], progress, tell)
 
 
 def ingested(run: Run, calls: Sequence[Mapping[str, Any]], progress: Progress, tell: Tell) -> None:
@@ -133,8 +138,7 @@ def estimate(data: Any, path: str | Path | None, options: Mapping[str, Any], to:
         raise UsageError(f"{flags}: {run.path} is a run, its dumps have been read already")
     with estimating.rehearsal(run.path if run else path) as shadow:
         if run is None:
-            specs = frames.specs(data, shadow.path / "inputs")
-            ingested(shadow, [{"specs": specs, **vars(read)}], to.progress, to.tell)
+            taken_in(shadow, data, options, to.progress, to.tell)
         return estimating.dry_run(shadow, how, model, progress=to.progress)
 
 

@@ -20,11 +20,10 @@ from analyzer.records.options import ReportOptions, signed, stored, taken
 from analyzer.runs import outputs
 from analyzer.runs.disk import saved
 from analyzer.runs.store import Run
-from analyzer.scoring import estimate
 from analyzer.scoring import run as scoring
 from analyzer.scoring.parts import Progress, quiet
 
-__all__ = ["analyze", "compare", "dry_run", "ingest", "ledger", "one_trace", "report", "score", "sources"]
+__all__ = ["analyze", "compare", "ingest", "ledger", "one_trace", "report", "score", "sources"]
 
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow")
 
@@ -33,12 +32,6 @@ VERSIONS = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn",
 def ingest(run: Run, specs: Sequence[str], **options: Any) -> None:
     """Read dumps into the run; see `api.reading`."""
     reading.ingest(run, specs, *taken("load", options))
-
-
-@signed("score_run")
-def dry_run(run: Run, *, progress: Progress = quiet, **options: Any) -> dict[str, Any]:
-    """What `score` with the same options would cost; see `scoring.estimate`."""
-    return estimate.dry_run(run, *taken("score_run", options), progress=progress)
 
 
 @signed("score_run")

@@ -152,9 +152,9 @@ def padding_marks(held: Mapping[str, Any], loaded: Any, eos: int | None) -> padd
 
 def day(run: Run, wanted: str | None) -> str:
     """What chat templates write as today, YYYY-MM-DD: what the run has recorded, else `wanted`, else today. Raises
-    UsageError for what is no date, or another than recorded."""
+    UsageError for another than recorded."""
     from analyzer.scoring.encoding.prompts import today
 
     if wanted is not None:
-        run.refuse_changes(template_date=today(wanted))
+        run.refuse_changes(template_date=wanted)
     return wanted or run.manifest.get("settings", {}).get("template_date") or today()

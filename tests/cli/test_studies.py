@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import analyzer
 from analyzer.api import inputs as studies
 from analyzer.api import pipeline, repeat
 from analyzer.cli import main as cli
 from analyzer.errors import AnalyzerError, DumpError, UsageError
 from analyzer.pages import index
 from analyzer.runs.store import Run
-from analyzer.scoring import estimate
 
 
 def write(file: Path, source: str, problems: int = 2, samples: int = 3, words: int = 1, **more) -> Path:
@@ -266,21 +266,16 @@ def test_a_limit_keeps_the_reference_s_first_problems(tmp_path):
 
 def test_a_dry_run_writes_nothing_and_counts_what_is_left(tmp_path, stories):
     dumps = [str(write(tmp_path / f"{s}.jsonl", s)) for s in ("base", "rlvr")]
-    with estimate.rehearsal(tmp_path / "run") as run:
-        pipeline.ingest(run, dumps)
-        plan = pipeline.dry_run(run, base=str(stories), policy={"rlvr": str(stories)}, score_at_most=2)
+    how = {"path": tmp_path / "run", "base": str(stories), "score_at_most": 2}
+    plan = analyzer.estimate(dumps, policy={"rlvr": str(stories)}, **how)
     assert not (tmp_path / "run").exists() and plan["traces_over_the_limit"] == 4
-    run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, dumps[:1])
-    pipeline.score(run, base=str(stories), score_at_most=2)
+    run = analyzer.score(dumps[:1], **how)
     before = files(run.path)
-    with estimate.rehearsal(run.path) as shadow:
-        pipeline.ingest(shadow, dumps)
-        plan = pipeline.dry_run(shadow, base=str(stories), score_at_most=2)
+    plan = analyzer.estimate(dumps, **how)
     assert files(run.path) == before
     assert (plan["traces_scored"], plan["traces_to_score"]) == (4, 4)
-    with pytest.raises(UsageError) as refused, estimate.rehearsal(run.path) as shadow:
-        pipeline.ingest(shadow, dumps, threshold=0.5)
+    with pytest.raises(UsageError) as refused:
+        analyzer.estimate(dumps, threshold=0.5, **how)
     assert str(run.path) in str(refused.value) and "analyzer-" not in str(refused.value)
 
 
@@ -291,7 +286,7 @@ def test_a_dry_run_counts_the_tokens_that_go_through_the_model(tmp_path, stories
     dumps = [str(write(tmp_path / f"{s}.jsonl", s, problems=5, samples=4, words=20)) for s in ("base", "rlvr")]
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, dumps)
-    plan = pipeline.dry_run(run, base=str(stories))["models"]["base"]
+    plan = analyzer.estimate(run, base=str(stories))["models"]["base"]
     seen = []
 
     def count(module, given):

@@ -2,6 +2,7 @@
 
 import json
 
+import analyzer
 from analyzer.api import pipeline
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
@@ -36,7 +37,7 @@ def test_a_dry_run_leaves_out_the_padding_that_scoring_does(tiny, tmp_path):
     dump.write_text("".join(json.dumps(row | {"sample": n, "response_ids": r}) + "\n" for n, r in enumerate(ids)))
     run, how = Run.create(tmp_path / "run"), {"base": tiny.name, "cross": {"o": str(tmp_path / "other")}, "eos": 9}
     pipeline.ingest(run, [str(dump)])
-    plan = pipeline.dry_run(run, **how)["models"]
+    plan = analyzer.estimate(run, **how)["models"]
     pipeline.score(run, **how)
     for label in ("base", "cross-o"):
         scored = sum(len(r["token"]) for part in run.tokens(label, ["token"]) for r in part.to_dict("records"))
