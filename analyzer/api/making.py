@@ -133,6 +133,7 @@ def estimate(data: Any, path: str | Path | None, options: Mapping[str, Any], to:
     """What scoring the data would cost, in the run at `path` where there is one; see `scoring.estimate.dry_run`."""
     read, how, model = taken("estimate", options)
     inputs.refuse_wrong(read, how, model, inputs.paths(data))
+    inputs.refuse_other_folders(inputs.paths(data), runs=True)
     run = inputs.run_of(data)
     if run and (flags := given_flags(options, ReadOptions)):
         raise UsageError(f"{flags}: {run.path} is a run, its dumps have been read already")
@@ -143,8 +144,8 @@ def estimate(data: Any, path: str | Path | None, options: Mapping[str, Any], to:
 
 
 def reproduce(run: Run, directory: str | Path | None, to: Told) -> pipeline.Written:
-    """A run and its report made again from its run.json: see `repeat.calls`.
-    Raises UsageError where the folder is the run's own."""
+    """A run and its report made again from its run.json: see `repeat.calls`. Raises UsageError where the folder is the
+    run's own."""
     calls, home = repeat.calls(run), run.path.resolve()
     beside = home.parent if home.name == "run" else home
     out = Path(directory) if directory else beside.with_name(f"{beside.name}-again")
@@ -176,7 +177,8 @@ def many(
     asked = {name: {**own, **options} for name, own in found.items()}
     files: list[Path] = []
     for own in asked.values():
-        taken("report", {name: value for name, value in own.items() if name != "dumps"})
+        read, how, model, _ = taken("report", {name: value for name, value in own.items() if name != "dumps"})
+        inputs.refuse_wrong(read, how, model, own["dumps"])
         with contextlib.suppress(DumpError):  # said of that study, below
             files += [] if inputs.is_run(own["dumps"][0]) else inputs.files(own["dumps"])
     outputs.refuse(out, found, files)

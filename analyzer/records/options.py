@@ -336,7 +336,9 @@ def taken(step: str, given: Mapping[str, Any], where: str = "") -> list[Any]:
     known = names(step)
     for name in given:
         if name not in known:
-            raise UsageError(f"{where}{name!r} is no option of {step}{nearest(name, known)}")
+            called = _by_stored(step).get(name)  # in run.json, and once in Python too
+            close = f"; did you mean {called!r}?" if called else nearest(name, known)
+            raise UsageError(f"{where}{name!r} is no option of {step.removesuffix('_run')}{close}")
     for name, shown in NEEDED.get(step, {}).items():
         if given.get(name) is None:
             raise UsageError(f"{step} needs {shown}")
@@ -377,5 +379,11 @@ def stored(record: Any, *some: str) -> dict[str, Any]:
 
 def restored(step: str, call: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a step, by name, of what `stored` made of them; others of the call are left out."""
-    named = {f.metadata["stored"] or f.name: f.name for record in STEPS[step] for f in fields(record)}
-    return {named[key]: value for key, value in call.items() if named.get(key) in names(step)}
+    named = _by_stored(step)
+    return {named[key]: value for key, value in call.items() if key in named}
+
+
+def _by_stored(step: str) -> dict[str, str]:
+    """Name in run.json -> name, of the options of a step."""
+    held = [f for record in STEPS[step] for f in fields(record) if f.name in names(step)]
+    return {f.metadata["stored"] or f.name: f.name for f in held}

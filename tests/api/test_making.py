@@ -71,6 +71,9 @@ def test_a_study_that_can_not_be_is_told_before_any_is_made(folder, monkeypatch)
     (folder / "two.toml").write_text("dumps = [")
     with pytest.raises(DumpError, match="two.toml: this study file can't be read"):
         analyzer.studies(["two.toml"], "all")
+    (folder / "two.toml").write_text('dumps = ["base=base.jsonl"]\nbase = "./nowhere"')
+    with pytest.raises(ResourceError, match="--base: model folder ./nowhere does not exist"):
+        analyzer.studies(["one.toml", "two.toml"], "all")
     with pytest.raises(UsageError, match="one.toml and a dump: study files stand alone"):
         analyzer.studies(["one.toml", "base.jsonl"], "all")
     with pytest.raises(UsageError, match="2 studies are called 'one'"):

@@ -159,6 +159,17 @@ def test_a_wrong_value_is_told_in_the_words_of_the_flag_wherever_it_comes_from(s
     assert str(refused.value).replace("'", "").startswith(said.replace("'", ""))
 
 
+def test_earlier_names_lead_to_the_new_ones():
+    for old, new in (
+        ("policies", "policy"),
+        ("field_map", "map"),
+        ("at_most", "score_at_most"),
+        ("vary", "robustness"),
+    ):
+        with pytest.raises(UsageError, match=f"'{old}' is no option of report; did you mean '{new}'"):
+            analyzer.report("x", "y", **{old: 1})
+
+
 def test_text_and_values_are_read_alike():
     lines = ReadOptions(map=["a=b=c"], sampler=["x=0.6,0.95"], threshold="0.5", limit="3")
     assert lines == ReadOptions(map={"a": "b=c"}, sampler={"x": Sampler(0.6, 0.95)}, threshold=0.5, limit=3)
