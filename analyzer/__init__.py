@@ -1,6 +1,6 @@
 """Does training put probability where the base model had practically none, or only sharpen what it already did?
 
-    run = analyzer.score({"base": rows, "rlvr": "rlvr.jsonl"}, base="MODEL", policies={"rlvr": "RL_MODEL"})
+    run = analyzer.score({"base": rows, "rlvr": "rlvr.jsonl"}, base="MODEL", policy={"rlvr": "RL_MODEL"})
     found = analyzer.analyze(run)
     analyzer.plot(found["support"], "reach")
     analyzer.report(run, "reports/mine")
@@ -22,8 +22,11 @@ _HOMES = {
     "compare": "api.notebook",
     "plot": "api.notebook",
     "report": "api.notebook",
-    "sample": "scoring.sample",
-    "miniature": "api.notebook",
+    "sample": "api.notebook",
+    "studies": "api.notebook",
+    "reproduce": "api.notebook",
+    "estimate": "api.notebook",
+    "miniature": "records.shipped",
     "Results": "api.notebook",
     "Trace": "records",
     "Sampler": "records",

@@ -105,7 +105,7 @@ def ingest(folder: Path) -> None:
     pipeline.ingest(
         Run.create(folder / "run"),
         [f"{source}={folder / source}.jsonl" for source in SOURCES],
-        samplers=dict.fromkeys(SOURCES, Sampler()),
+        sampler=dict.fromkeys(SOURCES, Sampler()),
     )
 
 

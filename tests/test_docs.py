@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pytest
 
 from analyzer.cli import main as cli
-from analyzer.cli.arguments import build_parser
+from analyzer.cli.commands import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 # decisions.md is left out: it tells what once was

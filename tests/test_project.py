@@ -71,9 +71,8 @@ def test_the_wheel_holds_what_the_demo_reads(root):
     config.read(root / "setup.cfg")
     patterns = config["options.package_data"]["analyzer.data"].split()
     shipped = {file.relative_to(root / "data").as_posix() for p in patterns for file in (root / "data").glob(p)}
-    settings = demo.settings()
-    models = {settings["score"]["base"], *settings["score"]["policies"].values()}
-    needed = {spec.partition("=")[2] for spec in settings["specs"]}
+    models = {demo.BASE, *demo.OPTIONS["policy"].values()}
+    needed = {spec.partition("=")[2] for spec in demo.DUMPS}
     needed |= {f"{model}/{name}" for model in models for name in ("config.json", "model.safetensors", "tokenizer.json")}
     assert needed <= shipped, needed - shipped
     assert sum((root / "data" / name).stat().st_size for name in shipped) < 10_000_000

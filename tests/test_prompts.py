@@ -14,12 +14,12 @@ from analyzer.analysis.data.tables import build
 from analyzer.analysis.support.prompts import OF_NO_SCORE, told
 from analyzer.analysis.verdict.decide import decide
 from analyzer.api import pipeline
+from analyzer.api.notebook import sample
 from analyzer.cli import main as cli
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Sampler
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
-from analyzer.scoring.sample import sample
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz0123456789<>/:?.#=ABQ"
 PROBLEMS = [f"p{i}" for i in range(4)]
@@ -113,7 +113,7 @@ def expected(folder: str, prompt: list[int], response: list[int]) -> np.ndarray:
 def new_run(path, dumps, **settings) -> Run:
     run = Run.create(path)
     sources = {s for d in dumps for s in [d.split("=")[0]] if "=" in d} or {"base", "rl"}
-    pipeline.ingest(run, list(dumps), samplers={s: Sampler() for s in sources})
+    pipeline.ingest(run, list(dumps), sampler={s: Sampler() for s in sources})
     if settings:
         pipeline.score(run, **settings)
     return run
@@ -133,7 +133,7 @@ def checks(run):
 def under_base(models, drawn, tmp_path_factory):
     """The run with --prompt-of base and the model of rl."""
     path = tmp_path_factory.mktemp("run") / "run"
-    return new_run(path, drawn.values(), base=models["base"], policies={"rl": models["rl"]}, prompt_of="base")
+    return new_run(path, drawn.values(), base=models["base"], policy={"rl": models["rl"]}, prompt_of="base")
 
 
 def test_every_law_is_asked_after_the_prompts_of_its_own_source(models, drawn, under_base):
@@ -156,7 +156,7 @@ def test_it_is_plain_scoring_of_dumps_whose_prompts_were_exchanged_by_hand(model
     """To 1e-6 by the defining path, in every column."""
     exchanged = [row | {"prompt_ids": encode(base_prompt(row["problem"]))} for row in rows_of(drawn["rl"])]
     by_hand = [drawn["base"], write(tmp_path / "rl.jsonl", exchanged)]
-    how = {"base": models["base"], "policies": {"rl": models["rl"]}, "scorer": "plain"}
+    how = {"base": models["base"], "policy": {"rl": models["rl"]}, "scorer": "plain"}
     one = new_run(tmp_path / "one", drawn.values(), **how, prompt_of="base")
     two = new_run(tmp_path / "two", by_hand, **how)
     three = new_run(tmp_path / "three", drawn.values(), **how)
@@ -178,7 +178,7 @@ def test_the_run_says_whose_prompts_and_for_which_traces(under_base):
 
 
 def test_unequal_prompts_are_refused_and_the_refusal_names_what_works(models, drawn, under_base, tmp_path):
-    run = new_run(tmp_path / "run", drawn.values(), base=models["base"], policies={"rl": models["rl"]})
+    run = new_run(tmp_path / "run", drawn.values(), base=models["base"], policy={"rl": models["rl"]})
     row = checks(run)["prompts", "rl"]
     assert row["gates"] and row["passed"] is False and row["value"] == 1
     assert "score with --prompt-of base into another -o folder" in row["note"]
@@ -214,7 +214,7 @@ def test_several_prompts_of_a_trained_source_cost_only_what_they_leave_open(mode
     rows = rows_of(drawn["rl"])
     rows[0] |= {"prompt_ids": encode("<user> other\n<bot> ")}
     dumps = [drawn["base"], write(tmp_path / "rl.jsonl", rows)]
-    run = new_run(tmp_path / "run", dumps, base=models["base"], policies={"rl": models["rl"]}, prompt_of="base")
+    run = new_run(tmp_path / "run", dumps, base=models["base"], policy={"rl": models["rl"]}, prompt_of="base")
     assert run.status_counts("base") == {"ok": 48}
     assert run.status_counts("policy-rl") == {"ok": 42, "rl has several prompts of its problem": 6}
 
@@ -235,7 +235,7 @@ def test_only_the_reference_can_be_named(models, drawn, tmp_path, label, message
 
 
 def test_a_run_keeps_its_prompts(models, drawn, under_base, tmp_path, monkeypatch):
-    how = {"base": models["base"], "policies": {"rl": models["rl"]}}
+    how = {"base": models["base"], "policy": {"rl": models["rl"]}}
     with pytest.raises(UsageError, match="after the prompts of base, now with every .*: add --prompt-of base, or use"):
         pipeline.score(under_base, **how)
     before = sorted(under_base.path.glob("scores/*/*"))
@@ -247,7 +247,7 @@ def test_a_run_keeps_its_prompts(models, drawn, under_base, tmp_path, monkeypatc
     ):
         pipeline.score(own, **how, prompt_of="base")
     # cut off in the middle: continued as it was begun, to the same numbers
-    from analyzer.scoring import run as scoring
+    from analyzer.scoring import parts as scoring
 
     monkeypatch.setattr(scoring, "UNIT_TRACES", 7)
 
@@ -268,10 +268,10 @@ def test_a_run_keeps_its_prompts(models, drawn, under_base, tmp_path, monkeypatc
 
 
 def test_shards_are_joined_only_where_the_prompts_are_the_same(models, drawn, under_base, tmp_path, monkeypatch):
-    from analyzer.scoring import run as scoring
+    from analyzer.scoring import parts as scoring
 
     monkeypatch.setattr(scoring, "UNIT_TRACES", 7)
-    how = {"base": models["base"], "policies": {"rl": models["rl"]}}
+    how = {"base": models["base"], "policy": {"rl": models["rl"]}}
     paths = {}
     for name, i, prompt_of in (("a", 0, "base"), ("b", 1, "base"), ("c", 1, None)):
         paths[name] = tmp_path / name
@@ -298,7 +298,7 @@ def test_the_same_weights_after_two_prompts_are_two_laws(models, drawn, tmp_path
     asked = write(tmp_path / "asked.jsonl", [{"id": p, "question": p, "prompt": rl_prompt(p)} for p in PROBLEMS])
     sample([asked], tmp_path / "rl.jsonl", model=models["base"], n=6, max_tokens=12, seed=4, label="rl")
     dumps = [drawn["base"], named(tmp_path / "rl.jsonl")]
-    run = new_run(tmp_path / "run", dumps, base=models["base"], policies={"rl": models["base"]}, prompt_of="base")
+    run = new_run(tmp_path / "run", dumps, base=models["base"], policy={"rl": models["base"]}, prompt_of="base")
     assert run.manifest["policies"] == {"base": "base", "rl": "policy-rl"}
     for row in rows_of(dumps[1])[::5]:
         wanted = expected(models["base"], encode(rl_prompt(row["problem"])), row["response_ids"])
@@ -312,7 +312,7 @@ def test_the_same_weights_after_two_prompts_are_two_laws(models, drawn, tmp_path
     assert table.loc[("declared", "rl"), "passed"] and table.loc[("prompts", "rl"), "passed"]
     # after one prompt they are one law, whatever the option
     again = write(tmp_path / "again.jsonl", [row | {"source": "rl"} for row in rows_of(drawn["base"])])
-    how = {"base": models["base"], "policies": {"rl": models["base"]}}
+    how = {"base": models["base"], "policy": {"rl": models["base"]}}
     same = new_run(tmp_path / "same", [drawn["base"], again], **how, prompt_of="base")
     assert build(same).engines["base"]["prompts"]["rl"]["other"] == 0
     results, _ = pipeline.analyze(same, ["support"])
@@ -392,7 +392,7 @@ def test_a_base_with_ids_and_a_source_with_messages_that_its_tokenizer_cannot_re
     bare = {"source": "bare", "problem": "p", "sample": 0, "question": "Q: 1", "response": " so"}
     run = new_run(tmp_path / "run", [write(tmp_path / "d.jsonl", [base, rl, bare])])
     with pytest.raises(DumpError, match="no chat template"):
-        pipeline.score(run, base=models["base"], templates={"bare": "none"})
+        pipeline.score(run, base=models["base"], template={"bare": "none"})
     pipeline.score(run, base=models["base"], prompt_of="base")
     record = run.manifest["scorers"]["base"]["prompts"]
     assert (record["rl"]["unknown"], record["bare"]["unknown"], record["rl"]["other"]) == (1, 1, 0)
@@ -411,7 +411,7 @@ def test_a_template_on_one_side_is_used_for_what_it_renders(models, tmp_path):
     run = new_run(tmp_path / "run", [write(tmp_path / "d.jsonl", [base, rl])])
     with pytest.raises(DumpError, match="only the bare question for base/p/0"):
         pipeline.score(run, base=models["base"], prompt_of="base")
-    pipeline.score(run, base=models["base"], templates={"base": str(tmp_path / "t.txt")}, prompt_of="base")
+    pipeline.score(run, base=models["base"], template={"base": str(tmp_path / "t.txt")}, prompt_of="base")
     wanted = expected(models["base"], encode("Q: 1? A:"), encode(" so"))
     assert all(np.abs(v - wanted).max() < 1e-5 for v in by_key(run, "base").values())
 
@@ -429,12 +429,12 @@ def test_rows_with_their_own_base_logprobs_stay_refused_and_are_told_why(models,
     row = checks(run)["prompts", "rl"]
     assert row["passed"] is False and row["value"] == 1
     assert "bring base_logprobs, which --prompt-of base does not change: give --policy rl=MODEL" in row["note"]
-    pipeline.score(run, base=models["base"], policies={"rl": models["rl"]}, prompt_of="base")
+    pipeline.score(run, base=models["base"], policy={"rl": models["rl"]}, prompt_of="base")
     assert checks(run)["prompts", "rl"]["passed"] is True
 
 
 def test_a_dry_run_counts_the_tokens_that_scoring_will(models, drawn, tmp_path):
-    how = {"base": models["base"], "policies": {"rl": models["rl"]}}
+    how = {"base": models["base"], "policy": {"rl": models["rl"]}}
     run = new_run(tmp_path / "run", drawn.values())
     plan = pipeline.dry_run(run, **how, prompt_of="base")["models"]
     prompts = {"base": base_prompt, "policy-rl": rl_prompt}

@@ -32,7 +32,7 @@ def report(folder, **solved):
         specs.append(f"{source}={path}")
     run = Run.create(folder / "run")
     pipeline.ingest(run, specs)
-    pipeline.report(run, folder / "out", vary=False)
+    pipeline.report(run, folder / "out", robustness=False)
     data = json.loads((folder / "out" / "results.json").read_text())
     return data, {n: (folder / "out" / n).read_text() for n in ("report.md", "index.html", "tables/key.tex")}
 

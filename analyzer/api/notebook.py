@@ -1,4 +1,5 @@
-"""The way through the house in five calls: load -> score -> analyze -> report, and plot; `import analyzer` names them.
+"""The way through the house by calls: load -> score -> analyze -> report, and what goes with them; `import analyzer`
+names them. The options of each are keyword arguments, by the names of the command line's flags (`records.options`).
 
 Each takes what people have: paths, globs, folders, LABEL=PATH, tables of rows, lists of Traces, a Run or its folder.
 Tables are written as JSON lines into the run and read by the one reader, with its rules and its ledger. Nothing prints,
@@ -9,22 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from analyzer import __version__
-from analyzer.api import pipeline
-from analyzer.dumps import frames
-from analyzer.errors import ResourceError, UsageError, nearest
-from analyzer.records import Result, Sampler, Verdict, display
-from analyzer.runs import outputs
+from analyzer.api import inputs, making, pipeline
+from analyzer.errors import UsageError, nearest
+from analyzer.records import Result, Verdict, display
+from analyzer.records.options import ReadOptions, signed, taken
 from analyzer.runs.store import Run
-from analyzer.scoring.run import Progress, quiet
+from analyzer.scoring.parts import Progress, quiet
 
 CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"  # set by `scoring.load.load`
 
@@ -88,91 +86,87 @@ class Results(dict[str, Result]):
         return "".join(parts)
 
 
-def load(
-    data: Any,
-    *,
-    path: str | Path | None = None,
-    reference: str | None = None,
-    field_map: Mapping[str, str] | None = None,
-    threshold: float = 1.0,
-    samplers: Mapping[str, Sampler | str] | None = None,
-    max_bad: float = 0.01,
-) -> Run:
+@signed("load")
+def load(data: Any, *, path: str | Path | None = None, **options: Any) -> Run:
     """Read dumps or tables into a run, which is a folder; rows that it already has are not added twice.
 
     data: a path, glob, folder or LABEL=PATH; a list of them; a table (pandas, anything that gives an Arrow stream, a
     list of dicts); a list of Traces; or label -> any of these. A Run, or the folder of one, comes back as it is.
     path: the run's folder, new or to be added to. Without it the run lies in a new temporary folder that `run.path`
-    names; it is not removed, so that no scores are lost with a kernel. samplers: source -> Sampler or its text
-    "T[,top_p[,top_k[,min_p]]]". The others as `pipeline.ingest`.
+    names; it is not removed, so that no scores are lost with a kernel. options: those of reading, by the names of the
+    command line's flags (`records.options.ReadOptions`); sampler: source -> Sampler or its text
+    "T[,top_p[,top_k[,min_p]]]".
 
-    A table is written to RUN/inputs and read from there: fields by name or `field_map`, bad rows counted, origin
-    file:line with row 0 on line 1. A missing value of a frame (NaN, NA, NaT) is null; a named index becomes columns.
-    Raises UsageError (a table that names no source, labels, settings) and DumpError (rows that can't be used).
+    A table is written to RUN/inputs and read from there: fields by name or `map`, bad rows counted, origin file:line
+    with row 0 on line 1. A missing value of a frame (NaN, NA, NaT) is null; a named index becomes columns. Raises
+    UsageError (a table that names no source, labels, settings) and DumpError (rows that can't be used).
     """
-    if isinstance(data, (str, os.PathLike)) and (Path(data) / "run.json").is_file():
-        data = Run.open(data)
-    if isinstance(data, Run):
-        if path is not None and Path(path) != data.path:
-            raise UsageError(f"path={str(path)!r}: the data is the run {data.path} already")
-        if reference or field_map or samplers or (threshold, max_bad) != (1.0, 0.01):
-            raise UsageError(
-                f"{data.path} is a run, its dumps have been read already; read them again with another path"
-            )
-        return data
-    reading = {
-        "field_map": dict(field_map or {}),
-        "threshold": threshold,
-        "samplers": {k: Sampler.parse(s) if isinstance(s, str) else s for k, s in (samplers or {}).items()},
-        "max_bad": max_bad,
-    }
-    run = Run.create(tempfile.mkdtemp(prefix="analyzer-run-") if path is None else path)
-    try:
-        specs = frames.specs(data, run.path / "inputs")
-        frames.refuse_unnamed(specs, reading)
-        pipeline.ingest(run, specs, reference=reference, **reading)
-    except BaseException:
-        if path is None:
-            shutil.rmtree(run.path)
-        raise
-    return run
+    taken("load", options)
+    with making.opened(data, path, options) as run:
+        return run
 
 
+@signed("score")
 def score(
     data: Any,
     *,
-    base: str | Path,
-    policies: Mapping[str, str | Path] | None = None,
-    cross: Mapping[str, str | Path] | None = None,
-    templates: Mapping[str, str] | str | None = None,
     path: str | Path | None = None,
     progress: Progress = quiet,
-    **settings: Any,
+    tell: making.Tell = making.silent,
+    **options: Any,
 ) -> Run:
     """Score what is not scored yet, and return the run; the same call again continues where a killed one was.
 
-    data, path: as `load`. base: the base model, a folder or hub name. policies: source -> the model that produced it.
-    cross: label -> a further model for all sources. templates: a name or file that renders bare questions, or source ->
-    one. settings: as `run.score` (prompt_of, eos, on_overlong, dtype, device, at_most, ...). progress(what, done,
-    total, tokens) is called as it goes.
+    data, path: as `load`. options: those of `load` and of scoring, by the names of the command line's flags
+    (`records.options`, ScoreOptions and ModelOptions): base, the base model, a folder or hub name; policy: source ->
+    the model that produced it; cross: label -> a further model for all sources; template: a name or file that renders
+    bare questions, or source -> one. progress(what, done, total, tokens) is called as it goes, tell(sentence) with what
+    is to be known.
     """
-    run = load(data, path=path)
-    with _transformers_as_before():
-        pipeline.score(
-            run,
-            base=os.fspath(base),
-            policies={k: os.fspath(m) for k, m in (policies or {}).items()},
-            cross={k: os.fspath(m) for k, m in (cross or {}).items()},
-            templates={"*": templates} if isinstance(templates, str) else templates,
-            progress=progress,
-            **settings,
-        )
+    read, how, model = taken("score", options)
+    inputs.refuse_wrong(read, how, model, inputs.paths(data))
+    with making.opened(data, path, options, progress=progress, tell=tell) as run, _as_before():
+        making.scored(run, vars(how) | vars(model), progress, tell)
     return run
 
 
-def analyze(
-    data: Any, *names: str, budget: int = pipeline.BUDGET, seed: int = 0, progress: Progress = quiet
-) -> Results:
+@signed("estimate")
+def estimate(
+    data: Any,
+    *,
+    path: str | Path | None = None,
+    progress: Progress = quiet,
+    tell: making.Tell = making.silent,
+    **options: Any,
+) -> dict[str, Any]:
+    """What `score` with the same arguments would cost: exact tokens, peak memory, disk, and time from a sample. Nothing
+    is written; what a run at `path` holds already is not counted. Keys: see `scoring.estimate.dry_run`."""
+    with _as_before():
+        return making.estimate(data, path, options, making.Told((), progress, tell))
+
+
+@signed("sample")
+def sample(
+    specs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    progress: Progress = quiet,
+    account: Callable[[Any], None] = lambda ledger: None,
+    tell: making.Tell = making.silent,
+    **options: Any,
+) -> dict[str, Any]:
+    """Draw responses to the problems of dumps, or of files of questions, and write them as a dump; see
+    `scoring.sample.sample`. options: `records.options.SampleOptions`, and how the model is loaded."""
+    from analyzer.scoring import sample as sampling
+
+    specs = [os.fspath(spec) for spec in ([specs] if isinstance(specs, (str, os.PathLike)) else specs)]
+    read, how, model = taken("sample", options)
+    with _as_before():
+        return sampling.sample(specs, out, read, how, model, progress=progress, account=account, tell=tell)
+
+
+@signed("analyze")
+def analyze(data: Any, *names: str, progress: Progress = quiet, **options: Any) -> Results:
     """Run analyses (all, or those named) on a run, or on anything that `load` takes.
 
     budget: reference samples that support is asked for. An analysis that can't run is left out with its reason, unless
@@ -182,49 +176,102 @@ def analyze(
     from analyzer.analysis.support import prompts
     from analyzer.analysis.verdict.decide import decide
 
+    [how] = taken("analyze", options)
     run = load(data)
     tables = tables_module.build(run)
-    found, left_out = pipeline.analyze(run, names or None, budget=budget, seed=seed, progress=progress, tables=tables)
+    found, left_out = pipeline.analyze(run, names or None, progress=progress, tables=tables, **options)
     sources, reference = pipeline.sources(run), run.manifest["settings"]["reference"]
-    verdicts = [] if names else decide(found, sources=list(sources), reference=reference, budget=budget)
+    verdicts = [] if names else decide(found, sources=list(sources), reference=reference, budget=how.budget)
     verdicts = prompts.told(verdicts, tables)
     return Results(found, verdicts=verdicts, left_out=left_out, ledger=pipeline.ledger(run), sources=sources)
 
 
-def compare(data: Any, a: str, b: str, *, budget: int = pipeline.BUDGET, seed: int = 0) -> Result:
+@signed("compare")
+def compare(data: Any, a: str, b: str, **options: Any) -> Result:
     """Sources a and b of a run, paired by problem: differences a - b with intervals (see `analysis.pairs.run`)."""
-    return pipeline.compare(load(data), a, b, budget=budget, seed=seed)
+    taken("compare", options)  # told before anything is read
+    return pipeline.compare(load(data), a, b, **options)
 
 
+@signed("report")
 def report(
     data: Any,
     directory: str | Path,
     *,
-    budget: int = pipeline.BUDGET,
-    seed: int = 0,
     progress: Progress = quiet,
+    tell: making.Tell = making.silent,
+    command: Sequence[str] | None = None,
     **options: Any,
 ) -> Results:
-    """Run every analysis that can run and write the report into `directory`; the results say where (`paths`).
+    """Do everything that is still missing of reading, scoring (where `base` is given) and analysing, and write the
+    report into `directory`; the results say where (`paths`).
 
-    Anything but a run is read first, into DIRECTORY/run. options: as `pipeline.report` (vary, style ...).
+    Anything but a run is read first, into DIRECTORY/run. options: those of `load` and `score`, budget, seed, robustness
+    (False: the verdicts are not decided again under variations), style ... (`records.options.ReportOptions`). command:
+    what the report says that made it, by default this call.
     """
-    is_run = isinstance(data, Run) or (isinstance(data, (str, os.PathLike)) and (Path(data) / "run.json").is_file())
-    outputs.refuse(directory)
-    run = load(data, path=None if is_run else Path(directory) / "run")
-    here = [os.path.relpath(p) if Path(p).is_absolute() else str(p) for p in (run.path, directory)]
-    call = f"import analyzer; analyzer.report({here[0]!r}, {here[1]!r}, budget={budget}, seed={seed})"
-    done = pipeline.report(
-        run, directory, budget=budget, seed=seed, command=["python", "-c", call], progress=progress, **options
-    )
-    return Results(
-        done.results,
-        verdicts=done.verdicts,
-        left_out=done.left_out,
-        ledger=pipeline.ledger(run),
-        sources=pipeline.sources(run),
-        paths=done.paths,
-    )
+    at = os.path.relpath(directory) if Path(directory).is_absolute() else str(directory)
+    to = making.Told(_call(data, at, options) if command is None else command, progress, tell)
+    with _as_before(bool(options.get("base"))):
+        return _results(making.one(data, directory, options, to))
+
+
+def reproduce(
+    run: Run | str | Path,
+    directory: str | Path | None = None,
+    *,
+    progress: Progress = quiet,
+    tell: making.Tell = making.silent,
+    command: Sequence[str] | None = None,
+) -> Results:
+    """Make a run and its report again from its run.json, into `directory` (by default beside it, NAME-again). Raises
+    DumpError where dumps, templates or models are missing or have changed."""
+    run = run if isinstance(run, Run) else inputs.opened(run)
+    call = ("python", "-c", f"import analyzer; analyzer.reproduce({os.path.relpath(run.path)!r})")
+    with _as_before(bool(run.manifest["scorers"])):
+        return _results(making.reproduce(run, directory, making.Told(command or call, progress, tell)))
+
+
+@signed("report")
+def studies(
+    data: str | Path | Sequence[str | Path],
+    directory: str | Path,
+    *,
+    progress: Progress = quiet,
+    tell: making.Tell = making.silent,
+    begins: Callable[[str, int, int], None] = lambda name, number, of: None,
+    command: Sequence[str] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """A report per study and the index that compares them: the content of index.json.
+
+    data: folders of dumps, runs, or study files (TOML: `dumps`, and options by name); a pattern that folders match; or
+    one folder of files named by model and benchmark. options: as of `report`; they win over those of a study file. A
+    study that fails is listed, with its error, and stops no other; the same call again makes what is missing.
+    begins(name, number, of) is called before each.
+    """
+    specs = inputs.paths(data)
+    found = inputs.studies(specs)
+    if not found:
+        raise UsageError(f"{', '.join(specs)}: one study; analyzer.report makes its report")
+    for line in inputs.told(specs, found):
+        tell(line)
+    call = ("python", "-c", f"import analyzer; analyzer.studies({specs!r}, {os.path.relpath(directory)!r})")
+    with _as_before(any({**own, **options}.get("base") for own in found.values())):
+        return making.many(found, directory, options, making.Told(command or call, progress, tell), begins)
+
+
+def _call(data: Any, directory: str, options: Mapping[str, Any]) -> list[str]:
+    """This call of report, as its page says it; data that are no path are in the run by then."""
+    run = inputs.run_of(data)
+    at = os.path.relpath(run.path) if run and run.path.is_absolute() else str(run.path) if run else f"{directory}/run"
+    kept = {name: value for name, value in options.items() if name not in ReadOptions.__dataclass_fields__}
+    more = "".join(f", {k}={str(v) if isinstance(v, Path) else v!r}" for k, v in kept.items())
+    return ["python", "-c", f"import analyzer; analyzer.report({at!r}, {directory!r}{more})"]
+
+
+def _results(done: pipeline.Written) -> Results:
+    return Results(done.results, **{name: value for name, value in done._asdict().items() if name != "results"})
 
 
 def plot(result: Result, name: str | None = None, ax: Any = None) -> Any:
@@ -264,18 +311,13 @@ def plot(result: Result, name: str | None = None, ax: Any = None) -> Any:
     return ax
 
 
-def miniature() -> Path:
-    """The folder of the embedded small world: dumps/*.jsonl.gz, models/, card.md."""
-    package = Path(__file__).resolve().parents[1]
-    found = [f / "data" / "miniature" for f in (package, package.parent) if (f / "data" / "miniature").is_dir()]
-    if not found:
-        raise ResourceError("the miniature's data is not installed; rebuild it: python -m miniature build")
-    return found[0]
-
-
 @contextlib.contextmanager
-def _transformers_as_before() -> Iterator[None]:
-    """Loading a model silences transformers and sets a variable for it; afterwards both are as they were."""
+def _as_before(scores: bool = True) -> Iterator[None]:
+    """Loading a model silences transformers and sets a variable for it; afterwards both are as they were. scores:
+    whether a model may be loaded inside."""
+    if not scores:
+        yield
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, on import in a bare notebook
         from transformers.utils import logging

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analyzer.errors import DumpError, UsageError
-from analyzer.records import Sampler
+from analyzer.errors import DumpError
+from analyzer.records.options import ModelOptions, ScoreOptions, restored, stored, taken
 from analyzer.runs.store import Run
 
-PLACES = ("shard", "cluster", "workers")  # where scoring is done: changes no value, and is not repeated
 MERGED = ("policies", "cross", "templates")  # of later calls of score, added to those of earlier ones
 
 
@@ -31,7 +30,21 @@ def remember(run: Run, step: str, call: Mapping[str, Any]) -> None:
         return
     before = calls.get(step, {})
     merged = {k: {**(before.get(k) or {}), **(call.get(k) or {})} for k in MERGED if before.get(k) or call.get(k)}
-    calls[step] = {k: v for k, v in {**call, **merged}.items() if k not in PLACES}
+    calls[step] = {**call, **merged}
+
+
+def scoring(how: ScoreOptions, model: ModelOptions) -> dict[str, Any]:
+    """A call of score, as it is remembered: with the hashes of its template files; names of templates have none."""
+    files = {name: sha256(name) for name in how.template.values() if Path(name).is_file()}
+    return stored(how) | stored(model) | {"template_files": files}
+
+
+def is_call(known: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Whether the calls that a run keeps are those of `report` with these options, whatever the dumps."""
+    read, how, model, report = taken("report", options)
+    last = {name: value for name, value in known["ingest"][-1].items() if name != "files"}
+    score = scoring(how, model) if how.base else None
+    return [last, known.get("score"), known["report"]] == [stored(read), score, stored(report)]
 
 
 def sha256(path: str | Path) -> str:
@@ -60,20 +73,17 @@ def calls(run: Run) -> dict[str, Any]:
         _check_file(run, name, digest)
     for call in found["ingest"]:
         specs = [f["path"] if f["label"] is None else f"{f['label']}={f['path']}" for f in call["files"]]
-        samplers = {label: Sampler(**s) for label, s in call.get("samplers", {}).items()}
-        rest = {k: v for k, v in call.items() if k not in ("files", "samplers")}
-        ingests.append({"specs": specs, "reference": settings["reference"], "samplers": samplers, **rest})
+        ingests.append({"specs": specs, "reference": settings["reference"], **restored("load", call)})
     score = found.get("score")
     if score is None and run.scorers():
         raise DumpError(f"the scoring of run {run.path} was cut off before it was complete; finish it, then --again")
     if score:
-        score = dict(score)
-        if "template_date" in settings:
-            score["template_date"] = settings["template_date"]
-        for name, digest in score.pop("template_files", {}).items():
+        for name, digest in score.get("template_files", {}).items():
             _check_file(run, name, digest)
-        _check_models(run, score)
-    return {"ingest": ingests, "score": score, "report": found.get("report", {})}
+        _check_models(run)
+        dated = {name: settings[name] for name in ("template_date",) if name in settings}
+        score = restored("score_run", score | dated)
+    return {"ingest": ingests, "score": score, "report": restored("report_run", found.get("report", {}))}
 
 
 def _check_file(run: Run, path: str, digest: str) -> None:
@@ -92,7 +102,7 @@ def _check_file(run: Run, path: str, digest: str) -> None:
         )
 
 
-def _check_models(run: Run, score: Mapping[str, Any]) -> None:
+def _check_models(run: Run) -> None:
     from analyzer.scoring.identity import fingerprint, is_model, tokenizer_fingerprint
 
     for label, record in run.manifest["scorers"].items():
@@ -106,18 +116,3 @@ def _check_models(run: Run, score: Mapping[str, Any]) -> None:
                 f"model {model} is not the one that run {run.path} was scored under as {label} ({wrong}); restore it, "
                 "or make a new run"
             )
-
-
-def template_files(templates: Mapping[str, str] | None) -> dict[str, str]:
-    """Template files -> their hashes; templates that are names have none."""
-    return {name: sha256(name) for name in (templates or {}).values() if Path(name).is_file()}
-
-
-def folder(run: Run, out: str | None) -> Path:
-    """Where the run is made again: `out`, or a folder beside it. Raises UsageError where that is the run itself."""
-    path = run.path.resolve()
-    home = path.parent if path.name == "run" else path
-    chosen = Path(out) if out else home.with_name(f"{home.name}-again")
-    if (chosen / "run").resolve() == path or chosen.resolve() == path:
-        raise UsageError(f"-o {out}: the run {run.path} lies there; choose another folder for the new one")
-    return chosen

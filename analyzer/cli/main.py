@@ -11,30 +11,25 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
 import traceback
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from analyzer.cli.arguments import (
-    build_parser,
-    ingest_arguments,
-    pairs,
-    place_arguments,
-    report_arguments,
-    sample_arguments,
-    samplers,
-    score_arguments,
-    share_bad,
-)
-from analyzer.cli.progress import Progress, counted_warnings, put, say, say_unused
+import analyzer
+from analyzer.cli.commands import build_parser
+from analyzer.cli.flags import given
+from analyzer.cli.progress import Progress, counted_warnings, put, say
 from analyzer.errors import AnalyzerError, GateError, UsageError
 from analyzer.records.display import counted
+from analyzer.records.options import STEPS, given_flags, names, taken
 
+# which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
+SEVERITY = (0, 5, 2, 3, 4, 1)
 CONTINUED = ("demo", "sample", "score", "report")  # commands that save as they go
 
 
@@ -59,15 +54,15 @@ def main(argv: list[str] | None = None) -> int:
         return _refused(error)
     except KeyboardInterrupt as error:
         saved = arguments.command in CONTINUED and not getattr(arguments, "dry_run", False)
-        more = f"; what was finished is saved. Continue with the same line:\n  {_line(arguments)}" if saved else ""
-        say(f"\nanalyzer: interrupted{more}")
+        line = f"; what was finished is saved. Continue with the same line:\n  {shlex.join(arguments.line)}"
+        say(f"\nanalyzer: interrupted{line if saved else ''}")
         return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:
         # the reader of stdout left (| head): not an error of ours, and Python must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemoryError, OSError, RuntimeError) as error:
-        from analyzer.cli.making import refusal
+        from analyzer.api.making import refusal
 
         known = refusal(error)
         if known is None:
@@ -103,34 +98,28 @@ def _refused(error: AnalyzerError) -> int:
     return error.exit_code
 
 
-def _line(a: argparse.Namespace) -> str:
-    import shlex
-
-    return shlex.join(a.line)
-
-
 def _demo(a: argparse.Namespace) -> int:
-    from analyzer.cli import demo, making
+    from analyzer.cli.demo import DUMPS, OPTIONS
 
     out = Path(a.out).resolve()
     command = ["analyzer", "demo", "-o", a.out] if a.out != "reports/demo" else ["analyzer", "demo"]
     # Relative names of the embedded data, wherever it is installed, keep the report the same on every machine.
-    with contextlib.chdir(demo.data_folder()), Progress() as show:
-        done = making.make(out, show, report_arguments(a), command=command, **demo.settings())
+    with contextlib.chdir(analyzer.miniature().parent), Progress() as show:
+        done = analyzer.report(DUMPS, out, command=command, **show.callbacks(), **OPTIONS, **given(a, "demo"))
     return _finished(a, done, a.out)
 
 
 def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
     """Print what a report found; raises GateError when --fail-on asks for it."""
-    from analyzer.cli.making import gated
     from analyzer.pages.terminal import left_out, summary
 
     text = Path(done.paths["results.json"]).read_text(encoding="utf-8")
     put(text if a.json else summary(json.loads(text), directory=shown, colour=_colour()), colour=_colour())
     for line in left_out(done.left_out):
         say(line)
-    if fired := gated(a, json.loads(text)["verdicts"]):
-        raise GateError(f"--fail-on {a.fail_on}: {', '.join(fired)}")
+    word = getattr(a, "fail_on", None)
+    if fired := [v.source for v in done.verdicts if v.headline and v.word == word]:
+        raise GateError(f"--fail-on {word}: {', '.join(fired)}")
     return 0
 
 
@@ -140,16 +129,7 @@ def _check(a: argparse.Namespace) -> int:
     from analyzer.dumps.survey import Survey
 
     ledger, survey, read = Ledger(), Survey(), 0
-    traces = batches(
-        a.dumps,
-        ledger,
-        survey,
-        field_map=pairs(a.map, "--map") or None,
-        threshold=a.threshold,
-        samplers=samplers(a.sampler) or None,
-        max_bad=share_bad(a),
-        grade=a.grade,
-    )
+    traces = batches(a.dumps, ledger, survey, *taken("check", given(a, "check")))
     with Progress() as show:
         show("reading traces", 0, 0, 0)
         for batch in traces:
@@ -160,33 +140,33 @@ def _check(a: argparse.Namespace) -> int:
 
 
 def _score(a: argparse.Namespace) -> int:
-    from analyzer.api import pipeline
-    from analyzer.cli import making, studies
+    from analyzer.api import inputs, pipeline
 
-    studies.refuse_missing_models(a)
-    studies.refuse_other_folders(a.dumps, runs=False)
-    studies.refuse_wrong_settings(a, a.dumps)
-    folder = a.out if a.shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*a.shard))
-    reading, scoring = ingest_arguments(a), score_arguments(a) | place_arguments(a)
+    options = given(a, "score")
+    shard = taken("score", options)[1].shard
+    inputs.refuse_other_folders(a.dumps, runs=False)
+    folder = a.out if shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*shard))
     if a.dry_run:
-        return _planned(a, {folder: (folder, a.dumps)})
-    with Progress() as show, studies.begun(folder) as run:
-        making.read(run, show, [{"specs": a.dumps, **reading}])
-        making.scored(run, show, scoring)
+        return _planned(a, {folder: (a.dumps, folder, options)})
+    with Progress() as show:
+        run = analyzer.score(a.dumps, path=folder, **show.callbacks(), **options)
     ledger = pipeline.ledger(run)
-    share = "" if a.shard is None else f", the share {a.shard[0]}/{a.shard[1]}"
+    share = "" if shard is None else f", the share {shard[0]}/{shard[1]}"
     done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {folder}{share}"
-    after = f"analyzer report {folder} -o DIR" if a.shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
+    after = f"analyzer report {folder} -o DIR" if shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
     put(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
     return 0
 
 
-def _planned(a: argparse.Namespace, asked: dict[str, tuple[str, list[str]]]) -> int:
-    """Print what scoring would cost; asked: see `making.plans`."""
-    from analyzer.cli.making import plans
+def _planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[str, Any]]]) -> int:
+    """Print what scoring would cost; asked: name -> dumps or a run, folder of the run, options."""
     from analyzer.scoring.estimate import render
 
-    found = plans(a, asked)
+    found = {}
+    for name, (dumps, folder, options) in asked.items():
+        known = {k: v for k, v in options.items() if k in names("estimate")}
+        with Progress() as show:
+            found[name] = analyzer.estimate(dumps, path=folder, **show.callbacks(), **known)
     several = len(found) > 1
     if a.json:
         put(json.dumps(found if several else next(iter(found.values()))))
@@ -213,16 +193,7 @@ def _convert(a: argparse.Namespace) -> int:
     from analyzer.dumps.convert import convert
 
     with Progress() as show:
-        ledger = convert(
-            a.dumps,
-            a.out,
-            field_map=pairs(a.map, "--map") or None,
-            threshold=a.threshold,
-            samplers=samplers(a.sampler) or None,
-            max_bad=share_bad(a),
-            grade=a.grade,
-            progress=show,
-        )
+        ledger = convert(a.dumps, a.out, progress=show, **given(a, "convert"))
     _account(ledger)
     done = f"{counted(ledger.traces, 'trace')} from {ledger.rows_used:,} of {counted(ledger.rows, 'row')} in {a.out}"
     put(json.dumps(ledger.as_json()) if a.json else done)
@@ -231,16 +202,17 @@ def _convert(a: argparse.Namespace) -> int:
 
 def _account(ledger: Any) -> None:
     """What of the input was not used, and what is to be known about it, on stderr."""
-    say_unused(Counter(ledger.by_reason), ledger.rows)
+    from analyzer.api.making import unused
+
+    if said := unused(ledger.by_reason, ledger.rows):
+        say(said)
     for note in ledger.notes:
         say(f"input: {note}")
 
 
 def _sample(a: argparse.Namespace) -> int:
-    from analyzer.scoring.sample import sample
-
     with Progress() as show:
-        done = sample(a.problems, a.out, progress=show, account=_account, tell=say, **sample_arguments(a))
+        done = analyzer.sample(a.dumps, a.out, account=_account, **show.callbacks(), **given(a, "sample"))
     there = f", {done['continued']:,} of them were there" if done["continued"] else ""
     text = f"{counted(done['samples'], 'response')} to {counted(done['problems'], 'problem')}{there} in {a.out}"
     if "template_date" in done:
@@ -250,73 +222,92 @@ def _sample(a: argparse.Namespace) -> int:
 
 
 def _report(a: argparse.Namespace) -> int:
-    from analyzer.analysis.figures import check_style
-    from analyzer.cli import making, studies
-    from analyzer.pages import index
+    from analyzer.api import inputs
 
+    options = given(a, "report")
     if a.again:
-        return _finished(a, *making.again(a))
+        return _again(a, options)
     if not a.dumps or not a.out:
         raise UsageError(f"report needs {'-o DIR' if a.dumps else 'RUN or DUMP...'}; see analyzer report --help")
-    check_style(a.style)
-    studies.refuse_missing_models(a)
-    studies.refuse_wrong_settings(a, a.dumps)
-    out = Path(a.out)
-    found = {name: [folder] for name, folder in (studies.find(a.dumps) or {}).items()} or studies.benchmarks(a.dumps)
-    if not found:
-        studies.refuse_other_folders(a.dumps, runs=True)
-    if a.dry_run and not a.base:
-        raise UsageError("--dry-run: nothing is scored without --base MODEL")
-    if a.dry_run and found:
-        return _planned(a, {name: making.place(a, out / name, specs) for name, specs in found.items()})
+    taken("report", options)
+    found = inputs.studies(a.dumps)
     if a.dry_run:
-        return _planned(a, {a.out: making.place(a, out, a.dumps)})
+        asked = found or {"": {"dumps": a.dumps}}
+        if not any((own | options).get("base") for own in asked.values()):
+            raise UsageError("--dry-run: nothing is scored without --base MODEL")
+        return _planned(
+            a, {n: (own.pop("dumps"), str(Path(a.out) / n / "run"), own | options) for n, own in asked.items()}
+        )
     if found:
-        for line in studies.told(a.dumps, found):
-            say(line)
-        content, code = making.many(a, found)
-        put(json.dumps(content) if a.json else index.text(content, directory=a.out))
-        return code
+        return _studies(a, options)
     with Progress() as show:
-        done = making.one(a, out, a.dumps, show)
+        done = analyzer.report(a.dumps, a.out, command=a.line, **show.callbacks(), **options)
     return _finished(a, done, a.out)
 
 
+def _again(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    if a.dumps or "base" in options or a.dry_run:
+        raise UsageError("--again takes dumps, models and settings from the run: give only -o, --json and --fail-on")
+    if options:
+        raise UsageError(f"{given_flags(options, *STEPS['report'])}: --again takes this from the run")
+    with Progress() as show:
+        done = analyzer.reproduce(a.again, a.out, command=a.line, **show.callbacks())
+    return _finished(a, done, str(Path(done.paths["results.json"]).parent))
+
+
+def _studies(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from analyzer.pages import index
+
+    with Progress() as show:
+        content = analyzer.studies(a.dumps, a.out, command=a.line, begins=show.study, **show.callbacks(), **options)
+    fired = [
+        f"{study['study']} ({v['source']})"
+        for study in content["studies"]
+        for v in study["verdicts"]
+        if v["verdict"] == a.fail_on
+    ]
+    if fired:
+        say(f"analyzer: --fail-on {a.fail_on}: {', '.join(fired)}")
+    put(json.dumps(content) if a.json else index.text(content, directory=a.out))
+    return worst([s["exit_code"] for s in content["studies"]] + [GateError.exit_code] * bool(fired))
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The exit code of many studies: that of the one which went worst."""
+    return max(codes, key=SEVERITY.index, default=0)
+
+
 def _analyze(a: argparse.Namespace) -> int:
-    from analyzer.api import pipeline
-    from analyzer.cli import studies
+    from analyzer.api import inputs, pipeline
     from analyzer.pages.terminal import tables
 
-    run = studies.opened(a.run)
+    options = given(a, "analyze")
+    taken("analyze", options)
+    run = inputs.opened(a.run)
     with Progress() as show:
-        results, left_out = pipeline.analyze(run, a.names or None, budget=a.budget, seed=a.seed, progress=show)
+        results, left_out = pipeline.analyze(run, a.names or None, progress=show, **options)
     if a.json:
-        put(
-            json.dumps(
-                {"analyses": {n: r.as_json() for n, r in results.items()}, "left_out": left_out}, allow_nan=False
-            )
-        )
+        found = {name: result.as_json() for name, result in results.items()}
+        put(json.dumps({"analyses": found, "left_out": left_out}, allow_nan=False))
     else:
         put(tables(results, left_out))
     return 0
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from analyzer.api import pipeline
-    from analyzer.cli import studies
+    from analyzer.api import inputs, pipeline
     from analyzer.pages.terminal import tables
 
-    result = pipeline.compare(studies.opened(a.run), a.a, a.b, budget=a.budget, seed=a.seed)
+    result = pipeline.compare(inputs.opened(a.run), a.a, a.b, **given(a, "compare"))
     put(json.dumps(result.as_json(), allow_nan=False) if a.json else tables({result.name: result}, []))
     return 0
 
 
 def _show(a: argparse.Namespace) -> int:
-    from analyzer.api import pipeline
-    from analyzer.cli import studies
+    from analyzer.api import inputs, pipeline
     from analyzer.pages.terminal import trace, trace_json
 
-    item, row = pipeline.one_trace(studies.opened(a.run), a.key, a.model)
+    item, row = pipeline.one_trace(inputs.opened(a.run), a.key, a.model)
     text = json.dumps(trace_json(item, row, model=a.model)) if a.json else trace(item, row, colour=_colour())
     put(text, colour=_colour())
     return 0

@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from analyzer.records.display import counted, span, visible
+from analyzer.records.display import span, visible
 
 EVERY = {True: 0.1, False: 10.0}  # seconds between lines, on a terminal and elsewhere
 WARNINGS = 5  # kinds of warnings that are shown; the others are counted
-REASONS = 5  # why rows were not used: so many are named
 
 
 def put(text: str, *, colour: bool = False) -> None:
@@ -34,13 +33,6 @@ def _rewrite(text: str = "") -> None:
     """Write over the terminal's last line."""
     sys.stderr.write(f"\r\x1b[K{visible(text, line=True)}")
     sys.stderr.flush()
-
-
-def say_unused(reasons: Counter[str], rows: int, kept: str = "") -> None:
-    """How many of the rows that were read were not used, and why; nothing where all were."""
-    if reasons:
-        said = "; ".join(f"{n:,} {reason}" for reason, n in reasons.most_common(REASONS))
-        say(f"input: {reasons.total():,} of {counted(rows, 'row')} not used: {said}{kept}")
 
 
 class Progress:
@@ -81,7 +73,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.handler = logging.Handler()  # what the library logs (a server that lets us wait) gets lines of its own
-        self.handler.emit = lambda record: (self.clear(), say(record.getMessage()))
+        self.handler.emit = lambda record: self.tell(record.getMessage())
         logging.getLogger("analyzer").addHandler(self.handler)
         return self
 
@@ -97,6 +89,18 @@ class Progress:
         """Take the rewritten line away, so that something else can be printed."""
         if self.tty and self.what:
             _rewrite()
+
+    def tell(self, text: str) -> None:
+        """A line of its own between those of progress."""
+        self.clear()
+        say(text)
+
+    def callbacks(self) -> dict[str, Any]:
+        """The callbacks of a step of the library."""
+        return {"progress": self, "tell": self.tell}
+
+    def study(self, name: str, number: int, of: int) -> None:
+        self.within = f"{name} ({number} of {of}), "
 
     def _book(self, now: float, step: str) -> None:
         """The step that ends gets the time since the one before it ended."""

@@ -19,7 +19,8 @@ import zstandard
 from analyzer.dumps.numbers import mask_of
 from analyzer.dumps.read import Ledger, batches
 from analyzer.errors import UsageError
-from analyzer.records import Sampler, Trace
+from analyzer.records import Trace
+from analyzer.records.options import signed, taken
 from analyzer.runs.disk import PACKED, refuse_dangling, replacing, sole_writer
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -30,22 +31,20 @@ BATCH = 4096  # rows of a Parquet row group
 Progress = Callable[[str, int, int, int], None]
 
 
+@signed("convert")
 def convert(
     specs: Sequence[str],
     out: str | Path,
     *,
-    field_map: dict[str, str] | None = None,
-    threshold: float = 1.0,
-    samplers: dict[str, Sampler] | None = None,
-    max_bad: float = 0.01,
-    grade: bool = False,
     progress: Progress = lambda what, done, total, tokens: None,
+    **options: Any,
 ) -> Ledger:
-    """Read dumps (arguments as `dumps.read.read_dumps`) and write all their traces to one file; its ending says how.
+    """Read dumps (options as of `dumps.read.read_dumps`) and write all their traces to one file; its ending says how.
 
     What is not kept: the place of a trace in its file (origin, meta.row), which is its place in the new file then.
     Raises DumpError, UsageError (ending, or a file that is there already), ResourceError (disk).
     """
+    [read] = taken("convert", options)
     target = Path(out)
     if not target.name.endswith(ENDINGS):
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
@@ -53,9 +52,8 @@ def convert(
     if target.exists():
         raise UsageError(f"{out} is there already and is not written over; remove it, or choose another name")
     ledger = Ledger()
-    how = {"field_map": field_map, "threshold": threshold, "samplers": samplers, "max_bad": max_bad, "grade": grade}
     with sole_writer(target.parent, target.name):
-        write(chain.from_iterable(_counted(batches(specs, ledger, **how), progress)), target)
+        write(chain.from_iterable(_counted(batches(specs, ledger, read=read), progress)), target)
     return ledger
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from analyzer.dumps.files import LABEL
 from analyzer.dumps.read import Ledger, batches
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Trace
+from analyzer.records.options import ReadOptions
 
 UNNAMED = "unnamed-rows"  # file name of rows without a label; no source may be called so
 
@@ -30,17 +32,17 @@ def specs(data: Any, folder: Path) -> list[str]:
     return _part(data, folder, None)
 
 
-def refuse_unnamed(specs: Sequence[str], reading: Mapping[str, Any]) -> None:
+def refuse_unnamed(specs: Sequence[str], read: ReadOptions) -> None:
     """Raise UsageError where rows without a label do not say themselves which source they come from.
 
-    specs: of `specs`; reading: arguments of `dumps.read.read_dumps`.
+    specs: of `specs`.
     """
     for spec in specs:
         path = Path(spec)
         if path.name != f"{UNNAMED}.jsonl":
             continue
         ledger = Ledger()
-        for _ in batches([spec], ledger, **{**reading, "samplers": None}):
+        for _ in batches([spec], ledger, read=replace(read, sampler={})):
             pass
         if {UNNAMED, path.parent.name} & {s for account in ledger.files for s in account["sources"]}:
             raise UsageError(

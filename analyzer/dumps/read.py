@@ -21,29 +21,23 @@ from analyzer.dumps.paths import has
 from analyzer.dumps.recognise import Plan, checked_map, plan_file, refuse_unused_map
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError, UsageError, nearest
-from analyzer.records import Sampler, Trace
+from analyzer.records import Trace
+from analyzer.records.options import AS_FOUND, ReadOptions, signed, taken
 
 __all__ = ["Ledger", "batches", "read_dumps", "stream"]
 
 BATCH, BATCH_TEXT = 4096, 1 << 26  # traces, and characters that they may have
 
 
-def read_dumps(
-    specs: Sequence[str],
-    *,
-    field_map: dict[str, str] | None = None,
-    threshold: float = 1.0,
-    samplers: dict[str, Sampler] | None = None,
-    max_bad: float = 0.01,
-    grade: bool = False,
-) -> tuple[list[Trace], Ledger]:
+@signed("read_dumps")
+def read_dumps(specs: Sequence[str], **options: Any) -> tuple[list[Trace], Ledger]:
     """Read dumps into traces.
 
-    specs: paths, globs, folders, "-" (standard input), each also as LABEL=SPEC. field_map: canonical field -> path in
-    the row (`rows`: where the records of a JSON document lie; `format`: the dialect to read as). threshold: score >=
-    threshold is correct where a dump has no label of its own. samplers: source -> Sampler, winning over what the dump
-    records. max_bad: the share of a file's rows that may be rejected (0 = strict). grade: fill missing labels from the
-    reference answers (`grading.grade`).
+    specs: paths, globs, folders, "-" (standard input), each also as LABEL=SPEC. options: `ReadOptions`. map: canonical
+    field -> path in the row (`rows`: where the records of a JSON document lie; `format`: the dialect to read as).
+    threshold: score >= threshold is correct where a dump has no label of its own. sampler: source -> Sampler, winning
+    over what the dump records. max_bad: the share of a file's rows that may be rejected (0 = strict). grade: fill
+    missing labels from the reference answers (`grading.grade`).
 
     Source of a trace: LABEL; else the row's own source field; else the last part of its model name; else the file name
     (or its folder, where the dialect or a number as file name says so, or files of several folders share a name).
@@ -51,22 +45,22 @@ def read_dumps(
     Raises DumpError (input can't be used) and UsageError (a spec, map, label or setting that does not fit).
     """
     ledger = Ledger()
-    how = {"field_map": field_map, "threshold": threshold, "samplers": samplers, "max_bad": max_bad, "grade": grade}
-    return [t for batch in batches(specs, ledger, **how) for t in batch], ledger
+    [read] = taken("read_dumps", options)
+    return [t for batch in batches(specs, ledger, read=read) for t in batch], ledger
 
 
 def batches(
-    specs: Sequence[str], ledger: Ledger, survey: Survey | None = None, *, grade: bool = False, **how: Any
+    specs: Sequence[str], ledger: Ledger, survey: Survey | None = None, read: ReadOptions = AS_FOUND
 ) -> Iterator[list[Trace]]:
-    """The traces of `read_dumps` (same arguments) in lists of at most BATCH; fills `ledger` as that function does, and
+    """The traces of `read_dumps` in lists of at most BATCH; fills `ledger` as that function does, and
     `survey` with what the traps are found in.
 
     Nothing of a trace is kept but some hundred bytes; JSON lines and Parquet are read as they come, a JSON document is
     held whole. The ledger is complete, traps included, when the last batch is out. What is raised late (too many bad
     rows, a label that no source has) makes the batches before it void.
     """
-    survey, traces, grades = survey or Survey(), stream(specs, ledger, **how), Counter()
-    if grade:
+    survey, traces, grades = survey or Survey(), stream(specs, ledger, read), Counter()
+    if read.grade:
         traces = grading.grade(traces, grades)
     collecting = gc.isenabled()
     while True:
@@ -81,7 +75,7 @@ def batches(
                 gc.enable()
         yield batch
     ledger.notes += traps.find(survey, ledger.files)
-    if grade:
+    if read.grade:
         ledger.notes.append(grading.said(grades))
 
 
@@ -96,20 +90,12 @@ def _taken(traces: Iterator[Trace]) -> list[Trace]:
     return batch
 
 
-def stream(
-    specs: Sequence[str],
-    ledger: Ledger,
-    *,
-    field_map: dict[str, str] | None = None,
-    threshold: float = 1.0,
-    samplers: dict[str, Sampler] | None = None,
-    max_bad: float = 0.01,
-) -> Iterator[Trace]:
-    """The traces of `read_dumps` one by one; the ledger is complete when the last one is out, but for the traps."""
-    check_settings(field_map, threshold, max_bad)
-    ledger.threshold = threshold
-    given = samplers or {}
-    traces = _walk(specs, checked_map(field_map or {}), threshold, max_bad, ledger, given)
+def stream(specs: Sequence[str], ledger: Ledger, read: ReadOptions = AS_FOUND) -> Iterator[Trace]:
+    """The traces of `read_dumps` one by one, not graded; the ledger is complete when the last one is out, but for the
+    traps."""
+    ledger.threshold = read.threshold
+    given = read.sampler
+    traces = _walk(specs, checked_map(read.map), read.threshold, read.max_bad, ledger, given)
     yield from (replace(t, sampler=given.get(t.source, t.sampler)) for t in traces) if given else traces
     _refuse_unknown(given, {source for account in ledger.files for source in account["sources"]})
     ledger.check()
@@ -119,15 +105,6 @@ def _refuse_unknown(samplers: Iterable[str], known: set[str]) -> None:
     for label in samplers:
         if label not in known:
             raise UsageError(f"--sampler {label}=...: no source is called {label!r}{nearest(label, known)}")
-
-
-def check_settings(field_map: dict[str, str] | None, threshold: float, max_bad: float) -> None:
-    """Raise UsageError for settings that no dump could be read with."""
-    if not 0 <= max_bad <= 1:
-        raise UsageError(f"max_bad {max_bad!r} must be a share in [0, 1]; 0.2 accepts files with up to 20 % bad rows")
-    if not (isinstance(threshold, (int, float)) and abs(threshold) < float("inf")):
-        raise UsageError(f"threshold {threshold!r} must be a finite number; score >= threshold counts as correct")
-    checked_map(field_map or {})
 
 
 def _plans(

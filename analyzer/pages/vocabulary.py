@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from analyzer.records.shipped import data_folder
+
 AGREE = 0.9  # of the known tokens; the rest may be parts of a character, which a trace shows only together
 SAMPLE = 500  # known tokens that are compared
 
@@ -43,8 +45,8 @@ def texts(model: str | None, ids: Collection[int], known: Mapping[int, str]) -> 
 
 def _file(model: str) -> Path | None:
     """tokenizer.json of a model's folder, or of the hub's cache; never from the network."""
-    package = Path(__file__).parents[1]  # a run of the embedded world names its models from that world's folder
-    for folder in (Path(), package / "data", package.parent / "data"):
+    # a run of the embedded world names its models from that world's folder
+    for folder in (Path(), data_folder() or Path()):
         if (folder / model / "tokenizer.json").is_file():
             return folder / model / "tokenizer.json"
     if Path(model).exists() or model.count("/") != 1:

@@ -22,19 +22,11 @@ from typing import Any
 from analyzer.errors import AnalyzerError
 from analyzer.records import Sampler, Trace
 from analyzer.records.display import size, span
+from analyzer.records.options import ModelOptions, ScoreOptions
 from analyzer.runs.store import Run
+from analyzer.scoring.parts import UNIT_TRACES, Progress, quiet, unit_tokens
 from analyzer.scoring.plan import packs, units
-from analyzer.scoring.run import (
-    LOADING,
-    UNIT_TRACES,
-    Progress,
-    day,
-    exponents,
-    padding_marks,
-    planned,
-    quiet,
-    unit_tokens,
-)
+from analyzer.scoring.work import day, exponents, padding_marks, planned
 
 PROBE_FLOPS = {"cpu": 3e11, "cuda": 3e14}  # work of a probe: seconds
 PROBE_TOKENS = 256, 16_384  # a probe has at least and at most so many tokens
@@ -46,14 +38,13 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @contextlib.contextmanager
-def rehearsal(path: str | Path) -> Iterator[Run]:
+def rehearsal(path: str | Path | None) -> Iterator[Run]:
     """A run in a temporary folder that holds what the run at `path` holds, if there is one; what is added to it is gone
     afterwards, and nothing is written at `path`."""
-    path = Path(path)
     with tempfile.TemporaryDirectory(prefix="analyzer-") as folder:
         own = Path(folder) / "run"
         (own / "traces").mkdir(parents=True)
-        if (path / "run.json").is_file():
+        if path is not None and ((path := Path(path)) / "run.json").is_file():
             for part in (path / "traces").glob("part-*.parquet"):
                 (own / "traces" / part.name).symlink_to(part.resolve())
             if (path / "scores").is_dir():
@@ -62,35 +53,24 @@ def rehearsal(path: str | Path) -> Iterator[Run]:
         try:
             yield Run.create(own)
         except AnalyzerError as error:
-            raise type(error)(str(error).replace(str(own), str(path))) from None
+            raise type(error)(str(error).replace(str(own), str(path or "in memory"))) from None
 
 
-def dry_run(
-    run: Run,
-    *,
-    eos: int | None = None,
-    template_date: str | None = None,
-    on_overlong: str = "error",
-    scorer: str = "local",
-    progress: Progress = quiet,
-    **call: Any,
-) -> dict[str, Any]:
-    """What `scoring.run.score` with the same arguments would cost, as JSON values; nothing is scored but a sample.
+def dry_run(run: Run, how: ScoreOptions, model: ModelOptions, *, progress: Progress = quiet) -> dict[str, Any]:
+    """What `scoring.run.score` with the same options would cost, as JSON values; nothing is scored but a sample.
 
-    call: the other arguments of `scoring.run.planned`, and those of scoring.LOADING. Keys: traces_to_score (under the
-    base), traces_scored, traces_over_the_limit, devices (named by --device; all else is of one), models (scorer label
-    -> what it would cost, see `_model`), and of all models together seconds, disk_bytes, peak_bytes (of this process),
-    device_bytes (peak on a device of its own, 0 on CPU). Raises what scoring would raise about models, labels and
-    prompts; over-long traces are counted, not refused.
+    Keys: traces_to_score (under the base), traces_scored, traces_over_the_limit, devices (named by --device; all else
+    is of one), models (scorer label -> what it would cost, see `_model`), and of all models together seconds,
+    disk_bytes, peak_bytes (of this process), device_bytes (peak on a device of its own, 0 on CPU). Raises what scoring
+    would raise about models, labels and prompts; over-long traces are counted, not refused.
     """
     from analyzer.scoring import load as scorers
     from analyzer.scoring.encoding import special
     from analyzer.scoring.servers import served, server
 
-    options = {name: call.pop(name) for name in LOADING if name in call}
-    devices = options.get("device", "auto").split(",")  # a process each, all alike: one is looked at
-    options["device"] = devices[0].strip()
-    work, texts = planned(run, scorer=scorer, **call), {"eos": eos, "date": day(run, template_date)}
+    devices = model.device.split(",")  # a process each, all alike: one is looked at
+    options = vars(model) | {"device": devices[0].strip(), "concurrent": how.concurrent}
+    work, texts = planned(run, how), {"eos": how.eos, "date": day(run, how.template_date)}
     loaded, took, models, scored, on_servers, marks = None, 0.0, {}, 0, {}, None
     for number, (label, (name, sampler, sources)) in enumerate(work.jobs.items()):
         progress("probe", number, len(work.jobs), 0)
@@ -106,11 +86,11 @@ def dry_run(
             on_servers[label] = name, loaded.model.about()
             served.refuse_one_for_two(on_servers)
         powers = () if server.split(name) else exponents(work, label)
-        marks = marks or padding_marks(run.manifest, loaded, eos)
+        marks = marks or padding_marks(run.manifest, loaded, how.eos)
         encoded = work.encode(label, todo, loaded, texts | {"marks": marks}).encoded
-        if eos is not None:
-            special.checked_end(eos, loaded, encoded, work.reference)
-        models[label] = _model(todo, encoded, loaded, sampler, on_overlong, scorer, powers)
+        if how.eos is not None:
+            special.checked_end(how.eos, loaded, encoded, work.reference)
+        models[label] = _model(todo, encoded, loaded, sampler, how, powers)
         models[label]["seconds"] += took
     return {
         "traces_to_score": models["base"]["traces"],
@@ -128,8 +108,7 @@ def _model(
     encoded: Sequence[Any],
     loaded: Any,
     sampler: Sampler | None,
-    on_overlong: str,
-    scorer: str,
+    how: ScoreOptions,
     powers: tuple[float, ...],
 ) -> dict[str, Any]:
     """What one model would cost: model, dtype, device, path and why, traces, empty (not scored), tokens of prompts and
@@ -141,10 +120,10 @@ def _model(
     longest = max(encoded, key=len, default=None)
     lengths = sorted(map(len, encoded))
     overlong = [e for e in encoded if loaded.context is not None and len(e) > loaded.context]
-    if on_overlong == "skip" and overlong:
+    if how.on_overlong == "skip" and overlong:
         encoded = [e for e in encoded if len(e) <= loaded.context]
-    path, why = scorers.choose_path(loaded, sampler, scorer)
-    parts = encoded if on_overlong != "window" else [p for e in encoded for p in windows.split(e, loaded.context)]
+    path, why = scorers.choose_path(loaded, sampler, how.scorer)
+    parts = encoded if how.on_overlong != "window" else [p for e in encoded for p in windows.split(e, loaded.context)]
     pairs = sorted({(e.prompt_ids, e.response_ids) for e in parts})
     if hasattr(loaded.model, "parameters"):
         budget = local.TOKEN_BUDGET.get(loaded.model.device.type, 4096)

@@ -22,7 +22,8 @@ from analyzer.dumps import automatic, files, paths
 from analyzer.dumps.convert import packed, row
 from analyzer.dumps.read import Ledger, stream
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
-from analyzer.records import Sampler, Trace
+from analyzer.records import Trace
+from analyzer.records.options import AS_FOUND, ModelOptions, ReadOptions, SampleOptions
 from analyzer.runs.disk import refuse_dangling, saved, sole_writer, unwritable
 from analyzer.scoring import draws
 from analyzer.scoring.encoding.encode import EXAMPLES, encode_prompt, marks_of
@@ -32,9 +33,7 @@ from analyzer.scoring.servers import draws as server_draws
 from analyzer.scoring.servers import server
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-BATCH = 64  # samples that grow together
 AHEAD = 8  # requests that are on their way or wait, per connection to a server
-MAX_TOKENS = 1024
 
 Progress = Callable[[str, int, int, int], None]
 
@@ -51,64 +50,49 @@ class Asked:
 def sample(
     specs: Sequence[str],
     out: str | Path,
+    read: ReadOptions,
+    how: SampleOptions,
+    model: ModelOptions,
     *,
-    model: str,
-    n: int = 64,
-    sampler: Sampler | None = None,
-    max_tokens: int = MAX_TOKENS,
-    seed: int = 0,
-    template: str | None = None,
-    template_date: str | None = None,
-    label: str | None = None,
-    field_map: dict[str, str] | None = None,
-    max_bad: float = 0.01,
-    dtype: str = "auto",
-    device: str = "auto",
-    batch: int = BATCH,
-    server_url: str | None = None,
-    concurrent: int = server.CONCURRENT,
     progress: Progress = lambda what, done, total, tokens: None,
     account: Callable[[Ledger], None] = lambda ledger: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Draw n responses to every problem of dumps or of files of questions, and write them as canonical JSON lines.
+    """Draw how.n responses to every problem of dumps or of files of questions, and write them as canonical JSON lines.
 
-    sampler: T=1 without truncation by default. label: source of the rows (by default the model's name). template: as
-    for `run.score`; template_date: YYYY-MM-DD, what chat templates write as today (by default the day on which this
-    output was begun); max_bad: for `dumps.read.read_dumps`. batch: samples at a time, of however many problems; what is
-    drawn depends on it by rounding alone (see `draws`). account: called with the ledger of what was read, before the
-    model is loaded; tell: with what is to be known of the prompts' ids, before the first draw. The same call again
-    continues a killed one, also with another batch where memory could not hold the first. Returns problems, samples,
-    tokens (drawn by this call), continued (problems that were there), and template_date where a template wrote it (then
-    it is in `meta` of every row too). Raises UsageError (settings, an output of other settings), DumpError (problems, a
-    damaged output), ResourceError (model, memory, server, disk).
+    Of `how`: template: as for `run.score`; template_date: by default the day on which this output was begun. batch:
+    samples at a time, of however many problems; what is drawn depends on it by rounding alone (see `draws`). account:
+    called with the ledger of what was read, before the model is loaded; tell: with what is to be known of the prompts'
+    ids, before the first draw. The same call again continues a killed one, also with another batch where memory could
+    not hold the first. Returns problems, samples, tokens (drawn by this call), continued (problems that were there),
+    and template_date where a template wrote it (then it is in `meta` of every row too). Raises UsageError (settings, an
+    output of other settings), DumpError (problems, a damaged output), ResourceError (model, memory, server, disk).
     """
-    target, sampler = Path(out), sampler or Sampler()
+    target, n, seed, sampler = Path(out), how.n, how.seed, how.sampler
     if not target.name.endswith(ENDINGS):
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
     refuse_dangling(target)
-    if n < 1 or max_tokens < 1 or batch < 1:
-        raise UsageError(f"n {n}, max tokens {max_tokens} and batch {batch} must be at least 1")
-    if label is not None and not files.LABEL.match(label):
-        raise UsageError(f"--label {label!r}: expected letters, digits and . + - _ (it names the source)")
-    problems, ledger = read_problems(specs, field_map, max_bad)
+    if how.label is not None and not files.LABEL.match(how.label):
+        raise UsageError(f"--label {how.label!r}: expected letters, digits and . + - _ (it names the source)")
+    problems, ledger = read_problems(specs, read)
     account(ledger)
-    where = f"{model}@{server_url}" if server_url else model
-    loaded = server_draws.connect(where, concurrent) if server.split(where) else load(where, dtype=dtype, device=device)
-    day = today(template_date) if template_date is not None else _begun_on(target) or today()
-    asked, said = _asked(problems, loaded, load_template(template), max_tokens, day)
+    name = str(how.model)
+    where = f"{name}@{how.server}" if how.server else name
+    loaded = server_draws.connect(where, how.concurrent) if server.split(where) else load(where, **vars(model))
+    day = how.template_date or _begun_on(target) or today()
+    asked, said = _asked(problems, loaded, load_template(how.template), how.max_tokens, day)
     for about in _findings(problems, said):
         tell(about)
     dated = {"template_date": day} if any(d.startswith(DATED) for decisions in said for d in decisions) else {}
-    if template_date is not None and not dated:
-        tell(UNDATED.format(template_date))
-    label = label or (Path(model).name if Path(model).is_dir() else model.rpartition("/")[2])
+    if how.template_date is not None and not dated:
+        tell(UNDATED.format(how.template_date))
+    label = how.label or (Path(name).name if Path(name).is_dir() else name.rpartition("/")[2])
     settings = {
         "model": loaded.fingerprint,
         "sampler": asdict(sampler),
         "n": n,
         "seed": seed,
-        "max_tokens": max_tokens,
+        "max_tokens": how.max_tokens,
         "label": label,
         "dtype": loaded.dtype,
         "device": loaded.device,
@@ -122,10 +106,10 @@ def sample(
             _unfinished(target).unlink(missing_ok=True)  # of a call that was killed when all was done
             return done
         if isinstance(loaded.model, server.Server):
-            draw, whole, step = server_draws.draw, n, max(1, AHEAD * concurrent // n)
+            draw, whole, step = server_draws.draw, n, max(1, AHEAD * how.concurrent // n)
         else:
-            step = max(1, batch // n)
-            draw, whole = draws.drawer(loaded, batch), n * step  # batches cut elsewhere would round otherwise
+            step = max(1, how.batch // n)
+            draw, whole = draws.drawer(loaded, how.batch), n * step  # batches cut elsewhere would round otherwise
         with _part(target, settings, whole, n * len(asked)) as (stream, there):
             done["continued"] = there // n
             rows = jsonlines.Writer(stream, dumps=orjson.dumps)
@@ -163,15 +147,13 @@ def _trace(one: Asked, drawn: draws.Drawn, **more: Any) -> Trace:
     )
 
 
-def read_problems(
-    specs: Sequence[str], field_map: dict[str, str] | None = None, max_bad: float = 0.01
-) -> tuple[list[Trace], Ledger]:
+def read_problems(specs: Sequence[str], read: ReadOptions = AS_FOUND) -> tuple[list[Trace], Ledger]:
     """The problems of dumps, or of files whose rows hold questions or prompts and no responses: one Trace each (its
     response is empty), in order of appearance; meta keeps the reference answer and the file's own id. And the account
     of what was read, with a note where rows of such a file repeat a problem."""
-    given = dict(field_map or {})
+    given = dict(read.map)
     try:
-        first, ledger = _first_of_each(specs, given, max_bad)
+        first, ledger = _first_of_each(specs, read)
     except DumpError as error:
         # No response in it: any text may stand for it, since responses are not used here.
         found = None if "response" in given else _text_field(specs, given)
@@ -182,7 +164,7 @@ def read_problems(
             ) from None
         if found is None:
             raise
-        first, ledger = _first_question(specs, given, max_bad, *found)
+        first, ledger = _first_question(specs, read, *found)
     kept = ("gold", "id")
     problems = [
         Trace(
@@ -202,16 +184,16 @@ def read_problems(
     return problems, ledger
 
 
-def _first_of_each(specs: Sequence[str], field_map: dict[str, str], max_bad: float) -> tuple[dict[str, Trace], Ledger]:
+def _first_of_each(specs: Sequence[str], read: ReadOptions) -> tuple[dict[str, Trace], Ledger]:
     """The first trace of every problem, and the account."""
     ledger, first = Ledger(), {}
-    for t in stream(specs, ledger, field_map=field_map, max_bad=max_bad):
+    for t in stream(specs, ledger, read):
         first.setdefault(t.problem, t)
     return first, ledger
 
 
 def _first_question(
-    specs: Sequence[str], given: dict[str, str], max_bad: float, kind: str, name: str, stand_in: str
+    specs: Sequence[str], read: ReadOptions, kind: str, name: str, stand_in: str
 ) -> tuple[dict[str, Trace], Ledger]:
     """The same of a file of questions: their text stands for the response, so what is said of this is meant of them."""
 
@@ -221,7 +203,7 @@ def _first_question(
         return text
 
     try:
-        first, ledger = _first_of_each(specs, {kind: name, **given, "response": stand_in}, max_bad)
+        first, ledger = _first_of_each(specs, replace(read, map={kind: name, **read.map, "response": stand_in}))
     except DumpError as error:
         raise DumpError(meant(str(error))) from None
     ledger.by_reason = {meant(reason): n for reason, n in ledger.by_reason.items()}

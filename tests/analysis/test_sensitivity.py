@@ -21,7 +21,8 @@ from analyzer.analysis.support import engine
 from analyzer.analysis.support import run as support
 from analyzer.analysis.verdict.decide import decide
 from analyzer.api import pipeline
-from analyzer.cli.arguments import build_parser
+from analyzer.cli import flags
+from analyzer.cli.commands import build_parser
 from analyzer.errors import UsageError
 from analyzer.pages import methods
 from analyzer.records import METHOD, Result, Sampler, Tables
@@ -302,6 +303,8 @@ def test_it_can_be_left_out_and_the_report_says_so(tmp_path):
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, [str(tmp_path / f"{s}.jsonl") for s in ("base", "rl")])
     arguments = build_parser().parse_args(["report", "x", "-o", "y", "--no-robustness"])
-    done = pipeline.report(run, tmp_path / "out", vary=arguments.robustness)
+    options = flags.given(arguments, "report")
+    assert options == {"robustness": False}
+    done = pipeline.report(run, tmp_path / "out", **options)
     assert "robustness" not in done.results and "paired" in done.results
     assert {"analysis": "robustness", "why": "it was not asked for (--no-robustness)"} in done.left_out

@@ -51,7 +51,7 @@ def small(tmp_path_factory):
             .groupby("problem")
             .filter(lambda g: g.name in ("n0000", "n0001", "n0002", "n0003"))
         )
-    return analyzer.score(data, base=models / "base", policies={"rlvr": models / "rlvr"}, path=folder / "run")
+    return analyzer.score(data, base=models / "base", policy={"rlvr": models / "rlvr"}, path=folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_missing_values_are_null_and_strange_ones_are_named(tmp_path):
         when=pd.Timestamp("2026-01-02"),
         finish=pd.array(["stop"] * 11 + [pd.NA], "string"),
     )
-    run = analyzer.load({"base": frame}, path=tmp_path, field_map={"meta.when": "when", "response_ids": "ids"})
+    run = analyzer.load({"base": frame}, path=tmp_path, map={"meta.when": "when", "response_ids": "ids"})
     traces = list(run.traces())
     assert [t.step for t in traces] == [1] * 6 + [None] * 6
     assert traces[0].response_ids == (0, 1, 2) and traces[0].meta["when"].startswith("2026-01-02")
@@ -156,14 +156,14 @@ def test_what_is_no_dump_is_refused(data, message, tmp_path, monkeypatch):
 
 def test_a_run_without_a_path_says_where_it_is_and_stays(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run = analyzer.load({"base": rows()}, samplers={"base": "0.6,0.95"})
+    run = analyzer.load({"base": rows()}, sampler={"base": "0.6,0.95"})
     assert run.path.parent == tmp_path and str(run.path) in repr(run) and str(run.path) in run._repr_html_()
     assert analyzer.load(run) is run and analyzer.load(str(run.path)).manifest == run.manifest
     assert run.manifest["samplers"]["base"] == {"temperature": 0.6, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
     with pytest.raises(UsageError, match="is the run .* already"):
         analyzer.load(run, path=tmp_path / "other")
     with pytest.raises(UsageError, match="is a run, its dumps have been read already"):
-        analyzer.load(run, samplers={"base": Sampler()})
+        analyzer.load(run, sampler={"base": Sampler()})
 
 
 def test_scores_and_results_are_those_of_the_pipeline(small, found):
@@ -178,7 +178,7 @@ def test_scores_and_results_are_those_of_the_pipeline(small, found):
     again = analyzer.score(
         str(small.path),
         base=analyzer.miniature() / "models" / "base",
-        policies={"rlvr": analyzer.miniature() / "models" / "rlvr"},
+        policy={"rlvr": analyzer.miniature() / "models" / "rlvr"},
     )
     assert again.path == small.path
 
@@ -248,13 +248,13 @@ def test_plot_draws_into_the_given_axes_and_returns_them(found):
 
 def test_a_report_is_written_and_can_be_made_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = analyzer.report({"base": rows(), "rlvr": pd.DataFrame(rows())}, "here", budget=4, seed=1, vary=False)
+    done = analyzer.report({"base": rows(), "rlvr": pd.DataFrame(rows())}, "here", budget=4, seed=1, robustness=False)
     data = json.loads((tmp_path / "here" / "results.json").read_text())
     own = done.as_json()
     assert own.pop("command") == [] and data.pop("command") == [
         "python",
         "-c",
-        "import analyzer; analyzer.report('here/run', 'here', budget=4, seed=1)",
+        "import analyzer; analyzer.report('here/run', 'here', budget=4, seed=1, robustness=False)",
     ]
     assert own == data and (tmp_path / "here" / "run" / "run.json").is_file()
     assert [v["source"] for v in data["verdicts"]] == ["rlvr"] * 6 and len(done.verdicts) == 6

@@ -58,7 +58,7 @@ def test_ingest_is_idempotent_and_refuses_changed_settings(tmp_path, dumps):
     with pytest.raises(UsageError, match="threshold"):
         pipeline.ingest(run, dumps, threshold=0.5)
     with pytest.raises(UsageError, match="--sampler rvlr=.*did you mean 'rlvr'"):
-        pipeline.ingest(run, dumps, samplers={"rvlr": Sampler()})
+        pipeline.ingest(run, dumps, sampler={"rvlr": Sampler()})
     with pytest.raises(UsageError, match="--reference 'bse'"):
         pipeline.ingest(run, dumps, reference="bse")
 
@@ -80,8 +80,8 @@ def test_new_inputs_are_appended(tmp_path, dumps):
 
 def test_scores_of_a_run_are_those_of_the_scorer(tmp_path, dumps, stories):
     run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, dumps, samplers={"base": Sampler(), "rlvr": Sampler(0.6, 0.95)})
-    score(run, stories, policies={"rlvr": str(stories)})
+    pipeline.ingest(run, dumps, sampler={"base": Sampler(), "rlvr": Sampler(0.6, 0.95)})
+    score(run, stories, policy={"rlvr": str(stories)})
     assert run.scorers() == ["base", "policy-rlvr"]
     assert run.manifest["policies"] == {"base": "base", "rlvr": "policy-rlvr"}
     assert run.manifest["scorers"]["base"]["path"] == "shared"
@@ -106,8 +106,8 @@ def test_scores_of_a_run_are_those_of_the_scorer(tmp_path, dumps, stories):
 
 def test_a_policy_that_is_the_base_is_not_scored_again(tmp_path, dumps, stories):
     run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, dumps, samplers={"base": Sampler(), "rlvr": Sampler()})
-    score(run, stories, policies={"rlvr": str(stories)}, cross={"teacher": str(stories)})
+    pipeline.ingest(run, dumps, sampler={"base": Sampler(), "rlvr": Sampler()})
+    score(run, stories, policy={"rlvr": str(stories)}, cross={"teacher": str(stories)})
     assert run.scorers() == ["base", "cross-teacher"]
     assert run.manifest["policies"] == {"base": "base", "rlvr": "base"}
     assert len(run.done("cross-teacher")) == 32
@@ -116,12 +116,12 @@ def test_a_policy_that_is_the_base_is_not_scored_again(tmp_path, dumps, stories)
 def test_the_scoring_limit_is_in_the_ledger(tmp_path, dumps, stories):
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, dumps)
-    score(run, stories, at_most=3)
+    score(run, stories, score_at_most=3)
     ledger = pipeline.ledger(run)
     assert ledger["traces_scored"] == 24 and ledger["traces_rejected"] == 8
     assert ledger["by_reason"] == {"not scored: beyond the first 3 samples per source and problem": 8}
     with pytest.raises(UsageError, match="at_most=3, now at_most=4"):
-        score(run, stories, at_most=4)
+        score(run, stories, score_at_most=4)
 
 
 def test_overlong_traces_are_refused_skipped_or_windowed(tmp_path, stories):
@@ -155,7 +155,7 @@ def test_unknown_models_and_labels_are_named(tmp_path, dumps, stories):
     with pytest.raises(ResourceError, match="model folder ./nowhere does not exist"):
         pipeline.score(run, base="./nowhere")
     with pytest.raises(UsageError, match="--policy rlrv=.*did you mean 'rlvr'"):
-        score(run, stories, policies={"rlrv": str(stories)})
+        score(run, stories, policy={"rlrv": str(stories)})
     with pytest.raises(UsageError, match="--scorer 'locl' is unknown; did you mean 'local'"):
         score(run, stories, scorer="locl")
 
@@ -167,7 +167,7 @@ def test_bare_questions_ask_for_a_template(tmp_path, stories):
     pipeline.ingest(run, [str(tmp_path / "base.jsonl")])
     with pytest.raises(DumpError, match="base.jsonl:1: the dump has only the bare question .*--template"):
         score(run, stories)
-    score(run, stories, templates={"*": "none"})
+    score(run, stories, template={"*": "none"})
     assert set(run.done("base").values()) == {"ok"}
     assert run.manifest["scorers"]["base"]["decisions"]["prompt: question rendered by --template"] == 3
 
@@ -193,8 +193,8 @@ def test_the_whole_way_to_a_report(tmp_path, dumps, stories):
     compressed = tmp_path / "rlvr.jsonl.gz"
     compressed.write_bytes(gzip.compress(Path(dumps[1]).read_bytes()))
     run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, [dumps[0], f"rlvr={compressed}"], samplers={"base": Sampler(), "rlvr": Sampler()})
-    score(run, stories, policies={"rlvr": str(stories)})
+    pipeline.ingest(run, [dumps[0], f"rlvr={compressed}"], sampler={"base": Sampler(), "rlvr": Sampler()})
+    score(run, stories, policy={"rlvr": str(stories)})
     done = pipeline.report(run, tmp_path / "one", command=["analyzer", "report"])
     pipeline.report(run, tmp_path / "two", command=["analyzer", "report"])
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file())
@@ -218,7 +218,7 @@ def test_without_a_model_the_report_says_what_is_missing(tmp_path, dumps, monkey
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "tables").write_text("mine")
     with pytest.raises(UsageError, match="other is not empty and not a report of this program .it holds tables"):
-        pipeline.report(run, tmp_path / "other", vary=False)
+        pipeline.report(run, tmp_path / "other", robustness=False)
 
 
 def test_another_model_under_a_known_label_is_refused_even_when_nothing_is_left_to_score(tmp_path, dumps, stories):
@@ -230,19 +230,19 @@ def test_another_model_under_a_known_label_is_refused_even_when_nothing_is_left_
         f.seek(-4, 2)
         f.write(b"\0\0\0\0")
     run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, dumps, samplers={"base": Sampler(), "rlvr": Sampler()})
-    score(run, stories, policies={"rlvr": str(other)})
-    for options in ({"base": str(other)}, {"base": str(stories), "cross": {}, "policies": {"rlvr": str(stories)}}):
+    pipeline.ingest(run, dumps, sampler={"base": Sampler(), "rlvr": Sampler()})
+    score(run, stories, policy={"rlvr": str(other)})
+    for options in ({"base": str(other)}, {"base": str(stories), "cross": {}, "policy": {"rlvr": str(stories)}}):
         with pytest.raises(UsageError, match="use another -o folder"):
             pipeline.score(run, **options)
 
 
 def test_a_policy_that_needs_no_scoring_is_still_recorded(tmp_path, dumps, stories):
     run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, dumps, samplers={"base": Sampler(), "rlvr": Sampler()})
+    pipeline.ingest(run, dumps, sampler={"base": Sampler(), "rlvr": Sampler()})
     score(run, stories)
     assert Run.open(run.path).manifest["policies"] == {"base": "base"}
-    score(run, stories, policies={"rlvr": str(stories)})
+    score(run, stories, policy={"rlvr": str(stories)})
     assert Run.open(run.path).manifest["policies"] == {"base": "base", "rlvr": "base"}
 
 
@@ -252,7 +252,7 @@ def test_a_refused_ingest_changes_nothing(tmp_path, dumps):
     before = (run.path / "run.json").read_bytes()
     more = write_dump(tmp_path / "more.jsonl", "base", 9)
     with pytest.raises(UsageError, match="has sampler None for base"):
-        pipeline.ingest(run, [str(more)], samplers={"base": Sampler(0.7)})
+        pipeline.ingest(run, [str(more)], sampler={"base": Sampler(0.7)})
     assert (run.path / "run.json").read_bytes() == before and len(run.trace_table()) == 16
 
 
@@ -275,7 +275,7 @@ def test_rows_that_the_run_already_has_are_counted_as_such(tmp_path, dumps):
 
 
 def test_decisions_count_what_was_scored_once(tmp_path, dumps, stories, monkeypatch):
-    from analyzer.scoring import run as scoring
+    from analyzer.scoring import parts as scoring
 
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, dumps)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from analyzer.cli import main as cli
-from analyzer.cli.arguments import ANALYSING, READING, SCORING
 from analyzer.records import WORDS, problem_id
 
 
@@ -77,7 +76,7 @@ def dump(tmp_path):
         (["report", "--again", "x", "--budget", "8"], "analyzer: --budget: --again takes this from the run\n"),
         (
             ["report", "x", "-o", "y", "--style", "nips"],
-            "analyzer: figure style 'nips' is unknown; did you mean 'neurips'?; allowed: icml, acl, neurips\n",
+            "analyzer: --style 'nips' is unknown; did you mean 'neurips'?; allowed: icml, acl, neurips\n",
         ),
     ],
 )
@@ -343,14 +342,6 @@ def test_text_that_a_terminal_cannot_show_stops_nothing(tmp_path, dump, stories)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "\\ud83d \\u27e6\n"), done.stderr
-
-
-def test_every_flag_of_report_is_refused_where_it_cannot_act():
-    """The defaults by which that is seen are those of the flags."""
-    known = READING | SCORING | ANALYSING
-    given = vars(cli.build_parser().parse_args(["report", "x"]))
-    assert given == given | known
-    assert set(given) - set(known) == {"command", "dumps", "base", "out", "again", "dry_run", "fail_on", "json"}
 
 
 def test_a_gate_can_be_every_word_but_inside(capsys):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import analyzer
+from analyzer.api import inputs as studies
 from analyzer.api import pipeline, repeat
 from analyzer.cli import main as cli
-from analyzer.cli import studies
 from analyzer.errors import AnalyzerError, DumpError, UsageError
 from analyzer.pages import index
 from analyzer.runs.store import Run
-from analyzer.scoring import estimate
 
 
 def write(file: Path, source: str, problems: int = 2, samples: int = 3, words: int = 1, **more) -> Path:
@@ -87,8 +87,8 @@ def test_a_folder_that_is_neither_run_nor_dumps_is_named(tmp_path):
 
 
 def test_the_worst_exit_code_counts():
-    assert studies.worst([]) == 0 and studies.worst([0, 5]) == 5 and studies.worst([5, 3, 0]) == 3
-    assert studies.worst([3, 4, 1]) == 1 and studies.worst([2, 3]) == 3
+    assert cli.worst([]) == 0 and cli.worst([0, 5]) == 5 and cli.worst([5, 3, 0]) == 3
+    assert cli.worst([3, 4, 1]) == 1 and cli.worst([2, 3]) == 3
 
 
 def test_an_interrupted_new_run_stays(tmp_path):
@@ -184,8 +184,8 @@ def test_scores_are_made_again_from_several_calls(tmp_path, stories, monkeypatch
     pipeline.ingest(run, ["base.jsonl"], limit=1)
     for _ in range(2):
         pipeline.ingest(run, ["base.jsonl", "rl=odd=name.jsonl"], limit=1)
-    pipeline.score(run, base=str(stories), at_most=2, templates={"*": "template.txt"}, cross={"t": str(stories)})
-    pipeline.score(run, base=str(stories), at_most=2, templates={"*": "template.txt"})
+    pipeline.score(run, base=str(stories), score_at_most=2, template={"*": "template.txt"}, cross={"t": str(stories)})
+    pipeline.score(run, base=str(stories), score_at_most=2, template={"*": "template.txt"})
     assert len(run.manifest["calls"]["ingest"]) == 2
     calls = repeat.calls(Run.open("run"))
     again = Run.create("again")
@@ -266,21 +266,16 @@ def test_a_limit_keeps_the_reference_s_first_problems(tmp_path):
 
 def test_a_dry_run_writes_nothing_and_counts_what_is_left(tmp_path, stories):
     dumps = [str(write(tmp_path / f"{s}.jsonl", s)) for s in ("base", "rlvr")]
-    with estimate.rehearsal(tmp_path / "run") as run:
-        pipeline.ingest(run, dumps)
-        plan = estimate.dry_run(run, base=str(stories), policies={"rlvr": str(stories)}, at_most=2)
+    how = {"path": tmp_path / "run", "base": str(stories), "score_at_most": 2}
+    plan = analyzer.estimate(dumps, policy={"rlvr": str(stories)}, **how)
     assert not (tmp_path / "run").exists() and plan["traces_over_the_limit"] == 4
-    run = Run.create(tmp_path / "run")
-    pipeline.ingest(run, dumps[:1])
-    pipeline.score(run, base=str(stories), at_most=2)
+    run = analyzer.score(dumps[:1], **how)
     before = files(run.path)
-    with estimate.rehearsal(run.path) as shadow:
-        pipeline.ingest(shadow, dumps)
-        plan = estimate.dry_run(shadow, base=str(stories), at_most=2)
+    plan = analyzer.estimate(dumps, **how)
     assert files(run.path) == before
     assert (plan["traces_scored"], plan["traces_to_score"]) == (4, 4)
-    with pytest.raises(UsageError) as refused, estimate.rehearsal(run.path) as shadow:
-        pipeline.ingest(shadow, dumps, threshold=0.5)
+    with pytest.raises(UsageError) as refused:
+        analyzer.estimate(dumps, threshold=0.5, **how)
     assert str(run.path) in str(refused.value) and "analyzer-" not in str(refused.value)
 
 
@@ -291,7 +286,7 @@ def test_a_dry_run_counts_the_tokens_that_go_through_the_model(tmp_path, stories
     dumps = [str(write(tmp_path / f"{s}.jsonl", s, problems=5, samples=4, words=20)) for s in ("base", "rlvr")]
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, dumps)
-    plan = estimate.dry_run(run, base=str(stories))["models"]["base"]
+    plan = analyzer.estimate(run, base=str(stories))["models"]["base"]
     seen = []
 
     def count(module, given):

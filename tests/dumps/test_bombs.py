@@ -31,13 +31,14 @@ CHILD = """
 import itertools, resource, sys
 from analyzer.dumps import read as dumps
 from analyzer.errors import DumpError
+from analyzer.records.options import ReadOptions
 import pyarrow.parquet
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # what is unbounded ends here
 for path in sys.argv[1:]:
     try:
-        for batch in itertools.islice(dumps.batches([path], dumps.Ledger(), max_bad=0.5), 3):
+        for batch in itertools.islice(dumps.batches([path], dumps.Ledger(), read=ReadOptions(max_bad=0.5)), 3):
             pass
         print("read")
     except DumpError as e:
@@ -142,7 +143,7 @@ def test_a_large_row_that_is_rejected_is_kept_by_its_place(tmp_path):
     path = tmp_path / "a.jsonl"
     bad = [json.dumps({"question": "q", "response": 5, "x": "x" * n}) + "\n" for n in (9, 1 << 21)]
     path.write_bytes("".join(bad).encode() + GOOD * 5)
-    _, ledger = dumps.read_dumps([str(path)], field_map={"response": "response", "question": "question"}, max_bad=0.9)
+    _, ledger = dumps.read_dumps([str(path)], map={"response": "response", "question": "question"}, max_bad=0.9)
     assert [(r["line"], r["row"] is None) for r in ledger.rejected] == [(1, False), (2, True)]
 
 

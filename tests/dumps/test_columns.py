@@ -81,14 +81,14 @@ def test_parts_of_objects_that_are_read_in_part_are_named_too(write):
         {"question": "q", "completions": [{"text": "a", "tries": 1}, {"text": "b", "tries": 2, "judge": "no"}]},
         {"question": "q", "completions": [{"text": "a", "tries": None}], "info": {"host": "h"}},
     )
-    found = unused(path, field_map={"response": "completions[].text"})
+    found = unused(path, map={"response": "completions[].text"})
     assert found == {"completions.tries": (1, "1"), "completions.judge": (1, "'no'"), "info": (1, "{'host': 'h'}")}
 
 
 def test_a_field_that_is_mapped_is_used_and_a_rejected_row_does_not_count(write):
     good = {"question": "q", "response": "a", "correct": True, "grade": 3, "extra": "e"}
     path = write("a.jsonl", good, {**good, "response": 5})
-    assert unused(path, field_map={"meta.grade": "grade"}, max_bad=0.5) == {"extra": (1, "'e'")}
+    assert unused(path, map={"meta.grade": "grade"}, max_bad=0.5) == {"extra": (1, "'e'")}
 
 
 def test_dialects_name_what_they_do_not_read():
@@ -129,7 +129,7 @@ def test_what_the_format_reads_itself_and_what_is_mapped_wins(write):
     row = BESIDE["verl"] | {"acc": False, "correct": True, "temperature": 0.6}
     (trace,), ledger = dumps.read_dumps([write("a.jsonl", row)])
     assert trace.correct is False and set(ledger.files[0]["unused"]) == {"correct"}
-    (trace,), _ = dumps.read_dumps([write("b.jsonl", row)], field_map={"correct": "correct", "temperature": "step"})
+    (trace,), _ = dumps.read_dumps([write("b.jsonl", row)], map={"correct": "correct", "temperature": "step"})
     assert trace.correct is True and trace.sampler.temperature == 5
 
 
@@ -193,6 +193,6 @@ def test_truncated_is_a_finish_reason(write, name):
 def test_a_switch_that_is_mapped_as_the_finish_says_what_to_map(write):
     path = write("a.jsonl", {"question": "q", "response": "a", "was_cut": True})
     with pytest.raises(dumps.DumpError, match=r"finish = True \(bool\).*--map truncated=FIELD"):
-        dumps.read_dumps([path], field_map={"finish": "was_cut"})
-    (trace,), _ = dumps.read_dumps([path], field_map={"truncated": "was_cut"})
+        dumps.read_dumps([path], map={"finish": "was_cut"})
+    (trace,), _ = dumps.read_dumps([path], map={"truncated": "was_cut"})
     assert trace.finish == "length"

@@ -126,5 +126,5 @@ def test_an_answer_that_differs_between_draws_of_a_problem_is_no_reference(tmp_p
     assert any("answer differs between draws of one problem" in note for note in ledger.notes)
     traces, ledger = read(["1", "1", "1.0", "1", "7", "7", "7", "7"])
     assert [t.meta["gold"] for t in traces][:2] == ["1", "1"] and not any("differs between" in n for n in ledger.notes)
-    traces, _ = read(drawn, field_map={"gold": "answer"})
+    traces, _ = read(drawn, map={"gold": "answer"})
     assert [t.meta["gold"] for t in traces] == drawn

@@ -32,7 +32,7 @@ def followed(path):
     given, bad, said = {}, 0.01, []
     for _ in range(5):
         try:
-            return dumps.read_dumps([str(path)], field_map=given, max_bad=bad), said
+            return dumps.read_dumps([str(path)], map=given, max_bad=bad), said
         except (DumpError, UsageError) as error:
             said.append(str(error))
             found, share = told(str(error))
@@ -135,7 +135,7 @@ def test_what_a_note_proposes_can_be_read(name):
         for given in HINT.findall(note):
             field, path = given.split("=", 1)
             if not path.isupper():
-                dumps.read_dumps([str(SAMPLES / name)], field_map={field: path})
+                dumps.read_dumps([str(SAMPLES / name)], map={field: path})
 
 
 def test_the_messages_of_a_trajectory_are_one_trace(tmp_path):
@@ -196,7 +196,7 @@ def test_a_format_that_does_not_fit_is_said(tmp_path, name, rows):
     for suffix in (".jsonl", ".json"):
         path = stored(tmp_path / f"a{suffix}", rows)
         with pytest.raises(UsageError, match=rf"--map format={name}: .*is not of this format .*leave it out"):
-            dumps.read_dumps([str(path)], field_map={"format": name})
+            dumps.read_dumps([str(path)], map={"format": name})
 
 
 def test_most_rows_are_not_to_be_left_out(tmp_path):

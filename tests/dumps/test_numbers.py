@@ -19,6 +19,7 @@ from analyzer.dumps.paths import Fault
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError
 from analyzer.records import Sampler
+from analyzer.records.options import ReadOptions
 
 NAN, INF = math.nan, math.inf
 IDS = {"response": "a b", "question": "q", "response_ids": [5, 6]}
@@ -108,7 +109,7 @@ ROW = {"source": "rl", "problem": "p", "prompt": "q", "response": "a b", "respon
 def read(path, rows, **how):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     ledger, survey = dumps.Ledger(), Survey()
-    traces = [t for batch in dumps.batches([str(path)], ledger, survey, **how) for t in batch]
+    traces = [t for batch in dumps.batches([str(path)], ledger, survey, ReadOptions(**how)) for t in batch]
     return traces, ledger, checks.describe(survey, ledger)
 
 
@@ -167,11 +168,11 @@ def test_a_map_names_the_numbers(tmp_path):
         "response_mask": "m",
     }
     assert set(given) <= set(CANONICAL)
-    traces, _, _ = read(tmp_path / "x.jsonl", [row], field_map=given)
+    traces, _, _ = read(tmp_path / "x.jsonl", [row], map=given)
     assert same((traces[0].response_logprobs, traces[0].base_logprobs), ((-1.0, NAN), {0.6: (-2.0, NAN)}))
     del given["base_logprobs_temperature"]
     with pytest.raises(DumpError, match="base_logprobs_temperature is missing"):
-        read(tmp_path / "x.jsonl", [row], field_map=given)
+        read(tmp_path / "x.jsonl", [row], map=given)
 
 
 def test_lists_of_samples_bring_a_list_each(tmp_path):
@@ -201,7 +202,7 @@ def test_a_trainers_base_is_read_with_its_temperature_and_said_without(tmp_path,
     (note,) = [n for n in ledger.notes if name in n]
     assert f"--map base_logprobs={name} --map base_logprobs_temperature=temperature" in note
     given = {"base_logprobs": name, "base_logprobs_temperature": "temperature"}
-    traces, ledger, _ = read(tmp_path / "x.jsonl", [TRAINED | {name: [-1, -2], "temperature": 0.6}], field_map=given)
+    traces, ledger, _ = read(tmp_path / "x.jsonl", [TRAINED | {name: [-1, -2], "temperature": 0.6}], map=given)
     assert traces[0].base_logprobs == {0.6: (-1.0, -2.0)} and not any(name in n for n in ledger.notes)
     traces, ledger, _ = read(tmp_path / "x.jsonl", [TRAINED | {name: [-1, -2], "base_logprobs_temperature": 1}])
     assert traces[0].base_logprobs == {1.0: (-1.0, -2.0)}
@@ -360,7 +361,7 @@ def test_a_setting_that_no_sampler_has_is_found_in_any_row_and_said(tmp_path):
     (note,) = traps.find(survey_of(traces), ledger.files)[-1:]
     assert note.startswith("rl: 2 of 1,203 rows state repetition_penalty 1.02, which no sampler here has")
     assert "no sampler is recorded from them" in note
-    given = read(tmp_path / "rl.jsonl", rows, samplers={"rl": Sampler(0.5)})[0]
+    given = read(tmp_path / "rl.jsonl", rows, sampler={"rl": Sampler(0.5)})[0]
     assert {t.sampler for t in given} == {Sampler(0.5)}
     assert "the given --sampler rl is taken in its place" in traps.find(survey_of(given), ledger.files)[-1]
 
@@ -384,7 +385,7 @@ def test_two_masks_that_differ_are_asked_about(tmp_path, row):
     with pytest.raises(DumpError, match=r"two masks: loss_mask says 1 of 2 .* 2 of 2; .*--map response_mask=loss_mask"):
         read(tmp_path / "two.jsonl", differs)
     for name, mask in (("loss_mask", [1, 0]), ("response_mask", None)):
-        (trace,) = read(tmp_path / "two.jsonl", differs, field_map={"response_mask": name})[0]
+        (trace,) = read(tmp_path / "two.jsonl", differs, map={"response_mask": name})[0]
         assert trace.meta.get("response_mask") == mask
 
 

@@ -69,10 +69,10 @@ def test_of_several_trl_rewards_the_user_chooses(tmp_path):
     traces, ledger = dumps.read_dumps([path])
     assert traces[0].correct is None and traces[0].source == "run" and traces[0].meta["format"] == 1.0
     assert "2 reward columns (format, accuracy), none taken as the label: choose with --map score=" in notes(ledger)
-    traces, _ = dumps.read_dumps([path], field_map={"score": "accuracy"})
+    traces, _ = dumps.read_dumps([path], map={"score": "accuracy"})
     assert [t.correct for t in traces] == [False, None]  # NaN: the function did not apply
     with pytest.raises(UsageError, match="no row of .* has 'acuracy'; did you mean 'accuracy'"):
-        dumps.read_dumps([path], field_map={"score": "acuracy"})
+        dumps.read_dumps([path], map={"score": "acuracy"})
 
 
 def test_open_instruct_has_ids_only():
@@ -146,7 +146,7 @@ def test_inspect_leaves_the_choice_between_scorers_to_the_user(tmp_path):
     (trace,), ledger = dumps.read_dumps([path])
     assert trace.correct is None and trace.finish == "length" and trace.meta["scores"] == {"x": 1.0, "y": 0.25}
     assert "2 scorers (x, y), none taken as the label: choose with --map score=@scores.x" in notes(ledger)
-    assert dumps.read_dumps([path], field_map={"score": "@scores.x"})[0][0].correct
+    assert dumps.read_dumps([path], map={"score": "@scores.x"})[0][0].correct
 
 
 def test_inspect_says_that_the_calls_of_tools_are_not_in_the_text(tmp_path):
@@ -269,7 +269,7 @@ def test_lighteval_says_why_samples_have_no_label(tmp_path):
         return {"doc": doc, "metric": metric, "model_response": {"text": texts, "input": "q"}}
 
     def said(name, row, **given):
-        traces, ledger = dumps.read_dumps([parquet(tmp_path / name, [row])], field_map=given or None)
+        traces, ledger = dumps.read_dumps([parquet(tmp_path / name, [row])], map=given or None)
         return [t.correct for t in traces], "\n".join(ledger.notes)
 
     labels, notes = said("a.parquet", row(["7"], **{"pass@1": 1.0, "em": 0.0}))
@@ -350,7 +350,7 @@ def test_a_format_can_be_forced_and_must_exist(tmp_path):
 
 
 def read_format(path, **given):
-    return dumps.read_dumps([path], field_map=given or None)[1].files[0]["format"]
+    return dumps.read_dumps([path], map=given or None)[1].files[0]["format"]
 
 
 def test_a_rejected_problem_is_kept_also_where_not_every_writer_takes_it(tmp_path):

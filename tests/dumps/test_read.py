@@ -163,7 +163,7 @@ def test_unknown_fields_show_the_map_that_would_work(write):
         r"n \(int\)\); name the fields: --map response=out.txt --map question=q$",
     ):
         dumps.read_dumps([path])
-    traces, ledger = dumps.read_dumps([path], field_map={"response": "out.txt", "question": "q"})
+    traces, ledger = dumps.read_dumps([path], map={"response": "out.txt", "question": "q"})
     assert traces[0].response == "a long response" and traces[0].problem == problem_id("what")
     assert ledger.files[0]["mapping"] == {"response": "out.txt", "question": "q"}
 
@@ -172,7 +172,7 @@ def test_two_candidates_are_never_guessed_between(write):
     path = write("a.jsonl", [{"question": "q", "response": "a", "output": "b"}])
     with pytest.raises(DumpError, match=r"response and output could both be the response .*--map response=response"):
         dumps.read_dumps([path])
-    assert dumps.read_dumps([path], field_map={"response": "output"})[0][0].response == "b"
+    assert dumps.read_dumps([path], map={"response": "output"})[0][0].response == "b"
     path = write("b.jsonl", [{"problem": "q", "generation": "a", "symbolic_correct": True, "judge_correct": False}])
     with pytest.raises(
         DumpError, match=r"several fields say whether a response is correct .*--map correct=symbolic_correct"
@@ -183,19 +183,19 @@ def test_two_candidates_are_never_guessed_between(write):
 def test_map_refuses_unknown_names_and_paths(write):
     path = write("a.jsonl", rows())
     with pytest.raises(UsageError, match=r"'respnse' is no canonical field; did you mean 'response'\?"):
-        dumps.read_dumps([path], field_map={"respnse": "x"})
+        dumps.read_dumps([path], map={"respnse": "x"})
     with pytest.raises(UsageError, match=r"has 'questoin'; did you mean 'question'\?"):
-        dumps.read_dumps([path], field_map={"prompt": "questoin"})
+        dumps.read_dumps([path], map={"prompt": "questoin"})
 
 
 def test_map_reaches_lists_and_documents(write):
     doc = {"run": {"items": [{"q": "a", "outs": [{"t": "x", "ok": 1}, {"t": "y", "ok": 0}]}]}}
     path = write("a.json", doc, lines=False)
     given = {"rows": "run.items[]", "question": "q", "response": "outs[].t", "correct": "outs[].ok"}
-    traces, _ = dumps.read_dumps([path], field_map=given)
+    traces, _ = dumps.read_dumps([path], map=given)
     assert [(t.response, t.correct, t.sample) for t in traces] == [("x", True, 0), ("y", False, 1)]
     with pytest.raises(UsageError, match="has no list there"):
-        dumps.read_dumps([path], field_map={**given, "rows": "items[]"})
+        dumps.read_dumps([path], map={**given, "rows": "items[]"})
 
 
 def test_generic_shapes_by_field_names(write):
@@ -286,14 +286,14 @@ def test_a_repeated_question_is_pooled_and_rows_stay_apart(write):
 def test_samplers_come_from_the_dump_and_the_user_wins(write):
     path = write("a.jsonl", rows(2, temperature=0.6, top_p=0.9))
     assert dumps.read_dumps([path])[0][0].sampler == Sampler(0.6, 0.9)
-    assert dumps.read_dumps([path], samplers={"a": Sampler(1.0)})[0][0].sampler == Sampler(1.0)
+    assert dumps.read_dumps([path], sampler={"a": Sampler(1.0)})[0][0].sampler == Sampler(1.0)
     with pytest.raises(UsageError, match=r"no source is called 'aa'; did you mean 'a'\?"):
-        dumps.read_dumps([path], samplers={"aa": Sampler(1.0)})
+        dumps.read_dumps([path], sampler={"aa": Sampler(1.0)})
 
 
 def test_a_sampler_of_a_model_that_a_row_names_is_taken(write):
     wide = write("a.jsonl", [{"question": "q", "big": {"response": "r"}, "small": {"response": "s"}}] * 2)
-    traces, _ = dumps.read_dumps([wide], samplers={"small": Sampler(0.5)})
+    traces, _ = dumps.read_dumps([wide], sampler={"small": Sampler(0.5)})
     assert {(t.source, t.sampler) for t in traces} == {("big", None), ("small", Sampler(0.5))}
 
 
@@ -301,7 +301,7 @@ def test_a_label_that_no_source_can_have_is_refused_before_the_rows_are_read(wri
     paths = write("a.jsonl", rows(2)), f"b={write('c.jsonl', rows(3, model='m'))}"
     monkeypatch.setattr(dumps.reading, "traces_of", lambda *given: pytest.fail("rows were read"))
     with pytest.raises(UsageError, match="no source is called 'zz'; allowed: a, b"):
-        dumps.read_dumps(paths, samplers={"zz": Sampler(1.0)})
+        dumps.read_dumps(paths, sampler={"zz": Sampler(1.0)})
 
 
 def test_steps_and_folders_and_stdin(write, monkeypatch, tmp_path):
@@ -339,7 +339,7 @@ def test_filters_of_lm_eval_are_not_counted_twice(write):
     assert trace.correct is False and trace.meta["filters"] == {"strict-match": 0, "flexible-extract": 1}
     assert (ledger.rows, ledger.rows_used) == (2, 2)
     assert "labels are those of strict-match, which 1 of 1 documents have another label for" in ledger.notes[0]
-    (other,), _ = dumps.read_dumps([path], field_map={"correct": "@filters.flexible-extract"})
+    (other,), _ = dumps.read_dumps([path], map={"correct": "@filters.flexible-extract"})
     assert other.correct is True
 
 
@@ -487,7 +487,7 @@ def test_the_map_that_a_message_suggests_works(tmp_path_factory, row):
             return
     else:
         return
-    assert dumps.read_dumps([str(path)], field_map=found)[0][0].response
+    assert dumps.read_dumps([str(path)], map=found)[0][0].response
 
 
 def test_bombs_and_endless_lines_are_refused(write, monkeypatch):

@@ -55,11 +55,11 @@ def test_one_label_beside_several_responses_labels_none_of_them(write):
 
 def test_the_user_may_say_that_it_labels_each(write):
     path = write("a.jsonl", SEVERAL)
-    traces, ledger = dumps.read_dumps([path], field_map={"correct": "@row.correct"})
+    traces, ledger = dumps.read_dumps([path], map={"correct": "@row.correct"})
     assert [t.correct for t in traces] == [True] * 3 and [t.answer for t in traces] == [None] * 3
     assert ledger.files[0]["unused"] == {}
     with pytest.raises(dumps.UsageError, match="has '@row.corect'"):
-        dumps.read_dumps([path], field_map={"correct": "@row.corect"})
+        dumps.read_dumps([path], map={"correct": "@row.corect"})
 
 
 def test_the_metric_of_a_document_labels_no_repeats(write):
@@ -67,7 +67,7 @@ def test_the_metric_of_a_document_labels_no_repeats(write):
     assert [t.correct for t in dumps.read_dumps([path])[0]] == [None, None]
     assert "1 document has one exact_match for its 2 responses" in said(path)
     for mapped, expected in (("exact_match", [None, None]), ("@row.exact_match", [True, True])):
-        traces, _ = dumps.read_dumps([path], field_map={"correct": mapped})
+        traces, _ = dumps.read_dumps([path], map={"correct": mapped})
         assert [t.correct for t in traces] == expected
 
 
@@ -255,7 +255,7 @@ def test_a_solution_beside_what_may_be_an_attempt_is_asked_about(write):
     path = write("a.jsonl", row)
     with pytest.raises(dumps.DumpError, match="--map response=bot_reply.*--map response=solution"):
         dumps.read_dumps([path])
-    assert dumps.read_dumps([path], field_map={"response": "solution"})[0][0].response == row["solution"]
+    assert dumps.read_dumps([path], map={"response": "solution"})[0][0].response == row["solution"]
     plain = {"question": "q", "solution": "It is 5.", "model_prompt": "You are a model.", "model_url": "a b"}
     assert dumps.read_dumps([write("b.jsonl", plain)])[0][0].response == "It is 5."
 
@@ -350,7 +350,7 @@ def test_tsv_packed_tables_and_known_columns(tmp_path):
 def test_numbers_of_a_mapped_column_are_numbers(tmp_path):
     (tmp_path / "a.csv").write_text("q,text,mark\nx,12,0.25\n")
     path = str(tmp_path / "a.csv")
-    (trace,), _ = dumps.read_dumps([path], field_map={"question": "q", "response": "text", "score": "mark"})
+    (trace,), _ = dumps.read_dumps([path], map={"question": "q", "response": "text", "score": "mark"})
     assert (trace.response, trace.score) == ("12", 0.25)
 
 
@@ -428,7 +428,7 @@ def test_a_list_of_labels_by_another_name_is_mapped(write):
     path = write("a.jsonl", {"id": 1, "bits": [1, 0, 1]})
     with pytest.raises(dumps.DumpError, match=r"--map correct=bits\[\]"):
         dumps.read_dumps([path])
-    traces, _ = dumps.read_dumps([path], field_map={"correct": "bits[]"})
+    traces, _ = dumps.read_dumps([path], map={"correct": "bits[]"})
     assert [t.correct for t in traces] == [True, False, True]
 
 

@@ -72,7 +72,7 @@ def test_a_conversation_needs_the_assistant(tmp_path):
     row["reasoning"] = "why " * 40
     with pytest.raises(DumpError, match="--map response=answer$"):
         dumps.read_dumps([lines(tmp_path / "p.jsonl", row)])
-    (trace,), _ = dumps.read_dumps([lines(tmp_path / "p.jsonl", row)], field_map={"response": "answer"})
+    (trace,), _ = dumps.read_dumps([lines(tmp_path / "p.jsonl", row)], map={"response": "answer"})
     assert (
         trace.prompt == [USER] and trace.response.startswith("<think>\nwhy why") and "</think>\n\na a" in trace.response
     )
@@ -192,7 +192,7 @@ def test_where_problems_come_from_is_no_policy(tmp_path):
     assert "source differs between problems and never within one" in notes(ledger)
     both = [{"question": "q", "response": "r", "source": s} for s in ("base", "rlvr")]
     assert {t.source for t in dumps.read_dumps([lines(tmp_path / "b.jsonl", *both)])[0]} == {"base", "rlvr"}
-    mapped = dumps.read_dumps([lines(tmp_path / "c.jsonl", rows[0])], field_map={"group": "source"})[0]
+    mapped = dumps.read_dumps([lines(tmp_path / "c.jsonl", rows[0])], map={"group": "source"})[0]
     assert [(t.source, t.group) for t in mapped] == [("c", "set0")]
 
 
@@ -201,10 +201,10 @@ def test_a_field_whose_values_speak_against_its_name_is_left_out_and_said(tmp_pa
     (trace,), ledger = dumps.read_dumps([lines(tmp_path / "a.jsonl", row)])
     assert trace.correct is trace.score is trace.finish is None
     assert "acc was not read as correct: correct = 0.4; expected" in notes(ledger)
-    (trace,), _ = dumps.read_dumps([lines(tmp_path / "b.jsonl", row)], field_map={"score": "acc"}, threshold=0.3)
+    (trace,), _ = dumps.read_dumps([lines(tmp_path / "b.jsonl", row)], map={"score": "acc"}, threshold=0.3)
     assert trace.correct and trace.score == 0.4
     with pytest.raises(DumpError, match="bad score"):
-        dumps.read_dumps([lines(tmp_path / "c.jsonl", row)], field_map={"score": "score"})
+        dumps.read_dumps([lines(tmp_path / "c.jsonl", row)], map={"score": "score"})
 
 
 def test_reasoning_that_the_response_has_is_not_joined_again(tmp_path):

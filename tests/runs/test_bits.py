@@ -48,8 +48,8 @@ def make(tiny, tmp_path_factory):
     def make(path: Path) -> Run:
         run = Run.create(path)
         for dump in dumps:
-            pipeline.ingest(run, [dump], samplers={Path(dump).stem: Sampler()})
-        pipeline.score(run, base=tiny.name, policies={"rlvr": tiny.name}, cross={"other": tiny.name})
+            pipeline.ingest(run, [dump], sampler={Path(dump).stem: Sampler()})
+        pipeline.score(run, base=tiny.name, policy={"rlvr": tiny.name}, cross={"other": tiny.name})
         return run
 
     return make
@@ -122,7 +122,7 @@ def test_a_lost_part_of_traces_is_not_forgotten_by_another_dump(whole, tmp_path)
     with pytest.raises(
         DumpError, match="part-00000.parquet is not there, 12 rows .* all of its dumps again, or restore"
     ):
-        pipeline.ingest(Run.open(run), [more], samplers={"more": Sampler()})
+        pipeline.ingest(Run.open(run), [more], sampler={"more": Sampler()})
     with pytest.raises(DumpError, match="part-00000.parquet is not there"):
         build(Run.open(run))
 
@@ -165,7 +165,7 @@ def test_a_part_that_a_killed_call_left_is_no_strangers(make, whole, tmp_path):
 def test_a_run_that_grows_while_it_is_read_has_no_strangers(make, whole, tmp_path):
     reader = Run.open(shutil.copytree(whole, tmp_path / "run"))
     more = write_dump(tmp_path / "more.jsonl", "more", 5)
-    pipeline.ingest(Run.open(reader.path), [more], samplers={"more": Sampler()})
+    pipeline.ingest(Run.open(reader.path), [more], sampler={"more": Sampler()})
     reader.verify()
 
 

@@ -26,7 +26,7 @@ from analyzer.runs import disk
 from analyzer.runs.rows import ADDED_SCORES, SCORES, TRACES
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
-from analyzer.scoring import run as scoring
+from analyzer.scoring import parts as scoring
 
 
 def write_dump(path: Path, n: int = 12, **changed) -> Path:

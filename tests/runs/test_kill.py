@@ -65,7 +65,7 @@ def main(folder: Path, model: str, moments: int, writes: str) -> None:
 
     from analyzer.cli import main as cli
     from analyzer.scoring import load as scorers
-    from analyzer.scoring import run as scoring
+    from analyzer.scoring import parts as scoring
 
     torch.set_num_threads(1)
     scoring.UNIT_TRACES = 20

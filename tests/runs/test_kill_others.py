@@ -77,7 +77,7 @@ def main(what: str, folder: Path, steps: str) -> None:
     from analyzer.analysis.pairs import run as paired
     from analyzer.cli import main as cli
     from analyzer.scoring import load as scorers
-    from analyzer.scoring import run as scoring
+    from analyzer.scoring import parts as scoring
 
     torch.set_num_threads(1)
     scoring.UNIT_TRACES = 8

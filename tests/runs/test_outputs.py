@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.api import inputs as studies
 from analyzer.cli import main as cli
-from analyzer.cli import studies
 from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.runs import outputs
 from analyzer.runs.store import Run

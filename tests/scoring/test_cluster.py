@@ -23,7 +23,7 @@ from analyzer.api import pipeline
 from analyzer.errors import ResourceError, UsageError
 from analyzer.runs.store import Run
 from analyzer.scoring import cluster
-from analyzer.scoring import run as scoring
+from analyzer.scoring import parts as scoring
 from analyzer.scoring.team import TRIES, distribute
 
 

@@ -1,18 +1,11 @@
 """Estimates and scoring agree on what is asked and on what is done already. Dry runs themselves: test_studies."""
 
-import inspect
 import json
 
+import analyzer
 from analyzer.api import pipeline
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
-from analyzer.scoring import run as scoring
-from analyzer.scoring.estimate import dry_run
-
-
-def test_a_dry_run_takes_what_scoring_takes():
-    own, asked, scored = (set(inspect.signature(f).parameters) for f in (dry_run, scoring.planned, scoring.score))
-    assert (own - {"call"}) | asked | set(scoring.LOADING) == scored - {"shard", "cluster", "workers", "tell"}
 
 
 def test_what_is_done_is_read_once_and_known_at_the_end(tmp_path, stories, monkeypatch):
@@ -24,10 +17,10 @@ def test_what_is_done_is_read_once_and_known_at_the_end(tmp_path, stories, monke
     run, read, done = Run.create(tmp_path / "run"), [], Run.done
     pipeline.ingest(run, [str(dump)])
     monkeypatch.setattr(Run, "done", lambda self, label: read.append(label) or done(self, label))
-    pipeline.score(run, base=str(stories), at_most=2)
+    pipeline.score(run, base=str(stories), score_at_most=2)
     assert read == ["base"] and run.manifest["finished"]["base"] == [2, 2] == [2, len(done(run, "base"))]
     monkeypatch.setattr(scorers, "load", None)  # nothing is left to score
-    pipeline.score(run, base=str(stories), at_most=2)
+    pipeline.score(run, base=str(stories), score_at_most=2)
 
 
 def test_a_dry_run_leaves_out_the_padding_that_scoring_does(tiny, tmp_path):
@@ -44,7 +37,7 @@ def test_a_dry_run_leaves_out_the_padding_that_scoring_does(tiny, tmp_path):
     dump.write_text("".join(json.dumps(row | {"sample": n, "response_ids": r}) + "\n" for n, r in enumerate(ids)))
     run, how = Run.create(tmp_path / "run"), {"base": tiny.name, "cross": {"o": str(tmp_path / "other")}, "eos": 9}
     pipeline.ingest(run, [str(dump)])
-    plan = dry_run(run, **how)["models"]
+    plan = analyzer.estimate(run, **how)["models"]
     pipeline.score(run, **how)
     for label in ("base", "cross-o"):
         scored = sum(len(r["token"]) for part in run.tokens(label, ["token"]) for r in part.to_dict("records"))

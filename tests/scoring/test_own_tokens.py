@@ -115,7 +115,7 @@ def test_a_server_leaves_them_out_too(tiny, tmp_path):
     tiny.model.config.save_pretrained(tmp_path / "beside")
     fake = Fake(tiny.model, "vllm")
     with serving(fake) as url:
-        _, got = scored(tmp_path, [row], str(tmp_path / "beside"), "served", servers={"*": url})
+        _, got = scored(tmp_path, [row], str(tmp_path / "beside"), "served", server={"*": url})
     assert got["0"]["token"].tolist() == [7, 8, 9]
     assert np.allclose(got["0"]["logprob"], want["0"]["logprob"], atol=1e-4)
 
@@ -232,9 +232,9 @@ def test_what_is_padding_is_the_same_under_every_model(tiny, tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = Run.create(tmp_path / "run")
     plain = {"base": Sampler(), "rl": Sampler()}
-    pipeline.ingest(run, [str(tmp_path / f"{n}.jsonl") for n in plain], samplers=plain)
+    pipeline.ingest(run, [str(tmp_path / f"{n}.jsonl") for n in plain], sampler=plain)
     pipeline.score(run, base=tiny.name)
-    pipeline.score(Run.open(run.path), base=tiny.name, policies={"rl": str(other)})  # on another day
+    pipeline.score(Run.open(run.path), base=tiny.name, policy={"rl": str(other)})  # on another day
     run = Run.open(run.path)
     found = {}
     for label in ("base", "policy-rl"):

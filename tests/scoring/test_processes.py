@@ -12,8 +12,8 @@ import pytest
 from analyzer.api import pipeline
 from analyzer.errors import UsageError
 from analyzer.runs.store import Run
+from analyzer.scoring import parts as scoring
 from analyzer.scoring import processes
-from analyzer.scoring import run as scoring
 
 
 def test_two_processes_score_what_one_does_and_a_dead_one_is_replaced(stories, tmp_path, monkeypatch):

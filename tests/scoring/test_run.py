@@ -56,7 +56,7 @@ def new(tmp_path):
     def make(name="run", sources=("base",), **samplers):
         run = Run.create(tmp_path / name)
         samplers = {source: PLAIN.get(source, Sampler()) for source in sources} | samplers
-        pipeline.ingest(run, [str(tmp_path / f"{source}.jsonl") for source in sources], samplers=samplers)
+        pipeline.ingest(run, [str(tmp_path / f"{source}.jsonl") for source in sources], sampler=samplers)
         return run
 
     return make
@@ -74,7 +74,7 @@ def served(tiny, model="m", *more, until=None, owner="vllm", kind="vllm"):
 def begun(tiny, run, folder, **more):
     """A run that a server broke off."""
     with served(tiny, "m", until=9) as url, pytest.raises(ResourceError, match="the same line again continues"):
-        pipeline.score(run, base=folder, servers={"*": url}, concurrent=1, **more)
+        pipeline.score(run, base=folder, server={"*": url}, concurrent=1, **more)
     assert 0 < len(run.done("base")) < 12
     return url
 
@@ -102,7 +102,7 @@ def test_the_base_tells_powers_and_what_the_samplers_of_other_sources_give(tiny,
     """As a run of its own would under that sampler; the source with the base's sampler needs none."""
     hot, names = Sampler(0.5, 0.9), ["logprob", "logprob_s", "power_2.5", "logprob_source"]
     run = new(sources=("base", "rl"), rl=hot)
-    pipeline.score(run, base=tiny.name, policies={"rl": tiny.name}, cross={"c": tiny.name}, eos=7)
+    pipeline.score(run, base=tiny.name, policy={"rl": tiny.name}, cross={"c": tiny.name}, eos=7)
     records, tables = run.manifest["scorers"], build(run)
     assert {k: r["powers"] for k, r in records.items()} == {"base": [*POWERS], "policy-rl": [], "cross-c": []}
     assert all(r["eos_ids"] == [0, 7] for r in records.values())
@@ -182,9 +182,9 @@ def test_where_all_was_done_but_not_counted_the_encoding_stays_as_it_was(tiny, n
 def test_a_report_says_that_an_earlier_version_encoded_otherwise(tiny, new, tmp_path):
     run = new()
     pipeline.score(run, base=tiny.name)
-    pipeline.report(run, tmp_path / "now", vary=False)
+    pipeline.report(run, tmp_path / "now", robustness=False)
     run = of_an_earlier_version(run, **{"response: text, encoded apart from the prompt": 3})
-    pipeline.report(run, tmp_path / "then", vary=False)
+    pipeline.report(run, tmp_path / "then", robustness=False)
     now, then = ((tmp_path / name / "report.md").read_text() for name in ("now", "then"))
     assert "earlier version" not in now
     assert "base was scored by an earlier version: responses given as text (3) were encoded apart" in then
@@ -203,7 +203,7 @@ def test_a_report_says_what_the_second_encoding_cut(tiny, new, tmp_path):
 
 def test_where_a_source_has_no_policy_the_base_tells_what_novelty_is_told_by(tiny, new):
     run = new(sources=("base", "rl", "api"))
-    pipeline.score(run, base=tiny.name, policies={"rl": tiny.name})
+    pipeline.score(run, base=tiny.name, policy={"rl": tiny.name})
     assert run.manifest["scorers"]["base"]["powers"] == [*NOVEL_POWERS, *POWERS]
     rows = by_key(run, "base", ["logprob", "renyi_half", *NOVEL_COLUMNS])
     scores = build(run).scores.query("model == 'base'").set_index("key")
@@ -229,27 +229,27 @@ def test_a_served_base_tells_neither_powers_nor_end_tokens(tiny, folders, new):
     base, rl = folders
     run = new(sources=("base", "rl"), rl=Sampler(0.5))
     with served(tiny, "m", "n") as url:
-        pipeline.score(run, base=base, policies={"rl": rl}, servers={"base": f"{url}#m", "rl": f"{url}#n"})
+        pipeline.score(run, base=base, policy={"rl": rl}, server={"base": f"{url}#m", "rl": f"{url}#n"})
     assert all(r["powers"] == r["eos_ids"] == [] for r in run.manifest["scorers"].values())
     assert all(r["logprob_source"] is None for r in by_key(run, "base", ["logprob_source"]).values())
 
 
 def test_one_served_model_never_stands_for_two(tiny, folders, new):
     base, rl = folders
-    both = {"base": base, "policies": {"rl": rl}}
+    both = {"base": base, "policy": {"rl": rl}}
     run = new(sources=("base", "rl"))
     with served(tiny, "m") as url:
         with pytest.raises(UsageError, match=r"base .*policy-rl .* by the one that it calls m; .*--server rl=URL"):
-            pipeline.score(run, **both, servers={"*": url})
+            pipeline.score(run, **both, server={"*": url})
         assert not run.scorers()
-        pipeline.score(run, base=base, servers={"*": url})
+        pipeline.score(run, base=base, server={"*": url})
         with pytest.raises(UsageError, match="base .* and policy-rl .* are different models"):  # now base is finished
-            pipeline.score(run, **both, servers={"*": url})
+            pipeline.score(run, **both, server={"*": url})
         again = new("again", sources=("base", "rl"))
-        pipeline.score(again, base=base, policies={"rl": base}, servers={"*": url})  # said to be the base: it is
+        pipeline.score(again, base=base, policy={"rl": base}, server={"*": url})  # said to be the base: it is
         assert again.scorers() == ["base"]
         with served(tiny, "m", "n") as other:
-            pipeline.score(run, **both, servers={"base": url, "rl": f"{other}#n"})
+            pipeline.score(run, **both, server={"base": url, "rl": f"{other}#n"})
     assert run.manifest["policies"] == {"base": "base", "rl": "policy-rl"}
     assert run.manifest["scorers"]["policy-rl"]["server"]["model"] == "n"
 
@@ -259,7 +259,7 @@ def test_a_served_name_that_was_not_asked_for_is_told(tiny, folders, new):
     for name, model, how in (("a", "other", ""), ("b", "org/base", ""), ("c", "other", "#other")):
         run = new(name)
         with served(tiny, model) as url:
-            pipeline.score(run, base=base, servers={"*": url + how})
+            pipeline.score(run, base=base, server={"*": url + how})
         found = run.manifest["scorers"]["base"]["decisions"]
         told = {"model: the server serves other; it was asked as base": 12} if name == "a" else {}
         assert {k: n for k, n in found.items() if k.startswith("model: ")} == told
@@ -271,7 +271,7 @@ def test_a_server_that_serves_another_model_is_refused(tiny, folders, new, now):
     begun(tiny, run, folders[0])
     done, record = run.done("base"), dict(run.manifest["scorers"]["base"])
     with served(tiny, **now) as url, pytest.raises(UsageError, match="base was scored by a server with"):
-        pipeline.score(run, base=folders[0], servers={"*": url})
+        pipeline.score(run, base=folders[0], server={"*": url})
     assert run.done("base") == done and run.manifest["scorers"]["base"] == record
 
 
@@ -279,21 +279,21 @@ def test_a_server_may_move(tiny, folders, new):
     run = new()
     before = begun(tiny, run, folders[0])
     with served(tiny, "m") as url:
-        pipeline.score(run, base=folders[0], servers={"*": url})
+        pipeline.score(run, base=folders[0], server={"*": url})
         record = run.manifest["scorers"]["base"]
         assert len(run.done("base")) == 12 and url != before
         assert record["server"]["url"] == url and record["other_urls"] == [before]
-        pipeline.score(run, base=folders[0], servers={"*": f"{before}#m"})  # nothing is left to do
+        pipeline.score(run, base=folders[0], server={"*": f"{before}#m"})  # nothing is left to do
         with pytest.raises(UsageError, match="was scored under another base model"):
-            pipeline.score(run, base=folders[0], servers={"*": f"{url}#other"})
+            pipeline.score(run, base=folders[0], server={"*": f"{url}#other"})
 
 
 def test_shards_may_have_servers_of_their_own_but_no_models(tiny, folders, new, monkeypatch, tmp_path):
-    monkeypatch.setattr("analyzer.scoring.run.UNIT_TRACES", 4)
+    monkeypatch.setattr("analyzer.scoring.parts.UNIT_TRACES", 4)
     urls = []
     for name, shard, model in (("a", (0, 2), "m"), ("b", (1, 2), "m"), ("c", (1, 2), "other")):
         with served(tiny, model) as url:
-            pipeline.score(new(name), base=folders[0], servers={"*": url}, shard=shard)
+            pipeline.score(new(name), base=folders[0], server={"*": url}, shard=shard)
             urls.append(url)
     with pytest.raises(UsageError, match="differ in scorer base, server"):
         merge([tmp_path / "a", tmp_path / "c"], tmp_path / "out")

@@ -19,11 +19,13 @@ import zstandard
 from fake_server import Fake, serving
 from made_tokenizers import build
 
+import analyzer
 from analyzer.api import pipeline
 from analyzer.cli import main as cli
 from analyzer.dumps.read import read_dumps
 from analyzer.errors import DumpError, ResourceError, UsageError
 from analyzer.records import Sampler
+from analyzer.records.options import ReadOptions
 from analyzer.runs.disk import sole_writer
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
@@ -62,14 +64,14 @@ def test_a_killed_call_goes_on_to_the_same_bytes(tiny, prompts, tmp_path, ending
     that were drawn together."""
     settings = {"model": tiny.name, "n": 3, "max_tokens": 8, "seed": 4, "batch": 6}
     whole, broken = tmp_path / f"whole{ending}", tmp_path / f"broken{ending}"
-    assert sampling.sample([prompts], whole, **settings)["continued"] == 0
+    assert analyzer.sample([prompts], whole, **settings)["continued"] == 0
 
     def kill(what, done, total, tokens):
         if done == total:
             raise Killed
 
     with pytest.raises(Killed):
-        sampling.sample([prompts], broken, progress=kill, **settings)
+        analyzer.sample([prompts], broken, progress=kill, **settings)
     part = tmp_path / f".{broken.name}.part"
     rows = part.read_bytes()
     assert not broken.exists() and rows.partition(b"\n")[2] == unpacked(whole)
@@ -80,14 +82,14 @@ def test_a_killed_call_goes_on_to_the_same_bytes(tiny, prompts, tmp_path, ending
         places = places[3:5]  # what differs by ending is the last step alone
     for place in places:
         part.write_bytes(rows[:place])
-        continued.add(sampling.sample([prompts], broken, **settings)["continued"])
+        continued.add(analyzer.sample([prompts], broken, **settings)["continued"])
         assert broken.read_bytes() == whole.read_bytes()
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted([broken.name, whole.name, "prompts.jsonl"])
         broken.unlink()
     assert continued == ({0, 2, 3} if ending == ".jsonl" else {2, 3})
     if ending == ".jsonl":
         part.write_bytes(rows[: places[3] - 1])  # the last row is not whole; the rest by another batch
-        assert sampling.sample([prompts], broken, **settings | {"batch": 1})["continued"] == 2
+        assert analyzer.sample([prompts], broken, **settings | {"batch": 1})["continued"] == 2
         before, after = (read_dumps([str(p)])[0] for p in (whole, broken))
         assert [t.response_ids for t in before] == [t.response_ids for t in after]
 
@@ -104,30 +106,30 @@ def test_what_is_saved_is_said_where_something_is(tmp_path):
 def test_a_finished_output_is_recognised_and_another_is_not_written_over(tiny, prompts, tmp_path):
     out = tmp_path / "out.jsonl"
     settings = {"model": tiny.name, "n": 2, "max_tokens": 4}
-    sampling.sample([prompts], out, **settings)
+    analyzer.sample([prompts], out, **settings)
     before = out.read_bytes()
-    assert sampling.sample([prompts], out, **settings)["tokens"] == 0
+    assert analyzer.sample([prompts], out, **settings)["tokens"] == 0
     out.write_bytes(before[: before.rindex(b"\n", 0, -1) + 1])
     with pytest.raises(DumpError, match="5 rows of this call, there should be 6; it was cut off"):
-        sampling.sample([prompts], out, **settings)
+        analyzer.sample([prompts], out, **settings)
     out.write_bytes(before)
-    for other in ({"seed": 1}, {"n": 3}, {"sampler": Sampler(0.5)}, {"max_tokens": 5}):
+    for other in ({"seed": 1}, {"n": 3}, {"temperature": 0.5}, {"max_tokens": 5}):
         with pytest.raises(UsageError, match="is there already, made with other settings"):
-            sampling.sample([prompts], out, **settings | other)
+            analyzer.sample([prompts], out, **settings | other)
     assert out.read_bytes() == before
     part = tmp_path / ".new.jsonl.part"
     with pytest.raises(Killed):
-        sampling.sample(
+        analyzer.sample(
             [prompts], tmp_path / "new.jsonl", progress=lambda *a: (_ for _ in ()).throw(Killed), **settings
         )
     with pytest.raises(UsageError, match="begun with seed 0, now 1"):
-        sampling.sample([prompts], tmp_path / "new.jsonl", **settings | {"seed": 1})
+        analyzer.sample([prompts], tmp_path / "new.jsonl", **settings | {"seed": 1})
     before = part.read_bytes()
     busy = f"new.jsonl is being written by process {os.getpid()} on .*, or use another -o"
     with sole_writer(tmp_path, "new.jsonl"), pytest.raises(ResourceError, match=busy):
-        sampling.sample([prompts], tmp_path / "new.jsonl", **settings)
+        analyzer.sample([prompts], tmp_path / "new.jsonl", **settings)
     assert part.read_bytes() == before
-    sampling.sample([prompts], tmp_path / "new.jsonl", **settings)
+    analyzer.sample([prompts], tmp_path / "new.jsonl", **settings)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.jsonl", "out.jsonl", "prompts.jsonl"]
 
 
@@ -136,9 +138,8 @@ def test_what_is_drawn_scores_as_recorded_and_lies_inside_its_sampler(stories, t
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(q) + "\n" for q in QUESTIONS))
     out = tmp_path / "drawn.jsonl.zst"
-    sampling.sample(
-        [str(path)], out, model=str(stories), n=5, sampler=sampler, max_tokens=40, template="none", label="base"
-    )
+    how = {"n": 5, "max_tokens": 40, "template": "none", "label": "base"}
+    analyzer.sample([str(path)], out, model=str(stories), **how, **vars(sampler))
     traces, ledger = read_dumps([str(out)])
     assert ledger.files[0]["format"] == "canonical" and not ledger.rows_rejected and len(traces) == 15
     for t in traces:
@@ -159,8 +160,8 @@ def test_problems_come_from_dumps_and_from_files_of_questions(tmp_path):
         (tmp_path / name).write_text("".join(json.dumps(v) + "\n" for v in values))
         return str(tmp_path / name)
 
-    def problems(*given):
-        return sampling.read_problems(*given)[0]
+    def problems(specs, map=None):
+        return sampling.read_problems(specs, ReadOptions(map=map))[0]
 
     bare = problems([rows("bare.jsonl", QUESTIONS)])
     assert [(t.question, t.meta["gold"], t.response) for t in bare] == [
@@ -184,7 +185,7 @@ def test_questions_that_are_not_used_are_accounted_for(tmp_path):
     path = tmp_path / "questions.jsonl"
     lines = [json.dumps({"question": f"What is {n}?"}) for n in (0, 1, 2, 1, 1)]
     path.write_text("\n".join([*lines, '{"quest', '{"height": 3}']) + "\n")
-    found, ledger = sampling.read_problems([str(path)], max_bad=0.5)
+    found, ledger = sampling.read_problems([str(path)], ReadOptions(max_bad=0.5))
     assert len(found) == 3 and (ledger.rows, ledger.rows_used, ledger.rows_rejected) == (7, 5, 2)
     assert ledger.by_reason == {"broken JSON": 1, "no question": 1}
     assert ledger.notes == ["2 of 5 rows repeat the question of another; each is sampled once."]
@@ -227,16 +228,16 @@ def test_what_can_not_be_sampled_is_said(tiny, stories, prompts, tmp_path):
     path = tmp_path / "questions.jsonl"
     path.write_text(json.dumps(QUESTIONS[0]) + "\n")
     with pytest.raises(DumpError, match="--template"):
-        sampling.sample([str(path)], tmp_path / "a.jsonl", model=str(stories))
+        analyzer.sample([str(path)], tmp_path / "a.jsonl", model=str(stories))
     with pytest.raises(UsageError, match="the ending says how to write"):
-        sampling.sample([prompts], tmp_path / "a.csv", model=tiny.name)
+        analyzer.sample([prompts], tmp_path / "a.csv", model=tiny.name)
     for label in ("a/b", "a=b", "", "_x"):
         with pytest.raises(UsageError, match=f"--label '{label}': expected letters"):
-            sampling.sample([prompts], tmp_path / "a.jsonl", model=tiny.name, label=label)
+            analyzer.sample([prompts], tmp_path / "a.jsonl", model=tiny.name, label=label)
     long = tmp_path / "long.jsonl"
     long.write_text(json.dumps({"question": "q", "prompt_ids": [3] * 64}) + "\n")
     with pytest.raises(DumpError, match="no room for a response"):
-        sampling.sample([str(long)], tmp_path / "a.jsonl", model=tiny.name)
+        analyzer.sample([str(long)], tmp_path / "a.jsonl", model=tiny.name)
     assert not list(tmp_path.glob("*a.jsonl*"))
 
 
@@ -256,7 +257,7 @@ def test_a_server_draws_what_scores_as_recorded_whatever_goes_wrong(tiny, prompt
     for name, fault in (("calm", None), ("rough", first_time)):
         with serving(Fake(tiny.model, kind, fault=fault)) as url:
             outs.append(tmp_path / f"{name}.jsonl")
-            sampling.sample([prompts], outs[-1], server_url=url, **settings)
+            analyzer.sample([prompts], outs[-1], server=url, **settings)
     calm, rough = (read_dumps([str(o)])[0] for o in outs)
     assert [t.response_ids for t in calm] == [t.response_ids for t in rough]
     assert len({t.response_ids for t in calm}) > 5
@@ -265,7 +266,7 @@ def test_a_server_draws_what_scores_as_recorded_whatever_goes_wrong(tiny, prompt
         assert np.abs(s.columns["logprob"] - t.response_logprobs).max() < 1e-4
         assert t.finish == ("stop" if t.response_ids[-1] == 0 else "length")
     with serving(Fake(tiny.model, kind)) as url:
-        sampling.sample([prompts], tmp_path / "hot.jsonl", server_url=url, sampler=Sampler(1.3), **settings)
+        analyzer.sample([prompts], tmp_path / "hot.jsonl", server=url, temperature=1.3, **settings)
     assert all(t.response_logprobs is None for t in read_dumps([str(tmp_path / "hot.jsonl")])[0])
 
 
@@ -279,8 +280,8 @@ def test_a_server_is_asked_for_several_problems_at_once(tiny, prompts, tmp_path)
         return rows
 
     with serving(Fake(tiny.model, lie=answer)) as url:
-        settings = {"model": tiny.name, "n": 1, "max_tokens": 1, "concurrent": 3, "server_url": url}
-        assert sampling.sample([prompts], tmp_path / "out.jsonl", **settings)["tokens"] == 3
+        settings = {"model": tiny.name, "n": 1, "max_tokens": 1, "concurrent": 3, "server": url}
+        assert analyzer.sample([prompts], tmp_path / "out.jsonl", **settings)["tokens"] == 3
 
 
 DATED = "{{ strftime_now('%d %b %Y') }} {% for m in messages %}{{ m.content }} {% endfor %}"
@@ -316,37 +317,37 @@ def rows_of(path):
 def test_the_day_that_a_template_writes_is_kept_with_the_samples(dated, tmp_path, monkeypatch):
     asked, settings = dated
     on(monkeypatch, "2024-07-26")
-    whole = sampling.sample([asked], tmp_path / "whole.jsonl", **settings)
+    whole = analyzer.sample([asked], tmp_path / "whole.jsonl", **settings)
     assert whole["template_date"] == "2024-07-26"
     rows = rows_of(tmp_path / "whole.jsonl")
     assert {r["meta"]["template_date"] for r in rows} == {"2024-07-26"}
     # killed before midnight, gone on with after it: the same bytes; and the same call again is known
     stop = iter(range(3))
     with pytest.raises(Killed):
-        sampling.sample(
+        analyzer.sample(
             [asked],
             tmp_path / "cut.jsonl",
             progress=lambda *a: next(stop, None) or (_ for _ in ()).throw(Killed),
             **settings,
         )
     on(monkeypatch, "2024-07-27")
-    assert sampling.sample([asked], tmp_path / "cut.jsonl", **settings)["template_date"] == "2024-07-26"
+    assert analyzer.sample([asked], tmp_path / "cut.jsonl", **settings)["template_date"] == "2024-07-26"
     assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    assert sampling.sample([asked], tmp_path / "cut.jsonl", **settings)["tokens"] == 0
-    assert sampling.sample([asked], tmp_path / "new.jsonl", **settings)["template_date"] == "2024-07-27"
+    assert analyzer.sample([asked], tmp_path / "cut.jsonl", **settings)["tokens"] == 0
+    assert analyzer.sample([asked], tmp_path / "new.jsonl", **settings)["template_date"] == "2024-07-27"
     # another day that is asked for is another call
     with pytest.raises(UsageError, match="made with other settings"):
-        sampling.sample([asked], tmp_path / "cut.jsonl", template_date="2020-02-29", **settings)
+        analyzer.sample([asked], tmp_path / "cut.jsonl", template_date="2020-02-29", **settings)
     with pytest.raises(UsageError, match="expected a day as YYYY-MM-DD"):
-        sampling.sample([asked], tmp_path / "x.jsonl", template_date="29.2.2020", **settings)
-    again = sampling.sample([asked], tmp_path / "flag.jsonl", template_date="2024-07-26", **settings)
+        analyzer.sample([asked], tmp_path / "x.jsonl", template_date="29.2.2020", **settings)
+    again = analyzer.sample([asked], tmp_path / "flag.jsonl", template_date="2024-07-26", **settings)
     assert again["template_date"] == "2024-07-26"
     assert (tmp_path / "flag.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_samples_are_scored_after_the_very_prompts_that_they_were_drawn_after(dated, tmp_path, monkeypatch):
     asked, settings = dated
-    sampling.sample([asked], tmp_path / "base.jsonl", label="base", template_date="2024-07-26", **settings)
+    analyzer.sample([asked], tmp_path / "base.jsonl", label="base", template_date="2024-07-26", **settings)
     drawn = {r["problem"]: r["prompt_ids"] for r in rows_of(tmp_path / "base.jsonl")}
     bare = [
         {k: v for k, v in r.items() if "_ids" not in k and "logprobs" not in k}
@@ -354,7 +355,7 @@ def test_samples_are_scored_after_the_very_prompts_that_they_were_drawn_after(da
     ]
     (tmp_path / "bare.jsonl").write_text("".join(json.dumps(r) + "\n" for r in bare))
     on(monkeypatch, "2025-01-01")
-    for name, how in (("base", {}), ("bare", {"template_date": "2024-07-26", "templates": {"*": "chat"}})):
+    for name, how in (("base", {}), ("bare", {"template_date": "2024-07-26", "template": {"*": "chat"}})):
         run = Run.create(tmp_path / f"run-{name}")
         pipeline.ingest(run, [str(tmp_path / f"{name}.jsonl")])
         pipeline.score(run, base=settings["model"], **how)
@@ -364,9 +365,9 @@ def test_samples_are_scored_after_the_very_prompts_that_they_were_drawn_after(da
 
 def test_a_date_that_no_template_writes_is_said_and_not_recorded(tiny, prompts, tmp_path):
     said, settings = [], {"model": tiny.name, "n": 1, "max_tokens": 2, "tell": lambda text: said.append(text)}
-    done = sampling.sample([prompts], tmp_path / "o.jsonl", template_date="2024-07-26", **settings)
+    done = analyzer.sample([prompts], tmp_path / "o.jsonl", template_date="2024-07-26", **settings)
     assert said == ["--template-date 2024-07-26: no chat template wrote a date, so it changed nothing"]
-    assert sampling.sample([prompts], tmp_path / "o.jsonl", **settings) and len(said) == 1
+    assert analyzer.sample([prompts], tmp_path / "o.jsonl", **settings) and len(said) == 1
     assert "template_date" not in done and "template_date" not in rows_of(tmp_path / "o.jsonl")[0]["meta"]
 
 
@@ -382,7 +383,7 @@ def test_prompts_that_are_messages_are_drawn_after(dated, tmp_path):
         found, ledger = sampling.read_problems([str(file)])
         assert [t.prompt for t in found] == asked and {t.response for t in found} == {""}
         assert ledger.rows_used == 3 and not ledger.by_reason
-        done = sampling.sample([str(file)], tmp_path / f"{ending}.jsonl", **settings | {"template": None})
+        done = analyzer.sample([str(file)], tmp_path / f"{ending}.jsonl", **settings | {"template": None})
         assert done["problems"] == 3 and done["template_date"]
 
 

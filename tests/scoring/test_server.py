@@ -359,21 +359,25 @@ def test_ranks_that_stop_coming_are_unknown_and_counted(model, folder, caplog):
 
 
 def test_flags_that_name_no_server_are_refused():
-    from analyzer.cli import arguments
+    from analyzer.cli.commands import build_parser
+    from analyzer.cli.flags import given
+    from analyzer.records.options import ScoreOptions, taken
 
     for text in ("127.0.0.1:8000", "localhost:8000/v1", "ftp://host"):
         with pytest.raises(UsageError, match="begins with http:// or https://"):
-            arguments.servers([text])
-    assert arguments.servers(["base=http://a", "http://b"]) == {"base": "http://a", "*": "http://b"}
+            ScoreOptions(server=text)
+    assert ScoreOptions(server=["base=http://a", "http://b"]).server == {"base": "http://a", "*": "http://b"}
     score = ["score", "base.jsonl", "-o", "run", "--concurrent", "4"]
     draw = ["sample", "q.jsonl", "-o", "s.jsonl", "--concurrent", "4"]
-    parse = arguments.build_parser().parse_args
-    reads = (arguments.place_arguments, [*score, "--base"]), (arguments.sample_arguments, [*draw, "--model"])
-    for read, line in reads:
+
+    def read(line):
+        return taken(line[0], given(build_parser().parse_args(line), line[0]))
+
+    for line in ([*score, "--base"], [*draw, "--model"]):
         with pytest.raises(UsageError, match="--concurrent"):
-            read(parse([*line, "MODEL"]))
-        read(parse([*line, "MODEL", "--server", "http://a"]))
-        read(parse([*line, "MODEL@http://a"]))
+            read([*line, "MODEL"])
+        read([*line, "MODEL", "--server", "http://a"])
+        read([*line, "MODEL@http://a"])
 
 
 def test_a_run_goes_on_where_the_server_left_it(model, folder, tmp_path, monkeypatch):
@@ -395,7 +399,7 @@ def test_a_run_goes_on_where_the_server_left_it(model, folder, tmp_path, monkeyp
     fake = Fake(model)
     fake.fault = lambda n, body: "500" if n >= 15 else None
     with serving(fake) as url:
-        how = {"base": folder, "servers": {"*": f"{url}/v1"}, "concurrent": 2}
+        how = {"base": folder, "server": {"*": f"{url}/v1"}, "concurrent": 2}
         with pytest.raises(ResourceError, match="the same line again continues"):
             pipeline.score(run, **how)
         saved = set(run.done("base"))

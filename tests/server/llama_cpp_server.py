@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import analyzer
 from analyzer.cli import main as cli
 from analyzer.dumps.read import read_dumps
 from analyzer.errors import ResourceError
 from analyzer.records import Sampler
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
-from analyzer.scoring import sample as sampling
 from analyzer.scoring.encoding.encode import encode
 from analyzer.scoring.servers import server
 
@@ -76,7 +76,7 @@ def drawn(shared, tmp_path_factory):
     (folder / "openings.jsonl").write_text("".join(json.dumps({"question": o}) + "\n" for o in OPENINGS))
     out = folder / "base.jsonl"
     stories = str(shared / "models" / "stories260K")
-    sampling.sample([str(folder / "openings.jsonl")], out, model=stories, n=12, max_tokens=150, template="none")
+    analyzer.sample([str(folder / "openings.jsonl")], out, model=stories, n=12, max_tokens=150, template="none")
     return out
 
 

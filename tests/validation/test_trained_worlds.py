@@ -19,7 +19,7 @@ def run(root, tmp_path_factory):
     sources = ("base", "base-again", "distill-plan")
     pipeline.ingest(run, [f"{s}={folder / 'dumps' / s}.jsonl.gz" for s in sources])
     models = {s: str(folder / "models" / miniature.POLICIES[s]) for s in sources[1:]}
-    pipeline.score(run, base=str(folder / "models" / "base"), policies=models, at_most=6)
+    pipeline.score(run, base=str(folder / "models" / "base"), policy=models, score_at_most=6)
     return path
 
 

@@ -26,17 +26,9 @@ DATED = "prompt: the chat template writes the date of the day, fixed at "  # how
 UNDATED = "--template-date {}: no chat template wrote a date, so it changed nothing"
 
 
-def today(wanted: str | None = None) -> str:
-    """The day that chat templates are to write, YYYY-MM-DD: the wanted one, else today. Raises UsageError for what is
-    no day."""
-    if wanted is None:
-        return Date.today().isoformat()
-    try:
-        if Date.fromisoformat(wanted).isoformat() == wanted:
-            return wanted
-    except ValueError:
-        pass
-    raise UsageError(f"--template-date {wanted!r}: expected a day as YYYY-MM-DD")
+def today() -> str:
+    """The day that chat templates write where no other is wanted, YYYY-MM-DD."""
+    return Date.today().isoformat()
 
 
 def load_template(name: str | None) -> str | None:

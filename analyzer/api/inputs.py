@@ -1,30 +1,32 @@
-"""Which inputs are studies, one or many; what an input is that is none; where a new run begins and what is left of it.
+"""What is given to a step: dumps, runs, reports, studies; what is refused before anything is read; where a new run
+begins and what is left of it.
 
-A study is a folder of dumps, or a run. Several folders, or a pattern that only folders match, are one study each; one
-folder, files, and anything with a LABEL= are one study together.
+A study is a folder of dumps, a run, or a study file. Several folders, or a pattern that only folders match, are one
+study each; one folder, files, and anything with a LABEL= are one study together.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import glob
+import os
 import re
+import shutil
+import tempfile
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from analyzer.cli.arguments import pairs, samplers, score_arguments, share_bad
 from analyzer.dumps.files import LABEL, expand, labels_of
 from analyzer.dumps.labels import stem_of
-from analyzer.dumps.read import check_settings
+from analyzer.dumps.recognise import checked_map
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
+from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
 from analyzer.runs.store import Run
-
-# which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
-SEVERITY = (0, 5, 2, 3, 4, 1)
 
 
 def find(specs: Sequence[str]) -> dict[str, str] | None:
@@ -99,9 +101,9 @@ def _named(stem: str, order: int) -> Iterator[tuple[str, str]]:
             yield bench, model
 
 
-def told(specs: Sequence[str], found: Mapping[str, Sequence[str]]) -> list[str]:
+def told(specs: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is to be said where names alone made several studies of one folder."""
-    if len(specs) != 1 or not all("=" in spec for own in found.values() for spec in own):
+    if len(specs) != 1 or not all("=" in spec for own in found.values() for spec in own["dumps"]):
         return []
     return [
         f"{specs[0]}: its files are named by model and benchmark, one study each: {', '.join(found)}; to read them as "
@@ -109,12 +111,62 @@ def told(specs: Sequence[str], found: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
+def studies(specs: Sequence[str]) -> dict[str, dict[str, Any]] | None:
+    """Name -> options of `report`, with the dumps (or the run) as `dumps`, of every study that the inputs are; None
+    where they are one study, given by its dumps."""
+    files = [spec for spec in specs if spec.endswith(".toml")]
+    if files and len(files) < len(specs):
+        raise UsageError(f"{files[0]} and a dump: study files stand alone; name the dump in one of them")
+    for name, n in Counter(Path(file).stem for file in files).items():
+        if n > 1:
+            raise UsageError(f"{n} studies are called {name!r}, after their files; rename one")
+    if files:
+        return {Path(file).stem: study_file(file) for file in files}
+    found = {name: [folder] for name, folder in (find(specs) or {}).items()} or benchmarks(specs) or {}
+    return {name: {"dumps": own} for name, own in found.items()} or None
+
+
+def study_file(path: str) -> dict[str, Any]:
+    """A study in TOML: `dumps`, a list, and options of `report` by name, as on the command line. Paths are from the
+    folder that the command is given in. Raises UsageError for what it can't hold, DumpError where it can't be read."""
+    try:
+        held = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DumpError(f"{path}: this study file can't be read: {error}") from None
+    dumps = held.pop("dumps", None)
+    dumps = [dumps] if isinstance(dumps, str) else dumps
+    if not (isinstance(dumps, list) and dumps and all(isinstance(spec, str) for spec in dumps)):
+        raise UsageError(f'{path}: a study file says what is read: dumps = ["base=base.jsonl", "rlvr=rlvr.jsonl"]')
+    taken("report", held, f"{path}: ")
+    return {"dumps": dumps, **held}
+
+
 def is_run(path: str | Path) -> bool:
     return (Path(path) / "run.json").is_file()
 
 
-def opened(path: str) -> Run:
+def run_of(data: Any) -> Run | None:
+    """The run that the data are, or whose folder they name; None where they are to be read."""
+    [only] = data if isinstance(data, (list, tuple)) and len(data) == 1 else [data]
+    if isinstance(only, Run):
+        return only
+    return Run.open(only) if isinstance(only, (str, os.PathLike)) and is_run(os.fspath(only)) else None
+
+
+def paths(data: Any) -> list[str]:
+    """The data as specs of dumps, where they are paths and nothing else, by label or not; else none."""
+    specs = []
+    for label, part in data.items() if isinstance(data, Mapping) else [("", data)]:
+        some = [part] if isinstance(part, (str, os.PathLike)) else part
+        if not (isinstance(some, (list, tuple)) and all(isinstance(path, (str, os.PathLike)) for path in some)):
+            return []
+        specs += [f"{label}={os.fspath(path)}".removeprefix("=") for path in some]
+    return specs
+
+
+def opened(path: str | Path) -> Run:
     """The run at a path, or of the report at it. Raises for any other folder, and says what it is."""
+    path = os.fspath(path)
     if is_run(Path(path) / "run") and not is_run(path):
         path = str(Path(path) / "run")
     elif Path(path).is_dir() and not is_run(path):
@@ -150,48 +202,40 @@ def refuse_other_folders(specs: Sequence[str], *, runs: bool) -> None:
             raise DumpError(f"{spec} is neither a run (it has no run.json) nor a folder of dumps: {error}") from None
 
 
-def refuse_missing_models(a: argparse.Namespace) -> None:
-    """Raise ResourceError for a model that looks like a folder and is none: a slip of the pen is not looked up on the
-    hub. A name looks like a folder when it begins like one, or when the folder above it is there."""
-    further = [(flag, pairs(getattr(a, flag[2:]), flag).values()) for flag in ("--policy", "--cross")]
-    for flag, names in [("--base", [a.base]), *further]:
-        for name in names:
-            _refuse_missing(flag, name)
+def files(specs: Sequence[str]) -> list[Path]:
+    """The files that specs stand for, without standard input."""
+    return [path for _, path, _ in (expand(specs)[0] if specs else []) if path is not None]
 
 
-def refuse_wrong_settings(a: argparse.Namespace, specs: Sequence[str]) -> None:
-    """Raise UsageError for flags that can't be meant, before a file is read or a model loaded: values, and labels where
-    all dumps have one."""
-    check_settings(pairs(a.map, "--map"), a.threshold, share_bad(a))
-    scoring = score_arguments(a)
-    named = {"--sampler": samplers(a.sampler)}
-    named |= {
-        "--policy": scoring["policies"],
-        "--template": {k: v for k, v in scoring["templates"].items() if k != "*"},
-    }
+def refuse_wrong(read: ReadOptions, how: ScoreOptions, model: ModelOptions, specs: Sequence[str] = ()) -> None:
+    """Raise for options that can't be meant, before a file is read or a model loaded: models that look like folders
+    and are none, fields, devices, templates, and labels where all dumps have one."""
+    for flag, name in how.models.items():
+        _refuse_missing(flag.partition(" ")[0], name)
+    checked_map(read.map)
     labels = labels_of(specs) or set()
+    named = {"--sampler": read.sampler, "--policy": how.policy, "--template": how.template.keys() - {"*"}}
     for flag, given in named.items() if labels else ():
         for label in given:
             if label not in labels:
                 raise UsageError(f"{flag} {label}=...: no source has that label{nearest(label, labels)}")
-    for flag, label in (("--reference", a.reference), ("--prompt-of", a.prompt_of)) if labels else ():
+    for flag, label in (("--reference", read.reference), ("--prompt-of", how.prompt_of)) if labels else ():
         if label is not None and label not in labels:
             raise UsageError(f"{flag} {label!r}: no source has that label{nearest(label, labels)}")
-    if not a.base:
+    if not how.base:
         return
     from analyzer.scoring import load
-    from analyzer.scoring.encoding.prompts import load_template, today
+    from analyzer.scoring.encoding.prompts import load_template
 
-    load.check_settings(a.dtype, a.device, a.scorer)
-    today(a.template_date)
-    for name in scoring["templates"].values():
+    load.check_settings(model.dtype, model.device, how.scorer)
+    for name in how.template.values():
         load_template(name)
-    if a.cluster and find_spec("ray") is None:
+    if how.cluster and find_spec("ray") is None:
         raise UsageError("--cluster needs Ray, the extra `ray`: pip install 'reasoning-path-analyzer[ray]'")
 
 
-def _refuse_missing(flag: str, name: str | None) -> None:
-    if name is None or "://" in name or Path(name).is_dir():
+def _refuse_missing(flag: str, name: str) -> None:
+    if "://" in name or Path(name).is_dir():
         return
     if Path(name).is_file():
         raise ResourceError(f"{flag} {name} is a file; a model is a folder with config.json and weights, or a hub name")
@@ -203,17 +247,13 @@ def _refuse_missing(flag: str, name: str | None) -> None:
         raise ResourceError(f"{flag}: model folder {name} does not exist; {hint}")
 
 
-def worst(codes: Sequence[int]) -> int:
-    """The exit code of many studies: that of the one which went worst."""
-    return max(codes, key=SEVERITY.index, default=0)
-
-
 @contextlib.contextmanager
-def begun(path: str | Path) -> Iterator[Run]:
-    """The run at `path`, opened or new. Where the block raises before anything is scored, what is new goes again, with
-    the folders that it made; an interrupted run stays, and so does one that was there before or that another process
-    has written into."""
-    path = Path(path)
+def begun(path: str | Path | None) -> Iterator[Run]:
+    """The run at `path`, opened or new; without a path in a new temporary folder. Where the block raises before
+    anything is scored, what is new goes again, with the folders that it made; an interrupted run stays, and so does one
+    that was there before or that another process has written into."""
+    temporary = Path(tempfile.mkdtemp(prefix="analyzer-run-")) if path is None else None
+    path = temporary or Path(str(path))
     made = [p for p in (path, *path.parents) if not p.exists()]
     run = None
     try:
@@ -221,6 +261,8 @@ def begun(path: str | Path) -> Iterator[Run]:
         yield run
     except Exception:
         if run is None or run.discard():
+            if temporary:  # with the tables that were written into it
+                shutil.rmtree(temporary, ignore_errors=True)
             for folder in made:
                 with contextlib.suppress(OSError):  # one that something else lies in by now stays
                     folder.rmdir()
