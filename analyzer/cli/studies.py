@@ -22,6 +22,7 @@ from analyzer.dumps.labels import stem_of
 from analyzer.dumps.read import check_settings
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.runs.store import Run
+from analyzer.scoring.names import parts
 
 # which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
 SEVERITY = (0, 5, 2, 3, 4, 1)
@@ -191,7 +192,14 @@ def refuse_wrong_settings(a: argparse.Namespace, specs: Sequence[str]) -> None:
 
 
 def _refuse_missing(flag: str, name: str | None) -> None:
-    if name is None or "://" in name or Path(name).is_dir():
+    if name is None or "://" in name:
+        return
+    for part in {(found := parts(name)).base, found.adapter} - {None}:
+        _refuse_missing_part(flag, part)
+
+
+def _refuse_missing_part(flag: str, name: str) -> None:
+    if Path(name).is_dir() or (name.endswith(".gguf") and Path(name).is_file()):
         return
     if Path(name).is_file():
         raise ResourceError(f"{flag} {name} is a file; a model is a folder with config.json and weights, or a hub name")

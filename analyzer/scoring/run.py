@@ -155,8 +155,9 @@ def score(
                 coded = work.encode(label, wanted, loaded, texts)
                 end = None if eos is None else special.checked_end(eos, loaded, coded.encoded, work.reference)
                 encoded = _encoded(run, label, coded, loaded, sampler, on_overlong, shard, done)
-                for found in [*([] if end is None else [end]), *findings.sentences(encoded)]:
-                    tell(f"{label}: {found}")
+                for found in [end, *findings.sentences(encoded), findings.of_tokenizer(encoded, loaded)]:
+                    if found is not None:
+                        tell(f"{label}: {found}")
                 run.manifest.setdefault("padding", padding.as_json(texts["marks"]))
                 run.settle(**settings, **({} if prompt_of is None else {"prompt_of": prompt_of}))
                 if any(d.startswith(DATED) for e in encoded for d in e.decisions):
@@ -246,7 +247,8 @@ def _loader(cluster: str | None, workers: int | None, options: dict[str, Any]) -
         with processes.crew(options["device"], options) as load:
             yield load
     else:
-        yield lambda model: scorers.load(model, **options)
+        with scorers.kept():  # adapters share their base
+            yield lambda model: scorers.load(model, **options)
 
 
 def _connected(run: Run, work: Work, load: Callable[[str], Any]) -> dict[str, Any]:

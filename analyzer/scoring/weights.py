@@ -21,16 +21,7 @@ BUFFERS = re.compile(
     r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|(attn|attention)\.(bias|masked_bias))$"
 )
 LORA = re.compile(r"\.lora_|\.base_layer\.|\.modules_to_save\.")
-MERGE = "merge it first (peft: model.merge_and_unload(), then save_pretrained) and give the merged folder"
-
-
-def refuse_adapter(name: str) -> None:
-    """Raise ResourceError where the folder holds an adapter: transformers would load its base, with or without it."""
-    if (Path(name) / "adapter_config.json").is_file():
-        raise ResourceError(
-            f"{name} holds an adapter (adapter_config.json), no model of its own; {MERGE}; where the weights beside it "
-            "are merged already, remove adapter_config.json"
-        )
+MERGE = "merge it (peft: model.merge_and_unload(), then save_pretrained), or save the adapter alone"
 
 
 def files(folder: Path) -> list[Path] | None:
@@ -86,8 +77,6 @@ def refuse_other_weights(name: str, model: Any, info: Mapping[str, Collection]) 
     info: what transformers tells with output_loading_info: missing_keys (tied ones left out), unexpected_keys (those
     that the architecture knows as harmless left out), mismatched_keys as (name, shape in the file, shape in the model).
     """
-    if getattr(model, "_hf_peft_config_loaded", False):
-        raise ResourceError(f"{name} is an adapter; {MERGE}")
     missing = sorted(k for k in info["missing_keys"] if not BUFFERS.search(k))
     unexpected = sorted(k for k in info["unexpected_keys"] if not BUFFERS.search(k))
     mismatched = sorted(info["mismatched_keys"])
