@@ -23,6 +23,8 @@ _HOMES = {
     "plot": "api.notebook",
     "report": "api.notebook",
     "sample": "scoring.sample",
+    "logprobs": "scoring.logprobs",
+    "agree": "scoring.agree",
     "miniature": "api.notebook",
     "Results": "api.notebook",
     "Trace": "records",
