@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from analyzer import __version__
-from analyzer.cli import flags
+from analyzer.cli import agree, flags
 from analyzer.errors import UsageError, nearest
 from analyzer.records import WORDS
 from analyzer.records.display import visible
@@ -149,6 +149,8 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add_sampling(
         commands.add_parser("sample", help="draw responses from a model: a dump", allow_abbrev=False, **shown(SAMPLES))
     )
+
+    agree.add(commands)
 
     show = commands.add_parser(
         "show", help="one trace in the terminal, tokens coloured by surprisal", allow_abbrev=False

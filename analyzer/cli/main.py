@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analyzer.cli import agree
 from analyzer.cli.arguments import (
     build_parser,
     ingest_arguments,
@@ -337,6 +338,7 @@ COMMANDS = {
     "report": _report,
     "show": _show,
     "compare": _compare,
+    "agree": agree.run,
 }
 
 

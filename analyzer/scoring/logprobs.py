@@ -76,7 +76,9 @@ def _prompts(given: Any, count: int, vocab: int) -> list[tuple[int, ...]]:
     if not len(given) or isinstance(given[0], int):
         return [_ids(given, "prompt_ids", vocab)] * count
     if len(given) != count:
-        raise UsageError(f"{len(given):,} prompts for {count:,} responses; expected one each, or one list of ids for all")
+        raise UsageError(
+            f"{len(given):,} prompts for {count:,} responses; expected one each, or one list of ids for all"
+        )
     return [_ids(p, f"prompt_ids[{n}]", vocab) for n, p in enumerate(given)]
 
 
