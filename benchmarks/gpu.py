@@ -251,9 +251,9 @@ def main(argv: list[str] | None = None) -> int:
         head_errors(name, shape[1], shape[5])
     say(
         f"{GROUPS} prompts of {PROMPT} tokens, {RESPONSES} responses each of {LENGTH // 2} to {LENGTH}. Error: root "
-        "mean square in nats against float32, of our path / of one trace at a time in bfloat16. Response tokens per second: "
-        f"core columns, all (sampler, two powers), padded transformers (batch {BATCH}, log-prob only). Share: of the "
-        "measured peak. Memory: GB above the weights, the same three.\n"
+        "mean square in nats against float32, of our path / of one trace at a time in bfloat16. Response tokens a "
+        f"second: core columns, all (sampler, two powers), padded transformers (batch {BATCH}, log-prob only). Share: "
+        "of the measured peak. Memory: GB above the weights, the same three.\n"
     )
     say(
         "| model | path | error | core | all | padded | times | share | memory |\n|---|---|---|---|---|---|---|---|---|"
