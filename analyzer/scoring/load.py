@@ -26,8 +26,6 @@ from analyzer.scoring.team import Team
 
 # --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
 SCORERS = {"local": "shared", "cached": "cached", "plain": "plain", "server": "server"}
-PICKLED = (".bin", ".pt", ".pth")  # how weights are called that are no safetensors
-WHY = 300  # characters of what others say of a model that can't be loaded
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -147,7 +145,7 @@ def _loaded(
     except Exception as error:  # what a config or weights that are not as they should be raise has no end
         if local.is_out_of_memory(error) or isinstance(error, AnalyzerError):
             raise
-        raise _refusal(parts.base, error, trust_remote_code, allow_pickle) from error
+        raise weights.refusal(parts.base, error, trust_remote_code, allow_pickle) from error
     return model, _tokenizer(parts._replace(adapter=None), trust_remote_code)
 
 
@@ -173,48 +171,6 @@ def _tokenizer(parts: names.Parts, trust_remote_code: bool) -> Any:
     if parts.gguf is not None:
         rebuilt.split_digits(tokenizer, parts.gguf)
     return tokenizer
-
-
-def _refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: bool) -> ResourceError:
-    """Why a model can't be loaded, and the flag that would allow it where there is one."""
-    from safetensors import SafetensorError
-
-    said, files = str(error), list(Path(name).iterdir()) if Path(name).is_dir() else []
-    if isinstance(error, SafetensorError):
-        return ResourceError(f"{_damaged(name, files)} is damaged or cut short ({said}); copy it again")
-    if not trust_remote_code and "trust_remote_code" in said:
-        return ResourceError(
-            f"model {name!r} brings Python code of its own, which would run here; read it, and if you trust it add "
-            "--trust-remote-code"
-        )
-    kinds = {f.suffix for f in files} if Path(name).is_dir() else set(PICKLED)
-    if not kinds & {".safetensors", *PICKLED}:
-        return ResourceError(f"model {name!r} has no weights: no *.safetensors in that folder; copy them there")
-    if not allow_pickle and "safetensors" in said and kinds & {*PICKLED}:
-        return ResourceError(
-            f"model {name!r} has no weights as safetensors; pickled weights (.bin) can run code when they are loaded: "
-            "convert them, or if you trust them add --allow-pickle"
-        )
-    why = " ".join(said.split("\n\n")[0].split())[:WHY] or type(error).__name__
-    if not isinstance(error, (OSError, ValueError)) and files:
-        why = f"{why} ({type(error).__name__}: is a value in its config.json wrong?)"
-    return ResourceError(
-        f"model {name!r} can't be loaded as a causal LM: {why}; "
-        "expected a folder with config.json and weights, or a hub name with network access"
-    )
-
-
-def _damaged(name: str, files: list[Path]) -> str:
-    """The first file that can't be opened as safetensors; the model's name where that can't be told."""
-    from safetensors import SafetensorError, safe_open
-
-    for file in sorted(f for f in files if f.suffix == ".safetensors"):
-        try:
-            with safe_open(file, "numpy"):
-                pass
-        except SafetensorError:
-            return str(file)
-    return f"a file of the weights of {name}"
 
 
 def check_settings(dtype: str = "auto", device: str = "auto", scorer: str = "local") -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,10 +16,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Trace
+from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
 from analyzer.scoring import names
 from analyzer.scoring.encoding.encode import Encoded
 from analyzer.scoring.identity import fingerprint, tokenizer_fingerprint
+from analyzer.scoring.run import score
 
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="peft is missing (extra `test`)")
 needs_gguf = pytest.mark.skipif(find_spec("gguf") is None, reason="gguf is missing (extra `test`)")
@@ -118,6 +121,34 @@ def test_adapters_of_one_base_share_its_weights_which_come_back_bit_for_bit(base
         scorers.load(str(base), dtype="bfloat16")
         assert len(loads) == 2
     assert len({fingerprint(name) for name in (str(base), *folders)}) == 4
+
+
+@needs_peft
+def test_a_run_loads_the_base_of_its_policies_once(base, adapter, tmp_path, monkeypatch):
+    labels = ["base", "one", "two", "three"]
+    run = Run.create(tmp_path / "run")
+    run.append_traces(
+        replace(i.trace, source=label, prompt_ids=i.prompt_ids, response_ids=i.response_ids, origin="d:1")
+        for label in labels
+        for i in items()
+    )
+    run.manifest |= {"samplers": dict.fromkeys(labels), "settings": {"reference": "base"}}
+    run.save()
+    policies = {label: str(adapter(31 + n)[0]) for n, label in enumerate(labels[1:])}
+    policies["three"] = f"{base}+{policies['three']}"
+    loads, known = [], scorers._loaded
+    monkeypatch.setattr(scorers, "_loaded", lambda *a: loads.append(a) or known(*a))
+    score(run, base=str(base), policies=policies)
+    assert len(loads) == 1
+    scorers_of = {"base": str(base)} | {f"policy-{k}": v for k, v in policies.items()}
+    for label, name in scorers_of.items():
+        assert run.manifest["scorers"][label]["fingerprint"] == fingerprint(name)
+        want = logprobs(scorers.load(name))
+        [frame] = list(run.tokens(label, ["logprob"]))
+        mine = frame[frame["source"] == label.removeprefix("policy-")].sort_values("sample")
+        assert np.abs(np.concatenate(list(mine["logprob"])) - want).max() < 1e-5
+    score(run, base=str(base), policies=policies)  # again: nothing is left
+    assert len(loads) == 5
 
 
 @needs_peft
