@@ -6,6 +6,7 @@ torch and transformers are imported inside the functions that need them, never a
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -130,16 +131,18 @@ def _loaded(
     refuse_sizes(name)
     weights.refuse_two_sets(name)
     options = _options(parts, trust_remote_code)
+    silent = contextlib.nullcontext() if parts.gguf is None else contextlib.redirect_stderr(io.StringIO())
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=kind,
-            use_safetensors=None if allow_pickle or parts.gguf else True,
-            device_map="auto" if device == "map" else None,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            **options,
-        )
+        with silent:  # transformers draws a bar of its own there
+            model, info = AutoModelForCausalLM.from_pretrained(
+                name,
+                dtype=kind,
+                use_safetensors=None if allow_pickle or parts.gguf else True,
+                device_map="auto" if device == "map" else None,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **options,
+            )
         weights.refuse_other_weights(name, model, info)
         model = (model if device == "map" else model.to(device)).eval()
     except Exception as error:  # what a config or weights that are not as they should be raise has no end

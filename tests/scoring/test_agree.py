@@ -64,7 +64,7 @@ def test_planted_faults_are_named(world, fault, engine):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_rounding_alone_is_no_fault(seed):
-    """Of 450 such models none was called faulty (docs/decisions.md); these four are fixed, so no chance is left."""
+    """Of 300 such models none was called faulty (docs/decisions.md); these four are fixed, so no chance is left."""
     model = engines.model(100 + seed, ("llama", "qwen2", "gpt_neox")[seed % 3])
     items = engines.drawn(model, seed, traces=4, tokens=20)
     lower = engines.rounded(model, (torch.bfloat16, torch.float16)[seed % 2])

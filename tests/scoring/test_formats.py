@@ -222,13 +222,15 @@ def test_a_missing_extra_is_named(base, tmp_path, monkeypatch, extra):
 
 
 @needs_gguf
-def test_a_gguf_file_scores_as_the_folder_that_it_was_made_of(stories, root, tmp_path):
+def test_a_gguf_file_scores_as_the_folder_that_it_was_made_of(stories, root, tmp_path, capfd):
     file = tmp_path / "stories.gguf"
     writer = root / "tests" / "server" / "write_gguf.py"
     subprocess.run([sys.executable, writer, stories, file], check=True)
     want = logprobs(scorers.load(str(stories)))
+    capfd.readouterr()
     for name in (str(file), str(tmp_path)):
         loaded = scorers.load(name)
+        assert capfd.readouterr() == ("", "")
         assert np.abs(logprobs(loaded) - want).max() < 1e-5
         assert loaded.fingerprint == fingerprint(str(file)) != fingerprint(str(stories))
     before = tokenizer_fingerprint(name)
