@@ -99,7 +99,7 @@ def sample(
     for about in _findings(problems, said):
         tell(about)
     dated = {"template_date": day} if any(d.startswith(DATED) for decisions in said for d in decisions) else {}
-    label = label or (Path(model).name if Path(model).is_dir() else model.rpartition("/")[2])
+    label = label or (Path(model).name if Path(model).is_dir() else model.rpartition("/")[2]).replace("@", "-")
     settings = {
         "model": loaded.fingerprint,
         "sampler": asdict(sampler),

@@ -117,6 +117,17 @@ def test_two_models_are_compared_over_the_whole_vocabulary(world):
     assert again.largest < 1e-5 and again.kl_ab[1] < 1e-9 and again.cause.kind == "none"
 
 
+def test_a_run_is_a_side_with_the_scores_of_its_scorers(world, tmp_path):
+    model, items, folder = world
+    file = dump(tmp_path / "off.jsonl", items, [v - 0.5 for v in engines.logprobs(model, items)])
+    run = analyzer.score({"a": file}, base=f"{folder}/model", path=tmp_path / "run")
+    found = analyzer.agree(f"{run.path}:base", file)
+    assert found.bias == pytest.approx(0.5, abs=1e-4) and found.cause is None and found.left_out == 0
+    assert analyzer.agree(f"{folder}/model", str(run.path)).largest < 1e-4
+    with pytest.raises(UsageError, match="no scores under 'bse'"):
+        analyzer.agree(f"{run.path}:bse", file)
+
+
 def test_log_probs_at_a_temperature_are_compared_with_the_model_at_it(world):
     model, items, folder = world
     values = engines.logprobs(model, items, warp=lambda rows: rows / 0.5)
