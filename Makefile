@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= reports/demo
 
-.PHONY: demo test lint bench validate validate-large fuzz clean install test-install test-kill test-ray test-server
+.PHONY: demo test lint bench gpu validate validate-large fuzz clean install test-install test-kill test-ray test-server
 
 install: $(VENV)/.installed
 test-install: $(VENV)/.installed-test
@@ -36,6 +36,10 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed
 	{ $(BIN)/python benchmarks/bench_score.py; $(BIN)/python benchmarks/bench_stats.py --exponent; \
 	  $(BIN)/python benchmarks/bench_dumps.py; } | tee benchmarks/RESULTS.md
+
+# on a machine with a card: every CUDA path against float64, and its speed, in at most eight minutes
+gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu.py
 
 validate: $(VENV)/.installed
 	$(BIN)/python -m validation --out docs

@@ -26,6 +26,8 @@ _HOMES = {
     "studies": "api.notebook",
     "reproduce": "api.notebook",
     "estimate": "api.notebook",
+    "logprobs": "scoring.logprobs",
+    "agree": "scoring.agree",
     "miniature": "records.shipped",
     "Results": "api.notebook",
     "Trace": "records",

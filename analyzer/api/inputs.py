@@ -27,6 +27,7 @@ from analyzer.dumps.recognise import checked_map
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
 from analyzer.runs.store import Run
+from analyzer.scoring.names import parts
 
 
 def find(specs: Sequence[str]) -> dict[str, str] | None:
@@ -235,7 +236,14 @@ def refuse_wrong(read: ReadOptions, how: ScoreOptions, model: ModelOptions, spec
 
 
 def _refuse_missing(flag: str, name: str) -> None:
-    if "://" in name or Path(name).is_dir():
+    if "://" in name:
+        return
+    for part in {(found := parts(name)).base, found.adapter} - {None}:
+        _refuse_missing_part(flag, part)
+
+
+def _refuse_missing_part(flag: str, name: str) -> None:
+    if Path(name).is_dir() or (name.endswith(".gguf") and Path(name).is_file()):
         return
     if Path(name).is_file():
         raise ResourceError(f"{flag} {name} is a file; a model is a folder with config.json and weights, or a hub name")

@@ -80,7 +80,17 @@ COMMANDS = {
         "Differences of two sources of a run over the problems that both have, with intervals.",
         ["analyzer compare run rlvr base"],
     ),
+    "agree": (
+        "do two engines, dtypes or revisions give the same tokens the same log-probs, and if not, why",
+        "Compares log-probs of two sides on the same ids, and names the fault where it is a known one.",
+        [
+            "analyzer agree MODEL rollouts.jsonl",
+            "analyzer agree MODEL MODEL:bfloat16 --on rollouts.jsonl",
+            "analyzer agree MODEL MODEL@http://localhost:8000/v1 --on rollouts.jsonl --fail-on 0.05",
+        ],
+    ),
 }
+SIDES = "MODEL[:DTYPE], MODEL@URL, a dump with log-probs, or RUN[:LABEL]"
 PATHS = "path, glob, folder, - (stdin), or LABEL=PATH where the label names the source"
 EXAMPLES = ("demo", "check", "report")  # whose first examples stand for all
 
@@ -140,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     made["show"].add_argument("--model", default="base", metavar="LABEL", help="scorer label (default base)")
     for name in ("a", "b"):
         made["compare"].add_argument(name, metavar=name.upper())
+        made["agree"].add_argument(name, metavar=name.upper(), help=SIDES)
     for name in flags.STEPS.keys() & made.keys():
         flags.add(made[name], name)
     out = {name: flags.group(p, "output") for name, p in made.items()}
@@ -160,6 +171,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     gates = [word for word in WORDS if word != "inside"]
     out["report"].add_argument("--fail-on", choices=gates, help="exit 5 when a headline verdict is this word")
+    out["agree"].add_argument(
+        "--fail-on",
+        type=float,
+        metavar="SIZE",
+        help="exit 5 when the mean difference of a token exceeds so many nats, or one side calls a token impossible",
+    )
     for name in ("score", "report"):
         out[name].add_argument(
             "--dry-run", action="store_true", help="exact tokens, peak memory, disk, time from a sample; writes nothing"

@@ -303,6 +303,16 @@ def _compare(a: argparse.Namespace) -> int:
     return 0
 
 
+def _agree(a: argparse.Namespace) -> int:
+    found = analyzer.agree(a.a, a.b, **given(a, "agree"))
+    put(json.dumps(found.as_json()) if a.json else str(found))
+    if a.fail_on is not None and found.beyond(a.fail_on):
+        raise GateError(
+            f"--fail-on {a.fail_on:g}: mean difference {found.mean:.3g} nats, {found.impossible} impossible"
+        )
+    return 0
+
+
 def _show(a: argparse.Namespace) -> int:
     from analyzer.api import inputs, pipeline
     from analyzer.pages.terminal import trace, trace_json
@@ -328,6 +338,7 @@ COMMANDS = {
     "report": _report,
     "show": _show,
     "compare": _compare,
+    "agree": _agree,
 }
 
 

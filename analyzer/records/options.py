@@ -295,6 +295,20 @@ class SampleOptions:
         return Sampler(self.temperature, self.top_p, self.top_k, self.min_p)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AgreeOptions:
+    """On which tokens two engines are compared."""
+
+    on: str | None = _input(
+        None, values.text, "where the ids come from (default: the side that is a dump or run)", "DUMP"
+    )
+    traces: int = _input(64, at_least_1, "of the dump that are compared, taken evenly", "N")
+    template: str | None = _how(None, values.text, "renders bare questions into prompts, as for score", "FILE|NAME")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
 # ---- which steps take which options
 
 
@@ -320,6 +334,7 @@ STEPS: dict[str, dict[type, tuple[str, ...]]] = {
     "demo": {ReportOptions: ("budget", "seed", "robustness")},
     "report": FULL | {ReportOptions: _but(ReportOptions)},
     "report_run": {ReportOptions: _but(ReportOptions)},
+    "agree": {AgreeOptions: _but(AgreeOptions), ModelOptions: ("device",)},
 }
 BASE = {"base": "--base MODEL"}
 NEEDED = {"sample": {"model": "--model MODEL"}, "score": BASE, "score_run": BASE, "estimate": BASE}

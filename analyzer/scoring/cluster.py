@@ -8,13 +8,13 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Sampler, Scored
 from analyzer.scoring import load as scorers
 from analyzer.scoring.encoding.encode import Encoded
+from analyzer.scoring.names import absolute
 from analyzer.scoring.team import Task, Team, Worker, distribute
 
 
@@ -86,7 +86,7 @@ def crew(address: str, workers: int | None, options: Mapping[str, Any]) -> Itera
                 ray.kill(worker)
 
         def load(name: str) -> Any:
-            folder = str(Path(name).resolve()) if Path(name).is_dir() else name
+            whole_name = absolute(name)
 
             def submit(worker: Worker, task: Task) -> Future:
                 return getattr(worker, task[0]).remote(*task[1:]).future()
@@ -94,12 +94,12 @@ def crew(address: str, workers: int | None, options: Mapping[str, Any]) -> Itera
             def share(tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
                 dead = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.ObjectLostError)
                 try:
-                    yield from distribute(tasks, team, lambda: actor.remote(folder, options), submit, dead)
+                    yield from distribute(tasks, team, lambda: actor.remote(whole_name, options), submit, dead)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None  # as it was raised in the worker
 
             dismiss()
-            team[:] = [actor.remote(folder, options) for _ in range(seats)]
+            team[:] = [actor.remote(whole_name, options) for _ in range(seats)]
             whole = Team(share)
             return replace(whole.ask("about"), name=name, model=whole)
 

@@ -9,6 +9,7 @@ to 87,000 in float32, one in 36 in bfloat16. Either is a draw of the model, and 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import inspect
@@ -19,14 +20,14 @@ import numpy as np
 
 from analyzer.errors import ResourceError
 from analyzer.records import Sampler
-from analyzer.scoring import columns, local, trunk
+from analyzer.scoring import columns, local, precision, trunk
 
 if TYPE_CHECKING:
     import torch
 
 PRUNE = 0.25  # finished samples leave the cache when they are this share of it
 PADDING = 1.5  # prompts of different lengths grow together up to this much padding, responses counted at their longest
-CACHE_TOLERANCE = {True: 1e-3, False: 0.25}  # nats, in float32 and in lower precision
+CACHE_TOLERANCE = {True: 1e-3, False: 0.25}  # nats, in float32 and where a model can only be computed lower
 
 Drawn = tuple[tuple[int, ...] | None, tuple[float, ...] | None, str, str | None]  # ids, log-probs, text, finish
 
@@ -215,7 +216,14 @@ def _anew(model: Any, ids_NT: torch.Tensor) -> torch.Tensor:
 
 def cache_is_right(model: Any, lengths: Sequence[int] = (6,)) -> bool:
     """Whether growing from the cache of prompts of these lengths gives what a model computes again; some architectures
-    lose their state, some do not heed a mask."""
+    lose their state, some do not heed a mask. Asked in float32, whatever the model's own precision."""
+    if precision.is_lower(model):
+        with contextlib.suppress(trunk.Unsupported), precision.computed_in(model):
+            return _cache_is_right(model, lengths, CACHE_TOLERANCE[True])
+    return _cache_is_right(model, lengths, CACHE_TOLERANCE[not precision.is_lower(model)])
+
+
+def _cache_is_right(model: Any, lengths: Sequence[int], tolerance: float) -> bool:
     import torch
 
     vocab = model.get_output_embeddings().weight.shape[0]
@@ -232,13 +240,12 @@ def cache_is_right(model: Any, lengths: Sequence[int] = (6,)) -> bool:
         if local.is_out_of_memory(error):
             raise
         return False
-    exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
     for prompt, (ids, values) in zip((prompts[p] for p in of_N), got):
         with torch.inference_mode():
             trunk.forget_lengths(model)
             logits = model(torch.tensor([prompt + ids], device=model.device), use_cache=False).logits[0].float()
         ids_T1 = torch.tensor(ids, device=model.device)[:, None]
         want = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, ids_T1)
-        if not (want[:, 0].cpu() - torch.tensor(values)).abs().max() < CACHE_TOLERANCE[exact]:  # NaN is wrong too
+        if not (want[:, 0].cpu() - torch.tensor(values)).abs().max() < tolerance:  # NaN is wrong too
             return False
     return True

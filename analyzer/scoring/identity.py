@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from analyzer.scoring import weights
+from analyzer.scoring import names, weights
 
 BLOCK = 4096  # bytes that are read at a place
 BLOCKS = 256  # places in a file of weights that tells no tensors
@@ -21,15 +20,9 @@ TOKENIZER_FILES = (
 Places = Iterator[tuple[int, int]]  # offset and length, bytes
 
 
-def split(name: str) -> tuple[str, str] | None:
-    """("MODEL", "URL[#NAME]") of a model spec "MODEL@URL[#NAME]", None where the name holds no address."""
-    found = re.fullmatch(r"(.+?)@(https?://.+)", name)
-    return (found[1], found[2]) if found else None
-
-
 def fingerprint(name: str, places: Callable[[Path], Places] | None = None, *, every: bool = False) -> str:
-    """16 hex digits over a model folder's config, code and weights, or over a hub name; on a server over that of the
-    model named and the address. Of an adapter over its own files and over the base that it names.
+    """16 hex digits over a model folder's config, code and weights, over a GGUF file, or over a hub name and revision;
+    on a server over that of the model named and the address. Of an adapter over its own files and over its base.
 
     Of each file name and size, of config and code all bytes, of safetensors the header and 4 KiB from the start, the
     middle and the end of every tensor, of other weights 256 blocks of 4 KiB: some MB in all, whatever the size.
@@ -37,18 +30,25 @@ def fingerprint(name: str, places: Callable[[Path], Places] | None = None, *, ev
     rows of an embedding; another revision under the same hub name. Weights are those that are loaded (`weights.files`),
     all in the folder where that can't be told, and with `every`. places: of a file, what to read instead.
     """
-    if found := split(name):
-        return hashlib.sha256(f"{fingerprint(found[0], places, every=every)}@{found[1]}".encode()).hexdigest()[:16]
-    folder = Path(name)
-    if not folder.is_dir():
-        return hashlib.sha256(f"hub:{name}".encode()).hexdigest()[:16]
-    digest, loaded = hashlib.sha256(), None if every else weights.files(folder)
-    for path in sorted(folder.iterdir()):
+    if found := names.split(name):
+        return _hashed(f"{fingerprint(found[0], places, every=every)}@{found[1]}")
+    parts = names.parts(name)
+    if parts.adapter is not None:
+        base = fingerprint(parts.base, places, every=every)
+        return _hashed(f"{base}+{_of_folder(Path(parts.adapter), places, every)}")
+    return _of_folder(parts.gguf or Path(parts.base), places, every)
+
+
+def _of_folder(folder: Path, places: Callable[[Path], Places] | None, every: bool) -> str:
+    if not folder.exists():
+        return _hashed(f"hub:{folder}")
+    digest = hashlib.sha256()
+    loaded = None if every or folder.is_file() else weights.files(folder)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
         if path.suffix in (".safetensors", ".bin") and loaded is not None and path not in loaded:
             continue
-        if path.name == "adapter_config.json":
-            digest.update(_base_of(path, places).encode())
-        if path.name in ("config.json", "adapter_config.json") or path.suffix in (".safetensors", ".bin", ".py"):
+        known = path.name in ("config.json", names.ADAPTER) or path.suffix in (".safetensors", ".bin", ".py")
+        if known or path is folder:
             digest.update(f"{path.name}:{path.stat().st_size};".encode())
             with path.open("rb", buffering=0) as f:
                 for offset, length in (places or _places)(path):
@@ -57,15 +57,8 @@ def fingerprint(name: str, places: Callable[[Path], Places] | None = None, *, ev
     return digest.hexdigest()[:16]
 
 
-def _base_of(adapter: Path, places: Callable[[Path], Places] | None) -> str:
-    """The fingerprint of the base that an adapter's config names; "" where it names none."""
-    try:
-        base = json.loads(adapter.read_bytes()).get("base_model_name_or_path")
-    except (ValueError, AttributeError):
-        return ""
-    if not isinstance(base, str) or (Path(base) / adapter.name).is_file():  # no circles
-        return ""
-    return fingerprint(base, places)
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_model(recorded: str, name: str) -> bool:
@@ -76,9 +69,12 @@ def is_model(recorded: str, name: str) -> bool:
 
 def tokenizer_fingerprint(name: str) -> str:
     """16 hex digits over all bytes of a model folder's tokenizer files and chat templates, or over a hub name."""
-    folder = Path((split(name) or (name,))[0])
+    parts = names.parts((names.split(name) or (name,))[0])
+    folder = names.tokenizer_folder(parts)
     if not folder.is_dir():
-        return fingerprint(str(folder))
+        return fingerprint(parts.base)
+    if (file := names.made_from(parts)) is not None:
+        return _of_folder(file, None, False)
     digest = hashlib.sha256()
     for path in sorted({p for pattern in TOKENIZER_FILES for p in folder.glob(pattern) if p.is_file()}):
         digest.update(f"{path.name}:{path.stat().st_size};".encode() + path.read_bytes())
@@ -87,7 +83,7 @@ def tokenizer_fingerprint(name: str) -> str:
 
 def _places(path: Path) -> Places:
     size = path.stat().st_size
-    if path.suffix not in (".safetensors", ".bin"):
+    if path.suffix not in (".safetensors", ".bin", ".gguf"):
         yield 0, size
         return
     found = _tensors(path, size) if path.suffix == ".safetensors" else None

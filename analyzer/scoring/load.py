@@ -6,28 +6,27 @@ torch and transformers are imported inside the functions that need them, never a
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from analyzer.errors import AnalyzerError, ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Scored
-from analyzer.scoring import local, weights, windows
+from analyzer.scoring import adapters, local, names, weights, windows
+from analyzer.scoring.encoding import rebuilt
 from analyzer.scoring.encoding.encode import Encoded
 from analyzer.scoring.identity import fingerprint
-from analyzer.scoring.loaded import Loaded, refuse_sizes
+from analyzer.scoring.loaded import Loaded, described, refuse_sizes
 from analyzer.scoring.servers import server
 from analyzer.scoring.team import Team
 
 # --scorer: the fastest path that agrees with the definition, or one of the slower ones by name
 SCORERS = {"local": "shared", "cached": "cached", "plain": "plain", "server": "server"}
-PICKLED = (".bin", ".pt", ".pth")  # how weights are called that are no safetensors
-WHY = 300  # characters of what others say of a model that can't be loaded
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -40,46 +39,76 @@ def load(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> Loaded:
-    """Load a transformers causal LM from a folder or by hub name; "MODEL@URL[#NAME]" is on a server (see `server`),
-    which is asked `concurrent` requests at a time.
+    """Load a transformers causal LM by a name of `names`: folder, hub name, GGUF file, adapter, or on a server, which
+    is asked `concurrent` requests at a time.
 
     dtype auto: float32 on CPU, the checkpoint's own on CUDA. device "map" spreads the layers over all devices, and
     over memory and disk where they do not fit (accelerate's device_map). Code that comes with the model, and weights
     other than safetensors, are not touched unless the caller says so. Raises ResourceError when it can't be loaded or
     when tensors are missing, unexpected or of another shape (see `weights`), UsageError for an unknown dtype or device.
-    Inside of `kept` the model that was loaded last is given again.
+    Inside of `kept` the weights that were loaded last serve again, also under another adapter; then what was loaded
+    before this call must no longer be used.
     """
     check_settings(dtype)
-    if server.split(name):
+    if names.split(name):
         return server.connect(name, concurrent=concurrent)
-    key = (name, dtype, device, trust_remote_code, allow_pickle)
-    if _kept is not None and key in _kept:
-        return _kept[key]
-    if _kept is not None:
-        _kept.clear()  # one at a time: two need not fit into memory
-    loaded = _loaded(name, dtype, device, trust_remote_code, allow_pickle)
-    if _kept is not None:
-        _kept[key] = loaded
-    return loaded
+    parts = names.parts(name)
+    key = (parts.base, dtype, device, trust_remote_code, allow_pickle)
+    held = None if _kept is None else _kept.get(key)
+    if held is None:
+        if _kept is not None:
+            _kept.clear()  # one at a time: two need not fit into memory
+        held = _Held(*_loaded(parts, dtype, device, trust_remote_code, allow_pickle))
+        if _kept is not None:
+            _kept[key] = held
+    if held.name != name:
+        held.restore()
+        held.restore, held.name = _as_it_is, ""
+        if parts.adapter is not None:
+            held.restore = adapters.merge(held.model, parts.adapter, allow_pickle=allow_pickle)
+        held.name, held.loaded = name, None
+    if held.loaded is None:
+        own = names.tokenizer_folder(parts) != Path(parts.model)
+        tokenizer = _tokenizer(parts, trust_remote_code) if own else held.tokenizer
+        held.loaded = described(held.model, tokenizer, name, fingerprint(name))
+    return held.loaded
 
 
-_kept: dict[tuple[Any, ...], Loaded] | None = None  # None: each call loads
+def _as_it_is() -> None:
+    """Restores a model into which nothing was merged."""
+
+
+@dataclass
+class _Held:
+    """A model in memory, and under which name: weights are shared by all adapters over them."""
+
+    model: Any
+    tokenizer: Any
+    name: str = ""
+    loaded: Loaded | None = None
+    restore: Callable[[], None] = _as_it_is  # takes the adapter out again
+
+
+_kept: dict[tuple[Any, ...], _Held] | None = None  # None: each call loads
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Inside, the model that was loaded last stays in memory: many runs under one base load it once."""
+    """Inside, the weights that were loaded last stay in memory: many runs under one base load it once."""
     global _kept
-    before, _kept = _kept, {}
+    before, _kept = _kept, {} if _kept is None else _kept
     try:
         yield
     finally:
         _kept = before
 
 
-def _loaded(name: str, dtype: str, device: str, trust_remote_code: bool, allow_pickle: bool) -> Loaded:
+def _loaded(
+    parts: names.Parts, dtype: str, device: str, trust_remote_code: bool, allow_pickle: bool
+) -> tuple[Any, Any]:
+    """(model, tokenizer or None), without the adapter."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -92,97 +121,59 @@ def _loaded(name: str, dtype: str, device: str, trust_remote_code: bool, allow_p
     if kind is None:
         on_cpu = device == "cpu" or (device == "map" and not torch.cuda.is_available())
         kind = torch.float32 if on_cpu else "auto"
-    is_folder = Path(name).is_dir()
-    if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ResourceError(f"model folder {name} does not exist")
+    name, is_folder = parts.model, Path(parts.model).is_dir()
+    if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf")):
+        raise ResourceError(f"model {'file' if name.endswith('.gguf') else 'folder'} {name} does not exist")
+    if parts.gguf is not None and find_spec("gguf") is None:
+        raise UsageError(f"{parts.gguf} needs gguf: pip install 'reasoning-path-analyzer[gguf]'")
+    if parts.adapter is not None:
+        adapters.check_installed(parts.adapter)
     refuse_sizes(name)
-    weights.refuse_adapter(name)
     weights.refuse_two_sets(name)
-    offline = is_folder or os.environ.get("HF_HUB_OFFLINE") == "1"
-    options = {"local_files_only": offline, "trust_remote_code": trust_remote_code}
+    options = _options(parts, trust_remote_code)
+    silent = contextlib.nullcontext() if parts.gguf is None else contextlib.redirect_stderr(io.StringIO())
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=kind,
-            use_safetensors=None if allow_pickle else True,
-            device_map="auto" if device == "map" else None,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            **options,
-        )
+        with silent:  # transformers draws a bar of its own there
+            model, info = AutoModelForCausalLM.from_pretrained(
+                name,
+                dtype=kind,
+                use_safetensors=None if allow_pickle or parts.gguf else True,
+                device_map="auto" if device == "map" else None,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **options,
+            )
         weights.refuse_other_weights(name, model, info)
         model = (model if device == "map" else model.to(device)).eval()
     except Exception as error:  # what a config or weights that are not as they should be raise has no end
         if local.is_out_of_memory(error) or isinstance(error, AnalyzerError):
             raise
-        raise _refusal(name, error, trust_remote_code, allow_pickle) from error
+        raise weights.refusal(parts.base, error, trust_remote_code, allow_pickle) from error
+    return model, _tokenizer(parts._replace(adapter=None), trust_remote_code)
+
+
+def _options(parts: names.Parts, trust_remote_code: bool) -> dict[str, Any]:
+    """What transformers is told beside a model's name."""
+    offline = Path(parts.model).is_dir() or os.environ.get("HF_HUB_OFFLINE") == "1"
+    gguf = {} if parts.gguf is None else {"gguf_file": parts.gguf.name}
+    revision = {} if parts.revision is None else {"revision": parts.revision}
+    return {"local_files_only": offline, "trust_remote_code": trust_remote_code} | gguf | revision
+
+
+def _tokenizer(parts: names.Parts, trust_remote_code: bool) -> Any:
+    """The model's tokenizer, None where it has none: ids-only dumps need none, and `encode` refuses text without one.
+    A tokenizer.json beside a GGUF file goes before the one that is made from the file."""
+    from transformers import AutoTokenizer
+
+    folder = names.tokenizer_folder(parts)
+    parts = parts._replace(gguf=names.made_from(parts))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **_options(parts, trust_remote_code))
     except (OSError, ValueError, KeyError, ImportError):
-        tokenizer = None  # ids-only dumps need none; `encode` refuses text without one
-    config = model.config.get_text_config()
-    return Loaded(
-        name,
-        fingerprint(name),
-        model,
-        tokenizer,
-        model.get_output_embeddings().weight.shape[0],
-        getattr(config, "max_position_embeddings", None),
-        str(model.dtype).removeprefix("torch."),
-        str(model.device),
-        sum(p.numel() for p in model.parameters()),
-        _eos_ids(model, tokenizer),
-    )
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The end tokens that generation config, config and tokenizer declare, sorted; each names none, one or several."""
-    places = (getattr(model, "generation_config", None), model.config, model.config.get_text_config(), tokenizer)
-    said = [getattr(place, "eos_token_id", None) for place in places]
-    found = chain.from_iterable(ids if isinstance(ids, (list, tuple)) else [ids] for ids in said)
-    return tuple(sorted({int(i) for i in found if i is not None}))
-
-
-def _refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: bool) -> ResourceError:
-    """Why a model can't be loaded, and the flag that would allow it where there is one."""
-    from safetensors import SafetensorError
-
-    said, files = str(error), list(Path(name).iterdir()) if Path(name).is_dir() else []
-    if isinstance(error, SafetensorError):
-        return ResourceError(f"{_damaged(name, files)} is damaged or cut short ({said}); copy it again")
-    if not trust_remote_code and "trust_remote_code" in said:
-        return ResourceError(
-            f"model {name!r} brings Python code of its own, which would run here; read it, and if you trust it add "
-            "--trust-remote-code"
-        )
-    kinds = {f.suffix for f in files} if Path(name).is_dir() else set(PICKLED)
-    if not kinds & {".safetensors", *PICKLED}:
-        return ResourceError(f"model {name!r} has no weights: no *.safetensors in that folder; copy them there")
-    if not allow_pickle and "safetensors" in said and kinds & {*PICKLED}:
-        return ResourceError(
-            f"model {name!r} has no weights as safetensors; pickled weights (.bin) can run code when they are loaded: "
-            "convert them, or if you trust them add --allow-pickle"
-        )
-    why = " ".join(said.split("\n\n")[0].split())[:WHY] or type(error).__name__
-    if not isinstance(error, (OSError, ValueError)) and files:
-        why = f"{why} ({type(error).__name__}: is a value in its config.json wrong?)"
-    return ResourceError(
-        f"model {name!r} can't be loaded as a causal LM: {why}; "
-        "expected a folder with config.json and weights, or a hub name with network access"
-    )
-
-
-def _damaged(name: str, files: list[Path]) -> str:
-    """The first file that can't be opened as safetensors; the model's name where that can't be told."""
-    from safetensors import SafetensorError, safe_open
-
-    for file in sorted(f for f in files if f.suffix == ".safetensors"):
-        try:
-            with safe_open(file, "numpy"):
-                pass
-        except SafetensorError:
-            return str(file)
-    return f"a file of the weights of {name}"
+        return None
+    if parts.gguf is not None:
+        rebuilt.split_digits(tokenizer, parts.gguf)
+    return tokenizer
 
 
 def check_settings(dtype: str = "auto", device: str = "auto", scorer: str = "local") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,30 @@ class Loaded:
     device: str
     parameters: int = 0
     eos_ids: tuple[int, ...] = ()  # the model's end tokens as far as it declares them; none on a server
+
+
+def described(model: Any, tokenizer: Any, name: str, fingerprint: str) -> Loaded:
+    """The record of a transformers causal LM that is in memory."""
+    return Loaded(
+        name,
+        fingerprint,
+        model,
+        tokenizer,
+        model.get_output_embeddings().weight.shape[0],
+        getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        str(model.dtype).removeprefix("torch."),
+        str(model.device),
+        sum(p.numel() for p in model.parameters()),
+        tuple(sorted(_eos_ids(model, tokenizer))),
+    )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
+    """The end tokens that generation config, config and tokenizer declare; each names none, one or several."""
+    places = (getattr(model, "generation_config", None), model.config, model.config.get_text_config(), tokenizer)
+    said = [getattr(place, "eos_token_id", None) for place in places]
+    found = chain.from_iterable(ids if isinstance(ids, (list, tuple)) else [ids] for ids in said)
+    return {int(i) for i in found if i is not None}
 
 
 def refuse_sizes(name: str) -> None:

@@ -10,8 +10,7 @@ RoPE that depends on length) leave the shared path one by one.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,7 +19,7 @@ import numpy as np
 
 from analyzer.errors import ResourceError
 from analyzer.records import Sampler, Scored, Trace
-from analyzer.scoring import plain, trunk
+from analyzer.scoring import plain, precision, trunk
 from analyzer.scoring.encoding.encode import Encoded
 from analyzer.scoring.fast import cached, shared
 
@@ -28,8 +27,8 @@ PATHS = ("shared", "cached", "plain")
 TOKEN_BUDGET = {"cpu": 4096, "cuda": 16384}  # tokens of a forward pass
 LEAST_BUDGET = 128  # below it, running out of memory is final
 PROBE_TOLERANCE = 1e-4  # nats, in float32
-HALF_TOLERANCE = 0.25  # in lower precision two orders of summation differ more; catches wrong heads, caches and masks
-COPIED_PARAMETERS = 2_000_000_000  # a model up to this size is copied to float32 to measure what lower precision costs
+NOISE = 3.0  # times the error of `plain` in a lower precision that a path may have in it
+UNKNOWN_TOLERANCE = 0.25  # nats, in lower precision where the weights can't be computed in float32
 PROBE_BUDGETS = (12, 4096)  # a small one streams the made-up group over kept packs, as long traces are
 _BEYOND_WINDOW: WeakKeyDictionary = WeakKeyDictionary()  # model -> path of traces beyond its window, probed once
 
@@ -48,48 +47,79 @@ def choose(model: Any, sampler: Sampler | None, wanted: str = "shared") -> tuple
 def probe(model: Any, sampler: Sampler | None, path: str) -> str | None:
     """None when a path agrees with `plain` on the loaded model, else the sentence that says how far off it is.
 
-    Two made-up prompts with responses of several lengths, two of which begin alike, in one pack and streamed. The
-    tolerance is 1e-4 nats in float32 and 0.25 in lower precision. Raises ResourceError where not even `plain` has
-    numbers.
+    Two made-up prompts with responses of several lengths, two of which begin alike, in one pack and streamed. They are
+    compared in float32, whatever the model's own precision (`precision.computed_in`): 1e-4 nats. In a lower one the
+    path may then be off from float32 by NOISE times as much as `plain` is in it, root mean square. Raises ResourceError
+    where not even `plain` has numbers.
     """
-    import torch
-
     if path == "shared" and (problem := shared.refusal(model)):
         return problem
     items = _made_up(model)
     items[2] = replace(items[2], own=tuple(i % 5 > 1 for i in range(len(items[2].response_ids))))  # some are not scored
-    want = list(plain.score(items, model, sampler))
-    if all(np.isnan(w.columns["logprob"]).any() for w in want):
+    rounded = _logprobs(plain.score(items, model, sampler), items)
+    if np.isnan(rounded).all():
         raise ResourceError(
             "the model gives no log-probabilities on made-up tokens, only NaN: its weights hold NaN, or overflow in "
             "this precision; copy them again, or try --dtype float32"
         )
-    worst = 0.0
-    for budget in PROBE_BUDGETS:
-        try:
-            got = {s.key: s for s in RUN[path](items, model, sampler, token_budget=budget)}
-        except (trunk.Unsupported, AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError) as error:
-            return f"fails on this architecture ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-        for w in want:
-            off = np.abs(got[w.key].columns["logprob"] - w.columns["logprob"]).max()
-            worst = max(worst, float(off) if np.isfinite(off) else np.inf)
-    tolerance = PROBE_TOLERANCE if next(model.parameters()).dtype == torch.float32 else HALF_TOLERANCE
-    return None if worst <= tolerance else f"off by {worst:.2g} nats on this architecture"
+
+    def off(want: np.ndarray) -> np.ndarray:
+        runs = (RUN[path](items, model, sampler, token_budget=budget) for budget in PROBE_BUDGETS)
+        return np.abs([_logprobs(run, items) - want for run in runs])
+
+    try:
+        if not precision.is_lower(model):
+            return _architecture(float(off(rounded).max()))
+        exact = _in_float32(model, lambda: _logprobs(plain.score(items, model, sampler), items))
+        if exact is None:
+            worst = float(off(rounded).max())
+            said = f"off by {worst:.2g} nats, by architecture or precision ({precision.own(model)})"
+            return None if worst <= UNKNOWN_TOLERANCE else said
+        with precision.computed_in(model):
+            problem = _architecture(float(off(exact).max()))
+        ours, plains = (float(np.sqrt((e**2).mean())) for e in (off(exact), rounded - exact))
+    except (trunk.Unsupported, AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError) as error:
+        return f"fails on this architecture ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+    lossy = not ours <= NOISE * plains + PROBE_TOLERANCE
+    kind = precision.own(model)
+    return problem or (
+        f"loses precision, off by {ours:.2g} nats in {kind} where plain is by {plains:.2g} (root mean square)"
+        if lossy
+        else None
+    )
+
+
+def _architecture(worst: float) -> str | None:
+    return None if worst <= PROBE_TOLERANCE else f"off by {worst:.2g} nats on this architecture"  # NaN is off too
+
+
+def _in_float32(model: Any, run: Callable[[], Any]) -> Any:
+    """What `run` gives where the model computes in float32; None where it can't (weights packed or on disk, or read by
+    modules that they are not of)."""
+    try:
+        with precision.computed_in(model):
+            return run()
+    except (trunk.Unsupported, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        return None
+
+
+def _logprobs(scored: Iterable[Scored], items: Sequence[Encoded]) -> np.ndarray:
+    """The log-probs of all traces, in the order of the items."""
+    found = {s.key: s.columns["logprob"] for s in scored}
+    return np.concatenate([found[i.trace.key] for i in items]).astype(float)
 
 
 def half_precision_error(model: Any, path: str) -> str | None:
-    """What lower precision costs on a made-up group against a float32 copy of the model; None in float32."""
-    import torch
-
-    kind = next(model.parameters()).dtype
-    if kind not in (torch.bfloat16, torch.float16):
+    """What lower precision costs on a made-up group against the same weights computed in float32; None in float32."""
+    if not precision.is_lower(model):
         return None
-    name = str(kind).removeprefix("torch.")
-    if sum(p.numel() for p in model.parameters()) > COPIED_PARAMETERS:
-        return f"{name}: error not measured, a float32 copy of the model would be too large"
-    items, exact = _made_up(model), copy.deepcopy(model).float()
+    name, items = precision.own(model), _made_up(model)
     got = {s.key: s for s in RUN[path](items, model, None, token_budget=PROBE_BUDGETS[-1])}
-    want = {s.key: s for s in plain.score(items, exact, None)}
+    want = _in_float32(model, lambda: {s.key: s for s in plain.score(items, model, None)})
+    if want is None:
+        return f"{name}: error not measured, these weights can't be computed in float32 as they lie"
     off, moved = (
         np.concatenate([np.abs(got[k].columns[c] - want[k].columns[c]) for k in want]) for c in ("logprob", "rank")
     )

@@ -14,11 +14,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from analyzer.errors import UsageError
 from analyzer.scoring.cluster import Scorer
+from analyzer.scoring.names import absolute
 from analyzer.scoring.team import Task, Team, distribute
 
 _scorer: Scorer | None = None  # of a child process
@@ -39,11 +39,11 @@ def crew(devices: str, options: Mapping[str, Any]) -> Iterator[Callable[[str], A
     team: list[_Worker] = []
 
     def load(model: str) -> Any:
-        folder = str(Path(model).resolve()) if Path(model).is_dir() else model
+        whole_name = absolute(model)
 
         def start() -> _Worker:
             device = next(d for d in names if names.count(d) > sum(w.device == d for w in team))
-            return _Worker(device, folder, options, threads)
+            return _Worker(device, whole_name, options, threads)
 
         def share(tasks: Iterable[tuple[int, Task]]) -> Iterator[tuple[int, Any]]:
             yield from distribute(tasks, team, start, lambda worker, task: worker.submit(task), (BrokenProcessPool,))

@@ -80,8 +80,9 @@ def score(
                 coded = work.encode(label, todo, loaded, texts)
                 end = None if how.eos is None else special.checked_end(how.eos, loaded, coded.encoded, work.reference)
                 encoded = _encoded(run, label, coded, loaded, sampler, how, done)
-                for found in [*([] if end is None else [end]), *findings.sentences(encoded)]:
-                    tell(f"{label}: {found}")
+                for found in [end, *findings.sentences(encoded), findings.of_tokenizer(encoded, loaded)]:
+                    if found is not None:
+                        tell(f"{label}: {found}")
                 run.manifest.setdefault("padding", padding.as_json(texts["marks"]))
                 run.settle(**settings, **({} if how.prompt_of is None else {"prompt_of": how.prompt_of}))
                 if any(d.startswith(DATED) for e in encoded for d in e.decisions):
@@ -116,7 +117,8 @@ def _loader(how: ScoreOptions, options: dict[str, Any]) -> Iterator[Callable[[st
         with processes.crew(options["device"], options) as load:
             yield load
     else:
-        yield lambda name: scorers.load(name, **options)
+        with scorers.kept():  # adapters share their base
+            yield lambda name: scorers.load(name, **options)
 
 
 def _record(

@@ -86,7 +86,7 @@ def sample(
     dated = {"template_date": day} if any(d.startswith(DATED) for decisions in said for d in decisions) else {}
     if how.template_date is not None and not dated:
         tell(UNDATED.format(how.template_date))
-    label = how.label or (Path(name).name if Path(name).is_dir() else name.rpartition("/")[2])
+    label = how.label or (Path(name).name if Path(name).is_dir() else name.rpartition("/")[2]).replace("@", "-")
     settings = {
         "model": loaded.fingerprint,
         "sampler": asdict(sampler),

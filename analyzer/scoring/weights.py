@@ -10,6 +10,8 @@ from typing import Any
 
 from analyzer.errors import ResourceError
 
+PICKLED = (".bin", ".pt", ".pth")  # how weights are called that are no safetensors
+WHY = 300  # characters of what others say of a model that can't be loaded
 SMALL = 64  # values: a matrix of no more may be zero
 NAMED = 3  # tensors, or files, that a message names
 SETS = (  # one file or an index of shards, the first that is there
@@ -21,16 +23,7 @@ BUFFERS = re.compile(
     r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids|(attn|attention)\.(bias|masked_bias))$"
 )
 LORA = re.compile(r"\.lora_|\.base_layer\.|\.modules_to_save\.")
-MERGE = "merge it first (peft: model.merge_and_unload(), then save_pretrained) and give the merged folder"
-
-
-def refuse_adapter(name: str) -> None:
-    """Raise ResourceError where the folder holds an adapter: transformers would load its base, with or without it."""
-    if (Path(name) / "adapter_config.json").is_file():
-        raise ResourceError(
-            f"{name} holds an adapter (adapter_config.json), no model of its own; {MERGE}; where the weights beside it "
-            "are merged already, remove adapter_config.json"
-        )
+MERGE = "merge it (peft: model.merge_and_unload(), then save_pretrained), or save the adapter alone"
 
 
 def files(folder: Path) -> list[Path] | None:
@@ -86,8 +79,6 @@ def refuse_other_weights(name: str, model: Any, info: Mapping[str, Collection]) 
     info: what transformers tells with output_loading_info: missing_keys (tied ones left out), unexpected_keys (those
     that the architecture knows as harmless left out), mismatched_keys as (name, shape in the file, shape in the model).
     """
-    if getattr(model, "_hf_peft_config_loaded", False):
-        raise ResourceError(f"{name} is an adapter; {MERGE}")
     missing = sorted(k for k in info["missing_keys"] if not BUFFERS.search(k))
     unexpected = sorted(k for k in info["unexpected_keys"] if not BUFFERS.search(k))
     mismatched = sorted(info["mismatched_keys"])
@@ -175,6 +166,48 @@ def _prefix(unexpected: list[str], missing: list[str]) -> str | None:
             if prefix != name and all(k.startswith(prefix) for k in unexpected):
                 return prefix
     return None
+
+
+def refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: bool) -> ResourceError:
+    """Why a model can't be loaded, and the flag that would allow it where there is one."""
+    from safetensors import SafetensorError
+
+    said, files = str(error), list(Path(name).iterdir()) if Path(name).is_dir() else []
+    if isinstance(error, SafetensorError):
+        return ResourceError(f"{_damaged(name, files)} is damaged or cut short ({said}); copy it again")
+    if not trust_remote_code and "trust_remote_code" in said:
+        return ResourceError(
+            f"model {name!r} brings Python code of its own, which would run here; read it, and if you trust it add "
+            "--trust-remote-code"
+        )
+    kinds = {f.suffix for f in files} if Path(name).is_dir() else set(PICKLED)
+    if not kinds & {".safetensors", *PICKLED}:
+        return ResourceError(f"model {name!r} has no weights: no *.safetensors in that folder; copy them there")
+    if not allow_pickle and "safetensors" in said and kinds & {*PICKLED}:
+        return ResourceError(
+            f"model {name!r} has no weights as safetensors; pickled weights (.bin) can run code when they are loaded: "
+            "convert them, or if you trust them add --allow-pickle"
+        )
+    why = " ".join(said.split("\n\n")[0].split())[:WHY] or type(error).__name__
+    if not isinstance(error, (OSError, ValueError)) and files:
+        why = f"{why} ({type(error).__name__}: is a value in its config.json wrong?)"
+    return ResourceError(
+        f"model {name!r} can't be loaded as a causal LM: {why}; "
+        "expected a folder with config.json and weights, or a hub name with network access"
+    )
+
+
+def _damaged(name: str, files: list[Path]) -> str:
+    """The first file that can't be opened as safetensors; the model's name where that can't be told."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(f for f in files if f.suffix == ".safetensors"):
+        try:
+            with safe_open(file, "numpy"):
+                pass
+        except SafetensorError:
+            return str(file)
+    return f"a file of the weights of {name}"
 
 
 def _named(names: list[str]) -> str:

@@ -106,22 +106,6 @@ def test_masks_that_older_versions_saved_are_no_weights(tmp_path, kind):
     assert scorers.load(str(tmp_path)).vocab_size == 64
 
 
-def test_an_adapter_is_refused_and_its_base_is_part_of_what_it_is(model, tmp_path):
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    seen = set()
-    for base in ("one", "two", dict, lambda w: {k: v + 1 for k, v in w.items()}):
-        base = base if isinstance(base, str) else model(base)
-        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
-        with pytest.raises(ResourceError, match=r"holds an adapter \(adapter_config.json\).*merge_and_unload"):
-            scorers.load(str(folder))
-        seen.add(fingerprint(str(folder)))
-    assert len(seen) == 4
-    shutil.copy(folder / "adapter_config.json", tmp_path / "model")  # beside whole weights it says as little
-    with pytest.raises(ResourceError, match="remove adapter_config.json"):
-        scorers.load(str(tmp_path / "model"))
-
-
 def run_of(tmp_path, responses):
     run = Run.create(tmp_path / "run")
     ids = {"prompt_ids": (1, 2), "origin": "d:1"}

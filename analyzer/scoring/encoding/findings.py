@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from analyzer.scoring.encoding import rebuilt
 from analyzer.scoring.encoding.encode import ENCODING, EXAMPLES, OTHER_TEXT, Encoded
 from analyzer.scoring.encoding.padding import PADDED
+from analyzer.scoring.names import made_from, parts, split
 
 
 def of_earlier_versions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -57,6 +59,12 @@ def examples(encoded: Sequence[Encoded]) -> dict[str, str]:
             if said.startswith(EXAMPLES):
                 first.setdefault(said, f"{item.trace.key} ({item.trace.origin})")
     return dict(sorted(first.items()))
+
+
+def of_tokenizer(encoded: Sequence[Encoded], loaded: Any) -> str | None:
+    """See `rebuilt.differing`; None for a tokenizer that was not made from a GGUF file."""
+    file = None if split(loaded.name) else made_from(parts(loaded.name))
+    return None if file is None else rebuilt.differing(encoded, loaded.tokenizer, file)
 
 
 def sentences(encoded: Sequence[Encoded]) -> Iterator[str]:

@@ -136,8 +136,8 @@ def _logits(hidden_RH: Any, head: Head) -> Any:
     out = head.logits[: len(hidden_RH)]
     if out.device.type == "cpu":
         torch.mm(hidden_RH.float(), head.weight_HV, out=out)
-    elif head.weight_HV.dtype == torch.float32:
-        torch.mm(hidden_RH, head.weight_HV, out=out)
+    elif hidden_RH.dtype == torch.float32:  # also where a model in lower precision is computed in this one
+        torch.mm(hidden_RH, head.weight_HV.float(), out=out)
     else:
         torch.mm(hidden_RH, head.weight_HV, out_dtype=torch.float32, out=out)
     if head.bias_V is not None:

@@ -28,8 +28,9 @@ from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import CORE_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored
 from analyzer.scoring.columns import TOP_ALTERNATIVES, TOP_SURPRISAL
 from analyzer.scoring.encoding.encode import Encoded
-from analyzer.scoring.identity import fingerprint, split
+from analyzer.scoring.identity import fingerprint
 from analyzer.scoring.loaded import Loaded, refuse_sizes
+from analyzer.scoring.names import split
 from analyzer.scoring.servers.answers import CONCURRENT, ROUNDING, WAYS, Answer, Server, ask, cut, naming
 from analyzer.scoring.servers.client import PASSING, Away, Client, Fault, Refused
 
