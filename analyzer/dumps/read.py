@@ -173,11 +173,11 @@ def _walk(
     ledger.notes += notes
     plans = _plans(specs, names, field_map, ledger)
     sides = []
-    for plan in [p for p in plans if p.dialect["shape"] == "side"]:
+    for plan in [p for p in plans if p.dialect.shape == "side"]:
         account, rejected, held = joins.account(plan)
         accounts.book(ledger, account, rejected, "", max_bad)
         sides.append((plan, held))
-    plans = [p for p in plans if p.dialect["shape"] != "side"]
+    plans = [p for p in plans if p.dialect.shape != "side"]
     if not plans:
         raise DumpError(
             f"{sides[0][0].file.name}: this is {sides[0][0].format}, which has no responses; give it beside the dump "
@@ -189,7 +189,7 @@ def _walk(
     labels.derive(plans)
     told = [p for p in plans if not p.file.label]  # by rows, names of files and models that stand side by side
     if not any(
-        {"source", "model"} & p.fields.keys() or "name" in p.dialect or p.dialect["shape"] == "wide" for p in told
+        {"source", "model"} & p.fields.keys() or p.dialect.name or p.dialect.shape == "wide" for p in told
     ):
         _refuse_unknown(samplers, {p.file.label or p.derived for p in plans})
     numbering: dict[tuple[str, str, int | None], Any] = {}

@@ -36,8 +36,7 @@ def traces_of(
     """The traces of one file, its account appended to the ledger. Raises DumpError where too many rows are bad."""
     file, by_row = plan.file, "[]" not in (path := plan.fields["response"][0]) and not path.startswith("*.")
     from_name, read = _fields_of_name(plan), shapes.reader(plan.fields, plan.for_all)
-    requires, keep = plan.dialect.get("requires", ()), plan.dialect.get("keep", False)
-    absent_nulls = plan.dialect.get("absent_nulls", False)
+    requires, keep, absent_nulls = plan.dialect.requires, plan.dialect.keep, plan.dialect.absent_nulls
     whole = {p for paths in plan.fields.values() for p in paths}
     mapped = {p.split(".")[0].removesuffix("[]") for p in whole}
     parts = unused.read_parts([*whole, *plan.reads])
@@ -162,7 +161,7 @@ def traces_of(
         "rows_used": rows - len(rejected),
         "rows_rejected": len(rejected),
         "traces": sum(sources.values()),
-        "shape": plan.dialect["shape"],
+        "shape": plan.dialect.shape,
         "counts": dict(+counts),
         "unused": unused.account(left),
     }
@@ -194,7 +193,7 @@ def _source(values: dict[str, Any], plan: Plan, owners: dict[str, tuple[str, str
 
 def _require(drafts: list[dict[str, Any]], plan: Plan) -> None:
     """Raise Fault where a row lacks what its dialect requires of every row."""
-    for name in plan.dialect.get("requires", ()):
+    for name in plan.dialect.requires:
         if any(d.get(name) is None for d in drafts) and not (name == "source" and plan.file.label):
             raise Fault(f"no {name}", f"{name} is null; rows of the {plan.format} format name their {name}")
 
@@ -205,8 +204,9 @@ def _fields_of_name(plan: Plan) -> dict[str, Any]:
     if path is None:
         return {}
     out: dict[str, Any] = {}
-    for word, text in (("name", stem_of(path)), ("folder", f"{path.absolute().parent.as_posix()}/")):
-        found = re.search(plan.dialect[word], text) if word in plan.dialect else None
+    folder = f"{path.absolute().parent.as_posix()}/"
+    for pattern, text in ((plan.dialect.name, stem_of(path)), (plan.dialect.folder, folder)):
+        found = re.search(pattern, text) if pattern else None
         out |= {k: v for k, v in (found.groupdict() if found else {}).items() if v is not None}
     if plan.format == "qwen-math" and "seed" in out and path.absolute().parent.name:
         out["group"] = path.absolute().parent.name
