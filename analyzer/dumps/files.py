@@ -24,7 +24,7 @@ from analyzer.dumps import arrow, parse, streams, tables
 from analyzer.dumps.paths import show
 from analyzer.errors import DumpError, UsageError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".eval")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".eval", ".traj")
 HEAD = 50  # records that decide what a file is
 PEEK = 1 << 20  # bytes that decide how it is written
 LABEL = re.compile(r"[^\W_][\w.+-]*\Z")

@@ -17,6 +17,8 @@ KEPT = (
     "params",
     "model",
     "sampling_args",
+    "turns",
+    "category",
 )  # of a joined record; tests and solutions are not needed, and large
 
 

@@ -188,9 +188,7 @@ def _walk(
     refuse_unused_map(field_map, plans)
     labels.derive(plans)
     told = [p for p in plans if not p.file.label]  # by rows, names of files and models that stand side by side
-    if not any(
-        {"source", "model"} & p.fields.keys() or p.dialect.name or p.dialect.shape == "wide" for p in told
-    ):
+    if not any({"source", "model"} & p.fields.keys() or p.dialect.name or p.dialect.shape == "wide" for p in told):
         _refuse_unknown(samplers, {p.file.label or p.derived for p in plans})
     numbering: dict[tuple[str, str, int | None], Any] = {}
     owners: dict[str, tuple[str, str]] = {}

@@ -126,11 +126,7 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
     if "format" in field_map:
         found = [field_map["format"]]
         dialect = dialects.DIALECTS[found[0]]
-        if (
-            document is not None
-            and dialect.shape in BY_RECORD
-            and not dialect.fits(document)
-        ):
+        if document is not None and dialect.shape in BY_RECORD and not dialect.fits(document):
             raw = _loose_document(file)
     elif "rows" in field_map:
         raw = _rows_at(file, field_map["rows"])
@@ -257,9 +253,9 @@ def _generic(
     path = fields["response"][0]
     shape = "wide" if path.startswith("*.") else "list" if "[]" in path else "row"
     plan = Plan(file, f"generic-{shape}", Dialect(shape=shape, keep=True), fields, raw, notes=notes)
+    asked = fields.get("prompt", ("",))[0]
     said = [v for r in head if isinstance(r, dict) and isinstance(v := r.get(path), list) and chats.messages(v)]
     if shape == "row" and any(len(v) > 1 for v in said):
-        asked = fields.get("prompt", ("",))[0]
         plan.reads = (asked, path)
         prepare = lambda record, _: chats.turns(record, record.get(asked), record.get(path))  # noqa: E731
         plan.dialect = replace(plan.dialect, prepare=prepare)
@@ -270,6 +266,12 @@ def _generic(
         }
         plan.fields.setdefault("question", ("@question",))
         plan.notes.append(chats.TURNS)
+    rows = [r for r in head if isinstance(r, dict)]
+    if shape == "row" and plan.dialect.prepare is None and any(_echoed(r, asked, path) for r in rows):
+        plan.reads = (asked,)
+        prepare = lambda record, _: {**record, "@prompt": _before(record, asked, path)}  # noqa: E731
+        plan.dialect, plan.fields = replace(plan.dialect, prepare=prepare), {**fields, "prompt": ("@prompt",)}
+        plan.notes.append(f"{asked} ends with the response: the prompt is what stands before it.")
     if "response" not in given and path.split("[]")[0] in ("solution", "solutions"):
         plan.notes.append(
             f"{path} was taken for what the model wrote, since no other field looks like it: where it is the reference "
@@ -282,6 +284,16 @@ def _generic(
             f"response is correct, --map correct={found[0]}."
         )
     return plan
+
+
+def _echoed(record: dict[str, Any], asked: str, response: str) -> bool:
+    """Whether the messages of a row end with its response."""
+    held = chats.messages(record.get(asked)) if isinstance(record.get(asked), list) else None
+    return bool(held) and held[-1]["role"] == "assistant" and held[-1]["content"] == record.get(response)
+
+
+def _before(record: dict[str, Any], asked: str, response: str) -> Any:
+    return record[asked][:-1] if _echoed(record, asked, response) else record.get(asked)
 
 
 def _known(

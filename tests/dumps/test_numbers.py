@@ -290,17 +290,16 @@ def test_temperatures_through_float32_are_what_they_were_made_of():
         cleaned(base_logprobs={"0.6": [-1, -2], repr(f32): [-1, -2]})
 
 
-def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
+def test_sampling_settings_in_an_object_are_the_sampler(tmp_path):
     numbers = {"response_logprobs": [-1.0, -1.0], "logprobs_temperature": 1.0, "sample": 0}
     rows = [ROW | numbers | {"sampling_params": {"temperature": 0.6, "top_p": 0.95, "n": 4}, "problem": "a"}]
     rows += [ROW | numbers | {"temperature": 0.6, "top_p": 0.95, "problem": "b"}]
     traces, ledger, _ = read(tmp_path / "rl.jsonl", rows)
     assert {t.sampler for t in traces} == {Sampler(0.6, 0.95)}
-    assert any("sampling_params.temperature was read as the sampler's" in n for n in ledger.notes)
+    assert ledger.files[0]["mapping"]["temperature"] == "temperature | sampling_params.temperature"
     alone = [{k: v for k, v in r.items() if k != "response_logprobs"} for r in rows]
     traces, ledger, _ = read(tmp_path / "other.jsonl", alone)
-    assert [t.sampler for t in traces] == [None, Sampler(0.6, 0.95)]  # nothing rests on an object's, and it is said
-    assert {*ledger.files[0]["unused"]} == {"sampling_params.temperature", "sampling_params.top_p"}
+    assert [t.sampler for t in traces] == [Sampler(0.6, 0.95)] * 2 and not ledger.files[0]["unused"]
     part = read(tmp_path / "part.jsonl", [ROW | numbers | {"top_p": 0.5}])[0][0]
     assert part.sampler is None and part.meta["sampler_part"] == {"top_p": 0.5}
 

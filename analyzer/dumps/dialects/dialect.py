@@ -10,7 +10,7 @@ from analyzer.dumps.paths import has
 from analyzer.dumps.shapes import Fields
 
 Record = dict[str, Any]
-BY_RECORD = ("row", "list", "wide", "side")  # shapes that a record alone tells; the others take the whole document
+BY_RECORD = ("row", "list", "wide")  # shapes that a record alone tells
 
 
 @dataclass(frozen=True, kw_only=True)

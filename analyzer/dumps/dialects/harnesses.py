@@ -39,6 +39,44 @@ DIALECTS: dict[str, Dialect] = {
         prepare=lm_eval.prepare,
         refuse=lm_eval.refuse,
     ),
+    "lmms-eval": Dialect(
+        shape="list",
+        reads=("resps", "metrics"),
+        needs=("doc_id", "resps", "filtered_resps", "input", "target"),
+        without=("arguments",),
+        label="named",
+        fields={
+            "id": "doc_id",
+            "prompt": "input",
+            "response": "@responses[]",
+            "correct": "@correct",
+            "score": "@score",
+            "gold": "target",
+        },
+        name=r"samples_(?P<group>.+)$",
+        survey=lm_eval.survey,
+        prepare=lm_eval.prepare,
+        refuse=lm_eval.refuse,
+    ),
+    "olmes": Dialect(
+        shape="list",
+        reads=("metrics",),
+        needs=("doc_id", "native_id", "model_output[].continuation"),
+        label="parent",
+        fields={
+            "id": "native_id",
+            "response": "model_output[].continuation",
+            "correct": "@correct",
+            "score": "@score",
+            "answer": "model_output[].model_answer",
+            "gold": "label",
+        },
+        name=r"^task-\d+-(?P<group>.+)-predictions$",
+        prepare=lm_eval.olmes,
+        note="OLMES keeps prompts in files of their own (-requests.jsonl), which are not read: problems go by the id of "
+        "the benchmark.",
+    ),
+    "olmes-requests": Dialect(shape="side", needs=("request_type", "doc", "request", "native_id")),
     "qwen-math": Dialect(
         shape="list",
         needs=("question", "gt", "code[]", "pred[]"),
@@ -256,9 +294,7 @@ DIALECTS: dict[str, Dialect] = {
         "BigCodeBench) keeps the code that was taken from the responses, unless it was given the .raw.jsonl.",
     ),
     "humaneval-problems": Dialect(
-        shape="side",
-        needs=("task_id", "prompt", "entry_point", "canonical_solution"),
-        key="task_id",
+        shape="side", needs=("task_id", "prompt", "entry_point", "canonical_solution"), key="task_id"
     ),
     "codet": Dialect(
         shape="list",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analyzer.dumps.dialects import datasets, harnesses, small, suites, trainers
+from analyzer.dumps.dialects import agents, apis, datasets, harnesses, small, suites, trainers
 from analyzer.dumps.dialects.dialect import BY_RECORD, Dialect
 from analyzer.dumps.paths import has
 
@@ -36,6 +36,8 @@ DIALECTS: dict[str, Dialect] = {
     **trainers.DIALECTS,
     **datasets.DIALECTS,
     **suites.DIALECTS,
+    **agents.DIALECTS,
+    **apis.DIALECTS,
 }
 
 
@@ -55,7 +57,7 @@ def sniff_records(records: Sequence[Any]) -> list[str]:
     counts = {
         n: (sum(d.fits(r) for r in records[:50]), len(d.needs) + bool(d.only))
         for n, d in DIALECTS.items()
-        if d.shape in BY_RECORD
+        if d.shape in (*BY_RECORD, "side")
     }
     best = max(counts.values(), default=(0, 0))
     return [n for n, c in counts.items() if c == best] if best[0] else []

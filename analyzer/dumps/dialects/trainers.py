@@ -118,4 +118,19 @@ DIALECTS: dict[str, Dialect] = {
             "group": "task_name",
         },
     ),
+    "roll": Dialect(
+        shape="row",
+        needs=("prompt", "responses", "scores", "global_step", "domain", "sampling_params"),
+        label="parent",
+        fields={
+            "id": "id",
+            "prompt": "prompt",
+            "response": "responses",
+            "score": "scores",
+            "gold": "ground_truth",
+            "step": "global_step",
+            "group": ("source", "domain"),
+            "meta.difficulty": "difficulty",
+        },
+    ),
 }
