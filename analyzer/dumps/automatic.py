@@ -342,9 +342,8 @@ def _fill(
         if field in SAMPLING and "sampler" in fields.keys() | given.keys() and field not in values:
             continue  # an object of settings says no more than that
         held = {k: v for k in SYNONYMS[field] if (v := get(values, k)) is not MISSING}
-        keys = [
-            k for k, v in held.items() if (k not in used or field in ("question", "prompt")) and _may_be(field, k, v)
-        ]
+        free = held if field in ("question", "prompt") else held.keys() - used
+        keys = [k for k, v in held.items() if k in free and _may_be(field, k, v)]
         if len(keys) > 1 and field in ONE_ONLY:
             options = ", ".join(f"{k} = {show(held[k], 20)}" for k in keys)
             raise ChoiceError(

@@ -26,6 +26,12 @@ def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
     (sentences), next (what each later step can say, and what it needs). Accuracies are means over problems of the share
     of correct samples; null where no sample has a label. Lengths are in characters.
     """
+    told = summarise(survey, ledger)
+    return told | {"next": _next(survey.sources, told["sources"], told["joins"])}
+
+
+def summarise(survey: Survey, ledger: Ledger) -> dict[str, Any]:
+    """What `describe` says but for `next`, which takes a second for every source."""
     sources, accuracy, joins = count(survey)
     return {
         "ledger": ledger.as_json(),
@@ -33,7 +39,6 @@ def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
         "accuracy": accuracy,
         "joins": joins,
         "traps": list(ledger.notes),
-        "next": _next(survey.sources, sources, joins),
     }
 
 
@@ -349,6 +354,42 @@ def render(description: dict[str, Any]) -> str:
     lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
     lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
     return "\n".join(lines) + "\n"
+
+
+def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> str:
+    """The descriptions of several studies as one table for a terminal, a row per study and source; of a study that
+    can't be read, why. found: what each was read from."""
+    rows = [("study", "source", "files", "traces", "problems", "shared", "n/problem", "labelled", "pass@1", "warnings")]
+    lines = []
+    for name, d in described.items():
+        if "error" in d:
+            rows.append((name, "not read", *("-" * (len(rows[0]) - 2))))
+            lines.append(f"{name}: {d['error']}")
+            continue
+        shared = min((j["shared"] for j in d["joins"]), default=None)
+        for i, (label, s) in enumerate(d["sources"].items()):
+            n, files = s["samples_per_problem"], sum(label in f["sources"] for f in d["ledger"]["files"])
+            rows.append(
+                (
+                    "" if i else name,
+                    label,
+                    f"{files:,}",
+                    f"{s['traces']:,}",
+                    f"{s['problems']:,}",
+                    "" if i else "-" if shared is None else f"{shared:,}",
+                    f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
+                    f"{s['labelled']:,}",
+                    _share(s["pass@1"]),
+                    "" if i else f"{len(d['traps']):,}",
+                )
+            )
+    whole = next(iter(found.values()))
+    done = [
+        f"{len(described):,} studies by the names of their files; shared: problems that every two "
+        "sources have in common.",
+        f"All of one, with its warnings: analyzer check {' '.join(whole)}",
+    ]
+    return "\n".join([*_table(rows), "", *lines, *([""] if lines else []), *done]) + "\n"
 
 
 def _numbers(numbers: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Shapes of APIs, engines, agents and benchmarks, field by field; and what only names speak for in rows of their kind."""
+"""Shapes of APIs, engines, agents and benchmarks, field by field; and what only names speak for in such rows."""
 
 import json
 from pathlib import Path

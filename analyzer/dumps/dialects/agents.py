@@ -152,7 +152,6 @@ DIALECTS: dict[str, Dialect] = {
         label="parent",
         name=r"^BFCL_v\d+_(?P<group>.+)_result$",
         fields={"id": "id", "response": "result"},
-        note="results of BFCL hold neither prompts nor labels; rows whose result is a call of functions and no text are "
-        "rejected.",
+        note="results of BFCL hold neither prompts nor labels; rows whose result is a call of functions are rejected.",
     ),
 }

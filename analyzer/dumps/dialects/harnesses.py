@@ -73,8 +73,8 @@ DIALECTS: dict[str, Dialect] = {
         },
         name=r"^task-\d+-(?P<group>.+)-predictions$",
         prepare=lm_eval.olmes,
-        note="OLMES keeps prompts in files of their own (-requests.jsonl), which are not read: problems go by the id of "
-        "the benchmark.",
+        note="OLMES keeps prompts in files of their own (-requests.jsonl), which are not read: problems go by the id "
+        "of the benchmark.",
     ),
     "olmes-requests": Dialect(shape="side", needs=("request_type", "doc", "request", "native_id")),
     "qwen-math": Dialect(
