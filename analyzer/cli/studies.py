@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from analyzer.cli.arguments import pairs, samplers, score_arguments, share_bad
-from analyzer.dumps.benchmarks import benchmarks, told
+from analyzer.dumps.benchmarks import benchmarks, told  # noqa: F401 of this module's names, as its callers know it
 from analyzer.dumps.files import expand, labels_of
 from analyzer.dumps.read import check_settings
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
