@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from analyzer.dumps import numbers, settings
+from analyzer.dumps import media, numbers, settings
 from analyzer.dumps.paths import MISSING, get, show
 from analyzer.dumps.shapes import ONE_EACH, Fields
 from analyzer.dumps.texts import NO_TEXT, prose, texts_in
@@ -117,6 +117,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "model": ("model", "model_name", "model_id", "generator"),
     "question": ("question", "problem", "query", "instruction"),
     "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "model_input", "input", "inputs", "messages"),
+    "images": ("images", "image"),
     "id": ("problem_id", "question_id", "task_id", "example_id", "prompt_id", "doc_id", "uid", "uuid", "idx", "id"),
     "sample": ("sample", "sample_idx", "sample_id", "sample_index", "epoch"),
     "seed": ("seed",),
@@ -359,6 +360,8 @@ def _may_be(field: str, key: str, value: Any) -> bool:
     """Whether a value is of a kind that a field found by its name may have."""
     if field in TOKENS:
         return isinstance(value, TOKENS[field])  # else a count of them
+    if field == "images":
+        return bool(media.of_column(value))
     return isinstance(value, str) if key in TEXT_ONLY else not (field == "finish" and isinstance(value, dict))
 
 

@@ -25,6 +25,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "group": ("group", "benchmark", "dataset", "data_source"),
     "model": ("model", "model_name"),
     "step": ("step", "global_step"),
+    "images": automatic.SYNONYMS["images"],
     "question": ("question", "problem"),
     "prompt": ("prompt", "full_prompt", "prompt_text"),
 }

@@ -80,8 +80,9 @@ def _is_dump_name(path: Path) -> bool:
 
 
 def expand(specs: Sequence[str]) -> tuple[list[tuple[str, Path | None, str | None]], list[str]]:
-    """Specs (path, glob, folder, address on the hub, "-", LABEL=any of these) -> (name as typed, path, label) in order, each file once, and
-    notes about what a folder held besides. Raises DumpError where nothing is there, UsageError for a bad label."""
+    """Specs (path, glob, folder, address on the hub, "-", LABEL=any of these) -> (name, path, label) in order, each
+    file once, and notes about what a folder held besides. Raises DumpError where nothing is there, UsageError for a bad
+    label."""
     if isinstance(specs, str) or not specs:
         raise UsageError(f"no dump given (got {specs!r}); expected paths, globs, folders, '-', or LABEL=PATH")
     found: dict[Any, tuple[str, Path | None, str | None]] = {}

@@ -61,9 +61,7 @@ def fetched(address: str) -> Path:
 def _parsed(text: str) -> dict[str, Any]:
     found = ADDRESS.fullmatch(text)
     if found is None:
-        raise UsageError(
-            f"dump {text!r}: expected hf://datasets/OWNER/NAME/PATH, or NAME@REVISION for another revision"
-        )
+        raise UsageError(f"dump {text!r}: expected hf://datasets/OWNER/NAME/PATH, a revision as NAME@REVISION")
     return found.groupdict()
 
 

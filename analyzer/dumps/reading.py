@@ -19,7 +19,9 @@ from analyzer.records import Trace, problem_id
 
 LARGE = 1 << 20  # of a rejected row: it is kept by its place alone
 EXTRA_LIMIT = 200  # characters; longer unmapped texts are not kept in meta
-META_FIELDS = ("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part")
+META_FIELDS = (
+    *("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part", "images"),
+)
 NO_FIELDS = frozenset((*META_FIELDS, "id", "model"))  # of a Trace
 DEFAULTS = {**vars(Trace("", "", 0, "")), "meta": None}
 hashed = lru_cache(1 << 12)(problem_id)  # a question is asked many times
@@ -215,17 +217,18 @@ def _fields_of_name(plan: Plan) -> dict[str, Any]:
 
 
 def _problem(values: dict[str, Any]) -> str:
-    """The id of a problem: given as `problem`; else the hash of the question, of the prompt; else the dump's own id."""
+    """The id of a problem: given as `problem`; else the hash of the question, of the prompt, with what is shown beside
+    it; else the dump's own id."""
     if "problem" in values:
         return values["problem"]
-    if "question" in values:
-        return hashed(values["question"])
-    prompt = values.get("prompt")
-    if isinstance(prompt, str) and prompt.strip():
-        return hashed(prompt)
-    if isinstance(prompt, list):
+    asked, prompt = values.get("question"), values.get("prompt")
+    if asked is None and isinstance(prompt, str) and prompt.strip():
+        asked = prompt
+    elif asked is None and isinstance(prompt, list):
         users = [m["content"] for m in prompt if m["role"] == "user"]
-        return hashed(users[-1] if users else prompt[-1]["content"])
+        asked = users[-1] if users else prompt[-1]["content"]
+    if asked is not None:
+        return hashed("\n".join((asked, *values["images"])) if "images" in values else asked)
     if "id" in values:
         return f"{values['group']}-{values['id']}" if "group" in values else values["id"]
     if "prompt_ids" in values:

@@ -82,6 +82,7 @@ class Source:
     settings: Tally = field(
         default_factory=Tally
     )  # of the draw that no Sampler has, in words; "": rows, "given": of them
+    shown: Tally = field(default_factory=Tally)  # prompts that show images, and how many images
     foreign: Tally = field(default_factory=Tally)  # text that the model did not write, see _foreign
 
     def tally(self) -> Tally:
@@ -153,6 +154,9 @@ class Survey:
                 _numbers(t, own)
             if text:
                 _foreign(t, own)
+            if "images" in meta and isinstance(meta["images"], (list, tuple)) and meta["images"]:
+                own.shown.add("rows", origin)
+                own.shown.add("images", n=len(meta["images"]))
             if t.score is not None:
                 self._score(t)
             if "old_correct" in meta:

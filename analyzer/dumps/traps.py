@@ -38,7 +38,7 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     notes += _gold(survey, columns)
     notes += _hidden(survey, columns)
     notes += _prompts(survey, columns)
-    for check in (_made, _ids, _numbers, _foreign):
+    for check in (_shown, _made, _ids, _numbers, _foreign):
         notes += check(survey)
     notes += _copies(survey, columns)
     notes += _lengths(survey)
@@ -315,6 +315,16 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
     shared = [len(np.intersect1d(problems, own[0], assume_unique=True)) for problems in own[1:]]
     if apart := [label for label, n in zip(labels[1:], shared, strict=True) if not n]:
         yield f"{labels[0]} shares no problem with {', '.join(apart)}: nothing can be compared between them."
+
+
+def _shown(survey: Survey) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        if n := own.shown.counts["rows"]:
+            yield (
+                f"{source}: {_of(n, own.traces)} prompts show {counted(own.shown.counts['images'], 'image')} or the "
+                f"like ({own.shown.first['rows']}), kept by address or hash (meta.images): problems are told apart by "
+                "them. A scorer of text does not see them, so these rows are refused where a model is to score them."
+            )
 
 
 def _made(survey: Survey) -> Iterable[str]:
