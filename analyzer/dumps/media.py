@@ -25,7 +25,7 @@ LONGEST = 200  # characters of an address
 def of_part(part: Any) -> str | None:
     """What a part of a message shows ("image https://...", "image sha256:1a2b..."), the kind alone where the data is
     not in it; None for a part that is no picture, film or sound."""
-    kind = KINDS.get(part.get("type")) if isinstance(part, dict) else None
+    kind = KINDS.get(str(part.get("type"))) if isinstance(part, dict) else None
     return kind and _named(kind, _inside({k: v for k, v in part.items() if k != "type"}))
 
 

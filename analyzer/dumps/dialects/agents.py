@@ -6,7 +6,7 @@ from typing import Any
 
 from analyzer.dumps.dialects import chats
 from analyzer.dumps.dialects.dialect import Dialect
-from analyzer.dumps.dialects.small import value_at
+from analyzer.dumps.dialects.small import objects, value_at
 from analyzer.dumps.paths import Fault, show
 
 SAID = {"question": "@question", "prompt": "@prompt", "response": "@response", "meta.turns": "@turns"}
@@ -30,8 +30,8 @@ def turns(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     asked = value_at(record, "@join.turns")
     asked = asked if isinstance(asked, list) and all(isinstance(q, str) for q in asked) else []
     choices = []
-    for choice in record["choices"]:
-        said = choice.get("turns") if isinstance(choice, dict) else None
+    for choice in objects(record.get("choices")):
+        said = choice.get("turns")
         said = [t.get("content") if isinstance(t, dict) else t for t in said] if isinstance(said, list) else []
         if not said or not all(isinstance(t, str) for t in said):
             raise Fault("no response", f"turns = {show(said)}; expected one text for each turn")
@@ -45,7 +45,7 @@ def turns(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
 def matharena(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """The conversations of one problem as "@samples"; what a model thought is a message of its own."""
     samples = []
-    for said in record["messages"]:
+    for said in record["messages"] if isinstance(record.get("messages"), list) else ():
         held = chats.messages(said) or []
         thought = held.pop(-2) if len(held) > 1 and held[-2].get("type") == "cot" else {}
         last = chats.turns({}, None, held)

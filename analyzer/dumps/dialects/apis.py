@@ -7,19 +7,20 @@ from typing import Any
 
 from analyzer.dumps.dialects import batch, chats
 from analyzer.dumps.dialects.dialect import Dialect
-from analyzer.dumps.dialects.small import value_at
+from analyzer.dumps.dialects.small import objects, value_at
 from analyzer.dumps.paths import Fault, show
 
 
 def gemini(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """Add "@choices" of the candidates, "@prompt" of the request's contents."""
     request, choices = record.get("request"), []
-    for candidate in value_at(record, "response.candidates") or []:
+    for candidate in objects(value_at(record, "response.candidates")):
         parts = _parts(value_at(candidate, "content.parts"))
         said = [[p["text"] for p in parts if bool(p.get("thought")) is thought] for thought in (False, True)]
         text, thought = ("".join(s) or None for s in said)
         choices.append({"text": text, "reasoning": thought, "finish": value_at(candidate, "finishReason")})
-    turns = [request.get("systemInstruction"), *(request.get("contents") or [])] if isinstance(request, dict) else []
+    request = request if isinstance(request, dict) else {}
+    turns = [request.get("systemInstruction"), *objects(request.get("contents"))]
     held = [
         {"role": chats.SPEAKERS.get(str(t.get("role")), "user" if i else "system"), "content": _texts(t)}
         for i, t in enumerate(turns)
@@ -51,7 +52,7 @@ def bedrock(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
 def nemo_gym(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """The answer of the Responses API, with the ids and log-probs that an engine gave to its only message."""
     out = batch.prepare(record)
-    held = [i for i in record["response"].get("output") or [] if isinstance(i, dict) and i.get("generation_token_ids")]
+    held = [i for i in objects(value_at(record, "response.output")) if i.get("generation_token_ids")]
     (own,) = held if len(held) == 1 else ({},)
     numbers = {"ids": own.get("generation_token_ids"), "logprobs": own.get("generation_log_probs")}
     out["@choices"] = [{**c, **numbers} for c in out["@choices"]]

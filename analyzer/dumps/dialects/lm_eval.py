@@ -32,8 +32,8 @@ def metric(record: dict[str, Any]) -> str | None:
 def olmes(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     """The metric of a row of OLMES, which labels its sample where there is one."""
     metrics = record.get("metrics")
-    held, given = record["model_output"], metrics if isinstance(metrics, dict) else {}
-    return {**record, **(_labelled(label(given)) if len(held) == 1 else {})}
+    alone = isinstance(held := record.get("model_output"), list) and len(held) == 1
+    return {**record, **(_labelled(label(metrics)) if alone and isinstance(metrics, dict) else {})}
 
 
 def _labelled(said: Any) -> dict[str, Any]:
