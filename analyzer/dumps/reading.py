@@ -18,7 +18,7 @@ from analyzer.errors import DumpError, UsageError
 from analyzer.records import Trace, problem_id
 
 LARGE = 1 << 20  # of a rejected row: it is kept by its place alone
-EXTRA_LIMIT = 200  # characters; longer unmapped texts are not kept in meta
+EXTRA_LIMIT, EXTRAS = 200, 20  # characters: longer unmapped texts are not kept in meta; and how many values are
 META_FIELDS = (
     *("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part", "images"),
 )
@@ -279,15 +279,17 @@ def _trace(
 
 
 def _extras(record: dict[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Small unmapped values of a row of no known dialect: they may matter later, and cost little."""
-    small = {
-        k: v
-        for k in keys
-        if isinstance(v := record[k], (bool, int, float))
-        and v == v
-        and abs(v) < (2**63 if isinstance(v, int) else 1e300)
-        or isinstance(v, str)
-        and len(v) <= EXTRA_LIMIT
-        and v.isprintable()
-    }
-    return dict(list(small.items())[:20])
+    """Small unmapped values of a row of no known dialect, the first of them: they may matter later, and cost little."""
+    small: dict[str, Any] = {}
+    for k in keys:
+        value = record[k]
+        kind = type(value)
+        if kind is str:
+            fits = len(value) <= EXTRA_LIMIT and value.isprintable()
+        else:
+            fits = kind is bool or (kind is int and -(2**63) < value < 2**63) or (kind is float and abs(value) < 1e300)
+        if fits:
+            small[k] = value
+            if len(small) == EXTRAS:
+                break
+    return small
