@@ -13,7 +13,7 @@ from typing import Any
 from analyzer.dumps import media, numbers, settings
 from analyzer.dumps.paths import MISSING, get, show
 from analyzer.dumps.shapes import ONE_EACH, Fields
-from analyzer.dumps.texts import NO_TEXT, prose, texts_in
+from analyzer.dumps.texts import NO_TEXT, prose, sounds, texts_in
 from analyzer.errors import DumpError
 
 
@@ -369,8 +369,7 @@ def _attempts(values: dict[str, Any], solution: str) -> list[str]:
     """Paths of texts beside a solution that sound like what a model wrote, by names that no table has."""
     tables = {k for names in SYNONYMS.values() for k in names} | {solution}
     held = {p: t for p, t in texts_in(values).items() if p.split(".")[0].removesuffix("[]") not in tables and prose(t)}
-    held = {p for p in held if not NO_TEXT.search(p) and not re.search("prompt|question|instruct", p.lower())}
-    return sorted(p for p in held if ATTEMPT.search(p.lower()))
+    return sorted(p for p in held if sounds(p) < 0 and not NO_TEXT.search(p))
 
 
 def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -381,9 +380,6 @@ def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"*.{inner[0]}", f"*.{inner[0]}")] if inner else []
 
 
-ATTEMPT = re.compile(
-    r"attempt|respon|reply|repli|llm|model|complet|generat|output|rollout|trajector|predict|assist|bot|trac"
-)
 LABEL = re.compile(r"correct|solv|pass|(^|_)ok$|result|right|success|accura|match|verif|equal|grade|valid")
 
 

@@ -22,7 +22,7 @@ def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
     """Everything that can be said about traces without a model, as JSON-able values, from what `read.batches` fills.
 
     Keys: ledger (Ledger.as_json), sources {label: counts}, accuracy (rows: source, file, problem rows and joined
-    problems with their pass@1 and share of problems with any correct sample), joins (pairs of sources), traps
+    problems with their pass@1 and share of problems with any correct sample), joins (pairs of sources), warnings
     (sentences), next (what each later step can say, and what it needs). Accuracies are means over problems of the share
     of correct samples; null where no sample has a label. Lengths are in characters.
     """
@@ -38,7 +38,7 @@ def summarise(survey: Survey, ledger: Ledger) -> dict[str, Any]:
         "sources": sources,
         "accuracy": accuracy,
         "joins": joins,
-        "traps": list(ledger.notes),
+        "warnings": list(ledger.notes),
     }
 
 
@@ -247,7 +247,7 @@ def _shaped(sampler: dict[str, Any] | None) -> bool:
 
 
 def render(description: dict[str, Any]) -> str:
-    """The description as text for a terminal: files, sources, accuracies, joins, traps, what comes next."""
+    """The description as text for a terminal: files, sources, accuracies, joins, warnings, what comes next."""
     ledger = description["ledger"]
     lines = ["FILES"]
     for f in ledger["files"]:
@@ -351,7 +351,7 @@ def render(description: dict[str, Any]) -> str:
                 for p in j["positions"]
                 if p["agree"] < p["rows"]
             ]
-    lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
+    lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["warnings"]] or ["  none"])
     lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
     return "\n".join(lines) + "\n"
 
@@ -380,7 +380,7 @@ def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> st
                     f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
                     f"{s['labelled']:,}",
                     _share(s["pass@1"]),
-                    "" if i else f"{len(d['traps']):,}",
+                    "" if i else f"{len(d['warnings']):,}",
                 )
             )
     whole = next(iter(found.values()))

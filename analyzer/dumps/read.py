@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analyzer.dumps import accounts, files, grading, joins, labels, reading, traps
+from analyzer.dumps import accounts, files, grading, joins, labels, reading, warnings
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.automatic import NoResponseError, RefusedError
 from analyzer.dumps.paths import has
@@ -59,10 +59,10 @@ def batches(
     specs: Sequence[str], ledger: Ledger, survey: Survey | None = None, *, grade: bool = False, **how: Any
 ) -> Iterator[list[Trace]]:
     """The traces of `read_dumps` (same arguments) in lists of at most BATCH; fills `ledger` as that function does, and
-    `survey` with what the traps are found in.
+    `survey` with what the warnings are found in.
 
     Nothing of a trace is kept but some hundred bytes; JSON lines and Parquet are read as they come, a JSON document is
-    held whole. The ledger is complete, traps included, when the last batch is out. What is raised late (too many bad
+    held whole. The ledger is complete, warnings included, when the last batch is out. What is raised late (too many bad
     rows, a label that no source has) makes the batches before it void.
     """
     survey, traces, grades = survey or Survey(), stream(specs, ledger, **how), Counter()
@@ -80,7 +80,7 @@ def batches(
             if collecting:
                 gc.enable()
         yield batch
-    ledger.notes += traps.find(survey, ledger.files)
+    ledger.notes += warnings.find(survey, ledger.files)
     if grade:
         ledger.notes.append(grading.said(grades))
 
@@ -105,7 +105,7 @@ def stream(
     samplers: dict[str, Sampler] | None = None,
     max_bad: float = 0.01,
 ) -> Iterator[Trace]:
-    """The traces of `read_dumps` one by one; the ledger is complete when the last one is out, but for the traps."""
+    """The traces of `read_dumps` one by one; the ledger is complete when the last one is out, but for the warnings."""
     check_settings(field_map, threshold, max_bad)
     ledger.threshold = threshold
     given = samplers or {}
@@ -155,7 +155,7 @@ def _plans(
     reasons: dict[str, list[str]] = {}
     for name, error in left:
         reasons.setdefault(str(error).removeprefix(f"{name}: ").partition(" (its first row has")[0], []).append(name)
-    ledger.notes += [f"{traps.listed(where)}: not read ({why})." for why, where in reasons.items()]
+    ledger.notes += [f"{warnings.listed(where)}: not read ({why})." for why, where in reasons.items()]
     return plans
 
 
@@ -197,7 +197,7 @@ def _walk(
         yield from reading.traces_of(plan, ledger, threshold, max_bad, numbering, owners)
         for note in plan.notes:
             said.setdefault(note, []).append(plan.file.name)
-    found = (f"{traps.listed(where)}: {note}" for note, where in said.items())
+    found = (f"{warnings.listed(where)}: {note}" for note, where in said.items())
     # the name of a filter may hold half a character
     ledger.notes += [note.encode(errors="backslashreplace").decode() for note in found]
     ledger.notes += labels.said(plans, ledger.files)

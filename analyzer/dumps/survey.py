@@ -1,4 +1,4 @@
-"""What traps need of traces, kept as numbers while the traces stream by: some 70 bytes each, whatever their length.
+"""What warnings need of traces, kept as numbers while the traces stream by: some 70 bytes each, whatever their length.
 
 Texts are kept as 64-bit hashes of this process: two of a million differ and collide with a probability of 1e-8.
 """
@@ -328,7 +328,7 @@ def _kind(t: Trace, meta: dict[str, Any], ids_only: bool, gold: Any) -> tuple[An
 def _properties(kind: Kind) -> Iterator[str]:
     """The names that a kind's traces are counted under."""
     yield kind.response
-    if kind.prompt in ("question only", "none"):
+    if kind.prompt in ("question only", "none") and kind.response != "labels":
         yield "no prompt"
     if kind.finish in (None, "length"):
         yield "cut" if kind.finish else "no finish"

@@ -12,7 +12,7 @@ import pytest
 
 from analyzer.dumps import check as checks
 from analyzer.dumps import read as dumps
-from analyzer.dumps import traps
+from analyzer.dumps import warnings
 from analyzer.dumps.dialects import rollouts
 from analyzer.dumps.fields import CANONICAL, clean
 from analyzer.dumps.paths import Fault
@@ -356,12 +356,12 @@ def test_a_setting_that_no_sampler_has_is_found_in_any_row_and_said(tmp_path):
     rows = [row | {"sample": i} | ({"repetition_penalty": 1.02} if i > 1200 else {}) for i in range(1203)]
     traces, ledger, _ = read(tmp_path / "rl.jsonl", rows)
     assert [t.sampler for t in traces[1200:]] == [Sampler(1.0), None, None]
-    (note,) = traps.find(survey_of(traces), ledger.files)[-1:]
+    (note,) = warnings.find(survey_of(traces), ledger.files)[-1:]
     assert note.startswith("rl: 2 of 1,203 rows state repetition_penalty 1.02, which no sampler here has")
     assert "no sampler is recorded from them" in note
     given = read(tmp_path / "rl.jsonl", rows, samplers={"rl": Sampler(0.5)})[0]
     assert {t.sampler for t in given} == {Sampler(0.5)}
-    assert "the given --sampler rl is taken in its place" in traps.find(survey_of(given), ledger.files)[-1]
+    assert "the given --sampler rl is taken in its place" in warnings.find(survey_of(given), ledger.files)[-1]
 
 
 def survey_of(traces):

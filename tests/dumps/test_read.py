@@ -343,10 +343,10 @@ def test_filters_of_lm_eval_are_not_counted_twice(write):
     assert other.correct is True
 
 
-# --- traps ---
+# --- warnings ---
 
 
-def test_notes_name_the_traps(write):
+def test_notes_name_the_warnings(write):
     base = [
         {
             "question": f"q{i}",
