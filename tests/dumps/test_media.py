@@ -1,6 +1,7 @@
 """Images in prompts: kept as references, counted, part of the problem, never scored by a scorer of text."""
 
 import base64
+import dataclasses
 import json
 
 import pyarrow as pa
@@ -80,6 +81,13 @@ def test_images_of_a_data_set_are_hashed(tmp_path):
 def test_an_image_of_a_container_is_no_picture(tmp_path):
     (trace,), notes = read(tmp_path / "a.jsonl", {"prompt": "q", "response": "r", "image": "swebench/sweb.eval:latest"})
     assert "images" not in trace.meta and "prompts show" not in notes
+
+
+def test_a_count_of_images_is_no_picture(tmp_path):
+    (trace,), notes = read(tmp_path / "a.jsonl", {"prompt": "q", "response": "r", "prompt_ids": [1], "images": 2})
+    assert trace.meta["images"] == 2 and "prompts show" not in notes
+    with pytest.raises(DumpError, match="no tokenizer"):  # and not because of an image
+        prompts.prompt_ids(dataclasses.replace(trace, prompt_ids=None), None, None, [], None)
 
 
 def test_a_response_that_shows_something_is_no_text(tmp_path):

@@ -58,7 +58,8 @@ def prompt_ids(
 ) -> tuple[int, ...]:
     """The ids of a trace's prompt, BOS where there would be none; adds to `said` which way they were made. date: what
     chat templates write as today, YYYY-MM-DD, None: today. Raises DumpError with the trace's place."""
-    if shown := trace.meta.get("images"):
+    shown = trace.meta.get("images")
+    if isinstance(shown, (list, tuple)) and shown:  # the dump's own meta may hold a count under this name
         raise DumpError(
             f"{trace.origin}: the prompt of {trace.key} shows {shown[0]}, which this scorer would not see: its "
             "log-probs would be those of another prompt. Leave such rows out, or bring their log-probs (base_logprobs)"
