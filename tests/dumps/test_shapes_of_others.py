@@ -147,6 +147,16 @@ def test_log_probs_of_sglang_are_one_per_id(tmp_path):
     assert trace.response_logprobs == (-0.1, -0.2)
 
 
+def test_log_probs_of_vllm_are_those_of_the_drawn_ids(tmp_path):
+    best = [
+        {"7": {"logprob": -0.1, "rank": 1}, "9": {"logprob": -3.0}},
+        {"4": {"logprob": -0.2}, "8": {"logprob": -2.5}},
+    ]
+    own = {"index": 0, "text": "r", "token_ids": [7, 8], "logprobs": best, "finish_reason": "stop"}
+    (trace,), ledger = rows(tmp_path, {"prompt": "q", "prompt_token_ids": [1], "outputs": [own]})
+    assert trace.response_logprobs == (-0.1, -2.5) and trace.prompt_ids == (1,) and trace.finish == "stop"
+
+
 def test_messages_that_end_with_the_response_are_no_prompt_with_its_answer(tmp_path):
     row = {"response": "It is 12.", "labels": "12", "messages": [*ASKED, {"role": "assistant", "content": "It is 12."}]}
     other = {"response": "It is 11.", "labels": "12", "messages": ASKED}
