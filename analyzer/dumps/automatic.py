@@ -150,9 +150,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "gold_answer",
         "gtruth_answer",
         "answer",
-        "reference",
-        "label",
-        "labels",
     ),
     "group": ("group", "benchmark", "dataset", "task_name", "task", "category", "subject", "data_source"),
     "prompt_ids": ("prompt_ids", "prompt_token_ids", "prompt_tokens", "input_ids"),
@@ -181,7 +178,7 @@ PER_SAMPLE = (
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
           "base_logprobs": (list, dict)}  # fmt: skip
-TEXT_ONLY = ("model_input", "inputs", "reference", "label", "labels")  # of many meanings: taken where they hold text
+TEXT_ONLY = ("model_input", "inputs")  # of many meanings: taken where they hold text
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 
 
@@ -239,7 +236,7 @@ def _talk(value: list[Any]) -> bool:
 def _response_path(key: str, value: Any) -> str | None:
     """The path of the responses under a key, by the kind of its value; None where it can't be one."""
     if isinstance(value, str):
-        return key
+        return key if key != "message" else None  # which may be the user's
     if isinstance(value, dict):
         inner = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if isinstance(value.get(k), str)), None)
         return f"{key}.{inner}" if inner else None
@@ -282,7 +279,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         ids = [k for k in SYNONYMS["response_ids"] if isinstance(v := values.get(k), list) and v and type(v[0]) is int]
         if not found and ids:
             found = [(ids[0], "response")]  # ids alone: there is no text to read
-        empty = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held), None)
+        names = (k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held and not isinstance(values.get(k), str))
+        empty = next(names, None)
         if not found and empty is not None:
             kind = "null" if values.get(empty) is None else f"not text ({show(values[empty])})"
             raise UnnamedError(

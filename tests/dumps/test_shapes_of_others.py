@@ -157,11 +157,16 @@ def test_log_probs_of_vllm_are_those_of_the_drawn_ids(tmp_path):
     assert trace.response_logprobs == (-0.1, -2.5) and trace.prompt_ids == (1,) and trace.finish == "stop"
 
 
+def test_predictions_of_llama_factory_have_their_reference():
+    (first, *_), _ = read("llama-factory")
+    assert first.response == "I work it out: it is 12." and first.meta["gold"] == "12" and "7 plus 5" in first.prompt
+
+
 def test_messages_that_end_with_the_response_are_no_prompt_with_its_answer(tmp_path):
     row = {"response": "It is 12.", "labels": "12", "messages": [*ASKED, {"role": "assistant", "content": "It is 12."}]}
     other = {"response": "It is 11.", "labels": "12", "messages": ASKED}
     (first, second), ledger = rows(tmp_path, row, other)
-    assert first.prompt == second.prompt == ASKED and first.meta["gold"] == "12" and first.problem == second.problem
+    assert first.prompt == second.prompt == ASKED and first.problem == second.problem
     assert any("messages ends with the response" in n for n in ledger.notes)
 
 
@@ -172,6 +177,8 @@ def test_a_label_of_0_and_1_under_another_name_is_proposed(tmp_path):
 
 
 def test_names_of_many_meanings_count_where_they_hold_text(tmp_path):
-    row = {"prompt": "q", "response": "r", "inputs": [1, 2], "label": True}
+    row = {"prompt": "q", "response": "r", "inputs": [1, 2], "label": "easy"}
     (trace,), ledger = rows(tmp_path, row)
-    assert trace.prompt == "q" and "gold" not in trace.meta and "inputs" in ledger.files[0]["unused"]
+    assert trace.prompt == "q" and "gold" not in trace.meta and {"inputs", "label"} <= ledger.files[0]["unused"].keys()
+    with pytest.raises(DumpError, match="no field looks like a sampled response"):
+        rows(tmp_path, {"message": "What is 7 plus 5?", "id": 1})

@@ -161,6 +161,12 @@ DIALECTS: dict[str, Dialect] = {
         },
         prepare=nemo_gym,
     ),
+    "llama-factory": Dialect(
+        shape="row",
+        needs=("prompt", "predict", "label"),
+        only=("prompt", "predict", "label"),
+        fields={"prompt": "prompt", "response": "predict", "gold": "label"},
+    ),
     "openai-evals": Dialect(
         shape="row",
         reads=("data", "type", "event_id"),
