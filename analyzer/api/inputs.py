@@ -11,7 +11,6 @@ import contextlib
 import difflib
 import glob
 import os
-import re
 import shutil
 import tempfile
 import tomllib
@@ -21,8 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from analyzer.dumps.files import LABEL, expand, labels_of
-from analyzer.dumps.labels import stem_of
+from analyzer.dumps.benchmarks import benchmarks
+from analyzer.dumps.files import expand, labels_of
 from analyzer.dumps.recognise import checked_map
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
@@ -59,57 +58,6 @@ def find(specs: Sequence[str]) -> dict[str, str] | None:
     same = Counter(p.name for p in paths)
     names = ["-".join(p.parts[-depth:]) if same[p.name] > 1 else p.name for p in paths]
     return dict(zip(names, folders, strict=True))
-
-
-BENCHMARK = re.compile(
-    r"(?:aime|amc|math|gsm|hmmt|cmimc|brumo|olympiad|olympiadbench|minerva|minerva_math|omni_math|countdown|polaris|deepscaler"
-    r"|humaneval|mbpp|livecodebench|lcb|apps|codeforces|gpqa|gpqa_diamond|mmlu|mmlu_pro|arc|arc_challenge|bbh|ifeval"
-    r"|svamp|asdiv|mawps|game24|zebra|knights_knaves|drop|hotpotqa|triviaqa|nq)[-_]?(?:\d{1,4}k?|20\d\d|plus|hard|test)?",
-    re.I,
-)
-
-
-def benchmarks(specs: Sequence[str]) -> dict[str, list[str]] | None:
-    """Benchmark -> MODEL=FILE of every file, where one folder holds dumps named MODEL_BENCHMARK (or the other way
-    round) of several models on several benchmarks; None where the names do not tell so unmistakably: every file, in
-    one order, by the name of a known benchmark, and each benchmark with two models."""
-    if len(specs) != 1 or not Path(specs[0]).is_dir() or is_run(specs[0]):
-        return None
-    try:
-        paths = [path for _, path, _ in expand(specs)[0] if path is not None]
-    except DumpError:
-        return None
-    if any(path.parent != Path(specs[0]) for path in paths):
-        return None
-    for order in (1, -1):
-        found: dict[str, dict[str, str]] = {}
-        for path in paths:
-            bench, model = max(_named(stem_of(path), order), key=lambda pair: len(pair[0]), default=("", ""))
-            if not bench or model in found.setdefault(bench, {}):
-                break
-            found[bench][model] = str(path)
-        else:
-            if len(found) > 1 and all(len(models) > 1 for models in found.values()):
-                return {bench: [f"{model}={path}" for model, path in models.items()] for bench, models in found.items()}
-    return None
-
-
-def _named(stem: str, order: int) -> Iterator[tuple[str, str]]:
-    """The ways to read a name as (benchmark, model), the model first where `order` is 1, last where it is -1."""
-    for cut in re.finditer(r"[-_.]+", stem):
-        model, bench = (stem[: cut.start()], stem[cut.end() :])[::order]
-        if BENCHMARK.fullmatch(bench) and LABEL.match(model) and not BENCHMARK.fullmatch(model):
-            yield bench, model
-
-
-def told(specs: Sequence[str], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What is to be said where names alone made several studies of one folder."""
-    if len(specs) != 1 or not all("=" in spec for own in found.values() for spec in own["dumps"]):
-        return []
-    return [
-        f"{specs[0]}: its files are named by model and benchmark, one study each: {', '.join(found)}; to read them as "
-        f"one study, give the files: {specs[0].rstrip('/')}/*"
-    ]
 
 
 def studies(specs: Sequence[str]) -> dict[str, dict[str, Any]] | None:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from analyzer import __version__
 from analyzer.api import inputs, making, pipeline
+from analyzer.dumps import benchmarks
 from analyzer.errors import UsageError, nearest
 from analyzer.records import Result, Verdict, display
 from analyzer.records.options import ReadOptions, signed, taken
@@ -254,7 +255,7 @@ def studies(
     found = inputs.studies(specs)
     if not found:
         raise UsageError(f"{', '.join(specs)}: one study; analyzer.report makes its report")
-    for line in inputs.told(specs, found):
+    for line in benchmarks.told(specs, {name: own["dumps"] for name, own in found.items()}):
         tell(line)
     call = ("python", "-c", f"import analyzer; analyzer.studies({specs!r}, {os.path.relpath(directory)!r})")
     with _as_before(any({**own, **options}.get("base") for own in found.values())):

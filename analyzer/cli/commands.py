@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "check": (
         "parse, map, count, warn; no model",
-        "Reads dumps and says what is in them: fields, sources, lengths, duplicates, traps, and what can be learned.",
+        "Reads dumps and says what is in them: fields, sources, lengths, duplicates, warnings, what can be learned.",
         ["analyzer check base=base.jsonl rlvr=rlvr.jsonl"],
     ),
     "convert": (

@@ -124,19 +124,40 @@ def _finished(a: argparse.Namespace, done: Any, shown: str) -> int:
 
 
 def _check(a: argparse.Namespace) -> int:
-    from analyzer.dumps.check import describe, render
+    from analyzer.dumps.benchmarks import benchmarks
+    from analyzer.dumps.check import describe, render, render_studies, summarise
+
+    found = benchmarks(a.dumps)
+    if not found:
+        with Progress() as show:
+            description = describe(*_surveyed(a, a.dumps, show))
+        put(json.dumps(description, indent=2, default=str) if a.json else render(description))
+        return 0
+    described: dict[str, Any] = {}
+    codes = []
+    with Progress() as show:
+        for number, (name, specs) in enumerate(found.items(), 1):
+            show.within = f"{name} ({number} of {len(found)}), "
+            try:
+                described[name] = (describe if a.json else summarise)(*_surveyed(a, specs, show))
+            except AnalyzerError as error:  # one broken study must not cost the others
+                described[name] = {"error": str(error)}
+                codes.append(error.exit_code)
+    put(json.dumps({"studies": described}, indent=2, default=str) if a.json else render_studies(described, found))
+    return worst(codes)
+
+
+def _surveyed(a: argparse.Namespace, specs: list[str], show: Progress) -> tuple[Any, Any]:
+    """(survey, ledger) of one study."""
     from analyzer.dumps.read import Ledger, batches
     from analyzer.dumps.survey import Survey
 
     ledger, survey, read = Ledger(), Survey(), 0
-    traces = batches(a.dumps, ledger, survey, *taken("check", given(a, "check")))
-    with Progress() as show:
-        show("reading traces", 0, 0, 0)
-        for batch in traces:
-            show("reading traces", (read := read + len(batch)), 0, 0)
-    description = describe(survey, ledger)
-    put(json.dumps(description, indent=2, default=str) if a.json else render(description))
-    return 0
+    traces = batches(specs, ledger, survey, *taken("check", given(a, "check")))
+    show("reading traces", 0, 0, 0)
+    for batch in traces:
+        show("reading traces", (read := read + len(batch)), 0, 0)
+    return survey, ledger
 
 
 def _score(a: argparse.Namespace) -> int:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from analyzer.dumps import numbers
-from analyzer.dumps.paths import show
+from analyzer.dumps import media, numbers, settings
+from analyzer.dumps.paths import MISSING, get, show
 from analyzer.dumps.shapes import ONE_EACH, Fields
-from analyzer.dumps.texts import NO_TEXT, prose, texts_in
+from analyzer.dumps.texts import NO_TEXT, prose, sounds, texts_in
 from analyzer.errors import DumpError
 
 
@@ -41,6 +41,7 @@ class RefusedError(NoResponseError):
     """A file of a known kind that holds no sampled responses."""
 
 
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 RESPONSE = (
     "response",
     "responses",
@@ -80,6 +81,8 @@ RESPONSE_WEAK = (  # read only where no name above is there
     "generation_text",
     "decoded_text",
     "decoded",
+    "predict",
+    "response_message",
     "attempt",
     "deepseek_solution",
     "deepseek_attempt",
@@ -87,6 +90,7 @@ RESPONSE_WEAK = (  # read only where no name above is there
     "solution",
     "solutions",
     "message_content",
+    "message",
     "text",
     "content",
     "code",
@@ -112,7 +116,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "source": ("source", "source_label", "policy"),
     "model": ("model", "model_name", "model_id", "generator"),
     "question": ("question", "problem", "query", "instruction"),
-    "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "input", "messages"),
+    "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "model_input", "input", "inputs", "messages"),
+    "images": ("images", "image"),
     "id": ("problem_id", "question_id", "task_id", "example_id", "prompt_id", "doc_id", "uid", "uuid", "idx", "id"),
     "sample": ("sample", "sample_idx", "sample_id", "sample_index", "epoch"),
     "seed": ("seed",),
@@ -128,7 +133,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "correctness_math_verify",
     ),
     "score": ("score", "scores", "reward", "rewards"),
-    "finish": ("finish", "finish_reason", "finish_reasons", "stop_reason"),
+    "finish": (
+        *("finish", "finish_reason", "finish_reasons", "stop_reason", "done_reason", "finishReason"),
+        *("finish_reason.type", "meta_info.finish_reason.type", "details.finish_reason"),
+    ),
     "truncated": ("truncated", "is_truncated", "was_truncated"),
     "answer": ("pred", "preds", "prediction", "predicted_answer", "model_answer", "extracted_answer", "parsed_answer"),
     "gold": (
@@ -154,17 +162,14 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "completion_ids",
         "token_ids",
     ),
-    "response_logprobs": ("response_logprobs", "logprobs", "token_logprobs"),
+    "response_logprobs": ("response_logprobs", "logprobs", "token_logprobs", "meta_info.output_token_logprobs"),
     "logprobs_temperature": ("logprobs_temperature",),
     "base_logprobs": ("base_logprobs",),
     "base_logprobs_temperature": ("base_logprobs_temperature",),
     "response_mask": numbers.MASKS,
     "sampler": ("sampler",),
-    "temperature": ("temperature",),
-    "top_p": ("top_p",),
-    "top_k": ("top_k",),
-    "min_p": ("min_p",),
-    "max_tokens": ("max_tokens", "max_new_tokens"),
+    **{name: settings.inside(name) for name in SAMPLING},
+    "max_tokens": settings.inside("max_tokens", "max_new_tokens"),
     "meta": ("meta",),
 }
 PER_SAMPLE = (
@@ -173,6 +178,7 @@ PER_SAMPLE = (
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
           "base_logprobs": (list, dict)}  # fmt: skip
+TEXT_ONLY = ("model_input", "inputs")  # of many meanings: taken where they hold text
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 
 
@@ -187,9 +193,9 @@ def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
     return out
 
 
-def _bits(values: dict[str, Any]) -> str:
+def _marks(values: dict[str, Any]) -> str:
     """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
-    flags = next((k for k, v in values.items() if isinstance(v, list) and v and all(x in (0, 1) for x in v)), None)
+    flags = next((k for k, v in values.items() if isinstance(v, list) and _bits(v)), None)
     return "" if flags is None else f"; {flags!r} holds labels without texts: for pass@k --map correct={flags}[]"
 
 
@@ -230,7 +236,7 @@ def _talk(value: list[Any]) -> bool:
 def _response_path(key: str, value: Any) -> str | None:
     """The path of the responses under a key, by the kind of its value; None where it can't be one."""
     if isinstance(value, str):
-        return key
+        return key if key != "message" else None  # which may be the user's
     if isinstance(value, dict):
         inner = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if isinstance(value.get(k), str)), None)
         return f"{key}.{inner}" if inner else None
@@ -273,7 +279,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         ids = [k for k in SYNONYMS["response_ids"] if isinstance(v := values.get(k), list) and v and type(v[0]) is int]
         if not found and ids:
             found = [(ids[0], "response")]  # ids alone: there is no text to read
-        empty = next((k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held), None)
+        names = (k for k in (*RESPONSE, *RESPONSE_WEAK) if k in held and not isinstance(values.get(k), str))
+        empty = next(names, None)
         if not found and empty is not None:
             kind = "null" if values.get(empty) is None else f"not text ({show(values[empty])})"
             raise UnnamedError(
@@ -282,7 +289,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
             )
         if not found:
             raise UnnamedError(
-                f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: ", _bits(values)
+                f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: ",
+                _marks(values),
             )
         response = found[0][1]
     fields: Fields = {"response": (response,)}
@@ -294,6 +302,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
     elif response.startswith("*."):
         sub = next((v for v in values.values() if isinstance(v, dict)), {})
         _fill(name, fields, sub, given, lambda k, v, f: f"*.{k}", PER_SAMPLE)
+    elif isinstance(sub := values.get(head := response.split(".")[0]), dict) and head != response:
+        _fill(name, fields, sub, given, lambda k, v, f: f"{head}.{k}", PER_SAMPLE)
     taken = response.split(".")[0].removesuffix("[]")
     rest = {k: v for k, v in values.items() if k != taken}
     exploded = "[]" in response
@@ -328,25 +338,36 @@ def _fill(
     for field in allowed:
         if field in fields or field in given:
             continue
-        keys = [k for k in SYNONYMS[field] if k in values and (k not in used or field in ("question", "prompt"))]
-        if field in TOKENS:
-            keys = [k for k in keys if isinstance(values[k], TOKENS[field])]  # else a count of them
+        if field in SAMPLING and "sampler" in fields.keys() | given.keys() and field not in values:
+            continue  # an object of settings says no more than that
+        held = {k: v for k in SYNONYMS[field] if (v := get(values, k)) is not MISSING}
+        free = held if field in ("question", "prompt") else held.keys() - used
+        keys = [k for k, v in held.items() if k in free and _may_be(field, k, v)]
         if len(keys) > 1 and field in ONE_ONLY:
-            options = ", ".join(f"{k} = {show(values[k], 20)}" for k in keys)
+            options = ", ".join(f"{k} = {show(held[k], 20)}" for k in keys)
             raise ChoiceError(
                 f"{name}: several fields say whether a response is correct ({options}); choose one",
-                [(field, path(k, values[k], field)) for k in keys],
+                [(field, path(k, held[k], field)) for k in keys],
             )
         if keys:
-            fields[field] = (path(keys[0], values[keys[0]], field),)
+            alike = keys if field in SAMPLING else keys[:1]  # rows may say it in one place or another
+            fields[field] = tuple(path(k, held[k], field) for k in alike)
+
+
+def _may_be(field: str, key: str, value: Any) -> bool:
+    """Whether a value is of a kind that a field found by its name may have."""
+    if field in TOKENS:
+        return isinstance(value, TOKENS[field])  # else a count of them
+    if field == "images":
+        return bool(media.of_column(value))
+    return isinstance(value, str) if key in TEXT_ONLY else not (field == "finish" and isinstance(value, dict))
 
 
 def _attempts(values: dict[str, Any], solution: str) -> list[str]:
     """Paths of texts beside a solution that sound like what a model wrote, by names that no table has."""
     tables = {k for names in SYNONYMS.values() for k in names} | {solution}
     held = {p: t for p, t in texts_in(values).items() if p.split(".")[0].removesuffix("[]") not in tables and prose(t)}
-    held = {p for p in held if not NO_TEXT.search(p) and not re.search("prompt|question|instruct", p.lower())}
-    return sorted(p for p in held if ATTEMPT.search(p.lower()))
+    return sorted(p for p in held if sounds(p) < 0 and not NO_TEXT.search(p))
 
 
 def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -357,24 +378,26 @@ def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"*.{inner[0]}", f"*.{inner[0]}")] if inner else []
 
 
-ATTEMPT = re.compile(
-    r"attempt|respon|reply|repli|llm|model|complet|generat|output|rollout|trajector|predict|assist|bot|trac"
-)
 LABEL = re.compile(r"correct|solv|pass|(^|_)ok$|result|right|success|accura|match|verif|equal|grade|valid")
 
 
 def labels(records: list[Any]) -> list[str]:
-    """Paths of values that are all true, false or null (of a list, one each) and sound like a label."""
+    """Paths of values that are all true or false, or all 1 or 0, or null (of a list, one each) and sound like a
+    label."""
     out = []
     for key, first in first_values(records).items():
         held = [r[key] for r in records if isinstance(r, dict) and r.get(key) is not None]
         if not LABEL.search(key.lower()):
             continue
-        if isinstance(first, bool) and all(isinstance(v, bool) for v in held):
+        if _bits(held):
             out.append(key)
-        elif isinstance(first, list) and all(isinstance(v, list) and {*map(type, v)} == {bool} for v in held):
+        elif isinstance(first, list) and all(isinstance(v, list) and _bits(v) for v in held):
             out.append(f"{key}[]")
     return out
+
+
+def _bits(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(v, (bool, int, float)) and v in (0, 1) for v in values)
 
 
 def origins(records: list[Any], fields: Fields) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from analyzer.dumps import automatic, shapes
+from analyzer.dumps.automatic import SAMPLING
 from analyzer.dumps.fields import CHECKS, number, sampler, text, truth
-from analyzer.dumps.paths import Fault, get, show
+from analyzer.dumps.paths import MISSING, Fault, get, show
 from analyzer.dumps.survey import normal_gold
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 DISPENSABLE = frozenset(  # fields that a trace can do without: all but those of its text, prompt and problem
     ("correct", "score", "finish", "truncated", "answer", "group", "source", "model", "step", "sample", "seed")
     + ("max_tokens", "meta", "reasoning", "sampler", *SAMPLING)
@@ -25,6 +25,7 @@ BESIDE: dict[str, tuple[str, ...]] = {
     "group": ("group", "benchmark", "dataset", "data_source"),
     "model": ("model", "model_name"),
     "step": ("step", "global_step"),
+    "images": automatic.SYNONYMS["images"],
     "question": ("question", "problem"),
     "prompt": ("prompt", "full_prompt", "prompt_text"),
 }
@@ -46,7 +47,9 @@ def fill(fields: shapes.Fields, head: list[Any], reads: Collection[str], given: 
     values = {k: v for k, v in automatic.first_values(rows).items() if k not in used and v is not None}
     notes = []
     for name, columns in BESIDE.items():
-        keys = [k for k in columns if k in values]
+        keys = [k for k in columns if get(values, k) not in (MISSING, None)]
+        if name in SAMPLING and {"sampler", *SAMPLING} & given.keys():
+            continue
         if not keys or name in given or _held(fields, name, rows) or _held(fields, INSTEAD.get(name, ""), rows):
             continue
         if len(keys) > 1 and name == "correct":
@@ -54,9 +57,9 @@ def fill(fields: shapes.Fields, head: list[Any], reads: Collection[str], given: 
                 f"{' and '.join(keys)} could each be the label, none was taken: choose with --map correct={keys[0]}."
             )
             continue
-        exploded = "[]" in response and isinstance(values[keys[0]], list) and name in automatic.PER_SAMPLE
+        exploded = "[]" in response and isinstance(get(values, keys[0]), list) and name in automatic.PER_SAMPLE
         before, path = fields.get(name, ()), f"{keys[0]}[]" if exploded else keys[0]
-        fields[name] = (*before, path)
+        fields[name] = (*before, path, *(keys[1:] if name in SAMPLING else ()))
         held, faults = _faults(head, fields, name)
         if name == "score" and not faults:
             faults = _grades(head, fields)
@@ -66,7 +69,7 @@ def fill(fields: shapes.Fields, head: list[Any], reads: Collection[str], given: 
                 del fields[name]
             notes += [f"{keys[0]} was not read as {name}: {faults[0]}."] if faults else []
         else:
-            del values[keys[0]]
+            values.pop(keys[0], None)
     return notes
 
 

@@ -22,18 +22,23 @@ def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
     """Everything that can be said about traces without a model, as JSON-able values, from what `read.batches` fills.
 
     Keys: ledger (Ledger.as_json), sources {label: counts}, accuracy (rows: source, file, problem rows and joined
-    problems with their pass@1 and share of problems with any correct sample), joins (pairs of sources), traps
+    problems with their pass@1 and share of problems with any correct sample), joins (pairs of sources), warnings
     (sentences), next (what each later step can say, and what it needs). Accuracies are means over problems of the share
     of correct samples; null where no sample has a label. Lengths are in characters.
     """
+    told = summarise(survey, ledger)
+    return told | {"next": _next(survey.sources, told["sources"], told["joins"])}
+
+
+def summarise(survey: Survey, ledger: Ledger) -> dict[str, Any]:
+    """What `describe` says but for `next`, which takes a second for every source."""
     sources, accuracy, joins = count(survey)
     return {
         "ledger": ledger.as_json(),
         "sources": sources,
         "accuracy": accuracy,
         "joins": joins,
-        "traps": list(ledger.notes),
-        "next": _next(survey.sources, sources, joins),
+        "warnings": list(ledger.notes),
     }
 
 
@@ -242,7 +247,7 @@ def _shaped(sampler: dict[str, Any] | None) -> bool:
 
 
 def render(description: dict[str, Any]) -> str:
-    """The description as text for a terminal: files, sources, accuracies, joins, traps, what comes next."""
+    """The description as text for a terminal: files, sources, accuracies, joins, warnings, what comes next."""
     ledger = description["ledger"]
     lines = ["FILES"]
     for f in ledger["files"]:
@@ -346,9 +351,45 @@ def render(description: dict[str, Any]) -> str:
                 for p in j["positions"]
                 if p["agree"] < p["rows"]
             ]
-    lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["traps"]] or ["  none"])
+    lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["warnings"]] or ["  none"])
     lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
     return "\n".join(lines) + "\n"
+
+
+def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> str:
+    """The descriptions of several studies as one table for a terminal, a row per study and source; of a study that
+    can't be read, why. found: what each was read from."""
+    rows = [("study", "source", "files", "traces", "problems", "shared", "n/problem", "labelled", "pass@1", "warnings")]
+    lines = []
+    for name, d in described.items():
+        if "error" in d:
+            rows.append((name, "not read", *("-" * (len(rows[0]) - 2))))
+            lines.append(f"{name}: {d['error']}")
+            continue
+        shared = min((j["shared"] for j in d["joins"]), default=None)
+        for i, (label, s) in enumerate(d["sources"].items()):
+            n, files = s["samples_per_problem"], sum(label in f["sources"] for f in d["ledger"]["files"])
+            rows.append(
+                (
+                    "" if i else name,
+                    label,
+                    f"{files:,}",
+                    f"{s['traces']:,}",
+                    f"{s['problems']:,}",
+                    "" if i else "-" if shared is None else f"{shared:,}",
+                    f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
+                    f"{s['labelled']:,}",
+                    _share(s["pass@1"]),
+                    "" if i else f"{len(d['warnings']):,}",
+                )
+            )
+    whole = next(iter(found.values()))
+    done = [
+        f"{len(described):,} studies by the names of their files; shared: problems that every two "
+        "sources have in common.",
+        f"All of one, with its warnings: analyzer check {' '.join(whole)}",
+    ]
+    return "\n".join([*_table(rows), "", *lines, *([""] if lines else []), *done]) + "\n"
 
 
 def _numbers(numbers: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from analyzer.dumps import numbers, settings
+from analyzer.dumps import media, numbers, settings
 from analyzer.dumps.paths import Fault, show
 from analyzer.dumps.settings import SETTINGS
 from analyzer.errors import UsageError
@@ -26,6 +26,7 @@ CANONICAL = {
     "id": "the dump's own id of the problem; joins only where there is no question and no prompt",
     "question": "the bare question (text); its hash is the problem's id",
     "prompt": "what the model was given: text, or chat messages [{role, content}]",
+    "images": "what the prompt shows besides its text: paths, addresses or data, of which the hash is kept (in meta)",
     "response": "what the model wrote (text)",
     "reasoning": "its reasoning, where the dump keeps that apart: joined as <think> reasoning </think> response",
     "prompt_ids": "token ids of the prompt (integers >= 0)",
@@ -131,9 +132,10 @@ def ids(value: Any, name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def parts(value: list[Any], name: str) -> tuple[str, str]:
-    """(text, reasoning) of a content that is a list of parts, as OpenAI-style and Inspect messages have it. A part that
-    is neither (an image, a tool call) is a Fault: the text alone would not be what the model saw or wrote."""
+def parts(value: list[Any], name: str, shown: list[str] | None = None) -> tuple[str, str]:
+    """(text, reasoning) of a content that is a list of parts, as OpenAI and Inspect messages have it. shown: takes
+    what images and the like are. Without it these are a Fault, as any other part (a tool call) is: the text alone would
+    not be what the model saw or wrote."""
     texts, thoughts = [], []
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
@@ -141,6 +143,8 @@ def parts(value: list[Any], name: str) -> tuple[str, str]:
             texts.append(text(part.get("text", part.get("content")), name))
         elif kind in ("reasoning", "thinking"):
             thoughts.append(text(part.get("reasoning", part.get("thinking")), name))
+        elif shown is not None and (one := media.of_part(part)):
+            shown.append(one)
         else:
             raise Fault(
                 f"bad {name}", f"{name} has the part {show(part)}; expected parts of type text or reasoning only"
@@ -171,7 +175,8 @@ def _bare(reasoning: str) -> str:
 
 
 def prompt(value: Any) -> str | list[dict[str, Any]]:
-    """A text, or chat messages with a role and a content (text, or a list of text parts that is joined)."""
+    """A text, or chat messages with a role and a content (text, or a list of parts: the texts are joined, and what the
+    others show is kept beside them as `images`)."""
     if isinstance(value, list):
         if not value:
             raise Fault("bad prompt", "the prompt is an empty list; expected text or chat messages")
@@ -182,16 +187,16 @@ def prompt(value: Any) -> str | list[dict[str, Any]]:
                     "bad prompt",
                     f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
                 )
-            content = message.get("content")
+            content, shown = message.get("content"), list(media.of_column(message.get("images")))
             if isinstance(content, list):
-                message = {**message, "content": thought(*parts(content, "prompt")[::-1])}
+                message = {**message, "content": thought(*parts(content, "prompt", shown)[::-1])}
             elif not isinstance(content, str):
                 raise Fault(
                     "bad prompt",
                     f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
                 )
             text(message["content"], "prompt")
-            out.append(message)
+            out.append({**message, "images": shown} if shown else message)
         try:
             orjson.dumps(out)
         except TypeError:  # in a role or a further field of a message
@@ -301,12 +306,15 @@ CHECKS: dict[str, Any] = {
     "prompt": lambda value, name: prompt(value),
     "step": lambda value, name: step(value),
     "answer": lambda value, name: answer(value),
+    "images": lambda value, name: media.of_column(value),
     "gold": lambda value, name: value,
     "meta": _meta,
 }
 SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
 BESIDE = settings.INERT | SETTINGS.keys()  # in a sampler: of no effect, or judged by `_settings`
-RARE = SAMPLING | SETTINGS.keys() | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta"}
+RARE = (
+    SAMPLING | SETTINGS.keys() | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta", "images"}
+)
 LATER = object()  # checked after the others
 AS_IT_IS: dict[str, Any] = {  # field -> the kind of value that needs no more than a look
     **dict.fromkeys(("source", "model", "group", "question", "problem", "id", "prompt"), str),
@@ -406,7 +414,7 @@ def clean(draft: dict[str, Any], threshold: float) -> dict[str, Any]:
             out["finish"] = FINISH.get(reason.strip().lower())
             if out["finish"] is None:
                 out["finish_raw"] = reason
-    if not (made or extras) and RARE.isdisjoint(draft):
+    if not (made or extras or type(out.get("prompt")) is list) and RARE.isdisjoint(draft):
         gold = out.get("gold")
         if gold is None or (type(gold) is str and gold.isascii()):
             return out
@@ -441,6 +449,12 @@ def _rest(
                 f"logprobs_temperature = {show(out['logprobs_temperature'])}; expected a number > 0",
             )
         out["logprobs_temperature"] = numbers.tidy(out["logprobs_temperature"])
+    if isinstance(asked := out.get("prompt"), list):
+        shown = [one for message in asked for one in media.of_column(message.get("images"))]
+        column = out.get("images", ())  # which says what the places in the messages stand for
+        out["images"] = (*(one for one in shown if " " in one or not column), *column)
+    if not out.get("images", True):
+        del out["images"]
     if "answer" in draft and draft["answer"] in (None, []):
         out["null_answer"] = True
     if not SAMPLING.isdisjoint(draft):

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from analyzer.dumps import arrow, parse, streams, tables
+from analyzer.dumps import arrow, hub, parse, streams, tables
 from analyzer.dumps.paths import show
 from analyzer.errors import DumpError, UsageError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".eval")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".eval", ".traj")
 HEAD = 50  # records that decide what a file is
 PEEK = 1 << 20  # bytes that decide how it is written
 LABEL = re.compile(r"[^\W_][\w.+-]*\Z")
@@ -80,8 +80,9 @@ def _is_dump_name(path: Path) -> bool:
 
 
 def expand(specs: Sequence[str]) -> tuple[list[tuple[str, Path | None, str | None]], list[str]]:
-    """Specs (path, glob, folder, "-", LABEL=any of these) -> (name as typed, path, label) in order, each file once, and
-    notes about what a folder held besides. Raises DumpError where nothing is there, UsageError for a bad label."""
+    """Specs (path, glob, folder, address on the hub, "-", LABEL=any of these) -> (name, path, label) in order, each
+    file once, and notes about what a folder held besides. Raises DumpError where nothing is there, UsageError for a bad
+    label."""
     if isinstance(specs, str) or not specs:
         raise UsageError(f"no dump given (got {specs!r}); expected paths, globs, folders, '-', or LABEL=PATH")
     found: dict[Any, tuple[str, Path | None, str | None]] = {}
@@ -93,7 +94,7 @@ def expand(specs: Sequence[str]) -> tuple[list[tuple[str, Path | None, str | Non
                 raise DumpError(
                     f"{name}: the name holds bytes that are no UTF-8, which no run can keep; rename the file"
                 )
-            path = None if name == "-" else Path(name)
+            path = None if name == "-" else hub.fetched(name) if name.startswith(hub.SCHEME) else Path(name)
             key = "-" if path is None else path.resolve()
             if key in found and found[key][2] != label:
                 raise UsageError(f"{name} is given twice, as {found[key][2]!r} and as {label!r}; give each file once")
@@ -156,6 +157,8 @@ def _split_label(spec: str) -> tuple[str | None, str]:
 def _matches(text: str, notes: list[str]) -> list[str]:
     if text == "-":
         return ["-"]
+    if text.startswith(hub.SCHEME):
+        return hub.addresses(text, _is_dump_name)
     path = Path(text)
     if path.is_dir():
         inside = sorted(

@@ -15,7 +15,7 @@ from analyzer.dumps.automatic import RESPONSE, SYNONYMS, first_values
 from analyzer.dumps.dialects import chats
 from analyzer.dumps.paths import get, known_paths
 from analyzer.dumps.shapes import nested
-from analyzer.dumps.texts import DEPTH, NO_TEXT, WHOLE, at, prose, texts_in
+from analyzer.dumps.texts import DEPTH, NO_TEXT, WHOLE, at, prose, sounds, texts_in
 
 Given = dict[str, str]  # what --map takes: canonical field, rows or format -> path
 TALK = re.compile(r"(^|[._])(conversations?|messages|turns|history|dialog(ue)?|chat)(\[\]|$|\.)")
@@ -24,9 +24,6 @@ TAKEN_OUT = re.compile(r"(^|[._])(filtered|extracted|parsed|preds?|predicted|ans
 BESIDE = ("reasoning", "finish", "correct", "score")
 PAIR = re.compile(r"content|message|conv|dialog|chat|turn|pair")
 TRIED = 12  # responses that are tried
-ASKED = re.compile(r"q$|quest|ask|args?$|argum|prompt|input|instr|query|task|user|problem")
-SAID = re.compile(r"resp|repl|out|gener|gen$|compl|ans|assist|sol|trace|traj|reason")
-PLAIN = re.compile(r"text|txt")
 REFERENCE = re.compile(r"gold|gt|gts|truth|target|reference|ref|expected|label|canonical")
 DRAW = re.compile(r"trial|attempt|repeat|rollout|run|iter|draw|try|sample")
 LATE = {k for f in ("answer", "reasoning") for k in SYNONYMS[f]}
@@ -68,10 +65,10 @@ def _places(records: Sequence[Any], document: dict[str, Any] | None) -> Iterator
 def responses(records: Sequence[dict[str, Any]]) -> list[str]:
     """Paths of what could be the response, the best first: by their names, then by length."""
     values = first_values(list(records))
-    talks = [p for p, v in _lists(values) if _answered(v) and _sounds(p) < 1]
-    texts = {p: t for p, t in texts_in(values).items() if (prose(t) or _sounds(p) < 0) and _varies(records, p)}
-    texts = {p: t for p, t in texts.items() if not NO_TEXT.search(p) and not structured(t) and _sounds(p) < 1}
-    ranked = sorted(texts, key=lambda p: (_sounds(p), -len(texts[p])))
+    talks = [p for p, v in _lists(values) if _answered(v) and sounds(p) < 1]
+    texts = {p: t for p, t in texts_in(values).items() if (prose(t) or sounds(p) < 0) and _varies(records, p)}
+    texts = {p: t for p, t in texts.items() if not NO_TEXT.search(p) and not structured(t) and sounds(p) < 1}
+    ranked = sorted(texts, key=lambda p: (sounds(p), -len(texts[p])))
     said = [
         p
         for p in ranked
@@ -132,7 +129,7 @@ def _problems(records: Sequence[dict[str, Any]], values: dict[str, Any], respons
         yield {"prompt": f"{response[:-1]}0"}
     found = question(values, response)
     own = any(k in values for f in ("question", "prompt") for k in SYNONYMS[f])
-    if found and not own and _sounds(found) > 0:
+    if found and not own and sounds(found) > 0:
         yield {"question": found}
     yield {}
     if found:
@@ -189,12 +186,12 @@ def question(values: dict[str, Any], response: str) -> str | None:
         p: t
         for p, t in texts_in(values).items()
         if p != response and "[]" not in p and not NO_TEXT.search(p) and "system" not in p
-        if (prose(t) or _sounds(p) > 0) and not structured(t) and not _is_reference(p)
+        if (prose(t) or sounds(p) > 0) and not structured(t) and not _is_reference(p)
         if not {*p.split(".")} & {*LATE, *RESPONSE, *SYNONYMS["gold"]}
     }
     named = {p for p in texts if p.rsplit(".", 1)[-1] in SYNONYMS["question"]}
-    texts = {p: t for p, t in texts.items() if _sounds(p) >= 0 or p in named}
-    return min(texts, key=lambda p: (p not in named, -_sounds(p), -len(texts[p])), default=None)
+    texts = {p: t for p, t in texts.items() if sounds(p) >= 0 or p in named}
+    return min(texts, key=lambda p: (p not in named, -sounds(p), -len(texts[p])), default=None)
 
 
 def _is_reference(path: str) -> bool:
@@ -207,19 +204,6 @@ def structured(value: str) -> bool:
         return value.lstrip()[:1] in ("{", "[") and isinstance(json.loads(value), (dict, list))
     except (ValueError, RecursionError):
         return False
-
-
-def _sounds(path: str) -> int:
-    """-1 where a path sounds like a response, 1 where it sounds like a question, 0 where it says nothing. The last word
-    of a name counts that says something, and a question anywhere above."""
-    said = 0
-    for part in path.lower().replace("[]", "").split("."):
-        words = [w for w in re.split(r"[_-]+", part) if w][::-1]
-        sound = next((1 if ASKED.match(w) else -1 for w in words if ASKED.match(w) or SAID.match(w)), 0)
-        if sound > 0:
-            return 1
-        said = sound or said or -any(PLAIN.match(w) for w in words)
-    return said
 
 
 def _lists(values: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:

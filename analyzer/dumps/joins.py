@@ -17,6 +17,8 @@ KEPT = (
     "params",
     "model",
     "sampling_args",
+    "turns",
+    "category",
 )  # of a joined record; tests and solutions are not needed, and large
 
 
@@ -24,7 +26,7 @@ def account(plan: Plan) -> tuple[dict[str, Any], list[dict[str, Any]], dict[Any,
     """(the file's account, its rejected rows, key -> record) of a side file. Raises DumpError for an ambiguous key."""
     held: dict[Any, Any] = {}
     rejected: list[dict[str, Any]] = []
-    rows, path = 0, plan.dialect.get("key")
+    rows, path = 0, plan.dialect.key
     for line, record in plan.walk():
         rows += 1
         key = get(record, path) if path and isinstance(record, dict) else None
@@ -73,7 +75,7 @@ def attach(plan: Plan, sides: list[tuple[Plan, dict[Any, Any]]]) -> None:
     """Let a plan's records carry "@join" from the side files that belong to it: those of its own label, else those
     without one; without a key, the one in its folder. Raises DumpError where two of them tell different things of one
     key; a note where none is given."""
-    wanted = plan.dialect.get("join")
+    wanted = plan.dialect.join
     if not wanted:
         return
     ((kind, path),) = wanted.items()

@@ -76,7 +76,7 @@ def _bare(base: str) -> str:
 def derive(plans: Sequence[Plan]) -> None:
     """Name each file's source from its path: the stem, or the folder (`clash`: as another folder's). Folders
     that differ only in the seed of the run are one source: its seeds are pooled, and so are the parts of one dump."""
-    plans = [p for p in plans if p.dialect["shape"] != "side"]
+    plans = [p for p in plans if p.dialect.shape != "side"]
     for plan in plans:
         plan.derived = "stdin"
     plans = [p for p in plans if p.file.path is not None]
@@ -93,7 +93,7 @@ def derive(plans: Sequence[Plan]) -> None:
         if rule == "stem" or not path.parent.name:
             plan.derived = label_of(stem or stem_of(path))
             continue
-        folder = _run_folder(path, rule, plan.dialect.get("inside", "$^"))
+        folder = _run_folder(path, rule, plan.dialect.inside)
         if re.fullmatch(rf"{WORDS}[-_.]?\d+", path.parent.name, re.I) and folder == path.parent and folder.parent.name:
             plan.part = Part("", int(re.sub(r"\D", "", folder.name)), None)
             folder = folder.parent
@@ -116,8 +116,8 @@ def _stem(plan: Plan) -> str:
 
 def _rule(plan: Plan) -> str:
     """What names the source by the dialect: stem, parent or grandparent."""
-    rule = plan.dialect.get("label", "stem")
-    if rule in ("grandparent", "named") and not re.search(plan.dialect.get("name", "$^"), stem_of(_path(plan))):
+    rule = plan.dialect.label
+    if rule in ("grandparent", "named") and not re.search(plan.dialect.name or "$^", stem_of(_path(plan))):
         return "stem"
     return rule
 

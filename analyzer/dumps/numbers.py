@@ -64,7 +64,15 @@ def of_policy(value: Any, ids: tuple[int, ...], own: list[int] | None = None) ->
                     f"response_logprobs[{i}] is of the id {show(entry[1])}, response_ids[{i}] is {drawn}",
                 )
         value = [entry[0] for entry in value]
+    elif isinstance(value, list) and len(value) == len(ids) and all(map(_drawn, value, ids)):
+        # vLLM's logprobs: {id: {logprob, rank, decoded_token}} for each token, the drawn one among the likeliest
+        value = [_drawn(entry, drawn)["logprob"] for entry, drawn in zip(value, ids, strict=True)]
     return _numbers(value, "response_logprobs", len(ids), own, base=False)
+
+
+def _drawn(entry: Any, drawn: int) -> dict[str, Any] | None:
+    held = entry.get(str(drawn)) if isinstance(entry, dict) else None
+    return held if isinstance(held, dict) and "logprob" in held else None
 
 
 def of_base(value: Any, temperature: float | None, count: int, own: list[int] | None = None) -> Laws:

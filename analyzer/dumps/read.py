@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analyzer.dumps import accounts, files, grading, joins, labels, reading, traps
+from analyzer.dumps import accounts, files, grading, joins, labels, reading, warnings
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.automatic import NoResponseError, RefusedError
 from analyzer.dumps.paths import has
@@ -53,10 +53,10 @@ def batches(
     specs: Sequence[str], ledger: Ledger, survey: Survey | None = None, read: ReadOptions = AS_FOUND
 ) -> Iterator[list[Trace]]:
     """The traces of `read_dumps` in lists of at most BATCH; fills `ledger` as that function does, and
-    `survey` with what the traps are found in.
+    `survey` with what the warnings are found in.
 
     Nothing of a trace is kept but some hundred bytes; JSON lines and Parquet are read as they come, a JSON document is
-    held whole. The ledger is complete, traps included, when the last batch is out. What is raised late (too many bad
+    held whole. The ledger is complete, warnings included, when the last batch is out. What is raised late (too many bad
     rows, a label that no source has) makes the batches before it void.
     """
     survey, traces, grades = survey or Survey(), stream(specs, ledger, read), Counter()
@@ -74,7 +74,7 @@ def batches(
             if collecting:
                 gc.enable()
         yield batch
-    ledger.notes += traps.find(survey, ledger.files)
+    ledger.notes += warnings.find(survey, ledger.files)
     if read.grade:
         ledger.notes.append(grading.said(grades))
 
@@ -92,7 +92,7 @@ def _taken(traces: Iterator[Trace]) -> list[Trace]:
 
 def stream(specs: Sequence[str], ledger: Ledger, read: ReadOptions = AS_FOUND) -> Iterator[Trace]:
     """The traces of `read_dumps` one by one, not graded; the ledger is complete when the last one is out, but for the
-    traps."""
+    warnings."""
     ledger.threshold = read.threshold
     given = read.sampler
     traces = _walk(specs, checked_map(read.map), read.threshold, read.max_bad, ledger, given)
@@ -132,7 +132,7 @@ def _plans(
     reasons: dict[str, list[str]] = {}
     for name, error in left:
         reasons.setdefault(str(error).removeprefix(f"{name}: ").partition(" (its first row has")[0], []).append(name)
-    ledger.notes += [f"{traps.listed(where)}: not read ({why})." for why, where in reasons.items()]
+    ledger.notes += [f"{warnings.listed(where)}: not read ({why})." for why, where in reasons.items()]
     return plans
 
 
@@ -150,11 +150,11 @@ def _walk(
     ledger.notes += notes
     plans = _plans(specs, names, field_map, ledger)
     sides = []
-    for plan in [p for p in plans if p.dialect["shape"] == "side"]:
+    for plan in [p for p in plans if p.dialect.shape == "side"]:
         account, rejected, held = joins.account(plan)
         accounts.book(ledger, account, rejected, "", max_bad)
         sides.append((plan, held))
-    plans = [p for p in plans if p.dialect["shape"] != "side"]
+    plans = [p for p in plans if p.dialect.shape != "side"]
     if not plans:
         raise DumpError(
             f"{sides[0][0].file.name}: this is {sides[0][0].format}, which has no responses; give it beside the dump "
@@ -165,9 +165,7 @@ def _walk(
     refuse_unused_map(field_map, plans)
     labels.derive(plans)
     told = [p for p in plans if not p.file.label]  # by rows, names of files and models that stand side by side
-    if not any(
-        {"source", "model"} & p.fields.keys() or "name" in p.dialect or p.dialect["shape"] == "wide" for p in told
-    ):
+    if not any({"source", "model"} & p.fields.keys() or p.dialect.name or p.dialect.shape == "wide" for p in told):
         _refuse_unknown(samplers, {p.file.label or p.derived for p in plans})
     numbering: dict[tuple[str, str, int | None], Any] = {}
     owners: dict[str, tuple[str, str]] = {}
@@ -176,7 +174,7 @@ def _walk(
         yield from reading.traces_of(plan, ledger, threshold, max_bad, numbering, owners)
         for note in plan.notes:
             said.setdefault(note, []).append(plan.file.name)
-    found = (f"{traps.listed(where)}: {note}" for note, where in said.items())
+    found = (f"{warnings.listed(where)}: {note}" for note, where in said.items())
     # the name of a filter may hold half a character
     ledger.notes += [note.encode(errors="backslashreplace").decode() for note in found]
     ledger.notes += labels.said(plans, ledger.files)

@@ -18,8 +18,10 @@ from analyzer.errors import DumpError, UsageError
 from analyzer.records import Trace, problem_id
 
 LARGE = 1 << 20  # of a rejected row: it is kept by its place alone
-EXTRA_LIMIT = 200  # characters; longer unmapped texts are not kept in meta
-META_FIELDS = ("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part")
+EXTRA_LIMIT, EXTRAS = 200, 20  # characters: longer unmapped texts are not kept in meta; and how many values are
+META_FIELDS = (
+    *("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part", "images"),
+)
 NO_FIELDS = frozenset((*META_FIELDS, "id", "model"))  # of a Trace
 DEFAULTS = {**vars(Trace("", "", 0, "")), "meta": None}
 hashed = lru_cache(1 << 12)(problem_id)  # a question is asked many times
@@ -36,8 +38,7 @@ def traces_of(
     """The traces of one file, its account appended to the ledger. Raises DumpError where too many rows are bad."""
     file, by_row = plan.file, "[]" not in (path := plan.fields["response"][0]) and not path.startswith("*.")
     from_name, read = _fields_of_name(plan), shapes.reader(plan.fields, plan.for_all)
-    requires, keep = plan.dialect.get("requires", ()), plan.dialect.get("keep", False)
-    absent_nulls = plan.dialect.get("absent_nulls", False)
+    requires, keep, absent_nulls = plan.dialect.requires, plan.dialect.keep, plan.dialect.absent_nulls
     whole = {p for paths in plan.fields.values() for p in paths}
     mapped = {p.split(".")[0].removesuffix("[]") for p in whole}
     parts = unused.read_parts([*whole, *plan.reads])
@@ -162,7 +163,7 @@ def traces_of(
         "rows_used": rows - len(rejected),
         "rows_rejected": len(rejected),
         "traces": sum(sources.values()),
-        "shape": plan.dialect["shape"],
+        "shape": plan.dialect.shape,
         "counts": dict(+counts),
         "unused": unused.account(left),
     }
@@ -194,7 +195,7 @@ def _source(values: dict[str, Any], plan: Plan, owners: dict[str, tuple[str, str
 
 def _require(drafts: list[dict[str, Any]], plan: Plan) -> None:
     """Raise Fault where a row lacks what its dialect requires of every row."""
-    for name in plan.dialect.get("requires", ()):
+    for name in plan.dialect.requires:
         if any(d.get(name) is None for d in drafts) and not (name == "source" and plan.file.label):
             raise Fault(f"no {name}", f"{name} is null; rows of the {plan.format} format name their {name}")
 
@@ -205,8 +206,9 @@ def _fields_of_name(plan: Plan) -> dict[str, Any]:
     if path is None:
         return {}
     out: dict[str, Any] = {}
-    for word, text in (("name", stem_of(path)), ("folder", f"{path.absolute().parent.as_posix()}/")):
-        found = re.search(plan.dialect[word], text) if word in plan.dialect else None
+    folder = f"{path.absolute().parent.as_posix()}/"
+    for pattern, text in ((plan.dialect.name, stem_of(path)), (plan.dialect.folder, folder)):
+        found = re.search(pattern, text) if pattern else None
         out |= {k: v for k, v in (found.groupdict() if found else {}).items() if v is not None}
     if plan.format == "qwen-math" and "seed" in out and path.absolute().parent.name:
         out["group"] = path.absolute().parent.name
@@ -215,17 +217,18 @@ def _fields_of_name(plan: Plan) -> dict[str, Any]:
 
 
 def _problem(values: dict[str, Any]) -> str:
-    """The id of a problem: given as `problem`; else the hash of the question, of the prompt; else the dump's own id."""
+    """The id of a problem: given as `problem`; else the hash of the question, of the prompt, with what is shown beside
+    it; else the dump's own id."""
     if "problem" in values:
         return values["problem"]
-    if "question" in values:
-        return hashed(values["question"])
-    prompt = values.get("prompt")
-    if isinstance(prompt, str) and prompt.strip():
-        return hashed(prompt)
-    if isinstance(prompt, list):
+    asked, prompt = values.get("question"), values.get("prompt")
+    if asked is None and isinstance(prompt, str) and prompt.strip():
+        asked = prompt
+    elif asked is None and isinstance(prompt, list):
         users = [m["content"] for m in prompt if m["role"] == "user"]
-        return hashed(users[-1] if users else prompt[-1]["content"])
+        asked = users[-1] if users else prompt[-1]["content"]
+    if asked is not None:
+        return hashed("\n".join((asked, *values["images"])) if "images" in values else asked)
     if "id" in values:
         return f"{values['group']}-{values['id']}" if "group" in values else values["id"]
     if "prompt_ids" in values:
@@ -276,15 +279,17 @@ def _trace(
 
 
 def _extras(record: dict[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Small unmapped values of a row of no known dialect: they may matter later, and cost little."""
-    small = {
-        k: v
-        for k in keys
-        if isinstance(v := record[k], (bool, int, float))
-        and v == v
-        and abs(v) < (2**63 if isinstance(v, int) else 1e300)
-        or isinstance(v, str)
-        and len(v) <= EXTRA_LIMIT
-        and v.isprintable()
-    }
-    return dict(list(small.items())[:20])
+    """Small unmapped values of a row of no known dialect, the first of them: they may matter later, and cost little."""
+    small: dict[str, Any] = {}
+    for k in keys:
+        value = record[k]
+        kind = type(value)
+        if kind is str:
+            fits = len(value) <= EXTRA_LIMIT and value.isprintable()
+        else:
+            fits = kind is bool or (kind is int and -(2**63) < value < 2**63) or (kind is float and abs(value) < 1e300)
+        if fits:
+            small[k] = value
+            if len(small) == EXTRAS:
+                break
+    return small

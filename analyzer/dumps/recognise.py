@@ -10,6 +10,7 @@ from typing import Any
 from analyzer.dumps import automatic, beside, files, hints, outcomes, shapes, written
 from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
+from analyzer.dumps.dialects.dialect import BY_RECORD, Dialect
 from analyzer.dumps.fields import CANONICAL, clean
 from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
@@ -26,7 +27,7 @@ class Plan:
 
     file: files.Opened
     format: str
-    dialect: dict[str, Any]
+    dialect: Dialect
     fields: shapes.Fields
     raw: Callable[[], Iterator[tuple[int, Any]]]
     derived: str = ""  # what its source is called where neither the user nor a row says so, see `labels`
@@ -41,7 +42,7 @@ class Plan:
     join: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def walk(self) -> Iterator[tuple[int, Any]]:
-        if self.join is None and "prepare" not in self.dialect:
+        if self.join is None and self.dialect.prepare is None:
             yield from self.raw()
             return
         for line, record in self.raw():
@@ -52,7 +53,7 @@ class Plan:
         if isinstance(record, dict):
             try:
                 record = self.join(record) if self.join else record
-                prepare = self.dialect.get("prepare")
+                prepare = self.dialect.prepare
                 return prepare(record, self.survey) if prepare else record
             except Fault as fault:
                 return fault
@@ -125,11 +126,7 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
     if "format" in field_map:
         found = [field_map["format"]]
         dialect = dialects.DIALECTS[found[0]]
-        if (
-            document is not None
-            and dialect["shape"] in ("row", "list", "wide")
-            and not dialects.fits(document, dialect)
-        ):
+        if document is not None and dialect.shape in BY_RECORD and not dialect.fits(document):
             raw = _loose_document(file)
     elif "rows" in field_map:
         raw = _rows_at(file, field_map["rows"])
@@ -146,7 +143,7 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
     if not found:
         found = dialects.sniff_records([r for _, r in head])
     notes: list[str] = []
-    if not found or dialects.DIALECTS[found[0]]["shape"] in ("row", "list", "wide"):
+    if not found or dialects.DIALECTS[found[0]].shape in BY_RECORD:
         raw, head, notes = _unfolded(file, raw, head, given, found)
         found = [field_map["format"]] if "format" in field_map else dialects.sniff_records([r for _, r in head])
     if len(found) > 1:
@@ -195,14 +192,14 @@ def _unfolded(
         head = [(line, written.numbered(r, columns)) for line, r in head]
     rows = [r for _, r in head if isinstance(r, dict)]
     lists = any("[]" in p for paths in given.values() for p in paths)
-    known = found and dialects.DIALECTS[found[0]]["shape"] != "row"
+    known = found and dialects.DIALECTS[found[0]].shape != "row"
     if rows and not known and not lists and all(automatic.turned(r) for r in rows):
         tables = raw
         raw = lambda: _turned(tables, file.kind != "jsonl")  # noqa: E731
         head = files.first(raw())
         rows = [r for _, r in head]
         notes.append("its columns are lists, of which the first belong together, the second, and so on.")
-    read = dialects.DIALECTS[found[0]].get("reads", ()) if found else ()
+    read = dialects.DIALECTS[found[0]].reads if found else ()
     if kinds := written.columns(rows, given, read):
         texts = raw
         raw = lambda: ((line, written.decoded(r, kinds)) for line, r in texts())  # noqa: E731
@@ -237,8 +234,8 @@ def _counted(
     own = {n: p[0] for n, p in given.items()} | outcomes.FIELDS
     fields = {**automatic.mapping(file.name, rest, own), **given, **fixed}
     fields.pop("score", None)
-    plan = Plan(file, "labels", {"shape": "list"}, fields, raw, reads=(*used, *outcomes.MANY, *outcomes.RIGHT))
-    plan.dialect["prepare"] = lambda record, _: outcomes.prepared(record, labels)
+    dialect = Dialect(shape="list", prepare=lambda record, _: outcomes.prepared(record, labels))
+    plan = Plan(file, "labels", dialect, fields, raw, reads=(*used, *outcomes.MANY, *outcomes.RIGHT))
     plan.notes = beside.doubtful(rest, fields, {**given, **fixed}) + [outcomes.NOTE]
     return plan
 
@@ -255,12 +252,13 @@ def _generic(
     notes = beside.doubtful(head, fields, given) + rollouts.find(fields, head, given)
     path = fields["response"][0]
     shape = "wide" if path.startswith("*.") else "list" if "[]" in path else "row"
-    plan = Plan(file, f"generic-{shape}", {"shape": shape, "keep": True}, fields, raw, notes=notes)
+    plan = Plan(file, f"generic-{shape}", Dialect(shape=shape, keep=True), fields, raw, notes=notes)
+    asked = fields.get("prompt", ("",))[0]
     said = [v for r in head if isinstance(r, dict) and isinstance(v := r.get(path), list) and chats.messages(v)]
     if shape == "row" and any(len(v) > 1 for v in said):
-        asked = fields.get("prompt", ("",))[0]
         plan.reads = (asked, path)
-        plan.dialect["prepare"] = lambda record, _: chats.turns(record, record.get(asked), record.get(path))
+        prepare = lambda record, _: chats.turns(record, record.get(asked), record.get(path))  # noqa: E731
+        plan.dialect = replace(plan.dialect, prepare=prepare)
         plan.fields = {
             **fields,
             **{n: (f"@{n}",) for n in ("response", "reasoning", "prompt")},
@@ -268,6 +266,12 @@ def _generic(
         }
         plan.fields.setdefault("question", ("@question",))
         plan.notes.append(chats.TURNS)
+    rows = [r for r in head if isinstance(r, dict)]
+    if shape == "row" and plan.dialect.prepare is None and any(_echoed(r, asked, path) for r in rows):
+        plan.reads = (asked,)
+        prepare = lambda record, _: {**record, "@prompt": _before(record, asked, path)}  # noqa: E731
+        plan.dialect, plan.fields = replace(plan.dialect, prepare=prepare), {**fields, "prompt": ("@prompt",)}
+        plan.notes.append(f"{asked} ends with the response: the prompt is what stands before it.")
     if "response" not in given and path.split("[]")[0] in ("solution", "solutions"):
         plan.notes.append(
             f"{path} was taken for what the model wrote, since no other field looks like it: where it is the reference "
@@ -282,6 +286,16 @@ def _generic(
     return plan
 
 
+def _echoed(record: dict[str, Any], asked: str, response: str) -> bool:
+    """Whether the messages of a row end with its response."""
+    held = chats.messages(record.get(asked)) if isinstance(record.get(asked), list) else None
+    return bool(held) and held[-1]["role"] == "assistant" and held[-1]["content"] == record.get(response)
+
+
+def _before(record: dict[str, Any], asked: str, response: str) -> Any:
+    return record[asked][:-1] if _echoed(record, asked, response) else record.get(asked)
+
+
 def _known(
     file: files.Opened,
     name: str,
@@ -291,35 +305,33 @@ def _known(
 ) -> Plan:
     dialect = dialects.DIALECTS[name]
     document = file.document or {}
-    lacks = [p for p in dialect.get("document_needs", ()) if not has(document, p)]
-    if file.kind != "eval" and (lacks or (dialect["shape"] in ("nested", "dict") and not document)):
+    lacks = [p for p in dialect.document_needs if not has(document, p)]
+    if file.kind != "eval" and (lacks or (dialect.shape in ("nested", "dict") and not document)):
         held = f"it has no {', '.join(lacks)}" if document else "it is no JSON document that is one object"
         raise UsageError(f"--map format={name}: {file.name} is not of this format ({held}); leave it out")
-    if dialect["shape"] == "nested" and file.kind != "eval":
-        rows = dialect["rows"]
+    if dialect.shape == "nested" and file.kind != "eval":
+        rows = dialect.rows
         raw = lambda: rows(document) if callable(rows) else shapes.nested(document, rows)  # noqa: E731
-    elif dialect["shape"] == "dict":
+    elif dialect.shape == "dict":
         raw = lambda: shapes.dict_by_id(document)  # noqa: E731
-    plan = Plan(file, name, dialect, {**dialects.paths(dialect), **given}, raw)
-    head = [r for _, r in (files.first(raw()) if dialect["shape"] in ("nested", "dict") else head)]
-    if not head and dialect["shape"] == "nested":
+    plan = Plan(file, name, dialect, {**dialect.paths, **given}, raw)
+    head = [r for _, r in (files.first(raw()) if dialect.shape in ("nested", "dict") else head)]
+    if not head and dialect.shape == "nested":
         raise automatic.RefusedError(
             f"{file.name}: no rows in it; the run that wrote it produced nothing: leave it out or write it again"
         )
-    if why := dialect.get("refuse", lambda _: None)(head):
+    if dialect.refuse and (why := dialect.refuse(head)):
         raise automatic.RefusedError(f"{file.name}: {why}")
-    if "survey" in dialect:
-        plan.survey = dialect["survey"](raw())
-        plan.notes += [plan.survey["note"]] if plan.survey.get("note") else []
-    told = plan.survey if isinstance(plan.survey, dict) else {}
-    plan.reads = (*dialect.get("reads", ()), *dialect.get("join", {}).values(), *told.get("reads", ()))
+    told = plan.survey = dialect.survey(raw()) if dialect.survey else {}
+    plan.notes += [told["note"]] if told.get("note") else []
+    plan.reads = (*dialect.reads, *dialect.join.values(), *told.get("reads", ()))
     plan.notes += [] if {"correct", "score"} & given.keys() else told.get("unlabelled", [])
-    if "adapt" in dialect:
-        plan.fields, note = dialect["adapt"](head, plan.fields)
+    if dialect.adapt:
+        plan.fields, note = dialect.adapt(head, plan.fields)
         plan.notes += [note] if note else []
-    plan.notes += [dialect["note"]] if "note" in dialect else []
-    plan.notes += rollouts.find(plan.fields, head, given) if dialect["shape"] == "row" else []
-    if dialect["shape"] != "side":
+    plan.notes += [dialect.note] if dialect.note else []
+    plan.notes += rollouts.find(plan.fields, head, given) if dialect.shape == "row" else []
+    if dialect.shape != "side":
         known = {p.split(".")[0] for p in plan.reads}
         plan.notes += beside.fill(plan.fields, [plan.prepared(r) for r in head], known, given)
     return plan
@@ -364,7 +376,7 @@ def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]
 
 def refuse_unused_map(field_map: dict[str, str], plans: list[Plan]) -> None:
     """Raise UsageError for a path of `--map` that no row of any file has."""
-    plans = [p for p in plans if p.dialect["shape"] != "side"]
+    plans = [p for p in plans if p.dialect.shape != "side"]
     for name, path in field_map.items():
         if name in PSEUDO or any(
             has(r, path.removeprefix(OF_ROW)) for plan in plans for _, r in plan.walk() if isinstance(r, dict)

@@ -33,8 +33,14 @@ OBJECTS = (  # that rows keep their sampling settings in
     "generation_config",  # transformers
     "generation_kwargs",  # TRL
     "gen_kwargs",  # lm-eval
+    "configs",  # ZeroEval
 )
 LONGEST = 200  # characters of a setting that is kept as it is
+
+
+def inside(*names: str) -> tuple[str, ...]:
+    """These names, and the paths at which a row may hold them in an object of its sampling settings."""
+    return (*names, *(f"{held}.{name}" for held in OBJECTS for name in names))
 
 
 def stating(keys: Iterable[str], mapped: Iterable[str]) -> list[str]:

@@ -100,7 +100,7 @@ def list_per_problem(
             parts = split_each(path)
             if parts is None:
                 value = get(record, path)
-                if value is not MISSING:
+                if value is not MISSING and (value is not None or path == paths[-1]):
                     common[name] = value
                     break
                 continue

@@ -1,4 +1,4 @@
-"""What traps need of traces, kept as numbers while the traces stream by: some 70 bytes each, whatever their length.
+"""What warnings need of traces, kept as numbers while the traces stream by: some 70 bytes each, whatever their length.
 
 Texts are kept as 64-bit hashes of this process: two of a million differ and collide with a probability of 1e-8.
 """
@@ -82,6 +82,7 @@ class Source:
     settings: Tally = field(
         default_factory=Tally
     )  # of the draw that no Sampler has, in words; "": rows, "given": of them
+    shown: Tally = field(default_factory=Tally)  # prompts that show images, and how many images
     foreign: Tally = field(default_factory=Tally)  # text that the model did not write, see _foreign
 
     def tally(self) -> Tally:
@@ -153,6 +154,9 @@ class Survey:
                 _numbers(t, own)
             if text:
                 _foreign(t, own)
+            if "images" in meta and isinstance(meta["images"], (list, tuple)) and meta["images"]:
+                own.shown.add("rows", origin)
+                own.shown.add("images", n=len(meta["images"]))
             if t.score is not None:
                 self._score(t)
             if "old_correct" in meta:
@@ -324,7 +328,7 @@ def _kind(t: Trace, meta: dict[str, Any], ids_only: bool, gold: Any) -> tuple[An
 def _properties(kind: Kind) -> Iterator[str]:
     """The names that a kind's traces are counted under."""
     yield kind.response
-    if kind.prompt in ("question only", "none"):
+    if kind.prompt in ("question only", "none") and kind.response != "labels":
         yield "no prompt"
     if kind.finish in (None, "length"):
         yield "cut" if kind.finish else "no finish"

@@ -10,6 +10,9 @@ from analyzer.dumps.paths import known_paths
 NO_TEXT = re.compile(
     r"(^|[._])(id|uid|uuid|hash|sha|date|time|at|path|url|file|name|role|status|traceback|error|level|outcome|object|type|version|filter|system|system_prompt|\w+_reason|options(\[\])?)$"
 )
+ASKED = re.compile(r"q$|quest|ask|args?$|argum|prompt|input|instr|query|task|user|problem")
+SAID = re.compile(r"resp|repl|out|gener|gen$|compl|ans|assist|sol|trac|traj|reason|attempt|rollout|predict|bot$")
+PLAIN = re.compile(r"text|txt")
 WHOLE = 100  # characters; an `answer` beyond them is no reference but what the model wrote
 DEPTH = 5  # levels of a path
 
@@ -41,3 +44,16 @@ def at(values: dict[str, Any], path: str) -> Any:
         if part.endswith("[]"):
             value = value[0] if isinstance(value, list) and value else None
     return value
+
+
+def sounds(path: str) -> int:
+    """-1 where a path sounds like a response, 1 where it sounds like a question, 0 where it says nothing. The last word
+    of a name counts that says something, and a question anywhere above."""
+    said = 0
+    for part in path.lower().replace("[]", "").split("."):
+        words = [w for w in re.split(r"[_-]+", part) if w][::-1]
+        sound = next((1 if ASKED.match(w) else -1 for w in words if ASKED.match(w) or SAID.match(w)), 0)
+        if sound > 0:
+            return 1
+        said = sound or said or -any(PLAIN.match(w) for w in words)
+    return said

@@ -273,8 +273,8 @@ def test_convert_says_what_it_leaves_out(run, tmp_path):
     assert (code, said) == (0, f"6 traces from 6 of 7 rows in {out}\n")
     assert "input: 1 of 7 rows not used: 1 no response\n" in err
     _, described, _ = run("check", file, "--max-bad", "0.5", "--json")
-    traps = json.loads(described)["traps"]
-    assert traps and all(f"input: {trap}\n" in err for trap in traps)
+    found = json.loads(described)["warnings"]
+    assert found and all(f"input: {warning}\n" in err for warning in found)
     assert "reading traces: 0\n" in err
 
 

@@ -400,3 +400,32 @@ def test_a_folder_by_benchmark_is_reported_study_by_study(tmp_path, capsys):
     assert [s["study"] for s in found] == ["aime24", "gsm8k"] and all(
         set(s["sources"]) == {"base", "rl"} for s in found
     )
+
+
+@pytest.mark.parametrize("place", ["{model}/{bench}.jsonl", "{bench}/{model}.jsonl", "{bench}/{model}/part-0.jsonl"])
+def test_folders_of_models_and_benchmarks_are_a_study_each(tmp_path, place):
+    for bench in ("aime24", "MATH-500", "gsm8k"):
+        for model in ("base", "rl-v1"):
+            write(tmp_path / "d" / place.format(model=model, bench=bench), model)
+    found = studies.benchmarks([str(tmp_path / "d")])
+    own = place.format(model="base", bench="gsm8k").removesuffix("/part-0.jsonl")
+    assert set(found) == {"aime24", "MATH-500", "gsm8k"} and f"base={tmp_path}/d/{own}" in found["gsm8k"]
+    assert all(sorted(s.partition("=")[0] for s in specs) == ["base", "rl-v1"] for specs in found.values())
+    write(tmp_path / "d" / "notes" / "base.jsonl", "x")
+    assert studies.benchmarks([str(tmp_path / "d")]) is None
+
+
+def test_check_of_many_studies_is_one_table_and_one_code(tmp_path, capsys):
+    for bench in ("aime24", "gsm8k", "amc23"):
+        for model in ("base", "rl"):
+            write(tmp_path / "d" / bench / f"{model}.jsonl", model)
+    (tmp_path / "d" / "amc23" / "rl.jsonl").write_text("no dump\n")
+    assert cli.main(["check", str(tmp_path / "d")]) == 3
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines()[1:6]] == [
+        ["aime24", "base"], ["rl", "1"], ["amc23", "not"], ["gsm8k", "base"], ["rl", "1"],
+    ]  # fmt: skip
+    assert "amc23: " in out and "this is no JSON" in out and "FILES" not in out and "3 studies by the names" in out
+    assert cli.main(["check", str(tmp_path / "d"), "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)["studies"]
+    assert told["aime24"]["sources"].keys() == {"base", "rl"} and "error" in told["amc23"]

@@ -70,7 +70,7 @@ def test_render_says_everything_once():
     for head in ("FILES", "SOURCES", "ACCURACY", "JOINED ON", "WARNINGS", "WHAT THE NEXT STEPS CAN SAY"):
         assert text.count(head) == 1
     assert "rows 18 = used 18 + rejected 0; traces 18" in text
-    assert all(note in text for note in d["traps"])
+    assert all(note in text for note in d["warnings"])
 
 
 def accuracies(description):
@@ -87,7 +87,7 @@ def test_graphs_joined_on_text(shared, name, joined):
     assert (round(row["joined_pass@1"], 3), round(row["joined_any_correct"], 3)) == pytest.approx(joined, abs=1e-9)
     if name == "original":
         assert d["sources"]["Qwen2.5-3B-Instruct"]["null_answers"] == 445
-        assert any("445 of 1,500 responses" in t for t in d["traps"])
+        assert any("445 of 1,500 responses" in t for t in d["warnings"])
 
 
 def test_algebra_join_is_on_text_not_on_position(shared):
@@ -114,7 +114,7 @@ def test_tree_of_thoughts(shared):
     assert round(cot["repeats"] / cot["traces"], 2) == 0.39
     assert round(standard["pass@1"], 4) == 0.0734
     assert crosswords["pass@1"] == pytest.approx(0.01)
-    assert any("153 of 20,200 scores are neither 0 nor 1" in t for t in d["traps"])
+    assert any("153 of 20,200 scores are neither 0 nor 1" in t for t in d["warnings"])
 
 
 def test_wide_gsm8k(shared):
@@ -238,7 +238,7 @@ def test_answers_that_differ_by_spelling_are_counted_by_source_and_label(tmp_pat
             for i, (said, correct) in enumerate([("84.0", right), ("7", False)])
         ]
         rows_of(tmp_path / f"{source}.jsonl", rows)
-    found = check(tmp_path / "strict.jsonl", tmp_path / "mild.jsonl")["traps"]
+    found = check(tmp_path / "strict.jsonl", tmp_path / "mild.jsonl")["warnings"]
     [said] = [t for t in found if "normalising" in t]
     assert said.startswith("4 answers equal the reference only after normalising ('84.0' and '84', ")
     assert "strict 2, 2 of them labelled wrong (pass@1 0.000 as labelled, 0.500 if they were right)" in said

@@ -13,6 +13,22 @@ from analyzer.dumps.fields import CANONICAL
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 EXPECTED = {  # file, or folder of files that belong together -> format, traces, sources, pass@1
     "anthropic-batch": ("anthropic-batch", 3, {"tiny-claude"}, None),
+    "bedrock-batch.jsonl": ("bedrock-batch", 3, {"tiny-claude"}, None),
+    "bfcl": ("bfcl", 3, {"tiny-chat"}, None),
+    "fastchat": ("fastchat", 3, {"tiny-chat"}, None),
+    "gemini-batch.jsonl": ("gemini-batch", 3, {"tiny-gemini"}, None),
+    "llama-factory": ("llama-factory", 3, {"generated_predictions"}, None),
+    "lmms-eval": ("lmms-eval", 3, {"tiny-base"}, 2 / 3),
+    "matharena": ("matharena", 6, {"tiny-base"}, 0.5),
+    "mini-swe-agent": ("mini-swe-agent", 2, {"tiny-chat"}, None),
+    "nemo-gym": ("nemo-gym", 6, {"tiny-chat"}, 0.5),
+    "olmes": ("olmes", 3, {"tiny-base"}, 2 / 3),
+    "openai-evals.jsonl": ("openai-evals", 3, {"tiny-chat"}, 2 / 3),
+    "promptfoo.json": ("promptfoo", 3, {"tiny-chat"}, 2 / 3),
+    "roll": ("roll", 6, {"tiny-grpo"}, 0.5),
+    "swe-agent": ("swe-agent", 2, {"tiny-agent"}, None),
+    "tau-bench.json": ("tau-bench", 6, {"tau-bench"}, 0.5),
+    "tau2-bench.json": ("tau2-bench", 6, {"tiny-chat"}, 0.5),
     "bigcode": ("bigcode", 4, {"generations"}, None),
     "canonical.jsonl": ("canonical", 12, {"base", "rlvr"}, 0.75),
     "chat-completions.json": ("chat-completions", 3, {"tiny-chat"}, None),
@@ -68,7 +84,7 @@ EXPECTED = {  # file, or folder of files that belong together -> format, traces,
 }
 SIDES = {
     "open-instruct-metadata", "openai-batch-requests", "humaneval-problems", "rllm-metadata", "verifiers-metadata",
-    "anthropic-batch-requests",
+    "anthropic-batch-requests", "fastchat-questions", "olmes-requests",
 }  # fmt: skip
 FILES = sorted(str(p.relative_to(SAMPLES)) for p in SAMPLES.rglob("*") if p.is_file())
 
@@ -110,37 +126,10 @@ def test_sniffing_names_one_dialect(name):
 @pytest.mark.parametrize("name", dialects.DIALECTS)
 def test_the_table_uses_only_known_words(name):
     entry = dialects.DIALECTS[name]
-    words = {
-        "survey",
-        "absent_nulls",
-        "adapt",
-        "join",
-        "key",
-        "only",
-        "without",
-        "when",
-        "inside",
-        "folder",
-        "shape",
-        "needs",
-        "any",
-        "document_needs",
-        "rows",
-        "fields",
-        "label",
-        "name",
-        "prepare",
-        "refuse",
-        "note",
-        "requires",
-        "reads",
-    }
-    assert set(entry) <= words and entry["shape"] in ("row", "list", "dict", "nested", "wide", "side")
-    assert ("fields" in entry) != (entry["shape"] == "side")
-    if entry["shape"] == "side":
-        return
-    assert all(f in CANONICAL or f.startswith("meta.") for f in entry["fields"])
-    assert "response" in entry["fields"]
+    assert entry.shape in ("row", "list", "dict", "nested", "wide", "side")
+    assert bool(entry.fields) != (entry.shape == "side")
+    assert all(f in CANONICAL or f.startswith("meta.") for f in entry.fields)
+    assert entry.shape == "side" or "response" in entry.fields
 
 
 @pytest.mark.parametrize("packed", ["gz", "zst"])

@@ -12,7 +12,7 @@ import pytest
 
 from analyzer.dumps import check as checks
 from analyzer.dumps import read as dumps
-from analyzer.dumps import traps
+from analyzer.dumps import warnings
 from analyzer.dumps.dialects import rollouts
 from analyzer.dumps.fields import CANONICAL, clean
 from analyzer.dumps.paths import Fault
@@ -291,17 +291,16 @@ def test_temperatures_through_float32_are_what_they_were_made_of():
         cleaned(base_logprobs={"0.6": [-1, -2], repr(f32): [-1, -2]})
 
 
-def test_sampling_settings_beside_log_probs_are_the_sampler(tmp_path):
+def test_sampling_settings_in_an_object_are_the_sampler(tmp_path):
     numbers = {"response_logprobs": [-1.0, -1.0], "logprobs_temperature": 1.0, "sample": 0}
     rows = [ROW | numbers | {"sampling_params": {"temperature": 0.6, "top_p": 0.95, "n": 4}, "problem": "a"}]
     rows += [ROW | numbers | {"temperature": 0.6, "top_p": 0.95, "problem": "b"}]
     traces, ledger, _ = read(tmp_path / "rl.jsonl", rows)
     assert {t.sampler for t in traces} == {Sampler(0.6, 0.95)}
-    assert any("sampling_params.temperature was read as the sampler's" in n for n in ledger.notes)
+    assert ledger.files[0]["mapping"]["temperature"] == "temperature | sampling_params.temperature"
     alone = [{k: v for k, v in r.items() if k != "response_logprobs"} for r in rows]
     traces, ledger, _ = read(tmp_path / "other.jsonl", alone)
-    assert [t.sampler for t in traces] == [None, Sampler(0.6, 0.95)]  # nothing rests on an object's, and it is said
-    assert {*ledger.files[0]["unused"]} == {"sampling_params.temperature", "sampling_params.top_p"}
+    assert [t.sampler for t in traces] == [Sampler(0.6, 0.95)] * 2 and not ledger.files[0]["unused"]
     part = read(tmp_path / "part.jsonl", [ROW | numbers | {"top_p": 0.5}])[0][0]
     assert part.sampler is None and part.meta["sampler_part"] == {"top_p": 0.5}
 
@@ -358,12 +357,12 @@ def test_a_setting_that_no_sampler_has_is_found_in_any_row_and_said(tmp_path):
     rows = [row | {"sample": i} | ({"repetition_penalty": 1.02} if i > 1200 else {}) for i in range(1203)]
     traces, ledger, _ = read(tmp_path / "rl.jsonl", rows)
     assert [t.sampler for t in traces[1200:]] == [Sampler(1.0), None, None]
-    (note,) = traps.find(survey_of(traces), ledger.files)[-1:]
+    (note,) = warnings.find(survey_of(traces), ledger.files)[-1:]
     assert note.startswith("rl: 2 of 1,203 rows state repetition_penalty 1.02, which no sampler here has")
     assert "no sampler is recorded from them" in note
     given = read(tmp_path / "rl.jsonl", rows, sampler={"rl": Sampler(0.5)})[0]
     assert {t.sampler for t in given} == {Sampler(0.5)}
-    assert "the given --sampler rl is taken in its place" in traps.find(survey_of(given), ledger.files)[-1]
+    assert "the given --sampler rl is taken in its place" in warnings.find(survey_of(given), ledger.files)[-1]
 
 
 def survey_of(traces):

@@ -177,7 +177,7 @@ def test_an_inspect_message_without_parts_is_an_empty_response_and_a_log_may_be_
     [
         ({"output": {"choices": []}, "error": {"message": "boom"}}, "no output: the sample ended .*'boom'"),
         ({"input": "attachment://zz"}, "lost attachment"),
-        ({"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}]}, "has the part"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_use", "name": "x"}]}]}, "has the part"),
     ],
 )
 def test_inspect_samples_that_cannot_be_used_say_why(tmp_path, changes, message):

@@ -343,10 +343,10 @@ def test_filters_of_lm_eval_are_not_counted_twice(write):
     assert other.correct is True
 
 
-# --- traps ---
+# --- warnings ---
 
 
-def test_notes_name_the_traps(write):
+def test_notes_name_the_warnings(write):
     base = [
         {
             "question": f"q{i}",
@@ -437,9 +437,9 @@ def test_contents_in_parts_are_joined_and_other_parts_refused(write):
     row = {"prompt": [{"role": "user", "content": text}], "completion": [{"role": "assistant", "content": text}]}
     (trace,), _ = dumps.read_dumps([write("a.jsonl", [row])])
     assert trace.prompt == [{"role": "user", "content": "hello"}] and trace.response == "hello"
-    image = [{"role": "user", "content": [*text, {"type": "image_url", "image_url": {"url": "x"}}]}]
+    call = [{"role": "user", "content": [*text, {"type": "tool_use", "name": "x"}]}]
     with pytest.raises(DumpError, match="expected parts of type text or reasoning only"):
-        dumps.read_dumps([write("b.jsonl", [{**row, "prompt": image}])])
+        dumps.read_dumps([write("b.jsonl", [{**row, "prompt": call}])])
 
 
 def test_ids_without_text_are_read_and_said(write):

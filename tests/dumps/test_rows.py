@@ -30,7 +30,7 @@ def said(*paths):
     survey, ledger = Survey(), dumps.Ledger()
     for _ in dumps.batches(list(paths), ledger, survey):
         pass
-    return "\n".join(checks.describe(survey, ledger)["traps"])
+    return "\n".join(checks.describe(survey, ledger)["warnings"])
 
 
 # --- one label beside several responses ---
@@ -420,7 +420,7 @@ def test_labels_alone_give_pass_at_k(write, rows):
     (source,) = told["sources"].values()
     assert source["pass@1"] == 6 / 16 and source["any_correct"] == 0.75
     assert (source["repeats"], source["empty"]) == (0, 0)
-    notes = "\n".join(told["traps"])
+    notes = "\n".join(told["warnings"])
     assert "labels without responses" in notes and "empty" not in notes and "hidden" not in notes
 
 

@@ -197,7 +197,7 @@ def test_where_problems_come_from_is_no_policy(tmp_path):
 
 
 def test_a_field_whose_values_speak_against_its_name_is_left_out_and_said(tmp_path):
-    row = {"question": "q", "response": "r", "acc": 0.4, "finish_reason": {"type": "stop"}, "score": "high"}
+    row = {"question": "q", "response": "r", "acc": 0.4, "finish_reason": ["stop"], "score": "high"}
     (trace,), ledger = dumps.read_dumps([lines(tmp_path / "a.jsonl", row)])
     assert trace.correct is trace.score is trace.finish is None
     assert "acc was not read as correct: correct = 0.4; expected" in notes(ledger)

@@ -153,7 +153,7 @@ def several(head: list[Any], fields: dict[str, Any]) -> tuple[dict[str, Any], st
 
 
 def _bare(held: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    return [{"role": m["role"], "content": m["content"]} for m in held or []]
+    return [{k: m[k] for k in ("role", "content", "images") if k in m} for m in held or []]
 
 
 def _question(held: list[dict[str, Any]] | None, every: bool = False) -> str | None:

@@ -1,28 +1,27 @@
-"""Dialects of published sets of traces (the words of an entry: see dialects)."""
+"""Dialects of published sets of traces (the words of an entry: see dialect)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from analyzer.dumps.dialects import small
+from analyzer.dumps.dialects.dialect import Dialect
 
-DIALECTS: dict[str, dict[str, Any]] = {
-    "tot": {
-        "shape": "list",
-        "needs": ("ys[]",),
-        "any": ("infos[]", "accs[]"),
-        "fields": {"id": "idx", "response": "ys[]", "score": ("infos[].r", "accs[]")},
-        "name": r"^(?P<group>game24|crosswords|text)_(?:.*_(?P<temperature>\d\.\d+)_)?",
-    },
-    "openai-gsm8k": {
-        "shape": "wide",
-        "needs": ("question", "ground_truth", "*.solution"),
-        "fields": {"question": "question", "gold": "ground_truth", "response": "*.solution", "correct": "*.is_correct"},
-    },
-    "long-traces": {
-        "shape": "row",
-        "needs": ("problem", "response", "pred", "correct", "old_correct"),
-        "fields": {
+DIALECTS: dict[str, Dialect] = {
+    "tot": Dialect(
+        shape="list",
+        needs=("ys[]",),
+        either=("infos[]", "accs[]"),
+        fields={"id": "idx", "response": "ys[]", "score": ("infos[].r", "accs[]")},
+        name=r"^(?P<group>game24|crosswords|text)_(?:.*_(?P<temperature>\d\.\d+)_)?",
+    ),
+    "openai-gsm8k": Dialect(
+        shape="wide",
+        needs=("question", "ground_truth", "*.solution"),
+        fields={"question": "question", "gold": "ground_truth", "response": "*.solution", "correct": "*.is_correct"},
+    ),
+    "long-traces": Dialect(
+        shape="row",
+        needs=("problem", "response", "pred", "correct", "old_correct"),
+        fields={
             "question": "problem",
             "id": "id",
             "response": "response",
@@ -35,11 +34,11 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.precision": "precision",
             "meta.old_correct": "old_correct",
         },
-    },
-    "openr1-math": {
-        "shape": "list",
-        "needs": ("problem", "generations[]", "correctness_math_verify[]"),
-        "fields": {
+    ),
+    "openr1-math": Dialect(
+        shape="list",
+        needs=("problem", "generations[]", "correctness_math_verify[]"),
+        fields={
             "question": "problem",
             "id": "uuid",
             "response": "generations[]",
@@ -51,12 +50,12 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.complete": "is_reasoning_complete[]",
             "meta.correctness_llama": "correctness_llama[]",
         },
-    },
-    "prm800k": {
-        "shape": "row",
-        "reads": ("question.pre_generated_steps", "label.steps"),
-        "needs": ("labeler", "question.problem", "label.steps"),
-        "fields": {
+    ),
+    "prm800k": Dialect(
+        shape="row",
+        reads=("question.pre_generated_steps", "label.steps"),
+        needs=("labeler", "question.problem", "label.steps"),
+        fields={
             "question": "question.problem",
             "response": "@response",
             "answer": "question.pre_generated_answer",
@@ -65,8 +64,8 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.finish_reason": "label.finish_reason",
             "meta.generation": "generation",
         },
-        "prepare": small.prm800k,
-        "note": "PRM800K rates steps, not solutions: traces have no label (meta.ratings keeps the ratings of the "
+        prepare=small.prm800k,
+        note="PRM800K rates steps, not solutions: traces have no label (meta.ratings keeps the ratings of the "
         "steps); grading against the reference answer gives one.",
-    },
+    ),
 }

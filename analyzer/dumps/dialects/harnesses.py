@@ -1,11 +1,10 @@
-"""Dialects of evaluation harnesses and inference servers (the words of an entry: see dialects)."""
+"""Dialects of evaluation harnesses and inference servers (the words of an entry: see dialect)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from analyzer.dumps.automatic import SYNONYMS
 from analyzer.dumps.dialects import batch, inspect_logs, lm_eval, small
+from analyzer.dumps.dialects.dialect import Dialect
 
 _RG_FIELDS = {
     "question": "question",
@@ -16,13 +15,13 @@ _RG_FIELDS = {
 }
 _PROBLEMS = {"humaneval-problems": "task_id"}
 
-DIALECTS: dict[str, dict[str, Any]] = {
-    "lm-eval": {
-        "shape": "list",
-        "reads": ("resps", "arguments", "filter", "metrics"),
-        "needs": ("doc_id", "resps", "arguments"),
-        "label": "named",
-        "fields": {
+DIALECTS: dict[str, Dialect] = {
+    "lm-eval": Dialect(
+        shape="list",
+        reads=("resps", "arguments", "filter", "metrics"),
+        needs=("doc_id", "resps", "arguments"),
+        label="named",
+        fields={
             "id": "doc_id",
             "question": ("doc.question", "doc.problem", "doc.query"),
             "prompt": "@prompt",
@@ -35,16 +34,54 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "max_tokens": "@max_tokens",
             "meta.filters": "@filters",
         },
-        "name": r"^samples_(?P<group>.+)_\d{4}-\d\d-\d\dT",
-        "survey": lm_eval.survey,
-        "prepare": lm_eval.prepare,
-        "refuse": lm_eval.refuse,
-    },
-    "qwen-math": {
-        "shape": "list",
-        "needs": ("question", "gt", "code[]", "pred[]"),
-        "label": "grandparent",
-        "fields": {
+        name=r"^samples_(?P<group>.+)_\d{4}-\d\d-\d\dT",
+        survey=lm_eval.survey,
+        prepare=lm_eval.prepare,
+        refuse=lm_eval.refuse,
+    ),
+    "lmms-eval": Dialect(
+        shape="list",
+        reads=("resps", "metrics"),
+        needs=("doc_id", "resps", "filtered_resps", "input", "target"),
+        without=("arguments",),
+        label="named",
+        fields={
+            "id": "doc_id",
+            "prompt": "input",
+            "response": "@responses[]",
+            "correct": "@correct",
+            "score": "@score",
+            "gold": "target",
+        },
+        name=r"samples_(?P<group>.+)$",
+        survey=lm_eval.survey,
+        prepare=lm_eval.prepare,
+        refuse=lm_eval.refuse,
+    ),
+    "olmes": Dialect(
+        shape="list",
+        reads=("metrics",),
+        needs=("doc_id", "native_id", "model_output[].continuation"),
+        label="parent",
+        fields={
+            "id": "native_id",
+            "response": "model_output[].continuation",
+            "correct": "@correct",
+            "score": "@score",
+            "answer": "model_output[].model_answer",
+            "gold": "label",
+        },
+        name=r"^task-\d+-(?P<group>.+)-predictions$",
+        prepare=lm_eval.olmes,
+        note="OLMES keeps prompts in files of their own (-requests.jsonl), which are not read: problems go by the id "
+        "of the benchmark.",
+    ),
+    "olmes-requests": Dialect(shape="side", needs=("request_type", "doc", "request", "native_id")),
+    "qwen-math": Dialect(
+        shape="list",
+        needs=("question", "gt", "code[]", "pred[]"),
+        label="grandparent",
+        fields={
             "question": "question",
             "response": "code[]",
             "correct": "score[]",
@@ -55,15 +92,15 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.level": "level",
             "meta.type": "type",
         },
-        "name": r"_seed(?P<seed>\d+)_t(?P<temperature>\d+(?:\.\d+)?)_s-?\d+_e-?\d+$",
-        "folder": r"/global_step_(?P<step>[1-9]\d*)/",
-        "adapt": small.run_code,
-    },
-    "understand-r1-zero": {
-        "shape": "list",
-        "reads": ("gt",),
-        "needs": ("prompt", "gt", "model_output[]", "reward[]"),
-        "fields": {
+        name=r"_seed(?P<seed>\d+)_t(?P<temperature>\d+(?:\.\d+)?)_s-?\d+_e-?\d+$",
+        folder=r"/global_step_(?P<step>[1-9]\d*)/",
+        adapt=small.run_code,
+    ),
+    "understand-r1-zero": Dialect(
+        shape="list",
+        reads=("gt",),
+        needs=("prompt", "gt", "model_output[]", "reward[]"),
+        fields={
             "prompt": "prompt",
             "response": "model_output[]",
             "response_ids": "model_output_token_ids[]",
@@ -71,15 +108,15 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "gold": "@gold",
             "group": "task_name",
         },
-        "name": r"^model_eval_out_(?P<source>.+?)\d{10}_template_.+_temp(?P<temperature>[\d.]+)_topp(?P<top_p>[\d.]+)_",
-        "prepare": small.r1_zero,
-    },
-    "reasoning-gym": {
-        "shape": "nested",
-        "document_needs": ("categories", "metadata"),
-        "rows": "categories[].datasets[].results[]",
-        "needs": ("question", "completions"),
-        "fields": {
+        name=r"^model_eval_out_(?P<source>.+?)\d{10}_template_.+_temp(?P<temperature>[\d.]+)_topp(?P<top_p>[\d.]+)_",
+        prepare=small.r1_zero,
+    ),
+    "reasoning-gym": Dialect(
+        shape="nested",
+        document_needs=("categories", "metadata"),
+        rows="categories[].datasets[].results[]",
+        needs=("question", "completions"),
+        fields={
             **_RG_FIELDS,
             "model": "@0.metadata.model",
             "group": "@2.name",
@@ -88,22 +125,22 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "top_p": "@0.metadata.top_p",
             "max_tokens": "@0.metadata.max_tokens",
         },
-    },
-    "reasoning-gym-task": {
-        "shape": "nested",
-        "document_needs": ("results", "completions_per_prompt"),
-        "rows": "results[]",
-        "needs": ("question", "completions"),
-        "label": "parent",
-        "inside": r"algebra|algorithmic|arc|arithmetic|code|cognition|games|geometry|graphs|induction|logic|prob\w+",
-        "fields": {**_RG_FIELDS, "model": "@0.model", "group": "@0.name", "meta.category": "@0.category"},
-    },
-    "skythought": {
-        "shape": "dict",
-        "reads": ("responses",),
-        "needs": ("responses",),
-        "any": ("input_conversation", "token_usages", "responses[].correctness"),
-        "fields": {
+    ),
+    "reasoning-gym-task": Dialect(
+        shape="nested",
+        document_needs=("results", "completions_per_prompt"),
+        rows="results[]",
+        needs=("question", "completions"),
+        label="parent",
+        inside=r"algebra|algorithmic|arc|arithmetic|code|cognition|games|geometry|graphs|induction|logic|prob\w+",
+        fields={**_RG_FIELDS, "model": "@0.model", "group": "@0.name", "meta.category": "@0.category"},
+    ),
+    "skythought": Dialect(
+        shape="dict",
+        reads=("responses",),
+        needs=("responses",),
+        either=("input_conversation", "token_usages", "responses[].correctness"),
+        fields={
             "id": "@id",
             "question": ("problem", "question", "prompt"),
             "prompt": "input_conversation",
@@ -112,14 +149,14 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "temperature": "@responses[].@temperature",
             "gold": ("answer", "solution"),
         },
-        "prepare": small.skythought,
-    },
-    "nemo-skills": {
-        "shape": "row",
-        "needs": ("generation",),
-        "any": ("num_generated_tokens", "predicted_answer", "_full_generation", "generation_time"),
-        "label": "parent",
-        "fields": {
+        prepare=small.skythought,
+    ),
+    "nemo-skills": Dialect(
+        shape="row",
+        needs=("generation",),
+        either=("num_generated_tokens", "predicted_answer", "_full_generation", "generation_time"),
+        label="parent",
+        fields={
             "question": ("problem", "question"),
             "response": ("_full_generation", "generation"),
             "reasoning": "reasoning_content",
@@ -131,16 +168,16 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.judgement": "judgement",
             "meta.judge_correct": "judge_correct",
         },
-        "name": r"^output(?:-rs(?P<seed>\d+))?(?:_chunk_\d+)?$",
-        "folder": r"/eval-results/(?P<group>[^/]+)/",
-    },
-    "lighteval": {
-        "shape": "list",
-        "reads": ("metric", "model_response.input_tokens", "model_response.output_tokens"),
-        "needs": ("doc.query", "model_response.text", "metric"),
-        "label": "named",
-        "name": r"^details_.+_\d{4}-\d\d-\d\dT[\d.:-]+$",
-        "fields": {
+        name=r"^output(?:-rs(?P<seed>\d+))?(?:_chunk_\d+)?$",
+        folder=r"/eval-results/(?P<group>[^/]+)/",
+    ),
+    "lighteval": Dialect(
+        shape="list",
+        reads=("metric", "model_response.input_tokens", "model_response.output_tokens"),
+        needs=("doc.query", "model_response.text", "metric"),
+        label="named",
+        name=r"^details_.+_\d{4}-\d\d-\d\dT[\d.:-]+$",
+        fields={
             "id": "doc.id",
             "question": "doc.query",
             "prompt": "model_response.input",
@@ -152,28 +189,28 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "group": "doc.task_name",
             "max_tokens": "doc.generation_size",
         },
-        "prepare": small.lighteval,
-        "refuse": small.lighteval_choices,
-        "adapt": small.lighteval_metrics,
-        "note": "LightEval's details do not tell how responses were drawn, nor why they ended: the temperature is in "
+        prepare=small.lighteval,
+        refuse=small.lighteval_choices,
+        adapt=small.lighteval_metrics,
+        note="LightEval's details do not tell how responses were drawn, nor why they ended: the temperature is in "
         "results_*.json, at generation_parameters (0 means greedy); --sampler LABEL=T,top_p hands it on.",
-    },
-    "lighteval-flat": {
-        "shape": "list",
-        "reads": ("metrics",),
-        "needs": ("full_prompt", "predictions", "metrics"),
-        "fields": {"prompt": "full_prompt", "response": "predictions[]", "score": "@score", "gold": "gold"},
-        "prepare": small.lighteval,
-        "refuse": small.lighteval_choices,
-        "adapt": small.lighteval_metrics,
-    },
-    "inspect": {
-        "shape": "nested",
-        "reads": ("attachments", "output", "input", "messages", "scores", "epoch", "target", "error"),
-        "document_needs": ("eval.task", "samples"),
-        "rows": "samples[]",
-        "needs": ("id", "epoch"),
-        "fields": {
+    ),
+    "lighteval-flat": Dialect(
+        shape="list",
+        reads=("metrics",),
+        needs=("full_prompt", "predictions", "metrics"),
+        fields={"prompt": "full_prompt", "response": "predictions[]", "score": "@score", "gold": "gold"},
+        prepare=small.lighteval,
+        refuse=small.lighteval_choices,
+        adapt=small.lighteval_metrics,
+    ),
+    "inspect": Dialect(
+        shape="nested",
+        reads=("attachments", "output", "input", "messages", "scores", "epoch", "target", "error"),
+        document_needs=("eval.task", "samples"),
+        rows="samples[]",
+        needs=("id", "epoch"),
+        fields={
             "model": ("@0.eval.model", "output.model"),
             "id": "id",
             "sample": "@sample",
@@ -192,16 +229,16 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.scores": "@scores",
             "meta.turns": "@turns",
         },
-        "prepare": inspect_logs.prepare,
-        "adapt": inspect_logs.adapt,
-    },
-    "openai-batch": {
-        "shape": "list",
-        "reads": ("response", "error"),
-        "needs": ("custom_id", "response"),
-        "when": batch.answers,
-        "join": {"openai-batch-requests": "custom_id"},
-        "fields": {
+        prepare=inspect_logs.prepare,
+        adapt=inspect_logs.adapt,
+    ),
+    "openai-batch": Dialect(
+        shape="list",
+        reads=("response", "error"),
+        needs=("custom_id", "response"),
+        when=batch.answers,
+        join={"openai-batch-requests": "custom_id"},
+        fields={
             "model": "@body.model",
             "id": "custom_id",
             "prompt": ("@join.body.messages", "@join.body.prompt", "@join.body.input"),
@@ -216,34 +253,34 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "min_p": "@join.body.min_p",
             "max_tokens": ("@join.body.max_completion_tokens", "@join.body.max_tokens"),
         },
-        "prepare": batch.prepare,
-    },
-    "openai-batch-requests": {"shape": "side", "needs": ("custom_id", "method", "url", "body"), "key": "custom_id"},
-    "humaneval": {
-        "shape": "row",
-        "needs": ("task_id", "completion"),
-        "without": (*SYNONYMS["prompt"], *SYNONYMS["question"]),  # its prompts are in a file of their own
-        "when": lambda record: isinstance(record["task_id"], str),
-        "join": _PROBLEMS,
-        "fields": {"id": "task_id", "prompt": "@join.prompt", "response": "completion", "correct": "passed"},
-    },
-    "evalplus": {
-        "shape": "row",
-        "needs": ("task_id", "solution"),
-        "only": ("task_id", "solution", "_identifier", "raw_solution", "completion_id"),
-        "join": _PROBLEMS,
-        "fields": {"id": "task_id", "question": "@join.prompt", "response": "solution"},
-        "note": "EvalPlus keeps the code that was taken from the responses, unless the file is its .raw.jsonl; its "
+        prepare=batch.prepare,
+    ),
+    "openai-batch-requests": Dialect(shape="side", needs=("custom_id", "method", "url", "body"), key="custom_id"),
+    "humaneval": Dialect(
+        shape="row",
+        needs=("task_id", "completion"),
+        without=(*SYNONYMS["prompt"], *SYNONYMS["question"]),  # its prompts are in a file of their own
+        when=lambda record: isinstance(record["task_id"], str),
+        join=_PROBLEMS,
+        fields={"id": "task_id", "prompt": "@join.prompt", "response": "completion", "correct": "passed"},
+    ),
+    "evalplus": Dialect(
+        shape="row",
+        needs=("task_id", "solution"),
+        only=("task_id", "solution", "_identifier", "raw_solution", "completion_id"),
+        join=_PROBLEMS,
+        fields={"id": "task_id", "question": "@join.prompt", "response": "solution"},
+        note="EvalPlus keeps the code that was taken from the responses, unless the file is its .raw.jsonl; its "
         "labels are in the file of results, _eval_results.json.",
-    },
-    "evalplus-results": {
-        "shape": "nested",
-        "reads": ("base_status", "plus_status", "status"),
-        "document_needs": ("eval", "date"),
-        "rows": "eval{}[]",
-        "needs": ("task_id", "solution"),
-        "join": _PROBLEMS,
-        "fields": {
+    ),
+    "evalplus-results": Dialect(
+        shape="nested",
+        reads=("base_status", "plus_status", "status"),
+        document_needs=("eval", "date"),
+        rows="eval{}[]",
+        needs=("task_id", "solution"),
+        join=_PROBLEMS,
+        fields={
             "id": "task_id",
             "question": "@join.prompt",
             "response": "solution",
@@ -251,21 +288,19 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.base_status": "base_status",
             "meta.plus_status": "plus_status",
         },
-        "prepare": small.evalplus,
-        "refuse": small.evalplus_statuses,
-        "note": "Correct means that the base tests and, where they were run, the plus tests pass. EvalPlus (and "
+        prepare=small.evalplus,
+        refuse=small.evalplus_statuses,
+        note="Correct means that the base tests and, where they were run, the plus tests pass. EvalPlus (and "
         "BigCodeBench) keeps the code that was taken from the responses, unless it was given the .raw.jsonl.",
-    },
-    "humaneval-problems": {
-        "shape": "side",
-        "needs": ("task_id", "prompt", "entry_point", "canonical_solution"),
-        "key": "task_id",
-    },
-    "codet": {
-        "shape": "list",
-        "needs": ("prompt", "samples[]"),
-        "only": ("prompt", "samples", "task_id", "entry_point"),
-        "fields": {"id": "task_id", "prompt": "prompt", "response": "samples[]"},
-        "name": r"_temp(?P<temperature>\d\.\d+)_topp(?P<top_p>\d\.\d+)_num\d+_max(?P<max_tokens>\d+)_code_solution$",
-    },
+    ),
+    "humaneval-problems": Dialect(
+        shape="side", needs=("task_id", "prompt", "entry_point", "canonical_solution"), key="task_id"
+    ),
+    "codet": Dialect(
+        shape="list",
+        needs=("prompt", "samples[]"),
+        only=("prompt", "samples", "task_id", "entry_point"),
+        fields={"id": "task_id", "prompt": "prompt", "response": "samples[]"},
+        name=r"_temp(?P<temperature>\d\.\d+)_topp(?P<top_p>\d\.\d+)_num\d+_max(?P<max_tokens>\d+)_code_solution$",
+    ),
 }

@@ -29,6 +29,17 @@ def metric(record: dict[str, Any]) -> str | None:
     return next((k for k in ("exact_match", "acc", *map(str, named)) if k in record), None)
 
 
+def olmes(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
+    """The metric of a row of OLMES, which labels its sample where there is one."""
+    metrics = record.get("metrics")
+    alone = isinstance(held := record.get("model_output"), list) and len(held) == 1
+    return {**record, **(_labelled(label(metrics)) if alone and isinstance(metrics, dict) else {})}
+
+
+def _labelled(said: Any) -> dict[str, Any]:
+    return {"@score" if isinstance(said, float) and 0 < said < 1 else "@correct": said}
+
+
 def label(record: dict[str, Any]) -> Any:
     """What that metric says."""
     return record.get(metric(record))
@@ -103,8 +114,5 @@ def prepare(record: dict[str, Any], survey: dict[str, Any] | None = None) -> dic
         out["@top_p"] = settings.get("top_p") if sampled else None
         out["@max_tokens"] = settings.get("max_gen_toks")
     if _single(record):
-        said = label(record)
-        part = isinstance(said, float) and 0 < said < 1
-        out["@score" if part else "@correct"] = said
-        out["@filters"] = filters or None
+        out |= {**_labelled(label(record)), "@filters": filters or None}
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from analyzer.dumps.dialects.small import objects
 from analyzer.dumps.paths import Fault
 
 
@@ -13,11 +14,11 @@ def prepare(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     task = record.get("task")
     task = task if isinstance(task, dict) else {"question": task}
     meta = task.get("metadata") if isinstance(task.get("metadata"), dict) else {}
-    held = _objects(record.get("trajectories"))
+    held = objects(record.get("trajectories"))
     alone = len(held) == 1
     steps = []
     for trajectory in held:
-        own = _objects(trajectory.get("steps"))
+        own = objects(trajectory.get("steps"))
         for turn, step in enumerate(own):
             last = turn == len(own) - 1
             steps.append(
@@ -39,13 +40,9 @@ def prepare(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
     return {**record, "@question": question if isinstance(question, str) else None, "@gold": gold, "@steps": steps}
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
-
-
 def _step(step: dict[str, Any]) -> dict[str, Any]:
     """The last message of an assistant is the response, what stands before it the prompt."""
-    chat = _objects(step.get("chat_completions"))
+    chat = objects(step.get("chat_completions"))
     said = max((i for i, m in enumerate(chat) if m.get("role") == "assistant"), default=None)
     text = step.get("model_response") or (chat[said].get("content") if said is not None else step.get("output"))
     ids, logprobs = step.get("response_ids") or None, step.get("logprobs") or None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from analyzer.dumps import automatic, numbers, settings, shapes
+from analyzer.dumps import automatic, numbers, shapes
 from analyzer.dumps.fields import ids
 from analyzer.dumps.paths import Fault, has
 
@@ -30,7 +30,6 @@ BASE = (
     "ref_per_token_logps",  # TRL
     "base_action_log_probs",  # OpenRLHF, SkyRL
 )
-SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 OWN = ("response_logprobs", "logprobs_temperature", "base_logprobs", "base_logprobs_temperature", "response_mask")
 
 
@@ -74,8 +73,6 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
                 f"at is not beside it; where a field of the rows holds it, --map base_logprobs={base[0]} --map "
                 f"base_logprobs_temperature={beside}, else write it into every row as base_logprobs_temperature."
             )
-    if _held(fields, "response_logprobs", head) and not {"sampler", *SAMPLING} & {*given}:
-        notes += _sampling(fields, head)
     return notes
 
 
@@ -90,18 +87,6 @@ def _masks(fields: shapes.Fields, head: Sequence[Any]) -> None:
         if other != path and _held({name: (other,)}, name, head):
             fields[f"mask.{name}"] = (other,)
             fields["response_mask"] += (other,)
-
-
-def _sampling(fields: shapes.Fields, head: Sequence[Any]) -> Iterator[str]:
-    """What the log-probs of the policy rest on: where rows say how they were drawn under a trainer's names, that is
-    their sampler."""
-    for name in SAMPLING:
-        if name in fields:
-            continue
-        fields[name] = (name, *(f"{held}.{name}" for held in settings.OBJECTS))
-        for path in fields[name]:
-            if any(has(r, path) for r in head if isinstance(r, dict)):
-                yield f"{path} was read as the sampler's: --map sampler=FIELD or --map {name}=FIELD chooses."
 
 
 def _path(name: str, values: dict[str, Any], response: str) -> str | None:

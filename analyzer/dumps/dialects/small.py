@@ -198,6 +198,11 @@ def trl(head: list[Any], fields: dict[str, tuple[str, ...]]) -> tuple[dict[str, 
     )
 
 
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; [] for anything else."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
 def value_at(record: Any, path: str) -> Any:
     """The value at a path, or None."""
     value = get(record, path)

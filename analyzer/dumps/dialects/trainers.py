@@ -1,17 +1,16 @@
-"""Dialects of RL trainers: what they write during training or validation (the words of an entry: see dialects)."""
+"""Dialects of RL trainers: what they write during training or validation (the words of an entry: see dialect)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from analyzer.dumps.dialects import rllm, small
+from analyzer.dumps.dialects.dialect import Dialect
 
-DIALECTS: dict[str, dict[str, Any]] = {
-    "verl": {
-        "shape": "row",
-        "needs": ("input", "output", "score", "step"),
-        "label": "parent",
-        "fields": {
+DIALECTS: dict[str, Dialect] = {
+    "verl": Dialect(
+        shape="row",
+        needs=("input", "output", "score", "step"),
+        label="parent",
+        fields={
             "question": "input",
             "response": "output",
             "correct": "acc",
@@ -21,53 +20,53 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "step": "step",
             "group": "data_source",
         },
-        "note": "verl writes prompts with their special tokens stripped: the prompt ids can't be recovered, so "
+        note="verl writes prompts with their special tokens stripped: the prompt ids can't be recovered, so "
         "`input` is kept as the question (--map prompt=input where it had none).",
-    },
-    "verl-generation": {
-        "shape": "list",
-        "needs": ("prompt", "responses[]", "reward_model.ground_truth"),
-        "fields": {
+    ),
+    "verl-generation": Dialect(
+        shape="list",
+        needs=("prompt", "responses[]", "reward_model.ground_truth"),
+        fields={
             "prompt": "prompt",
             "response": "responses[]",
             "gold": "reward_model.ground_truth",
             "group": "data_source",
         },
-    },
-    "trl": {
-        "shape": "row",
-        "needs": ("step", "prompt", "completion"),
-        "any": ("advantage", "advantages"),
-        "label": "parent",
-        "fields": {"question": "prompt", "response": "completion", "step": "step"},
-        "prepare": small.without_nan,
-        "adapt": small.trl,
-        "note": "TRL writes prompts with their special tokens stripped: the prompt ids can't be recovered, so `prompt` "
+    ),
+    "trl": Dialect(
+        shape="row",
+        needs=("step", "prompt", "completion"),
+        either=("advantage", "advantages"),
+        label="parent",
+        fields={"question": "prompt", "response": "completion", "step": "step"},
+        prepare=small.without_nan,
+        adapt=small.trl,
+        note="TRL writes prompts with their special tokens stripped: the prompt ids can't be recovered, so `prompt` "
         "is kept as the question (--map prompt=prompt where it had none).",
-    },
-    "nemo-rl": {
-        "shape": "row",
-        "needs": ("content[]", "rewards", "input_lengths"),
-        "label": "parent",
-        "fields": {"prompt": "@prompt", "response": "@response", "score": "@score", "meta.texts": "@texts"},
-        "name": r"_step_?(?P<step>\d+)$",
-        "prepare": small.nemo_rl,
-        "note": "NeMo-RL logs the texts of a sample without their roles: the last text is taken as the response and "
+    ),
+    "nemo-rl": Dialect(
+        shape="row",
+        needs=("content[]", "rewards", "input_lengths"),
+        label="parent",
+        fields={"prompt": "@prompt", "response": "@response", "score": "@score", "meta.texts": "@texts"},
+        name=r"_step_?(?P<step>\d+)$",
+        prepare=small.nemo_rl,
+        note="NeMo-RL logs the texts of a sample without their roles: the last text is taken as the response and "
         "what stands before it as the prompt (meta.texts counts more than two); its log-probs run over both and were "
         "not read.",
-    },
-    "openrlhf": {
-        "shape": "row",
-        "needs": ("input", "output"),
-        "only": ("input", "output", "reward"),
-        "fields": {"prompt": "input", "response": "output", "meta.reward": "reward"},
-        "note": "`reward` of OpenRLHF is a reward model's number and no label; it is kept in meta (--map score=reward "
+    ),
+    "openrlhf": Dialect(
+        shape="row",
+        needs=("input", "output"),
+        only=("input", "output", "reward"),
+        fields={"prompt": "input", "response": "output", "meta.reward": "reward"},
+        note="`reward` of OpenRLHF is a reward model's number and no label; it is kept in meta (--map score=reward "
         "--threshold X makes it one).",
-    },
-    "open-instruct": {
-        "shape": "row",
-        "needs": ("prompt_tokens", "response_tokens", "reward", "step"),
-        "fields": {
+    ),
+    "open-instruct": Dialect(
+        shape="row",
+        needs=("prompt_tokens", "response_tokens", "reward", "step"),
+        fields={
             "prompt_ids": "prompt_tokens",
             "response": "@response",  # there is no text, only ids
             "response_ids": "response_tokens",
@@ -77,17 +76,17 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "group": "dataset",
             "step": "step",
         },
-        "name": r"^(?P<source>.+)_rollouts_\d+$",
-        "note": "open-instruct's reward may add a format reward to the verifiable one (10 by default): check that "
+        name=r"^(?P<source>.+)_rollouts_\d+$",
+        note="open-instruct's reward may add a format reward to the verifiable one (10 by default): check that "
         "--threshold separates correct from wrong.",
-    },
-    "open-instruct-metadata": {"shape": "side", "needs": ("run_name", "git_commit", "model_name", "timestamp")},
-    "rllm": {
-        "shape": "list",
-        "reads": ("task", "trajectories", "is_correct", "termination_reason"),
-        "needs": ("task", "trajectories[].steps"),
-        "label": "parent",
-        "fields": {
+    ),
+    "open-instruct-metadata": Dialect(shape="side", needs=("run_name", "git_commit", "model_name", "timestamp")),
+    "rllm": Dialect(
+        shape="list",
+        reads=("task", "trajectories", "is_correct", "termination_reason"),
+        needs=("task", "trajectories[].steps"),
+        label="parent",
+        fields={
             "question": "@question",
             "prompt": "@steps[].prompt",
             "prompt_ids": "@steps[].prompt_ids",
@@ -103,14 +102,14 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "meta.turn": "@steps[].turn",
             "meta.trajectory": "@steps[].name",
         },
-        "prepare": rllm.prepare,
-    },
-    "rllm-metadata": {"shape": "side", "needs": ("dataset", "model", "agent", "timestamp")},
-    "polaris": {
-        "shape": "row",
-        "needs": ("example_id", "prompt", "answer", "seed", "response"),
-        "label": "parent",
-        "fields": {
+        prepare=rllm.prepare,
+    ),
+    "rllm-metadata": Dialect(shape="side", needs=("dataset", "model", "agent", "timestamp")),
+    "polaris": Dialect(
+        shape="row",
+        needs=("example_id", "prompt", "answer", "seed", "response"),
+        label="parent",
+        fields={
             "question": "prompt",
             "id": "example_id",
             "response": "response",
@@ -118,5 +117,20 @@ DIALECTS: dict[str, dict[str, Any]] = {
             "seed": "seed",
             "group": "task_name",
         },
-    },
+    ),
+    "roll": Dialect(
+        shape="row",
+        needs=("prompt", "responses", "scores", "global_step", "domain", "sampling_params"),
+        label="parent",
+        fields={
+            "id": "id",
+            "prompt": "prompt",
+            "response": "responses",
+            "score": "scores",
+            "gold": "ground_truth",
+            "step": "global_step",
+            "group": ("source", "domain"),
+            "meta.difficulty": "difficulty",
+        },
+    ),
 }

@@ -51,6 +51,12 @@ def prompt_ids(
 ) -> tuple[int, ...]:
     """The ids of a trace's prompt, BOS where there would be none; adds to `said` which way they were made. date: what
     chat templates write as today, YYYY-MM-DD, None: today. Raises DumpError with the trace's place."""
+    shown = trace.meta.get("images")
+    if isinstance(shown, (list, tuple)) and shown:  # the dump's own meta may hold a count under this name
+        raise DumpError(
+            f"{trace.origin}: the prompt of {trace.key} shows {shown[0]}, which this scorer would not see: its "
+            "log-probs would be those of another prompt. Leave such rows out, or bring their log-probs (base_logprobs)"
+        )
     if trace.prompt_ids is not None:
         said.append("prompt: ids from the dump")
         return _checked(trace.prompt_ids, trace, tokenizer)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.dumps.counts import accuracy
-from analyzer.dumps.survey import Columns, Source, Survey, grouped
+from analyzer.dumps.survey import Columns, Survey, grouped
 from analyzer.records.display import counted
 
 SHORT = 80  # characters: a response that holds an answer and no reasoning
@@ -34,11 +34,13 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     notes += _split_problems(survey, columns)
     notes += _duplicate_responses(survey, columns)
     notes += _renumbered(accounts)
-    notes += _null_answers(survey)
+    notes += _told(survey, "null_answer")
     notes += _gold(survey, columns)
     notes += _hidden(survey, columns)
     notes += _prompts(survey, columns)
-    for check in (_made, _ids, _numbers, _foreign):
+    notes += _shown(survey)
+    notes += _told(survey, "ids only", "joined_reasoning", "ids")
+    for check in (_undeclared, _numbers, _foreign):
         notes += check(survey)
     notes += _copies(survey, columns)
     notes += _lengths(survey)
@@ -48,13 +50,6 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
 
 def _of(n: int, total: int) -> str:
     return f"{n:,} of {total:,}"
-
-
-def _having(survey: Survey, name: str) -> Iterable[tuple[str, Source, int, str]]:
-    """The sources with traces of a property: label, account, how many, where the first stands."""
-    for label, own in survey.sources.items():
-        if own.counts[name]:
-            yield label, own, own.counts[name], own.first[name]
 
 
 def _scores(survey: Survey) -> Iterable[str]:
@@ -76,6 +71,36 @@ def _scores(survey: Survey) -> Iterable[str]:
         )
 
 
+# a property of a source's traces -> what is said of those that have it; of PART only where others have it not
+SENTENCES = {
+    "unlabelled": "{share} traces have no label; they count neither as correct nor as wrong.",
+    "null_answer": "no answer could be extracted from {share} responses (null in the dump, {first}): a failure of "
+    "format counts as wrong and looks like inability.",
+    "no prompt": "the prompt that the model saw is not in {share} rows (at most the bare question): scoring needs "
+    "--template.",
+    "ids only": "{share} responses are token ids without text: they can be scored, but nothing that reads the text "
+    "(steps, answers, grading) sees them.",
+    "joined_reasoning": "{share} responses were kept as reasoning and answer apart and are joined as <think> reasoning "
+    "</think> answer ({first}): the tokens at the seams are assumed.",
+    "ids": "{share} rows have token ids; the others will be re-tokenised from text.",
+    "cut": "{share} responses ended at the token budget.",
+    "open": "{share} responses open <think> and never close it ({first}): probably cut at the token budget.",
+    "greedy": "{share} responses were decoded greedily (temperature 0, as lm-eval does unless told otherwise). A mode "
+    "is no sample: its perplexity lies below that of samples, one response per problem is all there is (pass@1 alone), "
+    "and membership, reach and the verdict can't be asked. Draw again with a temperature: lm-eval --gen_kwargs "
+    "do_sample=true,temperature=1, `repeats` in the task's file; or analyzer sample.",
+}
+PART = ("unlabelled", "ids")
+
+
+def _told(survey: Survey, *names: str) -> Iterable[str]:
+    for source, own in survey.sources.items():
+        held = own.tally()
+        for name in names:
+            if (n := held.counts[name]) and not (name in PART and n == own.traces):
+                yield f"{source}: {SENTENCES[name].format(share=_of(n, own.traces), first=held.first[name])}"
+
+
 def _labels(survey: Survey) -> Iterable[str]:
     flips, versions = survey.all.counts["flipped"], survey.all.counts["regraded"]
     if flips:
@@ -83,9 +108,7 @@ def _labels(survey: Survey) -> Iterable[str]:
             f"Labels were changed by re-grading in {_of(flips, versions)} traces (the newer label counts; "
             f"{survey.all.first['flipped']})."
         )
-    for source, own, none, _ in _having(survey, "unlabelled"):
-        if none < own.traces:
-            yield f"{source}: {_of(none, own.traces)} traces have no label; they count neither as correct nor as wrong."
+    yield from _told(survey, "unlabelled")
 
 
 def _duplicate_problems(survey: Survey, c: Columns) -> Iterable[str]:
@@ -188,15 +211,6 @@ def _renumbered(accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
             )
 
 
-def _null_answers(survey: Survey) -> Iterable[str]:
-    for source, own, n, where in _having(survey, "null_answer"):
-        yield (
-            f"{source}: no answer could be extracted from {_of(n, own.traces)} responses (null in the "
-            f"dump, {where}): "
-            "a failure of format counts as wrong and looks like inability."
-        )
-
-
 def _gold(survey: Survey, c: Columns) -> Iterable[str]:
     kinds = survey.gold_kinds
     if len(kinds) > 1:
@@ -282,13 +296,7 @@ def _hidden(survey: Survey, c: Columns) -> Iterable[str]:
 
 
 def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
-    for source, own, without, _ in _having(survey, "no prompt"):
-        if own.counts["labels"] == own.traces:
-            continue  # nothing of it is scored
-        yield (
-            f"{source}: the prompt that the model saw is not in {_of(without, own.traces)} rows (at most the "
-            "bare question): scoring needs --template."
-        )
+    yield from _told(survey, "no prompt")
     have = np.flatnonzero(c["prompt"])
     order, starts = grouped(c["problem"][have], c["source"][have], c["prompt"][have])
     at = have[order[starts]]  # one trace per problem, source and prompt
@@ -317,25 +325,18 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
         yield f"{labels[0]} shares no problem with {', '.join(apart)}: nothing can be compared between them."
 
 
-def _made(survey: Survey) -> Iterable[str]:
+def _shown(survey: Survey) -> Iterable[str]:
     for source, own in survey.sources.items():
-        if n := own.counts["ids only"]:
+        if n := own.shown.counts["rows"]:
             yield (
-                f"{source}: {_of(n, own.traces)} responses are token ids without text: they can be scored, but "
-                "nothing that reads the text (steps, answers, grading) sees them."
-            )
-        if n := own.counts["joined_reasoning"]:
-            yield (
-                f"{source}: {_of(n, own.traces)} responses were kept as reasoning and answer apart and are "
-                f"joined as <think> reasoning </think> answer ({own.first['joined_reasoning']}): the tokens at the "
-                "seams are assumed."
+                f"{source}: {_of(n, own.traces)} prompts show {counted(own.shown.counts['images'], 'image')} or the "
+                f"like ({own.shown.first['rows']}), kept by address or hash (meta.images): problems are told apart by "
+                "them. A scorer of text does not see them, so these rows are refused where a model is to score them."
             )
 
 
-def _ids(survey: Survey) -> Iterable[str]:
+def _undeclared(survey: Survey) -> Iterable[str]:
     for source, own in survey.sources.items():
-        if 0 < (have := own.counts["ids"]) < own.traces:
-            yield f"{source}: {_of(have, own.traces)} rows have token ids; the others will be re-tokenised from text."
         if n := own.counts["undeclared"]:
             yield (
                 f"{source}: {_of(n, own.traces)} rows have log-probabilities without the temperature they "
@@ -419,14 +420,8 @@ def _lengths(survey: Survey) -> Iterable[str]:
             f"Finish reasons are not recorded for {', '.join(unknown)}: a cut response can't be told from a "
             "finished one."
         )
+    yield from _told(survey, "cut", "open")
     for source, own in survey.sources.items():
-        if n := own.counts["cut"]:
-            yield f"{source}: {_of(n, own.traces)} responses ended at the token budget."
-        if n := own.counts["open"]:
-            yield (
-                f"{source}: {_of(n, own.traces)} responses open <think> and never close it "
-                f"({own.first['open']}): probably cut at the token budget."
-            )
         if own.other_ends:
             yield (
                 f"{source}: finish reasons other than stop and length: "
@@ -455,14 +450,7 @@ def _samplers(survey: Survey, accounts: Sequence[dict[str, Any]]) -> Iterable[st
                     f"--sampler {source}=T,top_p sets it aside."
                 )
             )
-        if own.counts["greedy"]:
-            yield (
-                f"{source}: {_of(own.counts['greedy'], own.traces)} responses were decoded greedily (temperature 0, as "
-                "lm-eval does unless told otherwise). A mode is no sample: its perplexity lies below that of samples, "
-                "one response per problem is all there is (pass@1 alone), and membership, reach and the verdict can't "
-                "be asked. Draw again with a temperature: lm-eval --gen_kwargs do_sample=true,temperature=1, `repeats` "
-                "in the task's file; or analyzer sample."
-            )
+    yield from _told(survey, "greedy")
     named = [
         a["path"] for a in accounts if a["mapping"].get("temperature") == "file name" and "top_p" not in a["mapping"]
     ]
