@@ -354,9 +354,12 @@ def render(description: dict[str, Any]) -> str:
 def _numbers(numbers: dict[str, Any]) -> str:
     """What the rows' own log-probs under the base hold, in one line."""
     rows, both = numbers["base_rows"], numbers["both_rows"]
-    masked = f"{counted(numbers['masked'], 'token')} masked"
+    beside = f"{counted(numbers['masked'], 'token')} masked"
+    if numbers["policies"]:
+        named = ", ".join(f"{label} ({counted(n, 'row')})" for label, n in numbers["policies"].items())
+        beside += f"; log-probs under the policy of {named}, so that what it lost needs no model"
     if not rows:
-        return f"no log-probs under the base; {masked}"
+        return f"no log-probs under the base; {beside}"
     laws = (
         f"T={t} ({counted(law['rows'], 'row')}, {counted(law['values'], 'value')}: "
         f"{law['unknown']:,} unknown, {law['impossible']:,} "
@@ -369,7 +372,7 @@ def _numbers(numbers: dict[str, Any]) -> str:
         else "reach needs response_logprobs beside them too"
     )
     brought = f"{counted(rows, 'row')} {'brings' if rows == 1 else 'bring'}"
-    return f"{brought} log-probs under the base at {', '.join(laws)}; {masked}; {then}"
+    return f"{brought} log-probs under the base at {', '.join(laws)}; {beside}; {then}"
 
 
 def _share(value: float | None) -> str:

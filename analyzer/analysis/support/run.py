@@ -65,8 +65,8 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     """
     tables, copied = copies.without(tables)
     known = laws.known(tables)
-    brought = [s for s in tables.sources if known[s].brought]
-    if tables.base is None and not brought:
+    brought, named = [s for s in tables.sources if known[s].brought], ratios.of_policies(tables)
+    if tables.base is None and not brought and not named:
         raise UsageError("support needs token probabilities under the base model, none was scored; give --base MODEL")
     found = local.measured(tables, budget)
     options = {"draws": draws, "seed": seed}
@@ -84,8 +84,13 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         reason, omitted = known[source].reason, 0.0
         if (base["source"] == source).any():
             reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
-        elif brought and source != tables.reference:
-            parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
+        elif source != tables.reference:
+            if brought:
+                parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
+            if source in named:
+                points = ratios.curve(ratios.lost(tables, scores, own, source), _budgets(budget), math.nan)
+                parts["lost"] += [{"source": source, **point} for point in points]
+                estimates |= {f"{source}.lost@{point['k']}": _estimate(point) for point in points}
         mine = _own_rows(tables, found, source)
         if source in brought:  # its rows hold log q, whether or not a model is at hand
             told = rows_.said(tables)[source]
@@ -121,10 +126,14 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     horizons = {s: e for s in others if (e := estimates.get(f"{s}.horizon@{budget}")) is not None}
     for s, e in step_horizon.in_steps(tables, horizons).items():
         estimates[f"{s}.horizon_steps@{budget}"] = e
-    params = {"budget": budget, "budgets": sorted({*reach.BUDGETS, budget}), "fdr": novelty.FDR, "draws": draws}
+    params = {"budget": budget, "budgets": [*_budgets(budget)], "fdr": novelty.FDR, "draws": draws}
     params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": evidence.HURDLED}
     params |= {"explained": evidence.EXPLAINED, "drop": evidence.DROP, "span": spans.SPAN}
     return Result("support", QUESTION, estimates, frames, tuple(notes), params, seed)
+
+
+def _budgets(budget: int) -> tuple[int, ...]:
+    return tuple(sorted({*reach.BUDGETS, budget}))
 
 
 def _scored(
@@ -141,7 +150,7 @@ def _scored(
 ) -> tuple[str, float]:
     """What the summaries of the scorers say of one source; adds to parts, estimates and picked. Returns why it has no
     log-ratio ("" where it has), and the share of its traces left out."""
-    budgets, levels = tuple(sorted({*reach.BUDGETS, budget})), tuple(sorted({1, 4, 16, 64, budget}))
+    budgets, levels = _budgets(budget), tuple(sorted({1, 4, 16, 64, budget}))
     own = base[base["source"] == tables.reference]
     wrong_base = engine.foreign(tables, own, tables.reference, "the base model", "check --base and --template")
     frame, is_reference = base[base["source"] == source].copy(), source == tables.reference
@@ -153,13 +162,13 @@ def _scored(
     frame["log_ratio"] = frame["log_q"] - frame["logprob"]
     sampled = reason or ratios.sampler_gap(tables, own)
     curves = {
-        "reach": (frame, frame["log_ratio"], reason, omitted),
-        "reach_sampler": (frame, frame["log_q"] - frame["logprob_s"], sampled, omitted),
+        "reach": ratios.Ratios(frame["log_ratio"], frame["unit"], reason, omitted),
+        "reach_sampler": ratios.Ratios(frame["log_q"] - frame["logprob_s"], frame["unit"], sampled, omitted),
     }
     if not is_reference:
-        curves["lost"] = (own, *ratios.lost(tables, scores, own, source), 0.0)
-    for name, (whose, ratio, why, left_out) in curves.items():
-        points = ratios.curve(ratio, whose["unit"], why, left_out, budgets, floor)
+        curves["lost"] = ratios.lost(tables, scores, own, source)
+    for name, of in curves.items():
+        points = ratios.curve(of, budgets, floor)
         parts[name] += [{"source": source, **point} for point in points]
         if name != "reach_sampler" and not is_reference:
             estimates |= {f"{source}.{name}@{point['k']}": _estimate(point) for point in points}
@@ -289,7 +298,7 @@ def _local(
     i = _rate(rows, kindest, problem, omitted)
     estimates[f"{source}.beyond@{budget}"] = _of(i, f"whole traces against the base, {told['inside_law']}{left}")
     if f"{source}.reach@{budget}" not in estimates and f"p:{laws.PLAIN}" in rows:
-        for k in sorted({*reach.BUDGETS, budget}):
+        for k in _budgets(budget):
             i = _rate(rows, evidence.of_trace(rows, laws.PLAIN, k), problem, omitted)
             estimates[f"{source}.reach@{k}"] = _of(i, f"from the log-probs that the rows bring{left}")
             parts["reach"].append({"source": source, "k": k, **novelty.columns(i), "coverage": math.nan, "note": ""})
