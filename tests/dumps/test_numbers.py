@@ -78,7 +78,7 @@ def test_check_says_whose_policies_judged_the_rows_and_names_the_label_that_no_s
         in checks.render(said)
     )
     notes = "\n".join(ledger.notes)
-    assert "policy_logprobs names 'rk' (" in notes and "did you mean 'rl'?" in notes and "names 'rl'" not in notes
+    assert "policy_logprobs names 'rk' (" in notes and "that lacks it refuses" in notes and "names 'rl'" not in notes
 
 
 @pytest.mark.parametrize(
