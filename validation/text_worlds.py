@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analysis.data.tables import in_memory
+from analyzer.analysis.support import copies
 from analyzer.records import LEVELS, Tables, trace_key
 
 BASE, RESTYLED, LATEX, SPOKEN = "base's", "other", "LaTeX", "words"
@@ -139,7 +140,8 @@ class Law(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Traces, problem by problem: problem, method, variant, wording, answer int [N]; style."""
+    """Traces, problem by problem: problem, method, variant, wording, answer int [N]; style; times: how often in a row
+    each draw stands there (`copied`)."""
 
     problem: np.ndarray
     method: np.ndarray
@@ -147,6 +149,7 @@ class Draws(NamedTuple):
     wording: np.ndarray
     answer: np.ndarray
     style: str
+    times: int = 1
 
 
 def population(rng: np.random.Generator, problems: int) -> Law:
@@ -214,8 +217,8 @@ def excess(source: Law, base: Law, k: int) -> dict[str, float]:
     return {level: float(np.maximum(q[level] - k * p[level], 0).sum(1).mean()) for level in q}
 
 
-def draw(law: Law, rng: np.random.Generator, n: int, style: str = BASE) -> Draws:
-    """n traces of each problem."""
+def draw(law: Law, rng: np.random.Generator, n: int | np.ndarray, style: str = BASE) -> Draws:
+    """n traces of each problem, or n_P of them."""
     problems = len(law.cell)
     problem = np.repeat(np.arange(problems), n)
     cell = _pick(law.cell.reshape(problems, -1)[problem], rng)
@@ -223,6 +226,11 @@ def draw(law: Law, rng: np.random.Generator, n: int, style: str = BASE) -> Draws
     answer_NA = (1 - law.right[problem, method])[:, None] * law.wrong[problem]
     answer_NA[:, 0] = law.right[problem, method]
     return Draws(problem, method, variant, rng.integers(0, WORDINGS, len(problem)), _pick(answer_NA, rng), style)
+
+
+def copied(draws: Draws, times: int) -> Draws:
+    """Every trace so many times, as a file that was written twice has them."""
+    return Draws(*(np.repeat(values, times) for values in draws[:5]), draws.style, times)
 
 
 def _pick(chance_NC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -281,6 +289,17 @@ def _next(wordings: tuple[str, ...], pick: Iterator[int]) -> str:
     return wordings[next(pick) % len(wordings)]
 
 
+TIMES = "times"  # of each source's draws, in the memo of its tables
+
+
+def told_apart(frame: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+    """Rows of the tables whose texts are equal where a draw was copied and nowhere else: there are few texts here, and
+    two draws of one are no copies."""
+    times_N = frame["source"].map(tables.memo[TIMES]).to_numpy()
+    hashes = pd.array(frame["sample"].to_numpy() // times_N, dtype="UInt64")
+    return frame.assign(response_hash=hashes, characters=copies.LONG)
+
+
 _SKELETONS: dict[Any, str] = {}  # by the hash of a response: the texts of all worlds are the same few thousand
 
 
@@ -317,5 +336,5 @@ def tables(sources: dict[str, Draws], *, correct: dict[str, np.ndarray] | None =
         tokens=lambda model, columns: iter(()),
         reference=next(iter(sources)),
     )
-    held.memo["skeleton"] = _SKELETONS
+    held.memo["skeleton"], held.memo[TIMES] = _SKELETONS, {source: d.times for source, d in sources.items()}
     return held
