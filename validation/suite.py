@@ -80,7 +80,7 @@ TASKS: dict[str, Task] = {
     "large studies": Task(lengths.gate_grid, ("V15",), 0, 4),
     "many draws of texts": Task(texts.gate_many, ("V15",), 0, 10),
     "contained at every size": Task(text_bounds.gate_wide, ("V15",), 0, 60),
-    "copied draws of texts": Task(texts.gate_copies, ("V14",), 4, 20, {"problems": 64}),
+    "copied draws of texts": Task(texts.gate_copies, ("V14",), 0, 40),
     "oracles": Task(oracles.gate_oracles, ("V12",), 20, 200),
 }
 NAMES = tuple(f"V{i}" for i in range(16))

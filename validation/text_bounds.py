@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analyzer.analysis.contained import run as analysis
-from analyzer.analysis.primary import TAU
-from analyzer.records import LEVELS
+from analyzer.records import LEVELS, TAU
 from analyzer.stats import bootstrap, contained
 from validation import text_worlds as W
 from validation.checks import Gate, GateResult, number, share
@@ -27,7 +26,7 @@ NEW = TAU + 0.001  # share of a source beyond every budget, just too large
 
 
 class Counts(NamedTuple):
-    """Draws of each class of a rung by problem: of the source and of the base, int [P, C]."""
+    """Draws of each class of a level by problem: of the source and of the base, int [P, C]."""
 
     source: np.ndarray
     base: np.ndarray
@@ -65,11 +64,11 @@ def gate_wide(rng: np.random.Generator, runs: int, sizes: tuple[int, ...] = WIDE
 
 
 def _same(rng: np.random.Generator) -> list[GateResult]:
-    """The counts' numbers against those of the analysis on texts: contained, gap and bound of every rung."""
+    """The counts' numbers against those of the analysis on texts: contained, gap and bound of every level."""
     law = W.population(rng, 6)
     drawn = {"base": W.draw(law, rng, 20), "s": W.draw(W.other_method(law, 0.2), rng, 7, W.RESTYLED)}
     found = analysis.run(W.tables(drawn), budget=8, draws=2)
-    table = found.tables["rungs"].set_index(["source", "level"])
+    table = found.tables["levels"].set_index(["source", "level"])
     off = forgotten = 0
     copy = np.unique(np.stack(drawn["s"][:4], 1), axis=0, return_inverse=True)[1].ravel()  # equal texts
     apart_P = analysis._apart(drawn["s"].problem, copy, 6)
@@ -84,7 +83,7 @@ def _same(rng: np.random.Generator) -> list[GateResult]:
         off += sum(abs(a - b) > 1e-9 for a, b in pairs)
         forgotten += abs(said[1] - _means(*by_problem(counts, 8, left_out=0))[1]) > 1e-9
     mutant = ("the base's trace among its own draws", forgotten)
-    what = "contained@8, gap and bound of five rungs from counts of the law's classes: other than from the texts"
+    what = "contained@8, gap and bound of five levels from counts of the law's classes: other than from the texts"
     return [number("V14", what, off, 0, 0, 15, claim="= 0", mutant=mutant)]
 
 
@@ -93,7 +92,7 @@ def _means(source_P: np.ndarray, own_P: np.ndarray) -> tuple[float, float]:
 
 
 def classes(drawn: dict[str, W.Draws]) -> dict[str, dict[str, np.ndarray]]:
-    """Rung -> source -> class of each trace by the law, int [N]: what `chances` gives the chances of."""
+    """Level -> source -> class of each trace by the law, int [N]: what `chances` gives the chances of."""
     out: dict[str, dict[str, np.ndarray]] = {level: {} for level in LEVELS[1:]}
     for source, d in drawn.items():
         own = (d.method * W.VARIANTS + d.variant, d.method, W.KINDS[d.method], d.answer, np.minimum(d.answer, 1))

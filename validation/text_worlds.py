@@ -2,11 +2,11 @@
 
 A method is a sequence of formulas with the numbers of its problem; a style embeds each in a sentence or a line of its
 own, writes the signs in its own way, and adds sentences without formulas, up to 150 to 1,500 words. A problem's draws
-are a mixture over methods, two sets of numbers for each, and answers; everything that the rungs of the ladder compare
+are a mixture over methods, two sets of numbers for each, and answers; everything that the levels of the ladder compare
 is a marginal of it, so that contained@k and the excess are sums.
 
 Axis suffixes: `_P` problems, `_M` methods (the last one is none of the base's), `_V` sets of numbers, `_A` answers (the
-first one is right), `_C` classes of a rung, `_N` traces.
+first one is right), `_C` classes of a level, `_N` traces.
 """
 
 from __future__ import annotations
@@ -195,24 +195,24 @@ def rarest(law: Law) -> Law:
 
 
 def chances(law: Law) -> dict[str, np.ndarray]:
-    """Rung -> chance of each class [P, C], the classes of a rung in one order for all laws."""
+    """Level -> chance of each class [P, C], the classes of a level in one order for all laws."""
     method_PM = law.cell.sum(2)
     right_P = np.clip((method_PM * law.right).sum(1), 0, 1)
     answer_PA = (1 - right_P[:, None]) * law.wrong
     answer_PA[:, 0] = right_P
     kinds = np.stack([method_PM[:, c == KINDS].sum(1) for c in range(KINDS.max() + 1)], 1)
-    rungs = (law.cell.reshape(len(method_PM), -1), method_PM, kinds, answer_PA, np.stack([right_P, 1 - right_P], 1))
-    return dict(zip(LEVELS[1:], rungs, strict=True))
+    levels = (law.cell.reshape(len(method_PM), -1), method_PM, kinds, answer_PA, np.stack([right_P, 1 - right_P], 1))
+    return dict(zip(LEVELS[1:], levels, strict=True))
 
 
 def contained(source: Law, base: Law, k: int) -> dict[str, np.ndarray]:
-    """Rung -> the chance that k draws of the base hold the class of a trace of the source, by problem [P]."""
+    """Level -> the chance that k draws of the base hold the class of a trace of the source, by problem [P]."""
     q, p = chances(source), chances(base)
     return {level: (q[level] * (1 - (1 - p[level]) ** k)).sum(1) for level in q}
 
 
 def excess(source: Law, base: Law, k: int) -> dict[str, float]:
-    """Rung -> E_k, the mean over problems of sum (q - k p)+."""
+    """Level -> E_k, the mean over problems of sum (q - k p)+."""
     q, p = chances(source), chances(base)
     return {level: float(np.maximum(q[level] - k * p[level], 0).sum(1).mean()) for level in q}
 

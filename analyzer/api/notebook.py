@@ -21,7 +21,7 @@ from analyzer import __version__
 from analyzer.api import pipeline
 from analyzer.dumps import frames
 from analyzer.errors import ResourceError, UsageError, nearest
-from analyzer.records import Result, Sampler, Verdict, display
+from analyzer.records import BUDGET, Result, Sampler, Verdict, display
 from analyzer.runs import outputs
 from analyzer.runs.store import Run
 from analyzer.scoring.run import Progress, quiet
@@ -170,9 +170,7 @@ def score(
     return run
 
 
-def analyze(
-    data: Any, *names: str, budget: int = pipeline.BUDGET, seed: int = 0, progress: Progress = quiet
-) -> Results:
+def analyze(data: Any, *names: str, budget: int = BUDGET, seed: int = 0, progress: Progress = quiet) -> Results:
     """Run analyses (all, or those named) on a run, or on anything that `load` takes.
 
     budget: reference samples that support is asked for. An analysis that can't run is left out with its reason, unless
@@ -191,19 +189,13 @@ def analyze(
     return Results(found, verdicts=verdicts, left_out=left_out, ledger=pipeline.ledger(run), sources=sources)
 
 
-def compare(data: Any, a: str, b: str, *, budget: int = pipeline.BUDGET, seed: int = 0) -> Result:
+def compare(data: Any, a: str, b: str, *, budget: int = BUDGET, seed: int = 0) -> Result:
     """Sources a and b of a run, paired by problem: differences a - b with intervals (see `analysis.pairs.run`)."""
     return pipeline.compare(load(data), a, b, budget=budget, seed=seed)
 
 
 def report(
-    data: Any,
-    directory: str | Path,
-    *,
-    budget: int = pipeline.BUDGET,
-    seed: int = 0,
-    progress: Progress = quiet,
-    **options: Any,
+    data: Any, directory: str | Path, *, budget: int = BUDGET, seed: int = 0, progress: Progress = quiet, **options: Any
 ) -> Results:
     """Run every analysis that can run and write the report into `directory`; the results say where (`paths`).
 

@@ -22,7 +22,7 @@ from analyzer.api import repeat
 from analyzer.dumps.files import expand
 from analyzer.dumps.read import Ledger, batches, stream
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
-from analyzer.records import Result, Sampler, Tables, Trace, Verdict
+from analyzer.records import BUDGET, Result, Sampler, Tables, Trace, Verdict
 from analyzer.runs import outputs
 from analyzer.runs.disk import saved
 from analyzer.runs.store import Run
@@ -32,7 +32,6 @@ from analyzer.scoring.run import Progress, quiet
 
 __all__ = ["analyze", "compare", "dry_run", "ingest", "ledger", "one_trace", "report", "score", "sources"]
 
-BUDGET = 64
 NEAR = 2000  # keys that a mistyped one is held against: a close match among 200,000 takes seconds
 LOOK = "A LOOK ONLY"  # how the note of --limit begins
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow")

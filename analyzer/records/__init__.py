@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 LEVELS = ("sequence", "skeleton", "steps", "kinds", "answer", "correct")
 METHOD, OUTCOME = LEVELS[1:4], LEVELS[4:]  # two branches from the sequence, each from fine to coarse
 WORDS = ("inside", "sharpened", "reweighted", "outside", "undetermined")
+TESTED = tuple(level for level in LEVELS if level != "answer")  # levels with a test of their own for outside
+BUDGET = 64  # the default k
+TAU = 0.02  # the mass that may lie beyond the budget inside
+HURDLED = 0.05  # the share of traces with a hurdle up to which a source counts as hurdle-free
 
 # name -> dtype of the per-token columns of a Scored trace. Unit: nats unless said otherwise.
 CORE_COLUMNS = {

@@ -11,8 +11,9 @@ import pandas as pd
 from scipy.stats import binom
 
 from analyzer.analysis.data.spelling import spelling
-from analyzer.analysis.primary import ALPHA, TESTED
+from analyzer.records import TESTED
 from analyzer.stats import bootstrap, budget, diversity, guessing, passk
+from analyzer.stats.bootstrap import ALPHA
 from analyzer.stats.unseen import missing_mass
 
 CHOSEN = "chosen on the other half"  # name of the problems that one half of the draws chooses

@@ -19,7 +19,7 @@ import pandas as pd
 from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.perplexity.figures import FIGURES, draw_boxes
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, Estimate, Result, Tables
 from analyzer.stats import bootstrap, pooled
 from analyzer.stats.bootstrap import DRAWS, Interval
 
@@ -31,7 +31,7 @@ MISSING = "no trace was scored under the base model"
 
 
 @np.errstate(invalid="ignore")  # a token that the model masks is infinitely surprising
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Perplexity of every source, the reference included, under the base model; `budget` plays no part.
 
     Estimates, each with an interval by resampling problems: `<s>.ppl.median` (over traces), `<s>.nll_per_token` (total

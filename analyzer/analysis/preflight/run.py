@@ -25,7 +25,7 @@ from analyzer.analysis.preflight import NAMES, agreement
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import copies, engine, laws, local, prompts
 from analyzer.analysis.support import run as support
-from analyzer.records import LEVELS, Estimate, Figure, Result, Tables
+from analyzer.records import BUDGET, LEVELS, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
 from analyzer.stats.bootstrap import DRAWS, rate
 
@@ -54,7 +54,7 @@ WORDS = {
 }
 
 
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Every check of the layer L0; needs no model (what needs one is then not checked, `passed` is missing).
 
     Estimates: `k_min` (the engine floor, a budget), `<s>.truncated` (share of traces, interval by problem),

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analysis.data.summaries import last_steps
-from analyzer.analysis.primary import CERTIFY, TAU
+from analyzer.analysis.primary import CERTIFY
 from analyzer.analysis.support import brought as rows_
 from analyzer.analysis.support import (
     copies,
@@ -34,7 +34,7 @@ from analyzer.analysis.support import (
 )
 from analyzer.analysis.support.figures import FIGURES, draw
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, HURDLED, TAU, Estimate, Result, Tables
 from analyzer.stats import bootstrap, bounds, conformal, evalue, pooled, reach, spans
 from analyzer.stats.bootstrap import DRAWS, Interval
 
@@ -49,7 +49,7 @@ TOP = ["source", "key", "problem", "excess_z", "log_ratio", "log_e", "p", "n_tok
 NOTHING = "no trace whose own law is known"
 
 
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Everything that is asked of tokens under the base, for every source.
 
     Estimates: `<s>.sampler_inside` (also of the reference: its self-inclusion), `<s>.reach@<k>` (whole traces against
@@ -127,7 +127,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     for s, e in step_horizon.in_steps(tables, horizons).items():
         estimates[f"{s}.horizon_steps@{budget}"] = e
     params = {"budget": budget, "budgets": [*_budgets(budget)], "fdr": novelty.FDR, "draws": draws}
-    params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": evidence.HURDLED}
+    params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": HURDLED}
     params |= {"explained": evidence.EXPLAINED, "drop": evidence.DROP, "span": spans.SPAN}
     return Result("support", QUESTION, estimates, frames, tuple(notes), params, seed)
 

@@ -28,7 +28,7 @@ from analyzer.analysis.tokens.sums import (
     stream,
 )
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Figure, Result, Tables
+from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
 from analyzer.stats.bootstrap import DRAWS
 
@@ -40,7 +40,7 @@ WINDOWS = 10  # worst traces per source
 
 
 @np.errstate(invalid="ignore")  # a token that the model masks is infinitely surprising
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Rank classes, forking tokens, spikes, position profile, excess by token, Delta log p; `budget` plays no part.
 
     Estimates, shares of all tokens of a source with an interval by resampling problems: `<s>.unshifted`,
