@@ -343,7 +343,7 @@ def sources(run: Run) -> dict[str, dict[str, Any]]:
     """The sources of results.json: traces, problems, scored tokens and correct traces by label; `compared`: traces (of
     the last training step) and problems that are set side by side, and the traces left out of that (`basis.choose`)."""
     from analyzer.analysis.data.summaries import last_steps
-    from analyzer.analysis.pairs import table as compared
+    from analyzer.analysis.pairs import compared
 
     frame = run.trace_table(["source", "problem", "step", "correct"])
     last = last_steps(frame.astype({"step": "Int64"}))
@@ -416,10 +416,10 @@ def _report(
     page: Mapping[str, Any],
 ) -> Written:
     """The same into an empty folder."""
-    from analyzer.analysis import sensitivity as robustness
+    from analyzer.analysis import robustness
     from analyzer.analysis.data import tables as tables_module
+    from analyzer.analysis.pairs import compared
     from analyzer.analysis.pairs import run as paired
-    from analyzer.analysis.pairs import table as compared
     from analyzer.analysis.questions import ANALYSES
     from analyzer.analysis.support import prompts
     from analyzer.analysis.verdict.decide import decide

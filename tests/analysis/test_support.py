@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analyzer.analysis.data import tables as tables_module
+from analyzer.analysis.support import record
 from analyzer.analysis.support import run as support
 from analyzer.analysis.verdict.decide import decide
 from analyzer.errors import UsageError
@@ -532,3 +533,14 @@ def test_what_was_lost_is_not_told_from_numbers_of_another_law(world, case, why)
         ))  # fmt: skip
     found = support.run(tables, draws=20).estimates["cool.lost@64"]
     assert math.isnan(found.value) and why in found.note
+
+
+def test_every_field_of_the_record_is_a_column_of_the_table(result):
+    """But those that only rows with numbers of their own, or a reference with a sampler of its own, have."""
+    of_rows = {"needs", "missing_needs", "silent", "every", "short", "end_unknown"}
+    of_samplers = {"reference_temperature", "reference_cuts", "s_reference", "r_low_half", "r_high_half"}
+    missing = {f.name for f in fields(record.Evidence)} - set(result.tables["evidence"].columns)
+    assert missing == of_rows | of_samplers
+    found = record.read(result, "rlvr")
+    assert found.source == "rlvr" and found.n == 768 and found.share == max(found.share1, found.share4)
+    assert record.read(result, "base") is None and record.read(None, "rlvr") is None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import records
-from analyzer.analysis import sensitivity as robustness
+from analyzer.analysis import robustness
 from analyzer.analysis.support import evidence
 from analyzer.pages import content, key, markdown, paper, terminal
 from analyzer.records import HURDLED, Trace, display

@@ -18,8 +18,8 @@ import pandas as pd
 
 from analyzer.analysis.data.summaries import last_steps
 from analyzer.analysis.primary import CERTIFY
-from analyzer.analysis.support import brought as rows_
 from analyzer.analysis.support import (
+    brought,
     copies,
     engine,
     evidence,
@@ -65,8 +65,8 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     """
     tables, copied = copies.without(tables)
     known = laws.known(tables)
-    brought, named = [s for s in tables.sources if known[s].brought], ratios.of_policies(tables)
-    if tables.base is None and not brought and not named:
+    bringing, named = [s for s in tables.sources if known[s].brought], ratios.of_policies(tables)
+    if tables.base is None and not bringing and not named:
         raise UsageError("support needs token probabilities under the base model, none was scored; give --base MODEL")
     found = local.measured(tables, budget)
     options = {"draws": draws, "seed": seed}
@@ -85,21 +85,21 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
         if (base["source"] == source).any():
             reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
         elif source != tables.reference:
-            if brought:
+            if bringing:
                 parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
             if source in named:
                 points = ratios.curve(ratios.lost(tables, scores, own, source), _budgets(budget), math.nan)
                 parts["lost"] += [{"source": source, **point} for point in points]
                 estimates |= {f"{source}.lost@{point['k']}": _estimate(point) for point in points}
         mine = _own_rows(tables, found, source)
-        if source in brought:  # its rows hold log q, whether or not a model is at hand
-            told = rows_.said(tables)[source]
+        if source in bringing:  # its rows hold log q, whether or not a model is at hand
+            told = brought.said(tables)[source]
             silent, every = _without_numbers(tables, mine, source)
             reason, omitted = known[source].reason, silent / max(1, every)
             for row in (r for r in parts["evidence"] if r["source"] == source):
                 row |= {"needs": known[source].needs, "no_log_q": reason, "silent": silent, "every": every}
-                row["short"] = rows_.lacking(told)
-                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not rows_.ends(tables).ids)
+                row["short"] = brought.lacking(told)
+                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not brought.ends(tables).ids)
         elif omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
         elif tables.base is None:
@@ -378,16 +378,16 @@ def _notes(
         "novel@k is the share of traces flagged by the e-value test (a sequential test of surprisal) alone; ranks "
         "among the base's draws and the conformal test are separate.",
     ]
-    brought = [s for s, k in known.items() if k.brought]
-    if brought:
-        named = ", ".join(brought)
+    bringing = [s for s, k in known.items() if k.brought]
+    if bringing:
+        named = ", ".join(bringing)
         notes.append(
             f"From the log-probs that the rows bring, not from a model: {named}. Without entropies the declared policy "
             "and sampler could not be checked against the traces."
         )
-        held = {s: ", ".join(laws.of_rows(tables, s)) for s in brought if not known[s].reason}
+        held = {s: ", ".join(laws.of_rows(tables, s)) for s in bringing if not known[s].reason}
         notes.append(f"Laws that they are held against: {'; '.join(f'{s} {names}' for s, names in held.items())}.")
-        notes.append(f"{rows_.said_of_ends(rows_.ends(tables))}.")
+        notes.append(f"{brought.said_of_ends(brought.ends(tables))}.")
     if taken := laws.assumed(tables):
         named = ", ".join(f"{s} {membership.words(sampler)}" for s, sampler in taken.items())
         notes.append(f"No sampler is declared, so the temperature of the log-probs is taken for it: {named}.")
