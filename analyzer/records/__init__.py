@@ -174,6 +174,11 @@ class Estimate:
     method: str = ""
     note: str = ""
 
+    @classmethod
+    def of(cls, interval: Any, note: str = "") -> Estimate:
+        """Of an interval (`stats.bootstrap.Interval`): anything with value, low, high, n and method."""
+        return cls(interval.value, interval.low, interval.high, interval.n, interval.method, note)
+
     def as_json(self) -> dict[str, Any]:
         """The dict of results.json: a non-finite number becomes null and is named in the note."""
         out = asdict(self)

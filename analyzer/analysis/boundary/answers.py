@@ -175,7 +175,10 @@ def known(traces: pd.DataFrame) -> pd.DataFrame:
 
 def spelled(answers: pd.Series) -> pd.Series:
     """Answers in one spelling (`spelling`), None where there is none."""
-    return pd.Series([None if a is None or a != a else spelling(str(a)) for a in answers], answers.index, dtype=object)
+    # each answer once: there are few, and a variation of a million rows asks for them again and again
+    codes, distinct = pd.factorize(answers)
+    own = np.array([*(spelling(str(a)) for a in distinct.tolist()), None], dtype=object)  # the last one is code -1
+    return pd.Series(own[codes], answers.index, dtype=object)
 
 
 def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None) -> dict[str, Any]:

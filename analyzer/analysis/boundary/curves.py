@@ -88,7 +88,7 @@ def compare(
     for name, i in found.items():
         note = f"solved within k = {k} draws, eps = {passk.epsilon(k):.3g}"
         note += "" if math.isfinite(i.value) else "; undefined: the count in the denominator is 0"
-        out[f"coverage.{name}" if name in CELLS else name] = Estimate(i.value, i.low, i.high, i.n, i.method, note)
+        out[f"coverage.{name}" if name in CELLS else name] = Estimate.of(i, note)
     return out | {"delta_se": _delta(both, w_BP, method)}
 
 

@@ -300,7 +300,7 @@ def _difference(
     row |= {"difference": found.value, "low": found.low, "high": found.high}
     row |= {"higher": int((d_P > 0).sum()), "lower": int((d_P < 0).sum()), "equal": int((d_P == 0).sum())}
     note = "; ".join(notes)
-    return row | {"note": note}, Estimate(found.value, found.low, found.high, found.n, found.method, note)
+    return row | {"note": note}, Estimate.of(found, note)
 
 
 def _unknown(name: str, why: str) -> str:

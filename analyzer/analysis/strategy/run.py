@@ -372,7 +372,7 @@ def _mass(method: list[dict[str, Any]], budget: int) -> Estimate:
     inside = [found["member"][:, [n in sure for n in found["names"]]] for found, sure in zip(method, certified)]
     mass = rate(np.concatenate(inside, axis=1).any(axis=1).astype(float), method[0]["problem"])
     note = "certified: " + ", ".join(names)
-    return Estimate(mass.value, mass.low, mass.high, mass.n, mass.method, note)
+    return Estimate.of(mass, note)
 
 
 def _change_estimate(change: list[dict[str, Any]], source: str, condition: str, permutations: int) -> Estimate:

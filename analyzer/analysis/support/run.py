@@ -271,7 +271,7 @@ def _local(
             if width == wider and source != tables.reference:
                 note = f"span of {width} token{'s' * (width > 1)}, against every law of the base{left}"
                 named = {"hurdles": number, "hurdle_share": share, "hurdle_rate": rate}
-                estimates |= {f"{source}.{name}@{k:g}": _of(i, note) for name, i in named.items()}
+                estimates |= {f"{source}.{name}@{k:g}": Estimate.of(i, note) for name, i in named.items()}
     for name in [c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all()]:
         for k in (budget / 2, budget, 2 * budget):  # where q is near k p, half and twice the budget tell another story
             excess_N = evidence.of_trace(rows, name, k)
@@ -294,13 +294,13 @@ def _local(
         mine["missing_needs"] = laws.missing_needs(tables, told["missing_laws"].split("; "))
     if told.get("no_log_q"):
         return
-    kindest = evidence.of_trace(rows, told["inside_law"], budget)
-    i = _rate(rows, kindest, problem, omitted)
-    estimates[f"{source}.beyond@{budget}"] = _of(i, f"whole traces against the base, {told['inside_law']}{left}")
+    law = told["inside_law"]
+    i = _rate(rows, evidence.of_trace(rows, law, budget), problem, omitted)
+    estimates[f"{source}.beyond@{budget}"] = Estimate.of(i, f"whole traces against the base, {law}{left}")
     if f"{source}.reach@{budget}" not in estimates and f"p:{laws.PLAIN}" in rows:
         for k in _budgets(budget):
             i = _rate(rows, evidence.of_trace(rows, laws.PLAIN, k), problem, omitted)
-            estimates[f"{source}.reach@{k}"] = _of(i, f"from the log-probs that the rows bring{left}")
+            estimates[f"{source}.reach@{k}"] = Estimate.of(i, f"from the log-probs that the rows bring{left}")
             parts["reach"].append({"source": source, "k": k, **novelty.columns(i), "coverage": math.nan, "note": ""})
     how = "Student's t within problems: for the given ones"
     value = Estimate(told["s"], told["s_low"], told["s_high"], len(rows), how, told["best"])
@@ -338,10 +338,6 @@ def _wider(number: Interval, share: Interval, scale: float) -> Interval:
     problems knows too little, and without one it knows nothing, so that the interval of the share is kept within."""
     low, high = (f(a, scale * b) for f, a, b in ((min, number.low, share.low), (max, number.high, share.high)))
     return number._replace(low=low, high=high)
-
-
-def _of(i: Interval, note: str) -> Estimate:
-    return Estimate(i.value, i.low, i.high, i.n, i.method, note)
 
 
 def _estimate(row: dict[str, Any]) -> Estimate:

@@ -106,7 +106,7 @@ def _classes(frame: pd.DataFrame, options: dict[str, int]) -> dict[str, Estimate
     for name, column in (CLASSES | {"top5": "n_top5"}).items():
         i = pooled.ratio(frame[column].to_numpy(float), frame["n_tokens"].to_numpy(float), frame["unit"], **options)
         reason = "no trace was scored under the base model" if frame.empty else "the backend does not know ranks"
-        out[name] = Estimate(i.value, i.low, i.high, i.n, i.method, "" if i.n else reason)
+        out[name] = Estimate.of(i, "" if i.n else reason)
     return out
 
 
