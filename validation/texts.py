@@ -31,7 +31,7 @@ SIZES, DRAWN, WIDE = (5, 16, 64), (4, 16, 64), (3, 5, 10, 30, 64, 200, 500)
 MANY = 6144  # three times the draws of each side where a grader errs
 SHARE = 0.6  # of the other method
 ENOUGH = 20  # draws of the base a problem with which that is outside at k = 64; the source's hardly matter
-COPIED = ((4, 16), (ENOUGH, 4))  # draws of the base a problem and how often each is there: base again, another method
+COPIED = ((2, 32), (ENOUGH, 4))  # draws of the base a problem and how often each is there: base again, another method
 SOURCE = "s"
 
 
