@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from analyzer.records import BUDGET
 from miniature.dump import WITH_LOGPROBS, read_dump
 from miniature.recipe import UNTRUNCATED
 from miniature.tokenizer import PAD
 from miniature.verifier import usual_words
 
-BUDGET = 64
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 

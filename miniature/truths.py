@@ -1,7 +1,7 @@
 """What is true of each source: the verdict words that are right, by level.
 
-The words are those of the package's verdict at budget 64. At the rungs of the method and of the outcome, and at the
-sequence level where log q is not known, they follow from how a source was made, the same at every rung of a branch. At
+The words are those of the package's verdict at budget 64. At the levels of the method and of the outcome, and at the
+sequence level where log q is not known, they follow from how a source was made, the same at every level of a branch. At
 the sequence level of the other sources they are computed: the exact numbers of all draws against the thresholds
 (`validation` computes them again). A list holds every word that is not wrong: `undetermined` stands where the
 samples, or a missing log q, may not be enough to say more. Inside at a fine level implies inside at the coarser ones;
@@ -21,10 +21,10 @@ OUTSIDE_OR_OPEN = ["outside", "undetermined"]
 
 
 def truth(made_by: str, sequence: list[str], method: list[str], outcome: list[str]) -> dict[str, Any]:
-    """One entry of the table: the words that are right at the sequence and at every rung of the two branches."""
-    rungs = {**dict.fromkeys(METHOD, method), **dict.fromkeys(OUTCOME, outcome)}
-    rungs |= {level: sorted({*rungs[level], "undetermined"}) for level in METHOD[1:]}  # a text may have no such steps
-    return {"made_by": made_by, "truth": {"sequence": sequence, **rungs}}
+    """One entry of the table: the words that are right at the sequence and at every level of the two branches."""
+    levels = {**dict.fromkeys(METHOD, method), **dict.fromkeys(OUTCOME, outcome)}
+    levels |= {level: sorted({*levels[level], "undetermined"}) for level in METHOD[1:]}  # a text may have no such steps
+    return {"made_by": made_by, "truth": {"sequence": sequence, **levels}}
 
 
 SHARPENED = (["sharpened"], NOT_OUTSIDE, NOT_OUTSIDE)

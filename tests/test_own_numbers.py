@@ -569,3 +569,64 @@ def test_a_pair_that_is_held_against_different_laws_has_no_difference(tmp_path):
     assert "laws" not in found.at[("one", "other", "pass@k"), "note"]  # answers need no law
     assert found.at[("other", "base", "hurdles"), "problems"] == PROBLEMS
     assert any("one T=1; other T=1, T=0.8" in note for note in results["support"].notes)
+
+
+def judged(made: B.Made, policies: dict[str, np.ndarray], *, temperatures=(1.0,)) -> list[dict]:
+    """The reference's draws with their own log-probs and those under other policies, and none under a base."""
+    before = np.concatenate([made.draws.start[:, None], np.maximum(made.draws.tokens[:, :-1], 0)], 1)
+
+    def change(row, i):
+        n = len(row["response_ids"])
+        at = before[i, :n], made.draws.tokens[i, :n]
+        laws = {
+            s: {f"{t:g}": B.sampled(law, Sampler(t))[at].tolist() for t in temperatures} for s, law in policies.items()
+        }
+        return {k: v for k, v in row.items() if k != "base_logprobs"} | {"policy_logprobs": laws}
+
+    return lines("base", made, change=change)
+
+
+def never(law: np.ndarray, token: int) -> np.ndarray:
+    """A law that practically never writes one token any more."""
+    out = law.copy()
+    out[:, token] -= 12
+    return B.normalised(out)
+
+
+def test_what_was_lost_needs_no_model(tmp_path, capsys):
+    """A policy that forgot a token and one that forgot nothing: `lost` of a run from rows alone is its definition."""
+    base = base_law()
+    policies = {"forgot": never(base, 3), "again": base}
+    made = sources()
+    rows = {"base": judged(made["base"], policies)} | {s: lines(s, made["again"]) for s in policies}
+    assert main(["report", *written(tmp_path, rows), "-o", str(tmp_path / "out"), "--no-robustness"]) in (0, None)
+    found = json.loads((tmp_path / "out" / "results.json").read_bytes())["analyses"]["support"]["estimates"]
+    d = made["base"].draws
+    before = np.concatenate([d.start[:, None], np.maximum(d.tokens[:, :-1], 0)], 1)
+    at = before, np.maximum(d.tokens, 0)
+    log_ratio = np.where(d.tokens >= 0, base[at] - policies["forgot"][at], 0.0).sum(1)
+    lost = np.maximum(0, 1 - 64 * np.exp(-log_ratio)).mean()
+    assert lost > 0.3 and found["forgot.lost@64"]["value"] == pytest.approx(lost, abs=1e-5)
+    assert found["forgot.lost@64"]["low"] < lost < found["forgot.lost@64"]["high"]
+    assert found["again.lost@1"]["value"] == 0 and found["again.lost@64"]["high"] < 0.05
+    assert found["forgot.lost@64"]["note"] == "from the log-probs that the rows bring"
+
+
+def test_labels_of_no_source_are_refused_and_rows_of_others_said(tmp_path, capsys):
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    policies = {"agian": base_law()}
+    paths = written(tmp_path, {"base": judged(made["base"], policies), "again": lines("again", made["again"])})
+    assert main(["report", *paths, "-o", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr().err
+    assert "base.jsonl:1: policy_logprobs names 'agian', and no source has that label; did you mean 'again'?" in said
+    assert main(["check", *paths]) in (0, None)
+    assert "policy_logprobs names 'agian'" in capsys.readouterr().out
+    there = lines(
+        "again",
+        made["again"],
+        change=lambda row, i: row | {"policy_logprobs": {"base": {"1": row["response_logprobs"]}}},
+    )
+    (tmp_path / "other").mkdir()
+    run = Run.create(tmp_path / "other" / "run")
+    pipeline.ingest(run, written(tmp_path / "other", {"base": lines("base", made["base"]), "again": there}))
+    assert any("policy_logprobs of again are not used" in note for note in run.manifest["input_notes"])

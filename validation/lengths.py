@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analysis.preflight import run as preflight
-from analyzer.analysis.primary import TAU
 from analyzer.analysis.support import evidence, laws, local
 from analyzer.analysis.support import run as support
 from analyzer.analysis.verdict.decide import decide
-from analyzer.records import POWERS, Result, Sampler, Tables
+from analyzer.records import HURDLED, POWERS, TAU, Result, Sampler, Tables
 from analyzer.stats import bootstrap, bounds, reach, spans
 from validation import bigram, long_worlds
 from validation.bigram import PLAIN, Component, Made
@@ -88,9 +87,9 @@ def allowed(n: dict[str, Any]) -> set[str]:
     if n["inside_body_value"] <= TAU * lower:
         return out
     share_ = max(n["share1"], n["share4"])
-    if share_ > evidence.HURDLED * lower and n["every_value"] > TAU * lower and not n["same_weights"]:
+    if share_ > HURDLED * lower and n["every_value"] > TAU * lower and not n["same_weights"]:
         out.add("outside")
-    if share_ <= evidence.HURDLED * higher:
+    if share_ <= HURDLED * higher:
         there = n.get("s_reference", n["s"])  # of the divergence from the reference, where that is not T = 1
         if min(n["s"], there) > evidence.EXPLAINED * lower and n["drop"] >= evidence.DROP * lower:
             out.add("sharpened")

@@ -88,7 +88,7 @@ def gate_world(rng: np.random.Generator, runs: int, *, run: Path, folder: Path, 
     """The words of every source, on the whole pools and over resamplings, against the truths; the mutant reads the
     perplexity.
 
-    The rungs are run on the first `strategies` resamplings only (they take most of the time); in the others they can
+    The levels are run on the first `strategies` resamplings only (they take most of the time); in the others they can
     only follow from the sequence and are not counted.
     """
     world, tables = folder.name, tables_module.build(Run.open(run))

@@ -41,7 +41,7 @@ def gate_strategy(rng: np.random.Generator, runs: int) -> Gate:
     checks = []
     for name in ("base again", "tilt .2"):
         mutant = ("energy test p <= .05 read as leaving", changed[name]) if name == "tilt .2" else None
-        what = f"{name}: outside at any rung of the method, budget 64"
+        what = f"{name}: outside at any level of the method, budget 64"
         checks.append(share("V10", what, outside[name], runs, at_most=0.05, mutant=mutant))
     what = "base again: strategy cluster certified at k = 4"
     checks.append(share("V8", what, certified["base again"], runs, at_most=0.05))

@@ -79,6 +79,8 @@ TASKS: dict[str, Task] = {
     "closed forms": Task(exact.gate_closed_forms, ("V0",), 200, 2000),
     "large studies": Task(lengths.gate_grid, ("V15",), 0, 4),
     "many draws of texts": Task(texts.gate_many, ("V15",), 0, 10),
+    "contained at every size": Task(text_bounds.gate_wide, ("V15",), 0, 60),
+    "copied draws of texts": Task(texts.gate_copies, ("V14",), 0, 40),
     "oracles": Task(oracles.gate_oracles, ("V12",), 20, 200),
 }
 NAMES = tuple(f"V{i}" for i in range(16))

@@ -11,27 +11,35 @@ from typing import NamedTuple
 import numpy as np
 
 from analyzer.analysis.contained import run as analysis
-from analyzer.analysis.primary import TAU
-from analyzer.records import LEVELS
+from analyzer.records import LEVELS, TAU
 from analyzer.stats import bootstrap, contained
 from validation import text_worlds as W
 from validation.checks import Gate, GateResult, number, share
 
 BANK = 10_000  # problems of the population: its mean over these is the truth
-SIZES = (3, 16, 64)
+SIZES, WIDE = (3, 16, 64), (3, 5, 10, 30, 64, 200, 500)
 DRAWN = ((64, 8, 4), (64, 16, 8), (16, 128, 64))  # traces of the source, draws of the base, k
+EXTREME = ((4, 4, 2), (16, 16, 8), (64, 128, 64), (256, 256, 64), (0, 0, 8))  # 0: other numbers by problem and side
+LEAST, MOST = 9, 256  # draws where they differ
 SHOWN = ("steps", "answer", "correct")
 NEW = TAU + 0.001  # share of a source beyond every budget, just too large
 
 
 class Counts(NamedTuple):
-    """Draws of each class of a rung by problem: of the source and of the base, int [P, C]."""
+    """Draws of each class of a level by problem: of the source and of the base, int [P, C]."""
 
     source: np.ndarray
     base: np.ndarray
 
 
-def counted(rng: np.random.Generator, q_PC: np.ndarray, p_PC: np.ndarray, traces: int, draws: int) -> Counts:
+def unequal(rng: np.random.Generator, problems: int, most: int = MOST, least: int = 4) -> np.ndarray:
+    """Draws of each problem, from a few to many: int [P]."""
+    return np.exp(rng.uniform(np.log(least), np.log(most), problems)).astype(int)
+
+
+def counted(
+    rng: np.random.Generator, q_PC: np.ndarray, p_PC: np.ndarray, traces: int | np.ndarray, draws: int | np.ndarray
+) -> Counts:
     """Counts of `traces` traces of a source with law q and of `draws` of a base with law p, a problem."""
     return Counts(*(rng.multinomial(n, x / x.sum(1, keepdims=True)) for n, x in ((traces, q_PC), (draws, p_PC))))
 
@@ -50,12 +58,17 @@ def gate_bounds(rng: np.random.Generator, runs: int, sizes: tuple[int, ...] = SI
     return Gate([*_same(rng), *_coverage(rng, runs, sizes), *_bound(rng, runs), *_near(rng, runs)], {})
 
 
+def gate_wide(rng: np.random.Generator, runs: int, sizes: tuple[int, ...] = WIDE) -> Gate:
+    """Coverage of both intervals from 3 to 500 problems, from 4 to 256 draws, equal and not."""
+    return Gate(_coverage(rng, runs, sizes, EXTREME, "V15"), {})
+
+
 def _same(rng: np.random.Generator) -> list[GateResult]:
-    """The counts' numbers against those of the analysis on texts: contained, gap and bound of every rung."""
+    """The counts' numbers against those of the analysis on texts: contained, gap and bound of every level."""
     law = W.population(rng, 6)
     drawn = {"base": W.draw(law, rng, 20), "s": W.draw(W.other_method(law, 0.2), rng, 7, W.RESTYLED)}
     found = analysis.run(W.tables(drawn), budget=8, draws=2)
-    table = found.tables["rungs"].set_index(["source", "level"])
+    table = found.tables["levels"].set_index(["source", "level"])
     off = forgotten = 0
     copy = np.unique(np.stack(drawn["s"][:4], 1), axis=0, return_inverse=True)[1].ravel()  # equal texts
     apart_P = analysis._apart(drawn["s"].problem, copy, 6)
@@ -70,7 +83,7 @@ def _same(rng: np.random.Generator) -> list[GateResult]:
         off += sum(abs(a - b) > 1e-9 for a, b in pairs)
         forgotten += abs(said[1] - _means(*by_problem(counts, 8, left_out=0))[1]) > 1e-9
     mutant = ("the base's trace among its own draws", forgotten)
-    what = "contained@8, gap and bound of five rungs from counts of the law's classes: other than from the texts"
+    what = "contained@8, gap and bound of five levels from counts of the law's classes: other than from the texts"
     return [number("V14", what, off, 0, 0, 15, claim="= 0", mutant=mutant)]
 
 
@@ -79,7 +92,7 @@ def _means(source_P: np.ndarray, own_P: np.ndarray) -> tuple[float, float]:
 
 
 def classes(drawn: dict[str, W.Draws]) -> dict[str, dict[str, np.ndarray]]:
-    """Rung -> source -> class of each trace by the law, int [N]: what `chances` gives the chances of."""
+    """Level -> source -> class of each trace by the law, int [N]: what `chances` gives the chances of."""
     out: dict[str, dict[str, np.ndarray]] = {level: {} for level in LEVELS[1:]}
     for source, d in drawn.items():
         own = (d.method * W.VARIANTS + d.variant, d.method, W.KINDS[d.method], d.answer, np.minimum(d.answer, 1))
@@ -92,14 +105,20 @@ def _table(problem_N: np.ndarray, class_N: np.ndarray, width: int) -> np.ndarray
     return np.bincount(problem_N * width + class_N, minlength=(problem_N.max() + 1) * width).reshape(-1, width)
 
 
-def _coverage(rng: np.random.Generator, runs: int, sizes: tuple[int, ...]) -> list[GateResult]:
+def _coverage(
+    rng: np.random.Generator,
+    runs: int,
+    sizes: tuple[int, ...],
+    drawn: tuple[tuple[int, int, int], ...] = DRAWN,
+    gate: str = "V14",
+) -> list[GateResult]:
     """Problems drawn again from one population: both intervals against its mean, each in the setting where it covers
-    least."""
+    least, and over all settings."""
     base, out = W.population(rng, BANK), []
     sources = {"again": base, "one method": W.concentrated(base, 0.9), "that alone": W.concentrated(base, 1.0)}
     sources["rarest"] = W.rarest(base)
     q, p = {name: W.chances(source) for name, source in sources.items()}, W.chances(base)
-    for traces, draws, k in DRAWN:
+    for traces, draws, k in drawn:
         truth = {name: W.contained(source, base, k) for name, source in sources.items()}
         own = W.contained(base, base, k)
         for level in SHOWN:
@@ -115,16 +134,25 @@ def _coverage(rng: np.random.Generator, runs: int, sizes: tuple[int, ...]) -> li
                 for name in sources
                 for problems in sizes
             }
-            where = f"{level}, {traces} traces a problem (base {draws}), k = {k}"
+            size = (
+                f"{traces} traces a problem (base {draws})"
+                if traces
+                else f"{LEAST} to {MOST} traces a problem and side"
+            )
+            where = f"{level}, {size}, k = {k}"
             for of in ("contained@k", "contained_gap@k"):
                 least = min(found.values(), key=lambda seen, of=of: seen[of])
                 named = None
-                if level == "steps" and k == DRAWN[0][-1] and of == "contained@k":
+                if level == "steps" and (traces, draws, k) in (DRAWN[0], EXTREME[-1]) and of == "contained@k":
                     named = ("Clopper-Pearson over traces", found["one method", max(sizes)]["traces"])
-                if level == "steps" and k == DRAWN[1][-1] and of == "contained@k" and 16 in sizes:
+                if level == "steps" and (traces, draws, k) == DRAWN[1] and of == "contained@k" and 16 in sizes:
                     named = ("Korn and Graubard's with independent traces", found["that alone", 16]["variance"])
                 what = f"interval of {of} covers the population, least of {len(found)} settings: {where}"
-                out.append(share("V14", what, least[of], runs, at_least=0.9, mutant=named))
+                out.append(share(gate, what, least[of], runs, at_least=0.9, mutant=named))
+                if gate == "V15":
+                    every = sum(seen[of] for seen in found.values())
+                    what = f"interval of {of} covers the population, all {len(found)} settings: {where}"
+                    out.append(share(gate, what, every, runs * len(found), at_least=0.9))
     return out
 
 
@@ -146,13 +174,16 @@ def _covered(
     seen = dict.fromkeys(("contained@k", "contained_gap@k", "traces", "variance"), 0)
     for _ in range(runs):
         at = rng.integers(0, BANK, problems)
-        c_P, own_P = by_problem(counted(rng, q[at], p[at], traces, draws), k)
+        traces_P, draws_P = (
+            np.full(problems, n) if n else unequal(rng, problems, least=LEAST) for n in (traces, draws)
+        )
+        c_P, own_P = by_problem(counted(rng, q[at], p[at], traces_P, draws_P), k)
         row, own = (analysis._interval(x_P) for x_P in (c_P, own_P))
         seen["contained@k"] += row["low"] <= value <= row["high"]
-        n = traces * problems
+        n = int(traces_P.sum())
         low, high = (bootstrap.share_upper(x * n, n, alpha=0.025) for x in (1 - c_P.mean(), c_P.mean()))
         seen["traces"] += 1 - low <= value <= high
-        low_K, high_K, _ = bootstrap.share_ends(c_P[:, None] * traces, np.full(problems, traces))
+        low_K, high_K, _ = bootstrap.share_ends(c_P[:, None] * traces_P[:, None], traces_P)
         seen["variance"] += bool(low_K[0] <= value <= high_K[0])
         found = analysis._gap(c_P, own_P, row | {"note": ""}, own, {"draws": 400})
         seen["contained_gap@k"] += found.low <= gap <= found.high
@@ -162,8 +193,14 @@ def _covered(
 def _bound(rng: np.random.Generator, runs: int) -> list[GateResult]:
     """miss_high against the truth of the given problems."""
     out = []
-    for name, make in (("again", lambda law: law), ("the rarest method", W.rarest)):
-        for problems, traces, draws, k in ((5, 16, 32, 16), (5, 64, 32, 16), (64, 16, 32, 16), (16, 16, 8, 4)):
+    settings = ((5, 16, 32, 16), (5, 64, 32, 16), (64, 16, 32, 16), (16, 16, 8, 4))
+    copied = ((5, 64, 32, 16), (64, 16, 96, 64))
+    for name, make, times in (
+        ("again", lambda law: law, 1),
+        ("the rarest method", W.rarest, 1),
+        ("rarest", W.rarest, 4),
+    ):
+        for problems, traces, draws, k in settings if times == 1 else copied:
             missed = naive = 0
             n_P, traces_P = np.full(problems, draws), np.full(problems, traces)
             for _ in range(runs):
@@ -171,12 +208,14 @@ def _bound(rng: np.random.Generator, runs: int) -> list[GateResult]:
                 source = make(law)
                 q, p = W.chances(source)["steps"], W.chances(law)["steps"]
                 truth = 1 - float(W.contained(source, law, k)["steps"].mean())
-                w = 1 - float(by_problem(counted(rng, q, p, traces, draws), k)[0].mean())
+                counts = counted(rng, q, p, traces, draws // times)
+                w = 1 - float(by_problem(counts._replace(base=counts.base * times), k)[0].mean())
                 missed += contained.upper(w, n_P, traces_P, k) < truth
                 naive += bootstrap.share_upper(w * problems * traces, problems * traces) < truth
-            first = name != "again" and (problems, traces) == (5, 64)
+            first = name == "the rarest method" and (problems, traces) == (5, 64)
             mutant = ("Clopper-Pearson over traces, the base's draws taken for its law", naive) if first else None
-            what = f"{name}, {problems} problems x {traces} (base {draws}), k = {k}: the bound is below the truth"
+            more = f", a draw {times} times" if times > 1 else ""
+            what = f"{name}, {problems} problems x {traces} (base {draws}{more}), k = {k}: the bound is below the truth"
             out.append(share("V14", what, missed, runs, at_most=0.05, mutant=mutant))
     return out
 

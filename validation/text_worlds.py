@@ -2,11 +2,11 @@
 
 A method is a sequence of formulas with the numbers of its problem; a style embeds each in a sentence or a line of its
 own, writes the signs in its own way, and adds sentences without formulas, up to 150 to 1,500 words. A problem's draws
-are a mixture over methods, two sets of numbers for each, and answers; everything that the rungs of the ladder compare
+are a mixture over methods, two sets of numbers for each, and answers; everything that the levels of the ladder compare
 is a marginal of it, so that contained@k and the excess are sums.
 
 Axis suffixes: `_P` problems, `_M` methods (the last one is none of the base's), `_V` sets of numbers, `_A` answers (the
-first one is right), `_C` classes of a rung, `_N` traces.
+first one is right), `_C` classes of a level, `_N` traces.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analysis.data.tables import in_memory
+from analyzer.analysis.support import copies
 from analyzer.records import LEVELS, Tables, trace_key
 
 BASE, RESTYLED, LATEX, SPOKEN = "base's", "other", "LaTeX", "words"
@@ -139,7 +140,8 @@ class Law(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Traces, problem by problem: problem, method, variant, wording, answer int [N]; style."""
+    """Traces, problem by problem: problem, method, variant, wording, answer int [N]; style; times: how often in a row
+    each draw stands there (`copied`)."""
 
     problem: np.ndarray
     method: np.ndarray
@@ -147,6 +149,7 @@ class Draws(NamedTuple):
     wording: np.ndarray
     answer: np.ndarray
     style: str
+    times: int = 1
 
 
 def population(rng: np.random.Generator, problems: int) -> Law:
@@ -192,30 +195,30 @@ def rarest(law: Law) -> Law:
 
 
 def chances(law: Law) -> dict[str, np.ndarray]:
-    """Rung -> chance of each class [P, C], the classes of a rung in one order for all laws."""
+    """Level -> chance of each class [P, C], the classes of a level in one order for all laws."""
     method_PM = law.cell.sum(2)
     right_P = np.clip((method_PM * law.right).sum(1), 0, 1)
     answer_PA = (1 - right_P[:, None]) * law.wrong
     answer_PA[:, 0] = right_P
     kinds = np.stack([method_PM[:, c == KINDS].sum(1) for c in range(KINDS.max() + 1)], 1)
-    rungs = (law.cell.reshape(len(method_PM), -1), method_PM, kinds, answer_PA, np.stack([right_P, 1 - right_P], 1))
-    return dict(zip(LEVELS[1:], rungs, strict=True))
+    levels = (law.cell.reshape(len(method_PM), -1), method_PM, kinds, answer_PA, np.stack([right_P, 1 - right_P], 1))
+    return dict(zip(LEVELS[1:], levels, strict=True))
 
 
 def contained(source: Law, base: Law, k: int) -> dict[str, np.ndarray]:
-    """Rung -> the chance that k draws of the base hold the class of a trace of the source, by problem [P]."""
+    """Level -> the chance that k draws of the base hold the class of a trace of the source, by problem [P]."""
     q, p = chances(source), chances(base)
     return {level: (q[level] * (1 - (1 - p[level]) ** k)).sum(1) for level in q}
 
 
 def excess(source: Law, base: Law, k: int) -> dict[str, float]:
-    """Rung -> E_k, the mean over problems of sum (q - k p)+."""
+    """Level -> E_k, the mean over problems of sum (q - k p)+."""
     q, p = chances(source), chances(base)
     return {level: float(np.maximum(q[level] - k * p[level], 0).sum(1).mean()) for level in q}
 
 
-def draw(law: Law, rng: np.random.Generator, n: int, style: str = BASE) -> Draws:
-    """n traces of each problem."""
+def draw(law: Law, rng: np.random.Generator, n: int | np.ndarray, style: str = BASE) -> Draws:
+    """n traces of each problem, or n_P of them."""
     problems = len(law.cell)
     problem = np.repeat(np.arange(problems), n)
     cell = _pick(law.cell.reshape(problems, -1)[problem], rng)
@@ -223,6 +226,11 @@ def draw(law: Law, rng: np.random.Generator, n: int, style: str = BASE) -> Draws
     answer_NA = (1 - law.right[problem, method])[:, None] * law.wrong[problem]
     answer_NA[:, 0] = law.right[problem, method]
     return Draws(problem, method, variant, rng.integers(0, WORDINGS, len(problem)), _pick(answer_NA, rng), style)
+
+
+def copied(draws: Draws, times: int) -> Draws:
+    """Every trace so many times, as a file that was written twice has them."""
+    return Draws(*(np.repeat(values, times) for values in draws[:5]), draws.style, times)
 
 
 def _pick(chance_NC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -281,6 +289,17 @@ def _next(wordings: tuple[str, ...], pick: Iterator[int]) -> str:
     return wordings[next(pick) % len(wordings)]
 
 
+TIMES = "times"  # of each source's draws, in the memo of its tables
+
+
+def told_apart(frame: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+    """Rows of the tables whose texts are equal where a draw was copied and nowhere else: there are few texts here, and
+    two draws of one are no copies."""
+    times_N = frame["source"].map(tables.memo[TIMES]).to_numpy()
+    hashes = pd.array(frame["sample"].to_numpy() // times_N, dtype="UInt64")
+    return frame.assign(response_hash=hashes, characters=copies.LONG)
+
+
 _SKELETONS: dict[Any, str] = {}  # by the hash of a response: the texts of all worlds are the same few thousand
 
 
@@ -317,5 +336,5 @@ def tables(sources: dict[str, Draws], *, correct: dict[str, np.ndarray] | None =
         tokens=lambda model, columns: iter(()),
         reference=next(iter(sources)),
     )
-    held.memo["skeleton"] = _SKELETONS
+    held.memo["skeleton"], held.memo[TIMES] = _SKELETONS, {source: d.times for source, d in sources.items()}
     return held

@@ -23,20 +23,21 @@ from analyzer.records import METHOD, OUTCOME, Result, Tables
 from validation import text_worlds as W
 from validation.checks import Gate, GateResult, number, share
 from validation.outcome_worlds import FALSE, GAINS
-from validation.text_bounds import NEW, TAU, classes
+from validation.text_bounds import NEW, TAU, classes, unequal
 
 PERMUTATIONS = 199  # of k = 1: p = .005 passes Holm over five levels
 PROBLEMS, TRACES = 64, 16
-SIZES, DRAWN = (5, 16, 64), (4, 16, 64)
+SIZES, DRAWN, WIDE = (5, 16, 64), (4, 16, 64), (3, 5, 10, 30, 64, 200, 500)
 MANY = 6144  # three times the draws of each side where a grader errs
 SHARE = 0.6  # of the other method
 ENOUGH = 20  # draws of the base a problem with which that is outside at k = 64; the source's hardly matter
+COPIED = ((2, 32), (ENOUGH, 4))  # draws of the base a problem and how often each is there: base again, another method
 SOURCE = "s"
 
 
 def split(tables: Tables, *, seed: int = 0) -> Result:
-    """`strategy` at the rungs of the method alone, which is all that the verdict reads of it: a third of the time."""
-    rows = strategy.prepared(tables)[0].assign(characters=0)  # six texts a method, drawn: equal ones are no copies
+    """`strategy` at the levels of the method alone, which is all that the verdict reads of it: a third of the time."""
+    rows = W.told_apart(strategy.prepared(tables)[0], tables)
     distinct, where_N = np.unique(rows["shape"].to_numpy(dtype=object), return_inverse=True)
     shapes = {strategy.SKELETON: features.skeleton_counts(list(distinct))[where_N]}
     budgets = list(strategy.BUDGETS)
@@ -49,7 +50,7 @@ def split(tables: Tables, *, seed: int = 0) -> Result:
 
 def answered(tables: Tables, k: int) -> Result:
     """`boundary` with the table `answer_test` alone, which is all that the verdict reads of it."""
-    traces = tables.traces.assign(characters=0)
+    traces = W.told_apart(tables.traces, tables)
     mask, own = ((traces["source"] == source).to_numpy() for source in (SOURCE, tables.reference))
     half_N, half_own = answers.parity(traces, mask), answers.parity(traces, own)[own]
     mild, guess_P = answers.lenient(traces[own], traces), answers.guess_rate(answers.golds(traces))
@@ -59,7 +60,7 @@ def answered(tables: Tables, k: int) -> Result:
 
 
 def words(tables: Tables, tested: Result | None, k: int, held: Result | None = None) -> dict[str, str]:
-    """Rung -> word of SOURCE at budget k, from the split test (all budgets), the answers and, where it is given,
+    """Level -> word of SOURCE at budget k, from the split test (all budgets), the answers and, where it is given,
     `contained` at that budget."""
     results = {"boundary": answered(tables, k)}
     results |= {name: found for name, found in (("strategy", tested), ("contained", held)) if found}
@@ -93,9 +94,41 @@ def gate_texts(
     return Gate(checks, {})
 
 
-def gate_many(rng: np.random.Generator, runs: int) -> Gate:
-    """A/A with 256 draws a problem of each text."""
-    return Gate(list(_again(rng, runs, (5, 16, 64), (256,), "V15")), {})
+def gate_many(
+    rng: np.random.Generator, runs: int, sizes: tuple[int, ...] = WIDE, drawn: tuple[int, ...] = (4, 16, 64, 256)
+) -> Gate:
+    """A/A with up to 500 problems and 256 draws a problem of each text."""
+    return Gate(list(_again(rng, runs, sizes, drawn, "V15")), {})
+
+
+def gate_copies(rng: np.random.Generator, runs: int, problems: int = PROBLEMS) -> Gate:
+    """Every draw of the base several times (COPIED): A/A, and a method that the base never uses."""
+    outside, fooled, hits = dict.fromkeys((1, 64), 0), 0, dict.fromkeys((4, 16, 64), 0)
+    for run in range(runs):
+        law = W.population(rng, problems)
+        (n, times), (many, few) = COPIED
+        base, own = W.copied(W.draw(law, rng, n), times), W.draw(law, rng, TRACES)
+        tables = W.tables({"base": base, SOURCE: own})
+        tested = split(tables, seed=run)
+        for k in outside:
+            outside[k] += "outside" in words(tables, tested, k).values()
+        tables.memo[W.TIMES] = dict.fromkeys(tables.memo[W.TIMES], 1)
+        fooled += "outside" in words(tables, split(tables, seed=run), 1).values()
+        other = W.draw(W.other_method(law, SHARE), rng, TRACES, W.RESTYLED)
+        tables = W.tables({"base": W.copied(W.draw(law, rng, many), few), SOURCE: other})
+        tested = split(tables, seed=run)
+        for k in hits:
+            hits[k] += any(words(tables, tested, k)[level] == "outside" for level in METHOD)
+    sizes = [f"{problems} problems x {TRACES}, the base's {n} draws each there {times} times" for n, times in COPIED]
+    checks = []
+    for k, count in outside.items():
+        what = f"base again, {sizes[0]}: outside at any level, k = {k}"
+        mutant = ("copies taken for draws", fooled) if k == 1 else None
+        checks.append(share("V14", what, count, runs, at_most=0.05, mutant=mutant))
+    for k, count in hits.items():
+        what = f"{SHARE:.0%} by a method the base never uses, {sizes[1]}: outside at a level of the method"
+        checks.append(share("V14", f"{what}, k = {k}", count, runs, at_least=0.9))
+    return Gate(checks, {})
 
 
 def _readings(rng: np.random.Generator) -> list[GateResult]:
@@ -114,7 +147,7 @@ def _readings(rng: np.random.Generator) -> list[GateResult]:
         off += _differ(found["problem"], found[level].to_numpy(), np.concatenate(list(wanted[level].values())))
     lengths = found["response"].str.split().str.len()
     what = f"pairs of traces, {1 + len(W.OTHERS)} styles, of {lengths.min()} to {lengths.max():,} words, "
-    what += "that a rung takes for alike"
+    what += "that a level takes for alike"
     mutant = ("the texts themselves for classes", whole)
     return [number("V14", f"{what} or not against the law", off, 0, 0, len(found), claim="= 0", mutant=mutant)]
 
@@ -131,12 +164,14 @@ def _differ(problem_N: pd.Series, a_N: np.ndarray, b_N: np.ndarray) -> int:
 def _again(
     rng: np.random.Generator, runs: int, sizes: tuple[int, ...], drawn: tuple[int, ...], gate: str = "V14"
 ) -> Iterator[GateResult]:
-    """A second draw of the base, which has twice as many traces: outside at any rung."""
-    outside, naive, cells = {}, 0, [(m, n) for m in sizes for n in drawn]
+    """A second draw of the base, which has twice as many traces, or whose draws differ by problem and side (n = 0):
+    outside at any level."""
+    outside, naive, cells = {}, 0, [(m, n) for m in sizes for n in (*drawn, 0)]
     for problems, n in cells:
         for run in range(runs):
             law = W.population(rng, problems)
-            base, own = W.draw(law, rng, 2 * n), W.draw(law, rng, n)
+            many, few = (2 * n, n) if n else (unequal(rng, problems, max(drawn)) for _ in range(2))
+            base, own = W.draw(law, rng, many), W.draw(law, rng, few)
             tables = W.tables({"base": base, SOURCE: own})
             tested = split(tables, seed=run)
             for k in (1, 64):
@@ -146,12 +181,14 @@ def _again(
             naive += not np.isin(mine, shown).all()
     for k in (1, 64):
         hits = [outside[problems, n, k] for problems, n in cells]
-        what = f"base again, {_listed(sizes)} problems x {_listed(drawn)} (base twice as many)"
+        what = f"base again, {_listed(sizes)} problems x {_listed(drawn)} (base twice as many) and unequal draws"
         mutant = ("a method that no draw of the base shows", naive) if k == 64 else None
-        what += f": outside at any rung, k = {k}"
+        what += f": outside at any level, k = {k}"
         yield share(gate, what, sum(hits), runs * len(cells), at_most=0.05, mutant=mutant)
         worst = int(np.argmax(hits))
-        what = f"the same where it is most often so ({cells[worst][0]} problems x {cells[worst][1]}), k = {k}"
+        what = (
+            f"the same where it is most often so ({cells[worst][0]} problems x {cells[worst][1] or 'unequal'}), k = {k}"
+        )
         yield share(gate, what, hits[worst], runs, at_most=0.05)
 
 
@@ -174,7 +211,9 @@ def _restyled(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Ga
             by_words += bool((table.loc[table["representation"] == strategy.TFIDF, "p"] <= 0.01).any())
         for k, hits in outside.items():
             mutant = ("groups by words certify as well", by_words) if k == 64 else None
-            what = f"the same methods in another style ({style}), {problems} problems x {TRACES}: outside at any rung, "
+            what = (
+                f"the same methods in another style ({style}), {problems} problems x {TRACES}: outside at any level, "
+            )
             yield share("V14", f"{what}k = {k}", hits, runs, at_most=0.05, mutant=mutant)
 
 
@@ -196,7 +235,7 @@ def _other(rng: np.random.Generator, runs: int, problems: int) -> Iterator[GateR
             what = (
                 f"{SHARE:.0%} by a method the base never uses, {problems} problems x {TRACES} (base {n}): outside at a "
             )
-            what += f"rung of the method, k = {k}"
+            what += f"level of the method, k = {k}"
             if (n, k) == (TRACES, 64):
                 what, claim = f"{what} (cannot be: {ENOUGH} draws of the base are needed)", "none: reported"
                 yield number("V14", what, count / runs, 0.0, 1.0, runs, claim=claim)
@@ -288,5 +327,5 @@ def _inside(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Gate
     yield share("V14", what, good, runs, at_least=0.8, mutant=mutant)
     if problems < PROBLEMS:
         return
-    what = f"that method alone and {NEW:.1%} of a new one, {size}: inside at a rung where E_64 > {TAU:g}"
+    what = f"that method alone and {NEW:.1%} of a new one, {size}: inside at a level where E_64 > {TAU:g}"
     yield share("V14", what, wrong, runs, at_most=0.05)

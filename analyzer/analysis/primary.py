@@ -2,7 +2,7 @@
 
 Fixed before any data is seen. Everything else that the analyses print (conformal flags, change tests, solved sets) may
 explain; it never certifies.
-- sequence: the share of traces with a hurdle is above evidence.HURDLED (at span 1 or 4: twice the smaller p) and the
+- sequence: the share of traces with a hurdle is above HURDLED (at span 1 or 4: twice the smaller p) and the
   whole-trace excess against the likeliest law is above tau; p of an intersection: the larger one. Without log q the
   novel share (e-value) or the share beyond the base's draws (rank) is above tau / 2, at the budget (CERTIFY at least)
   or the next one above the engine floor: twice the smaller p of those that may speak.
@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.records import LEVELS, METHOD, Result
+from analyzer.records import METHOD, TESTED, Result
+from analyzer.stats.bootstrap import ALPHA
 from analyzer.stats.budget import holm
 
-TAU = 0.02
-ALPHA = 0.05
-TESTED = tuple(level for level in LEVELS if level != "answer")  # levels with a test of their own for outside
 CERTIFY = 4  # least budget of novel@k that must hold where log q is not known
 
 

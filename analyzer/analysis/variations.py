@@ -17,10 +17,9 @@ import pandas as pd
 
 from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.data.tables import hottest
-from analyzer.analysis.primary import TAU
 from analyzer.analysis.support import local
 from analyzer.analysis.support.engine import SLACK
-from analyzer.records import NOVEL_COLUMNS, Result, Tables
+from analyzer.records import NOVEL_COLUMNS, TAU, Result, Tables
 from analyzer.stats import evalue
 
 TAIL = 0.10  # of each source's traces that a cut on length drops

@@ -76,7 +76,7 @@ def sources(run: Run) -> dict[str, dict[str, Any]]:
     """The sources of results.json: traces, problems, scored tokens and correct traces by label; `compared`: traces (of
     the last training step) and problems that are set side by side, and the traces left out of that (`basis.choose`)."""
     from analyzer.analysis.data.summaries import last_steps
-    from analyzer.analysis.pairs import table as compared
+    from analyzer.analysis.pairs import compared
 
     frame = run.trace_table(["source", "problem", "step", "correct"])
     last = last_steps(frame.astype({"step": "Int64"}))

@@ -140,10 +140,10 @@ def report(
 
 def _report(run: Run, folder: Path, how: ReportOptions, command: Sequence[str], progress: Progress) -> Written:
     """The same into an empty folder."""
-    from analyzer.analysis import sensitivity as robustness
+    from analyzer.analysis import robustness
     from analyzer.analysis.data import tables as tables_module
+    from analyzer.analysis.pairs import compared
     from analyzer.analysis.pairs import run as paired
-    from analyzer.analysis.pairs import table as compared
     from analyzer.analysis.questions import ANALYSES
     from analyzer.analysis.support import prompts
     from analyzer.analysis.verdict.decide import decide

@@ -29,7 +29,7 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
     so many problems, in the reference's order, with all their samples; the others: see `dumps.read.read_dumps`.
     Raises DumpError for unusable input, UsageError for unknown labels or changed settings.
     """
-    ledger, samplers_of, again = Ledger(), {}, Counter()
+    ledger, samplers_of, again, judged = Ledger(), {}, Counter(), {}
     traces = batches(specs, ledger, read=read)
     beyond: Counter[str] = Counter()
     if read.limit is not None:
@@ -39,7 +39,7 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
             raise UsageError("--limit reads the dumps twice, which standard input can't be: give a file")
         first = _first_problems(run, read.limit, read.reference, stream(specs, Ledger(), read))
         traces = _limited(traces, first, beyond)
-    with run.writing(), run.adding(_fresh(run, traces, run.contents(), samplers_of, again)):
+    with run.writing(), run.adding(_fresh(run, traces, run.contents(), samplers_of, again, judged)):
         recorded = run.manifest.get("samplers", {})
         found = {label: asdict(s) if s else None for label, s in samplers_of.items()}
         for label, value in found.items():
@@ -49,7 +49,9 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
                     "use another -o folder"
                 )
         earlier = run.manifest.get("settings", {}).get("reference")
-        reference = choose_reference(read.reference or earlier, {*found, *recorded})
+        labels = {*found, *recorded}
+        reference = choose_reference(read.reference or earlier, labels)
+        ledger.notes += _policies(judged, labels, reference)
         fixed = {"threshold": read.threshold, "field_map": dict(read.map), "grade": read.grade}
         fixed |= {"reference": reference, "limit": read.limit}
         run.refuse_changes(**fixed)
@@ -78,20 +80,37 @@ def _fresh(
     known: Mapping[str, int],
     samplers: dict[str, Sampler | None],
     again: Counter[str],
+    judged: dict[tuple[str, str], str],
 ) -> Iterator[Trace]:
     """The traces that the run does not have yet. Fills, as they pass, `samplers`: source -> its sampler, None when
-    unknown or when its traces disagree (no single distribution then); `again`: file -> rows all of whose traces it had.
+    unknown or when its traces disagree (no single distribution then); `again`: file -> rows all of whose traces it had;
+    `judged`: (source, label in its policy_logprobs) -> the first row that has it.
     """
     for origin, row in groupby(chain.from_iterable(traces), key=attrgetter("origin")):
         had = True
         for t in row:
             if samplers.setdefault(t.source, t.sampler) != t.sampler:
                 samplers[t.source] = None
+            for label in t.policy_logprobs or ():
+                judged.setdefault((t.source, label), origin)
             if run.is_new(t, known):
                 had = False
                 yield t
         if had:
             again[re.sub(r"[:#]\d+$", "", origin)] += 1
+
+
+def _policies(judged: Mapping[tuple[str, str], str], labels: set[str], reference: str) -> list[str]:
+    """What is to be noted of policy_logprobs. Raises DumpError where they name a policy of no source."""
+    for (_, label), origin in judged.items():
+        if label not in labels:
+            raise DumpError(
+                f"{origin}: policy_logprobs names {label!r}, and no source has that label{nearest(label, labels)}; "
+                "expected labels of the sources of this run, whose dumps are given in the same line or before"
+            )
+    unused = {source for source, _ in judged} - {reference}
+    said = "policy_logprobs of {} are not used: what was lost is asked of the rows of the reference ({}) alone."
+    return [said.format(", ".join(sorted(unused)), reference)] * bool(unused)
 
 
 def _first_problems(run: Run, limit: int, reference: str | None, traces: Iterable[Trace]) -> set[str]:

@@ -166,6 +166,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "logprobs_temperature": ("logprobs_temperature",),
     "base_logprobs": ("base_logprobs",),
     "base_logprobs_temperature": ("base_logprobs_temperature",),
+    "policy_logprobs": ("policy_logprobs",),
     "response_mask": numbers.MASKS,
     "sampler": ("sampler",),
     **{name: settings.inside(name) for name in SAMPLING},
@@ -174,10 +175,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 PER_SAMPLE = (
     "reasoning", "correct", "score", "finish", "truncated", "answer", "sample", "seed", "response_ids",
-    "response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask",
+    "response_logprobs", "base_logprobs", "base_logprobs_temperature", "policy_logprobs",
+    "response_mask",
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
-          "base_logprobs": (list, dict)}  # fmt: skip
+          "base_logprobs": (list, dict), "policy_logprobs": dict}  # fmt: skip
 TEXT_ONLY = ("model_input", "inputs")  # of many meanings: taken where they hold text
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 

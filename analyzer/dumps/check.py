@@ -11,11 +11,8 @@ from analyzer.dumps import unused
 from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.counts import Counts, count
 from analyzer.dumps.survey import Source, Survey
+from analyzer.records import BUDGET, HURDLED, TAU, TESTED
 from analyzer.records.display import counted
-
-NEW_PROBLEMS = 149  # the least m with 1 - .05^(1/m) <= .02: no departure on m problems bounds it for new ones
-TAU, HURDLED, PROBLEMS = 0.02, 0.05, 3  # what the words at the sequence level ask for (docs/method.md)
-BUDGET, TESTED = 64, 5  # the default budget, and the levels with a test of `outside`
 
 
 def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
@@ -156,6 +153,8 @@ def _barred(own: Source) -> str:
 
 def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[str]:
     """What the comparison with the reference rests on: shared problems, samples of each, problems for a wider claim."""
+    from analyzer.stats.bounds import event_free
+
     if len(sources) < 2:
         return []
     if "base" not in sources:
@@ -170,16 +169,17 @@ def _reference_lines(sources: dict[str, Counts], joins: list[Counts]) -> list[st
             f"Strategies and the check of base against itself: need two samples of a problem; {', '.join(few)} "
             "have one."
         )
-    if own < NEW_PROBLEMS:
+    if own < (enough := event_free(TAU)):
         out.append(
             f"`inside` without any departure holds for these {own:,} problems; for others like them it takes "
-            f"{NEW_PROBLEMS} (docs/method.md)."
+            f"{enough} (docs/method.md)."
         )
-    return out + _too_few(sources) + _rungs(sources)
+    return out + _too_few(sources) + _levels(sources)
 
 
 def _too_few(sources: dict[str, Counts]) -> list[str]:
     """Which sources have fewer traces or problems than a word takes even where nothing lies beyond the budget."""
+    from analyzer.stats.bootstrap import LEAST
     from analyzer.stats.bounds import event_free
 
     out, there = [], sources["base"]["sampler"]
@@ -187,24 +187,24 @@ def _too_few(sources: dict[str, Counts]) -> list[str]:
         here, n, m = counts["sampler"], counts["traces"], counts["problems"]
         laws = 1 + _shaped(there) + (_shaped(here) and here != there)
         inside, hurdle_free = event_free(TAU, laws), event_free(HURDLED)
-        if s == "base" or (n >= inside and m >= PROBLEMS):
+        if s == "base" or (n >= inside and m >= LEAST):
             continue
         against = "one law" if laws == 1 else f"{laws} laws"
         out.append(
             f"Words for {s} (sequences): {counted(n, 'trace')} of {counted(m, 'problem')}; `inside` "
             f"takes {inside} traces of which none "
             f"lies beyond the budget ({against} of the base), `sharpened` and `reweighted` {hurdle_free} without a "
-            f"hurdle, every word {PROBLEMS} problems."
+            f"hurdle, every word {LEAST} problems."
         )
     return out
 
 
-def _rungs(sources: dict[str, Counts]) -> list[str]:
-    """Which words of the rungs the draws at hand can give, whatever they show (`stats.contained`, `stats.budget`)."""
+def _levels(sources: dict[str, Counts]) -> list[str]:
+    """Which words of the levels the draws at hand can give, whatever they show (`stats.contained`, `stats.budget`)."""
     import numpy as np
 
     from analyzer.stats import budget, contained
-    from analyzer.stats.bounds import ALPHA
+    from analyzer.stats.bootstrap import ALPHA, LEAST
 
     out, base = [], sources["base"]
     n = base["samples_of_most"]
@@ -213,9 +213,9 @@ def _rungs(sources: dict[str, Counts]) -> list[str]:
         m = min(counts["problems"], base["problems"])
         if s == "base":
             continue
-        if not k or m < PROBLEMS:
-            few = f"{PROBLEMS} problems" if k else "two draws of base on nine in ten problems"
-            out.append(f"Texts alone ({s}): no rung can be told; it takes {few}.")
+        if not k or m < LEAST:
+            few = f"{LEAST} problems" if k else "two draws of base on nine in ten problems"
+            out.append(f"Texts alone ({s}): no level can be told; it takes {few}.")
             continue
         shape = np.full(m, n), np.full(m, max(1, counts["traces"] // counts["problems"]))
         needed = contained.draws_needed(*shape, k, TAU)
@@ -229,12 +229,12 @@ def _rungs(sources: dict[str, Counts]) -> list[str]:
         half = counts["traces"] // 2, base["traces"] // 2
         novel = np.arange(1, half[0] + 1)
         p = budget.p_value(novel, half[0], 0, half[1], BUDGET) if len(novel) else np.ones(1)
-        enough = np.flatnonzero(p <= ALPHA / TESTED)
+        enough = np.flatnonzero(p <= ALPHA / len(TESTED))
         outside = (
             f"{enough[0] + 1:,} traces of a kind that base lacks" if len(enough) else f"more than {half[0]:,} traces"
         )
         out.append(
-            f"Texts alone ({s}): {n} draws of base on nine in ten problems, k = {k}; `inside` at a rung {inside}; "
+            f"Texts alone ({s}): {n} draws of base on nine in ten problems, k = {k}; `inside` at a level {inside}; "
             f"`outside` at budget {BUDGET} takes {outside} in one half of the draws."
         )
     return out
@@ -395,9 +395,12 @@ def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> st
 def _numbers(numbers: dict[str, Any]) -> str:
     """What the rows' own log-probs under the base hold, in one line."""
     rows, both = numbers["base_rows"], numbers["both_rows"]
-    masked = f"{counted(numbers['masked'], 'token')} masked"
+    beside = f"{counted(numbers['masked'], 'token')} masked"
+    if numbers["policies"]:
+        named = ", ".join(f"{label} ({counted(n, 'row')})" for label, n in numbers["policies"].items())
+        beside += f"; log-probs under the policy of {named}, so that what it lost needs no model"
     if not rows:
-        return f"no log-probs under the base; {masked}"
+        return f"no log-probs under the base; {beside}"
     laws = (
         f"T={t} ({counted(law['rows'], 'row')}, {counted(law['values'], 'value')}: "
         f"{law['unknown']:,} unknown, {law['impossible']:,} "
@@ -410,7 +413,7 @@ def _numbers(numbers: dict[str, Any]) -> str:
         else "reach needs response_logprobs beside them too"
     )
     brought = f"{counted(rows, 'row')} {'brings' if rows == 1 else 'bring'}"
-    return f"{brought} log-probs under the base at {', '.join(laws)}; {masked}; {then}"
+    return f"{brought} log-probs under the base at {', '.join(laws)}; {beside}; {then}"
 
 
 def _share(value: float | None) -> str:

@@ -16,7 +16,8 @@ import jsonlines
 import orjson
 import zstandard
 
-from analyzer.dumps.numbers import mask_of
+from analyzer.dumps.dialects.small import AS_JSON
+from analyzer.dumps.numbers import Laws, mask_of
 from analyzer.dumps.read import Ledger, batches
 from analyzer.errors import UsageError
 from analyzer.records import Trace
@@ -25,7 +26,6 @@ from analyzer.runs.disk import PACKED, refuse_dangling, replacing, sole_writer
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 OWN = ("gold", "seed", "max_tokens")  # kept in meta by a Trace, fields of their own in a row
-AS_JSON = ("messages", "sampler", "base_logprobs", "gold", "meta")  # in Parquet: their shape differs between rows
 BATCH = 4096  # rows of a Parquet row group
 
 Progress = Callable[[str, int, int, int], None]
@@ -93,8 +93,8 @@ def row(trace: Trace) -> dict[str, Any]:
         "response_ids": trace.response_ids,
         "response_logprobs": trace.response_logprobs and _numbers(trace.response_logprobs, None),
         "logprobs_temperature": trace.logprobs_temperature,
-        "base_logprobs": trace.base_logprobs
-        and {repr(t): _numbers(values, "-inf") for t, values in trace.base_logprobs.items()},
+        "base_logprobs": trace.base_logprobs and _laws(trace.base_logprobs),
+        "policy_logprobs": trace.policy_logprobs and {s: _laws(laws) for s, laws in trace.policy_logprobs.items()},
         "sampler": asdict(trace.sampler) if trace.sampler else None,
         "finish": trace.finish or trace.meta.get("finish_raw"),
         "correct": trace.correct,
@@ -105,6 +105,10 @@ def row(trace: Trace) -> dict[str, Any]:
         "meta": meta or None,
     }
     return {k: v for k, v in values.items() if v is not None}
+
+
+def _laws(laws: Laws) -> dict[str, Sequence[float | str | None]]:
+    return {repr(t): _numbers(values, "-inf") for t, values in laws.items()}
 
 
 def _numbers(values: tuple[float, ...], impossible: str | None) -> Sequence[float | str | None]:

@@ -117,15 +117,17 @@ def _source(own: Source, c: Columns, whole: Counts, names: list[str]) -> Counts:
 
 
 def _numbers(own: Source) -> Counts | None:
-    """Of the rows' own log-probs under the base and of their masks; None where there are neither."""
+    """Of the rows' own log-probs under the base and under policies, and of their masks; None where there are none."""
     held = own.numbers.counts
-    if not (held["base rows"] or held["masked rows"]):
+    policies = {name.removeprefix("policy "): n for name, n in held.items() if name.startswith("policy ")}
+    if not (held["base rows"] or held["masked rows"] or policies):
         return None
     names = ("rows", "values", "unknown", "impossible")
     return {
         "base_rows": held["base rows"],
         "both_rows": held["both rows"],
         "laws": {f"{t:.12g}": {k: law[k] for k in names} for t, law in sorted(own.laws.items())},
+        "policies": policies,
         "masked": held["masked"],
         "masked_rows": held["masked rows"],
     }

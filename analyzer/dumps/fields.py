@@ -35,6 +35,7 @@ CANONICAL = {
     "logprobs_temperature": "temperature that response_logprobs were taken at (number > 0)",
     "base_logprobs": 'the same under the base: a list, or {temperature: list}; null: unknown, "-inf": impossible',
     "base_logprobs_temperature": "temperature that a list of base_logprobs was taken at (number > 0)",
+    "policy_logprobs": "of the reference's rows, the same under other sources' policies: {source: {temperature: list}}",
     "response_mask": "1 for each response id that the policy wrote, 0 for the others (what a tool said)",
     "sample": "number of the sample within its problem (integer >= 0)",
     "seed": "seed of the draw (kept in meta)",

@@ -11,7 +11,8 @@ from analyzer.records import ROUNDING, Trace
 
 # of a log-prob: at the first and below stands for "outside of the top k" or minus infinity, up to the other is rounding
 LEAST, MOST = -9999.0, ROUNDING
-FIELDS = frozenset(("response_logprobs", "base_logprobs", "base_logprobs_temperature", "response_mask"))
+LISTS = ("response_logprobs", "base_logprobs", "policy_logprobs", "response_mask")
+FIELDS = frozenset((*LISTS, "base_logprobs_temperature"))
 MASKS = (
     *("response_mask", "loss_mask", "loss_masks", "assistant_mask", "assistant_masks", "completion_mask"),
     "action_mask",
@@ -34,7 +35,7 @@ def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
             "bad base_logprobs_temperature", f"base_logprobs_temperature = {show(temperature)}; expected a number > 0"
         )
     if ids is None:
-        name = next((n for n in ("response_logprobs", "base_logprobs", "response_mask") if n in held), None)
+        name = next((n for n in LISTS if n in held), None)
         if name is not None:
             reason = "bad mask" if name == "response_mask" else "bad logprobs"
             raise Fault(reason, f"{name} without response_ids; expected one per id")
@@ -48,6 +49,8 @@ def read(draft: dict[str, Any], out: dict[str, Any]) -> None:
         out["response_logprobs"] = of_policy(held["response_logprobs"], ids, own)
     if "base_logprobs" in held and (laws := of_base(held["base_logprobs"], temperature, len(ids), own)):
         out["base_logprobs"] = laws
+    if "policy_logprobs" in held and (by_source := of_policies(held["policy_logprobs"], len(ids), own)):
+        out["policy_logprobs"] = by_source
     if own is not None:
         out["response_mask"] = own  # kept in meta: what was masked can't be told from NaN alone
 
@@ -92,19 +95,39 @@ def of_base(value: Any, temperature: float | None, count: int, own: list[int] | 
             f"base_logprobs = {show(value)}; expected a list beside base_logprobs_temperature, or an object "
             '{temperature: list} such as {"1.0": [...]}',
         )
-    out: Laws = {}
-    for key, values in value.items():
-        at = _temperature(key)
-        if at in out:
-            raise Fault("bad logprobs", f"base_logprobs has the temperature {at:g} twice; expected each once")
-        if values is not None:
-            out[at] = _numbers(values, f"base_logprobs.{key}", count, own, base=True)
+    out = _by_temperature(value, "base_logprobs", count, own)
     if out and temperature is not None and tidy(temperature) not in out:
         raise Fault(
             "bad base_logprobs_temperature",
             f"base_logprobs_temperature = {temperature:g}, but base_logprobs is an object of {', '.join(value)}; "
             "expected the temperature beside a list only",
         )
+    return out
+
+
+def of_policies(value: Any, count: int, own: list[int] | None = None) -> dict[str, Laws]:
+    """Source label -> log-probs (nats) of `count` ids under that source's policy, as for the base: the only form is an
+    object {source: {temperature: list}}; null says nothing."""
+    form = 'expected an object {source: {temperature: list}} such as {"rl": {"1.0": [...]}}'
+    if not isinstance(value, dict):
+        raise Fault("bad logprobs", f"policy_logprobs = {show(value)}; {form}")
+    out = {}
+    for source, laws in value.items():
+        if laws is not None and not isinstance(laws, dict):
+            raise Fault("bad logprobs", f"policy_logprobs.{source} = {show(laws)}; {form}")
+        if laws and (found := _by_temperature(laws, f"policy_logprobs.{source}", count, own)):
+            out[source] = found
+    return out
+
+
+def _by_temperature(value: dict[str, Any], name: str, count: int, own: list[int] | None) -> Laws:
+    out: Laws = {}
+    for key, values in value.items():
+        at = _temperature(key, name)
+        if at in out:
+            raise Fault("bad logprobs", f"{name} has the temperature {at:g} twice; expected each once")
+        if values is not None:
+            out[at] = _numbers(values, f"{name}.{key}", count, own, base=True)
     return out
 
 
@@ -152,13 +175,13 @@ def unknown(values: tuple[float, ...]) -> int:
     return sum(v != v for v in values) if math.isnan(sum(values)) else 0
 
 
-def _temperature(key: str) -> float:
+def _temperature(key: str, name: str) -> float:
     try:
         at = math.nan if "_" in key else float(key)
     except ValueError:
         at = math.nan
     if not (math.isfinite(at) and at > 0):
-        raise Fault("bad logprobs", f"base_logprobs has the key {show(key)}; expected a temperature > 0 such as 1.0")
+        raise Fault("bad logprobs", f"{name} has the key {show(key)}; expected a temperature > 0 such as 1.0")
     return tidy(at)
 
 

@@ -150,7 +150,7 @@ class Survey:
                 own.budgets.add(meta["max_tokens"])
             if "finish_raw" in meta and type(meta["finish_raw"]) is str:
                 own.other_ends[meta["finish_raw"]] += 1
-            if t.response_logprobs is not None or t.base_logprobs is not None or "response_mask" in meta:
+            if t.response_logprobs is not None or t.base_logprobs or t.policy_logprobs or "response_mask" in meta:
                 _numbers(t, own)
             if text:
                 _foreign(t, own)
@@ -258,6 +258,8 @@ def _numbers(t: Trace, own: Source) -> None:
     if t.response_logprobs is not None and (n := numbers.unknown(t.response_logprobs) - masked) > 0:
         tally.add("unknown rows", t.origin)
         tally.add("unknown", n=n)
+    for label in t.policy_logprobs or ():
+        tally.add(f"policy {label}", t.origin)
     if t.base_logprobs is None:
         return
     tally.add("base rows", t.origin)

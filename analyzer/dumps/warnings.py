@@ -12,6 +12,7 @@ import numpy as np
 
 from analyzer.dumps.counts import accuracy
 from analyzer.dumps.survey import Columns, Survey, grouped
+from analyzer.errors import nearest
 from analyzer.records.display import counted
 
 SHORT = 80  # characters: a response that holds an answer and no reasoning
@@ -360,6 +361,12 @@ def _numbers(survey: Survey) -> Iterable[str]:
                 f"{source}: response_mask says that the policy did not write {share} tokens of {counted(n, 'row')} "
                 f"({first['masked rows']}): they are conditioned on and never scored."
             )
+        for label in (name.removeprefix("policy ") for name in held if name.startswith("policy ")):
+            if label not in survey.sources:
+                yield (
+                    f"{source}: policy_logprobs names {label!r} ({first[f'policy {label}']}), and no source here has "
+                    f"that label{nearest(label, survey.sources)}; a run that lacks it refuses these rows."
+                )
 
 
 def _foreign(survey: Survey) -> Iterable[str]:

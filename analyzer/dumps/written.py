@@ -11,7 +11,7 @@ from analyzer.dumps.dialects import chats
 
 PLURAL = ("responses", "completions", "generations", "outputs", "model_outputs", "samples", "rollouts", "solutions")
 NUMBERS = tuple(k for n in automatic.TOKENS for k in automatic.SYNONYMS[n])
-OBJECTS = ("sampler", "meta", "base_logprobs", *settings.OBJECTS)
+OBJECTS = ("sampler", "meta", "base_logprobs", "policy_logprobs", *settings.OBJECTS)
 EACH = tuple(k for n in automatic.PER_SAMPLE for k in automatic.SYNONYMS[n])
 TALKS = (*automatic.SYNONYMS["prompt"], *automatic.RESPONSE, *automatic.RESPONSE_WEAK)
 NUMERIC = (

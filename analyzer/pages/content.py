@@ -14,12 +14,11 @@ from analyzer.analysis.basis import OWN
 from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
 from analyzer.pages import gaps
-from analyzer.records import METHOD
+from analyzer.records import BUDGET, METHOD
 from analyzer.records.display import counted, possessive
 
 NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
-BUDGET = 64  # the default budget k
 LONG = 900  # characters of a cell that a page shows; the csv holds all of them
 
 WORDS = {
@@ -97,7 +96,7 @@ OVERTURN = {
     "prompts that asked the two for different work, or an excess that is gone on fresh problems",
     "undetermined": "more problems, more traces for each, or the model that produced {source}",
 }
-OTHERWISE = (  # at the rungs of the method
+OTHERWISE = (  # at the levels of the method
     "the same written otherwise, in a notation that the rules read as another method; a wrong model, sampler, template "
     "or limit of {source} or {reference}; or an excess that is gone on fresh problems"
 )
@@ -414,7 +413,7 @@ def no_verdict(data: Mapping[str, Any]) -> str:
     return f"No verdict: there is nothing to compare with the reference in {labels or 'an empty run'}."
 
 
-def rungs(data: Mapping[str, Any], source: str) -> Grid:
+def levels(data: Mapping[str, Any], source: str) -> Grid:
     """What each level but the headline says of a source: its word, its reasons, what would decide it."""
     rows = []
     for v in data["verdicts"]:

@@ -164,7 +164,7 @@ def _card(data: Mapping[str, Any], v: Mapping[str, Any], levels: Sequence[tuple[
     rest = "".join(f"<li>{esc(w)}.</li>" for w in why[1:])
     more = f"{len(why) - 1} further point{'s' if len(why) > 2 else ''}"
     folded = f"<details><summary>Why: {more}</summary><ul>{rest}</ul></details>" if rest else ""
-    others = grid(content.rungs(data, v["source"]))
+    others = grid(content.levels(data, v["source"]))
     folded += f"<details><summary>Every other level: why, and what would decide it</summary>{others}</details>"
     steps = " · ".join(f"{esc(level)} {_word(w)}" for level, w in levels)
     head = f'<p class="head">{head}.{first}</p>'

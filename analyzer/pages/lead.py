@@ -11,7 +11,7 @@ from typing import Any
 from analyzer.pages import content
 from analyzer.records.display import possessive
 
-MEANS = {  # of a class at each rung, as the end of "... include one with"
+MEANS = {  # of a class at each level, as the end of "... include one with"
     "steps": "the same kinds of steps in the same order",
     "skeleton": "the same numbers and signs too",
     "answer": "the same answer",
@@ -84,7 +84,7 @@ def _solved(data: Mapping[str, Any], source: str, reference: str) -> str:
 
 def _held(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
     """contained@k of the method and of the answer, each beside the reference's own rate."""
-    found = {r["level"]: r for r in content.records(data, "contained", "rungs") if r["source"] == source}
+    found = {r["level"]: r for r in content.records(data, "contained", "levels") if r["source"] == source}
     known = {level: found[level] for level in MEANS if found.get(level, {}).get("contained") is not None}
     if not known:
         why = next((r["note"] for r in found.values() if r["note"]), "")

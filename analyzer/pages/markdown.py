@@ -80,7 +80,7 @@ def _verdicts(data: Mapping[str, Any]) -> list[str]:
         *(
             part
             for v in heads
-            for part in (f"{esc(v['source'])}, the other levels:", *_grid(content.rungs(data, v["source"])))
+            for part in (f"{esc(v['source'])}, the other levels:", *_grid(content.levels(data, v["source"])))
         ),
     ]
 

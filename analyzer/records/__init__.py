@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 LEVELS = ("sequence", "skeleton", "steps", "kinds", "answer", "correct")
 METHOD, OUTCOME = LEVELS[1:4], LEVELS[4:]  # two branches from the sequence, each from fine to coarse
 WORDS = ("inside", "sharpened", "reweighted", "outside", "undetermined")
+TESTED = tuple(level for level in LEVELS if level != "answer")  # levels with a test of their own for outside
+BUDGET = 64  # the default k
+TAU = 0.02  # the mass that may lie beyond the budget inside
+HURDLED = 0.05  # the share of traces with a hurdle up to which a source counts as hurdle-free
 
 # name -> dtype of the per-token columns of a Scored trace. Unit: nats unless said otherwise.
 CORE_COLUMNS = {
@@ -109,6 +113,7 @@ class Trace:
     response_logprobs: tuple[float, ...] | None = None  # under the generating policy at `logprobs_temperature`
     logprobs_temperature: float | None = None  # None: with its sampler, or not recorded
     base_logprobs: dict[float, tuple[float, ...]] | None = None  # temperature -> under the base; -inf: impossible
+    policy_logprobs: dict[str, dict[float, tuple[float, ...]]] | None = None  # source -> the same under its policy
     correct: bool | None = None
     score: float | None = None
     finish: str | None = None  # "stop", "length" or None (not recorded)
@@ -168,6 +173,11 @@ class Estimate:
     n: int = 0
     method: str = ""
     note: str = ""
+
+    @classmethod
+    def of(cls, interval: Any, note: str = "") -> Estimate:
+        """Of an interval (`stats.bootstrap.Interval`): anything with value, low, high, n and method."""
+        return cls(interval.value, interval.low, interval.high, interval.n, interval.method, note)
 
     def as_json(self) -> dict[str, Any]:
         """The dict of results.json: a non-finite number becomes null and is named in the note."""
@@ -308,6 +318,8 @@ class Tables:
         of response ids), logprob_q (float32 array, under the policy, NaN unknown), logprobs_temperature (NaN: not
         recorded), laws (dict temperature -> float32 array, under the base, NaN unknown, -inf impossible), written (bool
         array, False: the token was not written by the policy; None: all were).
+    policy_numbers: the same of the traces whose rows bring log-probs under the policies of other sources beside those
+        under their own; laws: dict (source, temperature) -> float32 array.
     memo: what is worth making once (name -> what was made); copies made by dataclasses.replace share it.
     base: scorer label of the base model, or None. policies: source label -> scorer label of the model it came from.
     samplers: source label -> its Sampler; a source that is missing here has an unknown sampler.
@@ -324,6 +336,7 @@ class Tables:
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)
     texts: Callable[[list[str]], Iterator[pd.DataFrame]] = lambda columns: iter(())
     numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
+    policy_numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property

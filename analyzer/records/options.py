@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from analyzer.errors import UsageError, nearest
-from analyzer.records import Sampler, values
+from analyzer.records import BUDGET, Sampler, values
 
 NOT_STORED = ""
 
@@ -236,7 +236,7 @@ class ModelOptions:
 class ReportOptions:
     """What is asked of a run, and what the report looks like."""
 
-    budget: int = _analysis(64, at_least_1, "reference samples that support is asked for", "K")
+    budget: int = _analysis(BUDGET, at_least_1, "reference samples that support is asked for", "K")
     seed: int = _analysis(0, at_least_0, "of bootstrap and permutation", "N")
     robustness: bool = _analysis(
         True,

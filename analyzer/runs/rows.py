@@ -49,6 +49,9 @@ TRACES = pa.schema(
         ("logprobs_temperature", pa.float64()),
         ("base_temperatures", pa.list_(pa.float64())),
         ("base_logprobs", pa.list_(pa.list_(pa.float32()))),  # one list per temperature
+        ("policy_sources", pa.list_(pa.string())),
+        ("policy_temperatures", pa.list_(pa.float64())),
+        ("policy_logprobs", pa.list_(pa.list_(pa.float32()))),  # one list per source and temperature
         ("correct", pa.bool_()),
         ("score", pa.float64()),
         ("finish", pa.string()),
@@ -59,7 +62,8 @@ TRACES = pa.schema(
         ("origin", pa.string()),
     ]
 )
-ADDED = ("base_temperatures", "base_logprobs")  # columns that parts of older versions lack: they read as null
+POLICY = ("policy_sources", "policy_temperatures", "policy_logprobs")
+ADDED = ("base_temperatures", "base_logprobs", *POLICY)  # columns that parts of older versions lack: they read as null
 TABLE = (
     "key", "source", "problem", "step", "sample", "correct", "score", "finish", "answer", "group",
 )  # fmt: skip
@@ -172,6 +176,9 @@ def trace_row(t: Trace) -> dict[str, Any]:
     row["meta"] = orjson.dumps(t.meta, default=str).decode()
     if t.base_logprobs is not None:
         row["base_temperatures"], row["base_logprobs"] = list(t.base_logprobs), list(t.base_logprobs.values())
+    if t.policy_logprobs:
+        laws = [(source, at, values) for source, held in t.policy_logprobs.items() for at, values in held.items()]
+        row |= dict(zip(POLICY, map(list, zip(*laws, strict=True)), strict=True))
     return row
 
 
@@ -185,4 +192,8 @@ def trace_of(row: dict[str, Any]) -> Trace:
         row[name] = None if row[name] is None else tuple(row[name])
     temperatures, laws = row.pop("base_temperatures"), row["base_logprobs"]
     row["base_logprobs"] = None if laws is None else dict(zip(temperatures, map(tuple, laws), strict=True))
+    sources, temperatures, laws = (row.pop(name) for name in POLICY)
+    row["policy_logprobs"] = None if laws is None else {source: {} for source in sources}
+    for source, at, values in zip(sources or (), temperatures or (), laws or (), strict=True):
+        row["policy_logprobs"][source][at] = tuple(values)
     return Trace(**row)

@@ -25,13 +25,16 @@ COMPARED = [
     "prompt_ids",
     "response_ids",
     "base_temperatures",
+    "policy_sources",
+    "policy_temperatures",
     "correct",
     "score",
     "finish",
     "answer",
     "group",
 ]
-NUMBERS = ("response_logprobs", "base_logprobs")  # compared too, as float32; so is the mask, which meta holds
+# compared too, as float32; so is the mask, which meta holds
+NUMBERS = ("response_logprobs", "base_logprobs", "policy_logprobs")
 HELD = (*NUMBERS, "response_ids", "meta")
 
 
@@ -62,7 +65,7 @@ def is_new(parts: Parts, t: Trace, known: Mapping[str, int]) -> bool:
             return False
         same_file = re.sub(r"[:#]\d+$", "", t.origin) == re.sub(r"[:#]\d+$", "", old["origin"])
         changed = ": the file has changed since" if same_file else ""
-        if same_file and names == ["response_mask"] and _numbers(old)[2] is None:
+        if same_file and names == ["response_mask"] and _numbers(old)[-1] is None:
             changed += ", or the run is of an earlier version, which read no masks"
         hint = "restore the file" if same_file else "give the new dump another label (LABEL=PATH)"
         raise DumpError(
@@ -83,7 +86,7 @@ def _cells(column: pa.Array) -> list[Any]:
     ]
 
 
-def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, bytes | None, bytes | None]:
+def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, ...]:
     """Log-probs and mask of a row with HELD, in a form that is equal where they are."""
     found: list[bytes | None] = []
     for name in NUMBERS:
@@ -96,4 +99,4 @@ def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, bytes | None, bytes 
     if '"response_mask"' in row["meta"] and ids is not None:
         mask = orjson.loads(row["meta"]).get("response_mask")
     masks = isinstance(mask, list) and len(mask) == len(ids) and 0 in mask  # else it leaves no token out, or is none
-    return found[0], found[1], orjson.dumps(mask) if masks else None
+    return *found, orjson.dumps(mask) if masks else None

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 DRAWS = 2000
-ALPHA = 0.05
+ALPHA = 0.05  # error of every interval (of both ends together), every bound and every test
 STRETCHES = 4000  # values above which the rare-event bound takes them by stretches
 LEAST = 3  # problems below which no interval over problems is told,
 FEW = 5  # no percentile interval (at 3 problems their range holds a median in three of four cases),

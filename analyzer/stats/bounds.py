@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from analyzer.stats.bootstrap import by_problem, equal_problems, rare_upper
+from analyzer.stats.bootstrap import ALPHA, by_problem, equal_problems, rare_upper
 
-ALPHA = 0.05
 LEAST = 1e-12  # no p-value is told below it
 STEPS = 16  # of the bisection for a p-value, in log p: within a factor of 1.001
 

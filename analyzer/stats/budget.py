@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import binom
 
+from analyzer.stats.bootstrap import ALPHA
+
 
 def p_value(c_q: np.ndarray, n_q: np.ndarray, c_p: np.ndarray, n_p: np.ndarray, k: float) -> np.ndarray:
     """P(c_q or more of the c_q + c_p events are the source's) at the edge of H0; 1 where c_q = 0. Arrays or numbers."""
@@ -28,7 +30,7 @@ def holm(p_N: np.ndarray) -> np.ndarray:
     return out
 
 
-def factor(c_q: int, n_q: int, c_p: int, n_p: int, k: float, *, alpha: float = 0.05, most: float = 1000) -> float:
+def factor(c_q: int, n_q: int, c_p: int, n_p: int, k: float, *, alpha: float = ALPHA, most: float = 1000) -> float:
     """By how much both arms must grow, rates unchanged, for the test to reach alpha; NaN if that is more than `most`.
 
     NaN also where the observed rates satisfy H0, so that no number of draws would reject it.

@@ -14,6 +14,7 @@ from scipy.signal import fftconvolve
 from scipy.stats import binom
 
 from analyzer.stats import budget
+from analyzer.stats.bootstrap import ALPHA
 
 LEVELS = 8  # different pi that are told apart; a problem's is raised to the largest of its level
 LEAST = 1e-12  # what the convolution resolves
@@ -70,7 +71,7 @@ def p_values(b_CP: np.ndarray, n_q_P: np.ndarray, a_CP: np.ndarray, n_p_P: np.nd
     return p_C
 
 
-def factor(b: int, n_q: int, a: int, n_p: int, k: float, *, units: int = 1, alpha: float = 0.05) -> float:
+def factor(b: int, n_q: int, a: int, n_p: int, k: float, *, units: int = 1, alpha: float = ALPHA) -> float:
     """By how much both arms must grow, rates unchanged, for a cluster to reach alpha / units; NaN: never, or not by
     1,000 times."""
     return float(budget.factor(b, n_q, a, n_p, k, alpha=alpha / max(units, 1)))

@@ -28,7 +28,8 @@ import numpy as np
 from scipy.special import gammaln
 from scipy.stats import binom
 
-ALPHA = 0.05
+from analyzer.stats.bootstrap import ALPHA
+
 SHARE = 0.9  # of the problems that must have more than k draws of the reference
 MOST = 1024  # draws of a problem that the bound counts: fewer only loosen it
 CHANCES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 500)])  # of a class among the reference's draws

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analyzer.stats.bootstrap import ALPHA
+
 TIE = 1e-11  # a difference of two curves that is rounding
 BINS = ("0", *(f"({j / 10:g}, {(j + 1) / 10:g}]" for j in range(9)), "(0.9, 1)", "1")
 
@@ -88,7 +90,7 @@ def leash(both: np.ndarray | float, source_only: np.ndarray | float, reference_o
     return Leash(*(float(x) if x.ndim == 0 else x for x in parts))
 
 
-def epsilon(k: float, *, zeta: float = 0.05) -> float:
+def epsilon(k: float, *, zeta: float = ALPHA) -> float:
     """-ln(zeta) / k: with confidence 1 - zeta, an answer not seen in k draws has at most this probability."""
     return float(-np.log(zeta) / k)
 

@@ -16,7 +16,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
-from analyzer.stats.bounds import ALPHA, LEAST, STEPS, lower
+from analyzer.stats.bootstrap import ALPHA
+from analyzer.stats.bounds import LEAST, STEPS, lower
 
 NODES = 400  # of the quadrature at most: exact for polynomials of twice the degree
 

@@ -21,12 +21,6 @@ def excess(log_ratio_N: np.ndarray, k: float) -> np.ndarray:
     return np.maximum(0.0, -np.expm1(np.minimum(np.log(k) - log_ratio_N, 1.0)))
 
 
-def excess_mass(log_ratio_N: np.ndarray, k: float) -> float:
-    """E_k: the mean of `excess` over the traces that have a log-ratio; NaN without any."""
-    terms = excess(log_ratio_N, k)
-    return float(np.nanmean(terms)) if np.any(~np.isnan(terms)) else np.nan
-
-
 def coverage(log_ratio_N: np.ndarray, k: float) -> float:
     """Cov_k: share of traces with l >= log k; NaN without any."""
     log_ratio_N = np.asarray(log_ratio_N, dtype=float)

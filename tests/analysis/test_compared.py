@@ -7,7 +7,7 @@ import math
 import pytest
 
 from analyzer.analysis.boundary import run as boundary
-from analyzer.analysis.pairs import table as compared
+from analyzer.analysis.pairs import compared
 from analyzer.analysis.perplexity import run as perplexity
 from analyzer.errors import UsageError
 from analyzer.pages import gaps

@@ -39,8 +39,8 @@ def result(make_tables):
     return contained.run(make_tables([*base, *known, *novel], base=None), budget=64)
 
 
-def rung(result, source, level):
-    table = result.tables["rungs"]
+def at_level(result, source, level):
+    table = result.tables["levels"]
     return table[(table["source"] == source) & (table["level"] == level)].iloc[0]
 
 
@@ -49,20 +49,20 @@ def test_exact_values_at_the_largest_budget_that_all_allow(result, level):
     n = 13  # draws of the base: k = 8
     sums, products, prose = 1 - missed([9, 3, 1], n, 8)
     own = 1 - missed([8, 2, 0], n - 1, 8)
-    assert rung(result, "known", level)["contained"] == pytest.approx((sums + products) / 2)
-    assert rung(result, "novel", level)["contained"] == pytest.approx(2 * sums / 3)
+    assert at_level(result, "known", level)["contained"] == pytest.approx((sums + products) / 2)
+    assert at_level(result, "novel", level)["contained"] == pytest.approx(2 * sums / 3)
     least = {"answer": [9, 3, 1]}.get(level, [9, 3])  # a text without a formula has no method
-    assert rung(result, "base", level)["contained"] == pytest.approx(np.average(own[: len(least)], weights=least))
+    assert at_level(result, "base", level)["contained"] == pytest.approx(np.average(own[: len(least)], weights=least))
     gap = result.estimates[f"novel.contained_gap@8.{level}"]
     assert gap.value == pytest.approx(
-        rung(result, "novel", level)["contained"] - rung(result, "base", level)["contained"]
+        at_level(result, "novel", level)["contained"] - at_level(result, "base", level)["contained"]
     )
     assert result.estimates[f"known.contained@8.{level}"].n == 8 and "k = 8 and not 64" in gap.note
-    assert set(result.tables["rungs"]["k"]) == {8}
+    assert set(result.tables["levels"]["k"]) == {8}
 
 
-def test_correct_is_the_coarsest_rung(result):
-    assert rung(result, "known", "correct")["contained"] == pytest.approx(1 - missed(12, 13, 8))
+def test_correct_is_the_coarsest_level(result):
+    assert at_level(result, "known", "correct")["contained"] == pytest.approx(1 - missed(12, 13, 8))
 
 
 def test_exemplars_show_what_only_one_side_has(result):
@@ -77,15 +77,15 @@ def test_exemplars_show_what_only_one_side_has(result):
 def test_a_text_without_a_formula_is_unknown_and_counts_against_the_bound(make_tables):
     base, mute = rows("base", ["sum"] * 40, problems=60), rows("mute", ["sum"] * 9 + ["prose"], problems=60)
     found = contained.run(make_tables([*base, *mute], base=None), budget=8)
-    row = rung(found, "mute", "steps")
+    row = at_level(found, "mute", "steps")
     assert row["contained"] == 1 and row["unknown"] == pytest.approx(0.1) and row["miss_high"] > 0.1 > row["best"]
     assert row["p_inside"] == 1 and "10.00% of the traces are left out" in row["note"]
-    sure = rung(
+    sure = at_level(
         contained.run(make_tables([*base, *rows("same", ["sum"], problems=60)], base=None), budget=8), "same", "steps"
     )
     assert sure["miss_high"] <= 0.05 and sure["unknown"] == 0
     none = contained.run(make_tables([*rows("base", ["prose"] * 4), *rows("s", ["prose"])], base=None), budget=8)
-    assert math.isnan(none.estimates["s.contained@8.steps"].value) and rung(none, "s", "answer")["contained"] == 1
+    assert math.isnan(none.estimates["s.contained@8.steps"].value) and at_level(none, "s", "answer")["contained"] == 1
     assert "no operator, function or code" in none.estimates["s.contained@8.steps"].note
 
 
@@ -99,17 +99,17 @@ def test_what_is_not_there_is_said(make_tables):
     apart = [*rows("base", ["sum"] * 5), *[r | {"problem": "x" + r["problem"]} for r in rows("s", ["sum"])]]
     assert "no problem in common" in contained.run(make_tables(apart, base=None)).estimates["s.contained@64.steps"].note
     alone = contained.run(make_tables(rows("base", ["sum"] * 5), base=None))
-    assert rung(alone, "base", "steps")["contained"] == 1 and set(alone.estimates) == {
+    assert at_level(alone, "base", "steps")["contained"] == 1 and set(alone.estimates) == {
         f"base.contained@4.{level}" for level in LEVELS[1:]
     }
 
 
 def test_order_and_names_do_not_matter_and_fewer_draws_say_so(make_tables):
     data = [*rows("base", ["sum"] * 9 + ["product"] * 3), *rows("s", ["product", "sum"])]
-    first = contained.run(make_tables(data, base=None)).tables["rungs"]
+    first = contained.run(make_tables(data, base=None)).tables["levels"]
     order = np.random.default_rng(0).permutation(len(data))
     shuffled = make_tables([data[i] for i in order], base=None)
-    again = contained.run(shuffled).tables["rungs"].sort_values(["source", "level"], ignore_index=True)
+    again = contained.run(shuffled).tables["levels"].sort_values(["source", "level"], ignore_index=True)
     pd.testing.assert_frame_equal(first.sort_values(["source", "level"], ignore_index=True), again)
     few = contained.run(make_tables(data, base=None))
     assert any("inside cannot be certified with the draws at hand" in note for note in few.notes)
@@ -152,11 +152,11 @@ def test_the_references_own_rate_is_of_the_sources_problems(make_tables):
     base = answered("base", {f"e{i}": ["1"] * 9 for i in range(5)} | {f"h{i}": list("abcdefghi") for i in range(5)})
     easy, hard = (answered(s, {f"{s[0]}{i}": ["1", "a"] for i in range(5)}) for s in ("easy", "hard"))
     found = contained.run(make_tables([*base, *easy, *hard], base=None), budget=8)
-    assert rung(found, "easy", "answer")["own"] == 1 and rung(found, "hard", "answer")["own"] == 0
-    assert rung(found, "base", "answer")["own"] == 0.5
+    assert at_level(found, "easy", "answer")["own"] == 1 and at_level(found, "hard", "answer")["own"] == 0
+    assert at_level(found, "base", "answer")["own"] == 0.5
     gap = {s: found.estimates[f"{s}.contained_gap@8.answer"].value for s in ("easy", "hard")}
     for s in gap:
-        row = rung(found, s, "answer")
+        row = at_level(found, s, "answer")
         assert gap[s] == pytest.approx(row["contained"] - row["own"])
 
 
@@ -164,21 +164,21 @@ def test_the_references_own_rate_is_of_the_sources_problems(make_tables):
 def test_a_few_thin_problems_are_left_out_and_said(make_tables, few):
     wide = {f"p{i}": ["1"] * 20 + ["2"] * 20 for i in range(19)}
     base, s = answered("base", wide | {"thin": ["1"] * few}), answered("s", {p: ["1"] for p in [*wide, "thin"]})
-    row = rung(contained.run(make_tables([*base, *s], base=None)), "s", "answer")
+    row = at_level(contained.run(make_tables([*base, *s], base=None)), "s", "answer")
     assert (row["k"], row["problems"]) == (32, 19) and "left out: 1 problem has no more than 32 draws" in row["note"]
 
 
 def test_an_answer_that_was_not_read_is_no_class(make_tables):
-    """Half of the base's draws and all of the source's are unread: nothing is known of the source, at either rung."""
+    """Half of the base's draws and all of the source's are unread: nothing is known of the source, at either level."""
     base = answered("base", {f"p{i}": ["1", None] * 40 for i in range(60)})
     mute = answered("mute", {f"p{i}": [None] * 8 for i in range(60)})
     some = answered("some", {f"p{i}": ["1"] * 9 + [None] for i in range(60)})
     found = contained.run(make_tables([*base, *mute, *some], base=None), budget=8)
     for level in ("answer", "correct"):
-        assert math.isnan(rung(found, "mute", level)["contained"])
-        row = rung(found, "some", level)
+        assert math.isnan(at_level(found, "mute", level)["contained"])
+        row = at_level(found, "some", level)
         assert row["contained"] > 0.99 and row["unknown"] == pytest.approx(0.1) and row["miss_high"] > 0.1
-        assert rung(found, "base", level)["unknown"] == 0.5
+        assert at_level(found, "base", level)["unknown"] == 0.5
 
 
 def test_copies_of_a_long_text_count_once_for_the_bound(make_tables):
@@ -193,7 +193,7 @@ def test_copies_of_a_long_text_count_once_for_the_bound(make_tables):
         ("one", long[::8]),
         ("short", rows("s", ["sum"] * 8, problems=60)),
     ):
-        row = rung(contained.run(make_tables([*base, *own], base=None), budget=8), "s", "kinds")
+        row = at_level(contained.run(make_tables([*base, *own], base=None), budget=8), "s", "kinds")
         bound[name], note = row["miss_high"], row["note"]
         assert ("copies" in note) == (name == "copies") and row["n"] == len(own)
     assert bound["copies"] == pytest.approx(bound["one"]) and bound["apart"] == bound["short"] < bound["one"]
@@ -207,11 +207,11 @@ def test_three_problems_have_an_interval_two_have_none(make_tables):
         assert (math.isfinite(e.low), e.value) == (known, 1) and (not known or e.low < 0.5 and e.high == 1)
 
 
-def test_the_caption_says_n_where_few_traces_have_a_rung(make_tables):
+def test_the_caption_says_n_where_few_traces_have_a_class_at_a_level(make_tables):
     """Nine of ten texts without a formula: the bars of the method stand on the tenth, those of the answer on all."""
     data = [*rows("base", ["sum"] * 9 + ["prose"]), *rows("s", ["sum"] + ["prose"] * 9)]
     found = contained.run(make_tables(data, base=None), budget=8)
     text = contained.FIGURES["contained"].caption(found)
-    n = int(rung(found, "s", "steps")["n"])
+    n = int(at_level(found, "s", "steps")["n"])
     assert f"order): base 1.00 (n = {9 * n}), s 1.00 (n = {n})" in text and f"s 1.00 (n = {10 * n})" not in text
     assert f"n = {10 * n} traces of a source at most" in text

@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from analyzer.analysis.support import cooling, evidence, laws, local
 from analyzer.analysis.support import run as support
-from analyzer.records import Sampler, Tables
+from analyzer.records import HURDLED, Sampler, Tables
 from analyzer.stats import bounds
 from validation import bigram as B
 
@@ -126,7 +126,7 @@ def test_the_bounds_are_those_of_the_excess_of_each_trace():
     shares = [rows[f"share{w}@64"].to_numpy() for w in (1, 4)]
     assert got["share_low"] == max(bounds.lower(x, alpha=0.025) for x in shares)  # the better of two: half the error
     assert got["share_high"] == max(bounds.upper(x) for x in shares)
-    p = [bounds.p_above(x, evidence.HURDLED) for x in shares]
+    p = [bounds.p_above(x, HURDLED) for x in shares]
     assert got["p_outside"] == max(min(1.0, 2 * min(p)), bounds.p_above(every, 0.02))
 
 

@@ -10,12 +10,13 @@ import pytest
 from made_evidence import COMMON, FREE, HURDLED, LARGE, NAN, NOTE, ROWS, ZERO, est, support, whole
 
 from analyzer.analysis.primary import Endpoint
-from analyzer.analysis.support.evidence import ALPHA
-from analyzer.analysis.verdict import sequence
+from analyzer.analysis.support.record import Evidence
+from analyzer.analysis.verdict import sentences, sequence
 from analyzer.analysis.verdict.decide import decide
-from analyzer.analysis.verdict.sequence import _advice
+from analyzer.analysis.verdict.sentences import advice
 from analyzer.records import Result, Verdict
 from analyzer.stats import bounds
+from analyzer.stats.bootstrap import ALPHA
 
 U = "undetermined"
 SAME = "only the sampler differs: the source is the base's own weights"
@@ -374,16 +375,16 @@ def test_an_advice_shows_the_side_in_four_of_five_cases():
         value, low, high = x.mean(), bounds.lower(x), bounds.upper(x)
         if high <= 0.02 or low > 0.02:
             continue
-        times = int(_advice(high if value <= 0.02 else low, value, 0.02, n, "it").split()[1])
+        times = int(advice(high if value <= 0.02 else low, value, 0.02, n, "it").split()[1])
         x = (rng.random(n * times) < share).astype(float)
         asked, shown = asked + 1, shown + (bounds.upper(x) <= 0.02 or bounds.lower(x) > 0.02)
     assert shown >= 280
 
 
 def test_an_advice_names_the_more_traces_the_nearer_the_threshold():
-    times = [int(_advice(v + 0.02, v, 0.02, 10, "it").split()[1]) for v in (0.02, 0.03, 0.04, 0.3)]
+    times = [int(advice(v + 0.02, v, 0.02, 10, "it").split()[1]) for v in (0.02, 0.03, 0.04, 0.3)]
     assert times == sorted(times, reverse=True) and times[0] > 20 and times[-1] == 2
-    assert _advice(NAN, 0.03, 0.02, 10, "it") == "more problems: no interval for it"
+    assert advice(NAN, 0.03, 0.02, 10, "it") == "more problems: no interval for it"
 
 
 def test_p_and_holm_stand_in_the_reasons():
@@ -448,6 +449,7 @@ def test_a_bound_of_the_surprisal_is_not_printed_as_its_value():
             "likelier than draws of the base itself, by at least 0.030",
         ),
     ):
-        assert wanted in sequence._likelier(row)
-        _, why, _ = sequence._of_the_drop(row, [], 100)
-        assert "0.041" not in why[0] and "not known from these temperatures" in why[0]
+        held = Evidence(n=100, **row)
+        assert wanted in sentences.likelier(held)
+        why, _ = sequence._of_the_drop(held, "T=0.6 explains 90%")
+        assert "0.041" not in why[1] and "not known from these temperatures" in why[1]

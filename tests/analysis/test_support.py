@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analyzer.analysis.data import tables as tables_module
+from analyzer.analysis.support import record
 from analyzer.analysis.support import run as support
 from analyzer.analysis.verdict.decide import decide
 from analyzer.errors import UsageError
@@ -454,3 +455,94 @@ def test_what_a_server_does_not_tell_is_unknown_to_the_analyses_and_never_a_numb
         assert "nan" not in " ".join(v.why)
     assert any("novelty was not tested" in why for why in verdicts["teacher"].why)
     assert "log-probs of the base at lower temperatures" in verdicts["rlvr"].needs
+
+
+def by_rows(world: Tables, *, without: str = "", change=lambda rows: rows) -> Tables:
+    """The world without a model: the reference's rows bring their own log-probs and those under every policy, at T = 1
+    and at the policy's sampler's temperature. without: a source that is left out; change: of the frames of numbers."""
+
+    def numbers():
+        own = pd.concat(f[f["source"] == "base"] for f in world.tokens("base", ["token", "logprob"]))
+        own = own.rename(columns={"logprob": "logprob_q"}).reset_index(drop=True)
+        laws = [{} for _ in range(len(own))]
+        for source, model in world.policies.items():
+            if source in ("base", without):
+                continue
+            for frame in world.tokens(model, ["logprob", "logprob_s"]):
+                if (frame["source"] != "base").any():
+                    continue
+                t = world.samplers[source].temperature
+                for law, one, cool in zip(laws, frame["logprob"], frame["logprob_s"], strict=True):
+                    law[source, 1.0] = one
+                    law[source, t] = one if cool is None or t == 1 else cool
+        own = own.assign(laws=laws, written=None, logprobs_temperature=math.nan, finish="stop")
+        yield change(own)
+
+    bare = {"base": None, "policies": {}, "engines": {}, "scores": world.scores.iloc[:0], "memo": {}}
+    return replace(world, **bare, policy_numbers=numbers)
+
+
+def test_lost_from_rows_is_lost_from_models(world, result):
+    rows = support.run(by_rows(world), draws=20)
+    known = [key for key in result.estimates if ".lost@" in key and math.isfinite(result.estimates[key].value)]
+    assert {key.split(".")[0] for key in known} == {"again", "cool", "rlvr", "distill"}
+    for key in known:
+        one, two = result.estimates[key], rows.estimates[key]
+        assert (two.value, two.low, two.high) == pytest.approx((one.value, one.low, one.high), abs=1e-5), key
+        assert (two.n, two.method, two.note) == (one.n, one.method, "from the log-probs that the rows bring")
+    assert len(rows.tables["lost"]) == len(known) and "teacher.lost@64" not in rows.estimates
+    assert not any(".reach@" in key for key in rows.estimates)  # of that these rows say nothing
+
+
+def test_a_model_is_asked_for_what_was_lost_before_the_rows_are(world, result):
+    lies = replace(by_rows(world), base=world.base, policies=world.policies, engines=world.engines, scores=world.scores)
+    found = support.run(replace(lies, memo={}), draws=20).estimates["rlvr.lost@64"]
+    assert found == result.estimates["rlvr.lost@64"]
+
+
+def test_what_rows_lack_counts_against_both_ends_of_what_was_lost(world):
+    def silent(rows):
+        rows = rows.drop(index=range(76))  # a tenth bring nothing
+        return rows.assign(logprob_q=[np.where(i < 76 + 77, np.nan, q) for i, q in rows["logprob_q"].items()])
+
+    found, whole = (
+        support.run(by_rows(world, change=c), draws=20).estimates["rlvr.lost@64"] for c in (silent, lambda x: x)
+    )
+    gone = (76 + 77) / 768
+    assert found.n == 768 - 76 - 77 and f"{gone:.2%} of the traces lack such a number of some token" in found.note
+    assert found.low < whole.low - 0.5 * gone and found.high >= min(1, whole.high) - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        ("temperature", "the log-probs of base are at temperature 0.7 without truncation"),
+        ("only T=0.8", "policy_logprobs of cool are not known under T=1; they are needed at T=1 and as both"),
+        ("cut", "policy_logprobs of cool are not known under T=0.8, top-p 0.9"),
+    ],
+)
+def test_what_was_lost_is_not_told_from_numbers_of_another_law(world, case, why):
+    tables = by_rows(world)
+    if case == "temperature":
+        tables = by_rows(world, change=lambda rows: rows.assign(logprobs_temperature=0.7))
+    elif case == "cut":
+        tables = replace(tables, samplers=world.samplers | {"cool": Sampler(0.8, 0.9)})
+    else:
+        tables = by_rows(world, change=lambda rows: rows.assign(
+            laws=[{law: q for law, q in held.items() if law != ("cool", 1.0)} for held in rows["laws"]]
+        ))  # fmt: skip
+    found = support.run(tables, draws=20).estimates["cool.lost@64"]
+    assert math.isnan(found.value) and why in found.note
+
+
+def test_every_field_of_the_record_is_a_column_of_the_table(result):
+    """But those that only rows with numbers of their own, a reference with a sampler of its own, or a source without
+    cool laws have."""
+    of_rows = {"needs", "missing_needs", "silent", "every", "short", "end_unknown"}
+    of_samplers = {"reference_temperature", "reference_cuts", "s_reference", "r_low_half", "r_high_half"}
+    without_cool = {"far", "far_low"}
+    missing = {f.name for f in fields(record.Evidence)} - set(result.tables["evidence"].columns)
+    assert missing == of_rows | of_samplers | without_cool
+    found = record.read(result, "rlvr")
+    assert found.source == "rlvr" and found.n == 768 and found.share == max(found.share1, found.share4)
+    assert record.read(result, "base") is None and record.read(None, "rlvr") is None

@@ -52,7 +52,7 @@ def words(results: dict[str, Result], **options) -> tuple[str, str, str]:
 def contained(level: str, miss_high: float = 0.01, **more) -> Result:
     row = {"source": "s", "level": level, "k": 64, "contained": 0.995, "own": 0.74, "miss_high": miss_high, "note": ""}
     row |= {"p_inside": 0.01 if miss_high <= 0.02 else 0.3, "best": 0.001, "draws_needed": 256.0} | more
-    return Result("contained", "", {}, {"rungs": pd.DataFrame([row])})
+    return Result("contained", "", {}, {"levels": pd.DataFrame([row])})
 
 
 def test_unread_draws_and_possible_guesses_say_what_would_decide():
@@ -77,7 +77,7 @@ def test_unread_draws_and_possible_guesses_say_what_would_decide():
     assert got.word == "outside" and any("no answers in the dumps" in line for line in got.why)
 
 
-def test_from_texts_alone_the_headline_says_what_the_rungs_need():
+def test_from_texts_alone_the_headline_says_what_the_levels_need():
     """Nothing scored: what decides is more draws of the reference, not only a model."""
     less = contained("skeleton", 0.05, k=8)
     head = by_level({"contained": less})["sequence"]
@@ -131,7 +131,7 @@ def test_inside_holds_at_coarser_levels():
     [("skeleton", ("skeleton", "steps", "kinds")), ("steps", ("steps", "kinds")), ("kinds", ("kinds",))]
     + [("answer", ("answer", "correct")), ("correct", ("correct",))],
 )
-def test_what_k_draws_contain_certifies_its_rung_and_the_coarser_ones_of_its_branch(level, inside):
+def test_what_k_draws_contain_certifies_its_level_and_the_coarser_ones_of_its_branch(level, inside):
     got = by_level({"contained": contained(level)})
     assert {name for name, v in got.items() if v.word == "inside"} == set(inside)
     head = level if level in METHOD else "sequence"  # inside at an outcome heads no page
@@ -165,7 +165,7 @@ def test_outside_at_one_branch_says_nothing_of_the_other():
     assert any(w.startswith("contradiction: by its own numbers inside at the steps level") for w in both["steps"].why)
 
 
-def test_a_rung_that_guesses_reach_cannot_decide():
+def test_a_level_that_guesses_reach_cannot_decide():
     table = boundary(1e-9).tables["answer_test"].assign(guessed=True, guess=0.25, guessable=12)
     results = {"boundary": Result("boundary", "", {}, {"answer_test": table}), "contained": contained("correct")}
     for level in ("answer", "correct"):
@@ -239,7 +239,7 @@ def strategy(p: float = 0.001, *, certified: bool = True, representation: str = 
     return Result("strategy", "", estimates, {"strategy_test": pd.DataFrame([row])})
 
 
-def test_groups_of_traces_certify_the_rungs_of_the_method():
+def test_groups_of_traces_certify_the_levels_of_the_method():
     got = by_level({"support": support("sharpened"), "strategy": strategy()})
     assert [v.word for v in got.values()] == ["outside", "outside", U, U, U, U]
     why = " ".join(got["skeleton"].why)
@@ -249,9 +249,9 @@ def test_groups_of_traces_certify_the_rungs_of_the_method():
         "steps differ, and with them the very tokens" in got["skeleton"].why
         and "a distribution shift is not support expansion" in why
     )
-    for rung, outside in (("steps", 3), ("kinds", 4)):
-        got = by_level({"strategy": strategy(representation=rung)})
-        assert [v.word for v in got.values()] == ["outside"] * outside + [U] * (6 - outside) and got[rung].headline
+    for level, outside in (("steps", 3), ("kinds", 4)):
+        got = by_level({"strategy": strategy(representation=level)})
+        assert [v.word for v in got.values()] == ["outside"] * outside + [U] * (6 - outside) and got[level].headline
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,7 @@ def test_numbers_of_rows_come_back(tmp_path, ending):
         Trace("rl", "p", 1, "b", **ids, meta={"response_mask": [1, 1, 0]}),
         Trace("rl", "p", 2, "c", response_ids=(5,), base_logprobs={1.0: (-1.0,)}),
         Trace("rl", "p", 3, "d"),
+        Trace("rl", "p", 4, "e", response_ids=(5, 6, 7), policy_logprobs={"a": base, "b": {1.0: (-1.0, -2.0, -3.0)}}),
     ]
     rows[1] = replace(rows[1], base_logprobs={t: (*law[:2], math.nan) for t, law in base.items()})
     assert repr(list(map(bare, again(rows, tmp_path / f"out{ending}")))) == repr(rows)

@@ -61,6 +61,27 @@ def test_base_logprobs_are_a_list_with_its_temperature_or_lists_by_temperature()
     assert cleaned(base_logprobs={"1.0": [-1, -2]}, base_logprobs_temperature=1)["base_logprobs"] == {1.0: (-1.0, -2.0)}
 
 
+def test_policy_logprobs_are_lists_by_source_and_temperature():
+    out = cleaned(policy_logprobs={"rl": {"1.0": [None, "-inf"], "0.6": [-0.5, NAN]}, "distill": {"1": [-1, -2]}})
+    assert same(out["policy_logprobs"], {"rl": {1.0: (NAN, -INF), 0.6: (-0.5, NAN)}, "distill": {1.0: (-1.0, -2.0)}})
+    nothing = {"rl": None, "distill": {"1.0": None}}
+    assert "policy_logprobs" not in cleaned(policy_logprobs=nothing) and "policy_logprobs" not in cleaned()
+    masked = cleaned(policy_logprobs={"rl": {"1": ["?", -1.0]}}, response_mask=[0, 1])
+    assert same(masked["policy_logprobs"], {"rl": {1.0: (NAN, -1.0)}})
+
+
+def test_check_says_whose_policies_judged_the_rows_and_names_the_label_that_no_source_has(tmp_path):
+    policies = {"rk": {"1": [-1, -2]}, "rl": {"1": [-1, -2]}}
+    _, ledger, said = read(tmp_path / "rl.jsonl", [ROW | {"sample": i, "policy_logprobs": policies} for i in range(2)])
+    assert said["sources"]["rl"]["numbers"]["policies"] == {"rk": 2, "rl": 2}
+    assert (
+        "log-probs under the policy of rk (2 rows), rl (2 rows), so that what it lost needs no model"
+        in checks.render(said)
+    )
+    notes = "\n".join(ledger.notes)
+    assert "policy_logprobs names 'rk' (" in notes and "that lacks it refuses" in notes and "names 'rl'" not in notes
+
+
 @pytest.mark.parametrize(
     ("more", "reason", "said"),
     [
@@ -84,6 +105,17 @@ def test_base_logprobs_are_a_list_with_its_temperature_or_lists_by_temperature()
             "is an object of 1",
         ),
         ({"base_logprobs": [-1], "base_logprobs_temperature": 1, "response_ids": None}, "bad logprobs", "without"),
+        ({"policy_logprobs": [-1, -1]}, "bad logprobs", r"policy_logprobs = \[-1, -1\]; expected an object {source: {"),
+        ({"policy_logprobs": {"rl": [-1, -1]}}, "bad logprobs", r"policy_logprobs.rl = \[-1, -1\]; expected an object"),
+        ({"policy_logprobs": {"rl": {"1": [-1]}}}, "bad logprobs", "policy_logprobs.rl.1 has 1 values for 2 response"),
+        ({"policy_logprobs": {"rl": {"1": [-1, 0.1]}}}, "bad logprobs", r"policy_logprobs.rl.1\[1\] = 0.1; expected"),
+        ({"policy_logprobs": {"rl": {"cool": [-1, -1]}}}, "bad logprobs", "policy_logprobs.rl has the key 'cool'; exp"),
+        ({"policy_logprobs": {"rl": {"1": [-1], "1.0": [-1]}}}, "bad logprobs", "policy_logprobs.rl"),
+        (
+            {"policy_logprobs": {"rl": {"1": [-1]}}, "response_ids": None},
+            "bad logprobs",
+            "policy_logprobs without resp",
+        ),
         ({"response_mask": [1]}, "bad mask", "1 values of response_mask for 2 response ids"),
         ({"response_mask": [1, 2]}, "bad mask", r"response_mask\[1\] = 2; expected 0, 1, true or false"),
         ({"response_mask": "10"}, "bad mask", "expected a list of 0 and 1"),
@@ -130,6 +162,7 @@ def test_check_says_what_the_numbers_hold(tmp_path):
             "0.6": {"rows": 3, "values": 6, "unknown": 1, "impossible": 0},
             "1": {"rows": 1, "values": 2, "unknown": 0, "impossible": 1},
         },
+        "policies": {},
         "masked": 1,
         "masked_rows": 1,
     }
@@ -259,7 +292,8 @@ def test_the_example_of_the_docs_is_read(tmp_path):
         row, end = json.JSONDecoder().raw_decode(block, len(block) - len(block[end:].lstrip()))
         rows.append(row)
     traces, ledger, _ = read(tmp_path / "x.jsonl", rows)
-    assert ledger.rows_used == 2 and ledger.files[0]["format"] == "canonical"
+    assert ledger.rows_used == 3 and ledger.files[0]["format"] == "canonical"
+    assert same(traces[2].policy_logprobs, {"rl": {1.0: (-0.4, -6.3, 0.0)}, "distill": {1.0: (-0.5, -INF, NAN)}})
     assert traces[0].base_logprobs == {1.0: (-0.9, -3.2, -INF), 0.6: (-0.7, -4.1, -INF)}
     assert same(traces[1].base_logprobs, {1.0: (-0.8, NAN, -0.2)})
 

@@ -27,7 +27,7 @@ def alone(written):
     data["analyses"] = {
         "boundary": one | {"estimates": numbers},
         "paired": one | {"estimates": gaps},
-        "contained": one | {"tables": {"rungs": table}},
+        "contained": one | {"tables": {"levels": table}},
     }
     said = {"verdict": "undetermined", "why": ["no token probabilities under the base model"], "needs": "--base MODEL"}
     said |= {"source": "rlvr", "reference": "base", "budget": 64}
@@ -58,7 +58,7 @@ def test_numbers_lead_where_no_model_was_given(alone):
         alone,
         meta={"left_out": []},
         figures={},
-        tables=dict.fromkeys(alone["analyses"], {"": "x.csv", "rungs": "y.csv"}),
+        tables=dict.fromkeys(alone["analyses"], {"": "x.csv", "levels": "y.csv"}),
     )
     assert page.index("Share of problems solved") < page.index("UNDETERMINED") and page.index(THIRD) < page.index(
         "UNDETERMINED"
@@ -84,7 +84,7 @@ def test_with_a_model_nothing_is_put_before_the_word(written):
 
 
 def test_what_is_not_known_is_said_with_its_reason(alone):
-    table = alone["analyses"]["contained"]["tables"]["rungs"]
+    table = alone["analyses"]["contained"]["tables"]["levels"]
     at = [table["columns"].index(name) for name in ("contained", "note")]
     for row in table["rows"]:
         row[at[0]], row[at[1]] = None, "no number, symbol or code in the text"

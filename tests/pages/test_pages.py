@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import records
-from analyzer.analysis import sensitivity as robustness
+from analyzer.analysis import robustness
 from analyzer.analysis.support import evidence
 from analyzer.pages import content, key, markdown, paper, terminal
-from analyzer.records import Trace, display
+from analyzer.records import HURDLED, Trace, display
 
 
 def verdict(word: str, **more) -> dict:
@@ -238,7 +238,7 @@ def test_the_words_are_those_of_the_records():
     for table in (content.WORDS, content.OVERTURN, terminal.WORD_COLORS, display.MARKS, robustness.LOOK):
         assert tuple(table) == records.WORDS
     assert len(set(display.MARKS.values())) == len(set(terminal.WORD_COLORS.values())) == len(records.WORDS)
-    share = f"{100 * evidence.HURDLED:.0f} % of the traces hold a step"
+    share = f"{100 * HURDLED:.0f} % of the traces hold a step"
     assert all(share in content.WORDS[word] for word in ("sharpened", "reweighted", "outside"))
     assert evidence.EXPLAINED == 0.5 and all("half" in content.WORDS[w] for w in ("sharpened", "reweighted"))
 

@@ -74,6 +74,7 @@ def numbered():
     """A trace with numbers of its own: unknown, impossible, at two temperatures."""
     base = {1.0: (-0.5, -math.inf), 0.6: (math.nan, -0.25)}
     ids = {"response_ids": (5, 6), "response_logprobs": (math.nan, -1.5), "base_logprobs": base}
+    ids |= {"policy_logprobs": {"b": {1.0: (-0.5, -math.inf)}, "a": base}}
     return Trace("rl", "p1", 0, "a b", **ids, meta={"response_mask": [0, 1]}, origin="d:1")
 
 
@@ -142,6 +143,8 @@ def test_whatever_else_a_trace_says_is_compared_too(tmp_path, change):
         "response_mask": {"meta": {"response_mask": [1, 0, 0]}},
         "response_logprobs": {"response_logprobs": (-0.5, math.nan, -0.7)},
         "base_logprobs": {"base_logprobs": {1.0: (-0.5, -1.0, -2.0), 0.7: (-0.5, -math.inf, -0.25)}},
+        "policy_logprobs": {"policy_logprobs": {"rl": {1.0: (-0.5, -1.0, -2.5)}}},
+        "policy_sources": {"policy_logprobs": {"rk": {1.0: (-0.5, -1.0, -2.0)}}},
     }.items(),
 )
 def test_numbers_and_masks_that_changed_under_a_known_key_are_refused(tmp_path, name, change):
@@ -149,6 +152,7 @@ def test_numbers_and_masks_that_changed_under_a_known_key_are_refused(tmp_path, 
     numbers = {
         "response_logprobs": (-0.5, math.nan, -0.6),
         "base_logprobs": {1.0: (-0.5, -1.0, -2.0), 0.7: (-0.5, -math.inf, -0.3)},
+        "policy_logprobs": {"rl": {1.0: (-0.5, -1.0, -2.0)}},
         "meta": {"response_mask": [1, 1, 0], "note": "a"},
     }
     before = Trace("base", "p1", 0, "x", response_ids=(4, 5, 6), **numbers, origin="d:1")

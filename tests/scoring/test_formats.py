@@ -138,7 +138,7 @@ def test_a_run_loads_the_base_of_its_policies_once(base, adapter, tmp_path, monk
     policies["three"] = f"{base}+{policies['three']}"
     loads, known = [], scorers._loaded
     monkeypatch.setattr(scorers, "_loaded", lambda *a: loads.append(a) or known(*a))
-    score(run, base=str(base), policies=policies)
+    score(run, base=str(base), policy=policies)
     assert len(loads) == 1
     scorers_of = {"base": str(base)} | {f"policy-{k}": v for k, v in policies.items()}
     for label, name in scorers_of.items():
@@ -147,7 +147,7 @@ def test_a_run_loads_the_base_of_its_policies_once(base, adapter, tmp_path, monk
         [frame] = list(run.tokens(label, ["logprob"]))
         mine = frame[frame["source"] == label.removeprefix("policy-")].sort_values("sample")
         assert np.abs(np.concatenate(list(mine["logprob"])) - want).max() < 1e-5
-    score(run, base=str(base), policies=policies)  # again: nothing is left
+    score(run, base=str(base), policy=policies)  # again: nothing is left
     assert len(loads) == 5
 
 

@@ -11,8 +11,9 @@ import pandas as pd
 from scipy.stats import binom
 
 from analyzer.analysis.data.spelling import spelling
-from analyzer.analysis.primary import ALPHA, TESTED
+from analyzer.records import TESTED
 from analyzer.stats import bootstrap, budget, diversity, guessing, passk
+from analyzer.stats.bootstrap import ALPHA
 from analyzer.stats.unseen import missing_mass
 
 CHOSEN = "chosen on the other half"  # name of the problems that one half of the draws chooses
@@ -174,7 +175,10 @@ def known(traces: pd.DataFrame) -> pd.DataFrame:
 
 def spelled(answers: pd.Series) -> pd.Series:
     """Answers in one spelling (`spelling`), None where there is none."""
-    return pd.Series([None if a is None or a != a else spelling(str(a)) for a in answers], answers.index, dtype=object)
+    # each answer once: there are few, and a variation of a million rows asks for them again and again
+    codes, distinct = pd.factorize(answers)
+    own = np.array([*(spelling(str(a)) for a in distinct.tolist()), None], dtype=object)  # the last one is code -1
+    return pd.Series(own[codes], answers.index, dtype=object)
 
 
 def unseen(traces: pd.DataFrame, reference: pd.DataFrame | None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from analyzer.stats import bands, bootstrap, bounded, passk
 from analyzer.stats.coverage import CELLS, coverage
 
 DELTA_K = 256
-ZETA = 0.05
 BLOCK = 512  # budgets of all resamples at a time
 
 
@@ -87,9 +86,9 @@ def compare(
         )
     }
     for name, i in found.items():
-        note = f"solved within k = {k} draws, eps = {passk.epsilon(k, zeta=ZETA):.3g}"
+        note = f"solved within k = {k} draws, eps = {passk.epsilon(k):.3g}"
         note += "" if math.isfinite(i.value) else "; undefined: the count in the denominator is 0"
-        out[f"coverage.{name}" if name in CELLS else name] = Estimate(i.value, i.low, i.high, i.n, i.method, note)
+        out[f"coverage.{name}" if name in CELLS else name] = Estimate.of(i, note)
     return out | {"delta_se": _delta(both, w_BP, method)}
 
 
@@ -141,7 +140,7 @@ def coverage_row(found: dict[str, bootstrap.Interval], k: int) -> dict[str, Any]
     """Counts of the cells, their rates and eps at k; a row of the table `coverage`."""
     n = found["both"].n
     row = {"k": k, **{name: found[name].value * n for name in CELLS}, "n": n}
-    return row | {name: found[name].value for name in passk.Leash._fields} | {"eps": passk.epsilon(k, zeta=ZETA)}
+    return row | {name: found[name].value for name in passk.Leash._fields} | {"eps": passk.epsilon(k)}
 
 
 def _delta(both: pd.DataFrame, w_BP: np.ndarray, method: str) -> Estimate:

@@ -18,13 +18,13 @@ import pandas as pd
 
 from analyzer.analysis import basis
 from analyzer.analysis.boundary import answers, curves
-from analyzer.analysis.boundary.curves import DELTA_K, ZETA
+from analyzer.analysis.boundary.curves import DELTA_K
 from analyzer.analysis.drawing import band, look, nothing
 from analyzer.analysis.strategy import ends as strategy_ends
 from analyzer.analysis.support import copies
-from analyzer.records import Estimate, Figure, Result, Tables
+from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
 from analyzer.stats import passk
-from analyzer.stats.bootstrap import DRAWS
+from analyzer.stats.bootstrap import ALPHA, DRAWS
 from analyzer.stats.budget import holm
 from analyzer.stats.coverage import coverage, halves
 
@@ -36,7 +36,7 @@ TABLES += ("unseen", "luck", "cover")
 MUTE = "no source says which rows are correct"
 
 
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """pass@k, crossover, histogram, coverage cells, SRR and kin, sampling gap, diversity and the answer-level test.
 
     Estimates: `<s>.pass@<k>` (k = 1, 2, 4, ... and the largest k that 90 % of the problems have draws for; over the
@@ -122,7 +122,7 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
                 estimates |= {f"{source}.{name}": e for name, e in found.items()}
 
     notes = [f"{s}: pass@k is {said}." for s, said in over.items() if said] + _notes(tables, arms, counts, last)
-    params = {"budget": budget, "draws": draws, "zeta": ZETA, "delta_k": DELTA_K, "reference": tables.reference}
+    params = {"budget": budget, "draws": draws, "zeta": ALPHA, "delta_k": DELTA_K, "reference": tables.reference}
     return Result(
         "boundary", QUESTION, estimates, {name: pd.DataFrame(r) for name, r in rows.items()}, tuple(notes), params, seed
     )

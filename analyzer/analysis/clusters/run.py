@@ -19,7 +19,7 @@ from analyzer.analysis.clusters import map as cluster_map
 from analyzer.analysis.clusters.figures import FIGURES, draw_map
 from analyzer.analysis.clusters.grouping import LIMIT, MOST, Problem, chosen, cluster_all
 from analyzer.analysis.data import features
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, Estimate, Result, Tables
 from analyzer.stats import bootstrap
 from analyzer.stats.bootstrap import DRAWS
 
@@ -33,7 +33,7 @@ EXCERPT = 200  # characters
 HIDDEN, TEXT = "hidden states", "TF-IDF"
 
 
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Clusters per problem and what each source puts where; needs no model (`budget` plays no part).
 
     Per problem: at most 64 traces per source (the lowest sample numbers of the last training step), equal texts one

@@ -1,4 +1,4 @@
-"""What each trace is at every rung of the ladder: its method read from its text, its answer, whether it is correct."""
+"""What each trace is at every level of the ladder: its method read from its text, its answer, whether it is correct."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import copies
 from analyzer.records import LEVELS, METHOD, Tables
 
-RUNGS = LEVELS[1:]
-UNKNOWN, UNREAD = -1, -2  # class of a trace that has none at a rung; of one whose text is not read
+TEXT_LEVELS = LEVELS[1:]
+UNKNOWN, UNREAD = -1, -2  # class of a trace that has none at a level; of one whose text is not read
 WHY = {
     "skeleton": "no number, symbol or code in the text",
     "steps": "no operator, function or code in any step",
@@ -28,8 +28,8 @@ WHY = {
 
 class Classes(NamedTuple):
     """The traces of each source's last step and their classes: frame with key, source, problem, response, copy (equal
-    for copies of a long text of a problem) and a column of class numbers for every rung (UNKNOWN, UNREAD); names: rung
-    -> text of each class; left_out: what is not read."""
+    for copies of a long text of a problem) and a column of class numbers for every level (UNKNOWN, UNREAD); names:
+    level -> text of each class; left_out: what is not read."""
 
     frame: pd.DataFrame
     names: dict[str, list[str]]
@@ -37,7 +37,7 @@ class Classes(NamedTuple):
 
 
 def classes(tables: Tables) -> Classes:
-    """What each trace is at every rung. A trace without a readable answer has no class at `answer`, nor at `correct`
+    """What each trace is at every level. A trace without a readable answer has no class at `answer`, nor at `correct`
     where its grader went by the answer (`answers.read`); nor has one that a limit cut before its answer."""
     texts, left_out = strategy.prepared(tables)
     frame = last_steps(tables.traces)
@@ -55,7 +55,7 @@ def classes(tables: Tables) -> Classes:
     frame = frame.assign(response=frame["key"].map(of["response"]))
     unread = ~frame["problem"].isin(read).to_numpy() & bool(left_out)
     names: dict[str, list[str]] = {}
-    for level in RUNGS:
+    for level in TEXT_LEVELS:
         if level in METHOD:
             column = of["kinds"] if level != "skeleton" else of["marked"]
             said = {own: _name(level, own) for own in set(column)}

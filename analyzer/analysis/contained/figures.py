@@ -1,4 +1,4 @@
-"""The drawing of `contained`: one group of bars per rung, every source against the reference's own rate."""
+"""The drawing of `contained`: one group of bars per level, every source against the reference's own rate."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CLASSES = {
     "correct": "right traces where a draw is right, wrong ones where a draw is wrong: low where one side solves what "
     "the other does not; no measure of quality",
 }
-MOST = 0.95  # of a source's traces: where fewer have a class at a rung, the caption says how many
+MOST = 0.95  # of a source's traces: where fewer have a class at a level, the caption says how many
 
 
 def draw(result: Result, ax: Any) -> Any:
     """Bars of contained@k with intervals by problem; the line across a group is the reference's own rate."""
-    table = result.tables["rungs"]
+    table = result.tables["levels"]
     table = table[table["contained"].notna()]
     if len(table) == 0:
         return nothing(ax, "no level can be compared: no texts, answers or correctness on common problems")
@@ -52,7 +52,7 @@ def draw(result: Result, ax: Any) -> Any:
 
 
 def caption(result: Result) -> str:
-    table, reference = result.tables["rungs"], result.params["reference"]
+    table, reference = result.tables["levels"], result.params["reference"]
     table = table[table["contained"].notna()]
     if len(table) == 0:
         return "No level can be compared: no texts, answers or correctness on problems that two sources share. n = 0."
@@ -79,8 +79,8 @@ def _budgets(table: Any, budget: int) -> str:
 
 
 def _said(row: Any, most: int) -> str:
-    """A source's number at a rung; with its n where more than a few of its traces have none there."""
+    """A source's number at a level; with its n where more than a few of its traces have none there."""
     return f"{row.source} {row.contained:.2f}" + (f" (n = {int(row.n):,})" if row.n < MOST * most else "")
 
 
-FIGURES = {"contained": Figure(draw, "rungs", caption, width=2)}
+FIGURES = {"contained": Figure(draw, "levels", caption, width=2)}

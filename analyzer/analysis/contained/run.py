@@ -1,8 +1,8 @@
 """The ladder: is what a source does among k draws of the reference, by texts, answers and correctness alone?
 
-Rungs of two branches, each a coarsening of the one before it. Method: `skeleton` (numbers, symbols and code, step by
+Levels of two branches, each a coarsening of the one before it. Method: `skeleton` (numbers, symbols and code, step by
 step, without wording), `steps` (the kinds of steps in order), `kinds` (which kinds there are). Outcome: `answer`,
-`correct`. For every rung contained@k is the chance that k draws of the reference on the same problem hold the class of
+`correct`. For every level contained@k is the chance that k draws of the reference on the same problem hold the class of
 a trace (`stats/contained.py`); beside it stands the reference's own rate, each of its traces against its other draws.
 That rate is no ceiling: a source that does fewer things is contained more often. An upper bound of 1 - contained@k at
 most tau certifies inside; outside is certified by `strategy` and by the answer test of `boundary`, never here. What is
@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzer.analysis.contained.classes import RUNGS, UNREAD, WHY, Classes, classes
+from analyzer.analysis.contained.classes import TEXT_LEVELS, UNREAD, WHY, Classes, classes
 from analyzer.analysis.contained.figures import FIGURES, draw
 from analyzer.analysis.data.excerpts import shortened
 from analyzer.analysis.data.summaries import among
-from analyzer.analysis.primary import TAU
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, TAU, Estimate, Result, Tables
 from analyzer.stats import bootstrap, bounded, contained
 
 __all__ = ["FIGURES", "QUESTION", "Classes", "classes", "draw", "run"]
@@ -31,25 +30,25 @@ __all__ = ["FIGURES", "QUESTION", "Classes", "classes", "draw", "run"]
 QUESTION = "Do k draws of the reference hold the same method and the same answer as each source's traces?"
 EXEMPLARS, EXCERPT = 3, 160
 COLUMNS = {
-    "rungs": ["source", "level", "k", "contained", "low", "high", "own", "n", "problems", "unknown", "note"],
+    "levels": ["source", "level", "k", "contained", "low", "high", "own", "n", "problems", "unknown", "note"],
     "exemplars": ["source", "level", "only", "problem", "class", "traces", "of", "text"],
 }
 
 
 def run(
-    tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = bootstrap.DRAWS, known: Classes | None = None
+    tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = bootstrap.DRAWS, known: Classes | None = None
 ) -> Result:
-    """contained@k at every rung for every source and the reference, with bounds for the given problems.
+    """contained@k at every level for every source and the reference, with bounds for the given problems.
 
     k: the largest power of two at most `budget` and below the reference's draws of nine problems in ten, the same for
-    all sources of a rung (`contained.budget`); problems with no more than k draws are left out, and said. known: the
+    all sources of a level (`contained.budget`); problems with no more than k draws are left out, and said. known: the
     classes of the traces, where they are at hand (those of other traces are left out). Estimates:
     `<s>.contained@<k>.<level>`, the mean over problems of the mean over the source's traces, leave-one-out for the
     reference; `<s>.contained_gap@<k>.<level>`, source less reference, paired by problem; intervals by problem. Tables:
-    rungs (the same; own: the reference's rate on the source's problems, miss_high: the upper bound of 1 - contained@k
+    levels (the same; own: the reference's rate on the source's problems, miss_high: the upper bound of 1 - contained@k
     for the given problems, p_inside: of "it is at least tau", best: the bound if nothing were missed, draws_needed:
     draws of the reference a problem with which best is at most tau), exemplars (classes that only one side has).
-    A trace without a class at a rung is left out of the estimate and counts against the bound; copies of a long text
+    A trace without a class at a level is left out of the estimate and counts against the bound; copies of a long text
     count once in the number of traces behind it.
     """
     found = known or classes(tables)
@@ -58,34 +57,36 @@ def run(
     unit_N, problems = pd.factorize(frame["problem"])
     source_N = frame["source"].to_numpy(dtype=object)
     estimates: dict[str, Estimate] = {}
-    rungs, exemplars = [], []
-    for level in RUNGS:
+    levels, exemplars = [], []
+    for level in TEXT_LEVELS:
         traces = frame[level].to_numpy(), unit_N, source_N, frame["copy"].to_numpy()
-        rung = _rung(*traces, len(problems), reference, others, budget)
+        here = _at_level(*traces, len(problems), reference, others, budget)
         own_P = np.full(len(problems), np.nan)
         for s in (reference, *others):
-            row, contained_P = _row(rung, s, reference, level, budget)
+            row, contained_P = _row(here, s, reference, level, budget)
             own_P = contained_P if s == reference else own_P
             same_P = own_P[np.isfinite(contained_P)]  # the source's problems
             own = _interval(same_P[np.isfinite(same_P)])
             row["own"] = own["contained"]
-            rungs.append({"source": s, "level": level} | row)
-            at = f"@{rung.k or budget}.{level}"
+            levels.append({"source": s, "level": level} | row)
+            at = f"@{here.k or budget}.{level}"
             names = ("contained", "low", "high", "n", "method", "note")
             estimates[f"{s}.contained{at}"] = Estimate(*(row[name] for name in names))
             if s != reference:
                 estimates[f"{s}.contained_gap{at}"] = _gap(contained_P, own_P, row, own, {"draws": draws, "seed": seed})
-                exemplars += [{"source": s, "level": level} | r for r in _only(rung, s, reference, found, frame, level)]
+                exemplars += [{"source": s, "level": level} | r for r in _only(here, s, reference, found, frame, level)]
     frames = {
         name: pd.DataFrame(rows, columns=None if rows else COLUMNS[name])
-        for name, rows in (("rungs", rungs), ("exemplars", exemplars))
+        for name, rows in (("levels", levels), ("exemplars", exemplars))
     }
     params = {"budget": budget, "tau": TAU, "reference": reference, "order": tables.sources, "draws": draws}
-    return Result("contained", QUESTION, estimates, frames, tuple(_notes(frames["rungs"], found, budget)), params, seed)
+    return Result(
+        "contained", QUESTION, estimates, frames, tuple(_notes(frames["levels"], found, budget)), params, seed
+    )
 
 
-class Rung(NamedTuple):
-    """One rung: class, problem and source of its traces [N] (of problems that the reference and another source have,
+class AtLevel(NamedTuple):
+    """One level: class, problem and source of its traces [N] (of problems that the reference and another source have,
     with more than k draws of the reference), copy_N: equal for copies, m_N: draws of the reference in the trace's
     class, n_P: of the problem, k."""
 
@@ -101,7 +102,7 @@ class Rung(NamedTuple):
     thin: int  # problems left out, as they have no more than k draws of the reference
 
 
-def _rung(
+def _at_level(
     class_N: np.ndarray,
     unit_N: np.ndarray,
     source_N: np.ndarray,
@@ -110,7 +111,7 @@ def _rung(
     reference: str,
     others: list[str],
     budget: int,
-) -> Rung:
+) -> AtLevel:
     known = class_N != UNREAD
     n_P = np.bincount(unit_N[known & (source_N == reference)], minlength=problems)
     shared = np.bincount(unit_N[known & (source_N != reference)], minlength=problems) > 0 if others else n_P > 0
@@ -129,39 +130,39 @@ def _rung(
     m_N = np.zeros(len(at), int)
     m_N[hit] = count[place[hit]]
     of = class_N[at], unit_N[at], source_N[at], copy_N[at]
-    return Rung(at, *of, m_N, n_P, k, bool(common_P.any()), int(thin_P.sum()))
+    return AtLevel(at, *of, m_N, n_P, k, bool(common_P.any()), int(thin_P.sum()))
 
 
-def _row(rung: Rung, source: str, reference: str, level: str, budget: int) -> tuple[dict[str, Any], np.ndarray]:
-    """The row of `rungs` of one source, and contained@k by problem [P], NaN where it has no trace with a class."""
-    mine = rung.source_N == source
-    unit, own = rung.unit_N[mine], int(source == reference)
-    known = rung.class_N[mine] >= 0
-    n_N = rung.n_P[unit]
-    row = {"k": rung.k, "contained": math.nan, "low": math.nan, "high": math.nan, "n": int(known.sum())}
+def _row(here: AtLevel, source: str, reference: str, level: str, budget: int) -> tuple[dict[str, Any], np.ndarray]:
+    """The row of `levels` of one source, and contained@k by problem [P], NaN where it has no trace with a class."""
+    mine = here.source_N == source
+    unit, own = here.unit_N[mine], int(source == reference)
+    known = here.class_N[mine] >= 0
+    n_N = here.n_P[unit]
+    row = {"k": here.k, "contained": math.nan, "low": math.nan, "high": math.nan, "n": int(known.sum())}
     row |= {"problems": len(np.unique(unit[known])), "unknown": float(1 - known.mean()) if len(known) else math.nan}
     row |= dict.fromkeys(("miss_high", "p_inside", "best", "draws_needed"), math.nan) | {"method": "", "note": ""}
-    contained_P = np.full(len(rung.n_P), np.nan)
-    if not rung.k or not known.any():
+    contained_P = np.full(len(here.n_P), np.nan)
+    if not here.k or not known.any():
         why = WHY[level]
-        if not rung.common:
+        if not here.common:
             why = f"{source} and {reference} have no problem in common"
-        elif len(rung.at) and not rung.k:
+        elif len(here.at) and not here.k:
             why = f"{reference} has a single draw of a problem, of more than one in ten; two are needed"
         return row | {"note": why}, contained_P
-    miss_N = np.where(known, contained.missed(np.maximum(rung.m_N[mine] - own, 0), n_N - own, rung.k), 1.0)
+    miss_N = np.where(known, contained.missed(np.maximum(here.m_N[mine] - own, 0), n_N - own, here.k), 1.0)
     total_P = np.bincount(unit[known], minlength=len(contained_P))
     with np.errstate(invalid="ignore"):
         contained_P = 1 - np.bincount(unit[known], weights=miss_N[known], minlength=len(contained_P)) / total_P
     there = np.flatnonzero(total_P)
     row |= _interval(contained_P[there])
-    apart_P = _apart(unit, rung.copy_N[mine], len(contained_P))
-    row["note"] = _note(rung, row["unknown"], level, budget, int(mine.sum() - apart_P.sum()), reference)
+    apart_P = _apart(unit, here.copy_N[mine], len(contained_P))
+    row["note"] = _note(here, row["unknown"], level, budget, int(mine.sum() - apart_P.sum()), reference)
     if source != reference:
         traces_P = np.bincount(unit, minlength=len(contained_P))
         there = np.flatnonzero(traces_P)
         w = float((np.bincount(unit, weights=miss_N, minlength=len(traces_P))[there] / traces_P[there]).mean())
-        counts = rung.n_P[there], apart_P[there], rung.k
+        counts = here.n_P[there], apart_P[there], here.k
         row |= {"miss_high": contained.upper(w, *counts), "best": contained.upper(0.0, *counts)}
         row["p_inside"] = contained.p_value(w, *counts, TAU) if len(there) >= bootstrap.LEAST else math.nan
         row["draws_needed"] = contained.draws_needed(*counts, TAU)
@@ -205,18 +206,18 @@ def _gap(
     return Estimate(gap.value, low, high, gap.n, method, row["note"])
 
 
-def _note(rung: Rung, unknown: float, level: str, budget: int, copies: int, reference: str) -> str:
+def _note(here: AtLevel, unknown: float, level: str, budget: int, copies: int, reference: str) -> str:
     """What a reader of the number must know: k below the budget, what is left out, copies, traces without a class."""
     said = []
-    if rung.k < budget:
-        least = int(rung.n_P[np.unique(rung.unit_N)].min())
-        said.append(f"k = {rung.k} and not {budget}: {least} draws of the reference on a problem, {budget + 1} needed")
-    if rung.thin:
-        have = "problem has" if rung.thin == 1 else "problems have"
-        said.append(f"left out: {rung.thin} {have} no more than {rung.k} draws of the reference")
+    if here.k < budget:
+        least = int(here.n_P[np.unique(here.unit_N)].min())
+        said.append(f"k = {here.k} and not {budget}: {least} draws of the reference on a problem, {budget + 1} needed")
+    if here.thin:
+        have = "problem has" if here.thin == 1 else "problems have"
+        said.append(f"left out: {here.thin} {have} no more than {here.k} draws of the reference")
     if copies:
         said.append(f"copies of long texts: the bound counts {copies:,} traces less")
-    own = rung.copy_N[rung.source_N == reference]
+    own = here.copy_N[here.source_N == reference]
     if again := len(own) - len(np.unique(own)):
         said.append(
             f"{again:,} of {len(own):,} draws of {reference} repeat a long text: if they are copies and no draws, "
@@ -228,28 +229,28 @@ def _note(rung: Rung, unknown: float, level: str, budget: int, copies: int, refe
 
 
 def _only(
-    rung: Rung, source: str, reference: str, found: Classes, frame: pd.DataFrame, level: str
+    here: AtLevel, source: str, reference: str, found: Classes, frame: pd.DataFrame, level: str
 ) -> Iterator[dict[str, Any]]:
     """The most frequent classes of a problem that only the source, or only the reference, has: a trace of each."""
     if level == "correct":
         return
-    pair_N = rung.unit_N.astype(np.int64) * (int(rung.class_N.max(initial=0)) + 1) + rung.class_N
-    arms = {s: np.flatnonzero((rung.source_N == s) & (rung.class_N >= 0)) for s in (source, reference)}
-    common = set(rung.unit_N[arms[source]]) & set(rung.unit_N[arms[reference]])
+    pair_N = here.unit_N.astype(np.int64) * (int(here.class_N.max(initial=0)) + 1) + here.class_N
+    arms = {s: np.flatnonzero((here.source_N == s) & (here.class_N >= 0)) for s in (source, reference)}
+    common = set(here.unit_N[arms[source]]) & set(here.unit_N[arms[reference]])
     for one, other in ((source, reference), (reference, source)):
-        mine = arms[one][np.isin(rung.unit_N[arms[one]], list(common))]
+        mine = arms[one][np.isin(here.unit_N[arms[one]], list(common))]
         alone = mine[~np.isin(pair_N[mine], pair_N[arms[other]])]
         pairs, first, count = np.unique(pair_N[alone], return_index=True, return_counts=True)
         for i in np.argsort(-count, kind="stable")[:EXEMPLARS]:
-            row = frame.iloc[rung.at[alone[first[i]]]]
+            row = frame.iloc[here.at[alone[first[i]]]]
             text = shortened(row["response"], EXCERPT) if isinstance(row["response"], str) else ""
-            of = int((rung.unit_N[mine] == rung.unit_N[alone[first[i]]]).sum())
+            of = int((here.unit_N[mine] == here.unit_N[alone[first[i]]]).sum())
             name = shortened(found.names[level][row[level]], EXCERPT)
             head = {"only": one, "problem": row["problem"], "class": name, "traces": int(count[i]), "of": of}
             yield head | {"text": text}
 
 
-def _notes(rungs: pd.DataFrame, found: Classes, budget: int) -> list[str]:
+def _notes(levels: pd.DataFrame, found: Classes, budget: int) -> list[str]:
     notes = [
         "The reference's own rate holds each of its traces against its other draws. It is no ceiling: a source that "
         "does fewer things is contained more often. Contained is contained in the reference as it was sampled.",
@@ -259,7 +260,7 @@ def _notes(rungs: pd.DataFrame, found: Classes, budget: int) -> list[str]:
         "inside at a finer level or at the sequence level, which carries over here whatever share these draws contain: "
         "a trace may be no rarer than under the reference and still not come up in k draws.",
     ]
-    for level, part in rungs[rungs["k"] > 0].groupby("level", sort=False):
+    for level, part in levels[levels["k"] > 0].groupby("level", sort=False):
         small = part[part["best"] > TAU]
         if len(small):
             draws = ("more problems or traces" if math.isnan(n) else f"{n:.0f} draws" for n in small["draws_needed"])

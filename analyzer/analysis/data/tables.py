@@ -20,8 +20,9 @@ from analyzer.runs.store import Run
 ORDER = ["source", "problem", "step", "sample"]
 NUMBERS = [
     "key", "source", "problem", "sample", "step", "finish", "response_ids", "response_logprobs", "logprobs_temperature",
-    "base_temperatures", "base_logprobs", "sampler", "meta",
+    "sampler", "meta",
 ]  # fmt: skip
+BASE, POLICY = ["base_temperatures", "base_logprobs"], ["policy_sources", "policy_temperatures", "policy_logprobs"]
 GREEDY, PARTIAL, OTHER = "temperature 0", " without a temperature", " (which no sampler here has)"  # see _stated
 NAMES = {"temperature": "T=", "top_p": "top-p ", "top_k": "top-k ", "min_p": "min-p "}
 TOKEN_COLUMNS = [
@@ -67,7 +68,8 @@ def build(run: Run) -> Tables:
         samplers=samplers,
         engines={label: dict(run.manifest["scorers"].get(label, {})) for label in labels},
         texts=texts,
-        numbers=lambda: _numbers(run),
+        numbers=lambda: _numbers(run, BASE),
+        policy_numbers=lambda: _numbers(run, POLICY),
     )
 
 
@@ -114,10 +116,12 @@ def _generated(run: Run) -> pd.DataFrame:
     return pd.DataFrame({"logprob_generated": np.concatenate(totals), "n_generated": np.concatenate(lengths)})
 
 
-def _numbers(run: Run) -> Iterator[pd.DataFrame]:
-    """`numbers` of Tables: no text is read, and of rows without both log-probs no number is taken out."""
-    for batch in run.trace_batches(NUMBERS):
-        lists = ("response_ids", "response_logprobs", "base_logprobs")
+def _numbers(run: Run, beside: list[str]) -> Iterator[pd.DataFrame]:
+    """`numbers` and `policy_numbers` of Tables: no text is read, and of rows without both log-probs no number is taken
+    out. beside: the columns that name the laws, the last one holds their log-probs."""
+    *named, values = beside
+    for batch in run.trace_batches([*NUMBERS, *beside]):
+        lists = ("response_ids", "response_logprobs", values)
         whole = np.logical_and.reduce([batch[n].is_valid().to_numpy(zero_copy_only=False) for n in lists])
         if not whole.any():
             continue
@@ -126,8 +130,10 @@ def _numbers(run: Run) -> Iterator[pd.DataFrame]:
         frame["step"] = pd.array(batch["step"].to_pylist(), dtype="Int64")
         frame["token"], frame["logprob_q"] = _arrays(batch["response_ids"]), _arrays(batch["response_logprobs"])
         frame["logprobs_temperature"] = batch["logprobs_temperature"].to_numpy(zero_copy_only=False).astype(float)
-        temperatures, laws = _arrays(batch["base_temperatures"]), iter(_arrays(batch["base_logprobs"].flatten()))
-        frame["laws"] = [{at: next(laws) for at in own.tolist()} for own in temperatures]
+        laws = iter(_arrays(batch[values].flatten()))
+        names = zip(*(batch[name].to_pylist() for name in named), strict=True)
+        keys = (own[0] if len(own) == 1 else zip(*own, strict=True) for own in names)
+        frame["laws"] = [{key: next(laws) for key in own} for own in keys]
         metas = batch["meta"].to_pylist()
         frame["written"] = [_mask(meta, len(ids)) for meta, ids in zip(metas, frame["token"], strict=True)]
         frame["stated"] = list(map(_stated, batch["sampler"].to_pylist(), metas))

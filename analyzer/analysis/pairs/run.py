@@ -18,7 +18,7 @@ from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.pairs.figures import FIGURES, draw_by_problem, mixed
 from analyzer.analysis.support import copies, engine, laws, local, ratios
 from analyzer.errors import UsageError, nearest
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, Estimate, Result, Tables
 from analyzer.stats import bootstrap, passk, spans
 from analyzer.stats.bootstrap import DRAWS
 
@@ -56,7 +56,13 @@ OWN_LAW = (*HURDLES, "horizon")  # measures that need the source's own law
 
 
 def run(
-    tables: Tables, *, a: str | None = None, b: str | None = None, budget: int = 64, seed: int = 0, draws: int = DRAWS
+    tables: Tables,
+    *,
+    a: str | None = None,
+    b: str | None = None,
+    budget: int = BUDGET,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> Result:
     """Paired differences of sources by problem.
 
@@ -294,7 +300,7 @@ def _difference(
     row |= {"difference": found.value, "low": found.low, "high": found.high}
     row |= {"higher": int((d_P > 0).sum()), "lower": int((d_P < 0).sum()), "equal": int((d_P == 0).sum())}
     note = "; ".join(notes)
-    return row | {"note": note}, Estimate(found.value, found.low, found.high, found.n, found.method, note)
+    return row | {"note": note}, Estimate.of(found, note)
 
 
 def _unknown(name: str, why: str) -> str:

@@ -19,9 +19,9 @@ import pandas as pd
 from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.perplexity.figures import FIGURES, draw_boxes
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, Estimate, Result, Tables
 from analyzer.stats import bootstrap, pooled
-from analyzer.stats.bootstrap import DRAWS, Interval
+from analyzer.stats.bootstrap import DRAWS
 
 QUESTION = "How surprising are the traces to the base model, compared with its own traces on the same problems?"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
@@ -31,7 +31,7 @@ MISSING = "no trace was scored under the base model"
 
 
 @np.errstate(invalid="ignore")  # a token that the model masks is infinitely surprising
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Perplexity of every source, the reference included, under the base model; `budget` plays no part.
 
     Estimates, each with an interval by resampling problems: `<s>.ppl.median` (over traces), `<s>.nll_per_token` (total
@@ -114,12 +114,9 @@ def _estimates(source: str, frame: pd.DataFrame, options: dict[str, int]) -> dic
         pooled.median(frame["excess_z"].to_numpy(float), problem, **options),
     )
     reasons = ("", "", f"{source} has no problem in common with the reference", "entropy or varentropy is not known")
-    return {f"{source}.{n}": _estimate(i, why) for n, i, why in zip(names, found, reasons, strict=True)}
-
-
-def _estimate(interval: Interval, reason: str) -> Estimate:
-    note = "" if interval.n else reason
-    return Estimate(interval.value, interval.low, interval.high, interval.n, interval.method, note)
+    return {
+        f"{source}.{n}": Estimate.of(i, "" if i.n else why) for n, i, why in zip(names, found, reasons, strict=True)
+    }
 
 
 def _source(frame: pd.DataFrame) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from analyzer.analysis.preflight import NAMES, agreement
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import copies, engine, laws, local, prompts
 from analyzer.analysis.support import run as support
-from analyzer.records import LEVELS, Estimate, Figure, Result, Tables
+from analyzer.records import BUDGET, LEVELS, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
 from analyzer.stats.bootstrap import DRAWS, rate
 
@@ -54,7 +54,7 @@ WORDS = {
 }
 
 
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Every check of the layer L0; needs no model (what needs one is then not checked, `passed` is missing).
 
     Estimates: `k_min` (the engine floor, a budget), `<s>.truncated` (share of traces, interval by problem),
@@ -74,13 +74,12 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         cut = (traces["finish"] == "length").astype(float).where(traces["finish"].notna())
         note = "" if cut.notna().any() else "the dump does not say why traces ended"
         i = rate(cut.to_numpy(), traces["problem"].to_numpy())
-        estimates[f"{source}.truncated"] = Estimate(i.value, i.low, i.high, i.n, i.method, note)
+        estimates[f"{source}.truncated"] = Estimate.of(i, note)
         mine = base[base["source"] == source]
         copied = mine["n_copied"] if "n_copied" in mine else pd.Series(np.nan, mine.index)
         i = pooled.ratio(copied.to_numpy(float), mine["n_tokens"].to_numpy(float), mine["problem"], **options)
-        estimates[f"{source}.masked_share"] = Estimate(
-            i.value, i.low, i.high, i.n, i.method, "" if i.n else "no trace was scored under the base model"
-        )
+        note = "" if i.n else "no trace was scored under the base model"
+        estimates[f"{source}.masked_share"] = Estimate.of(i, note)
     checks = list(_of_scores(once, scores, base, floors, budget)) + list(_of_shares(tables, estimates))
     checks += list(_of_rows(tables))
     a_a, row = _a_a(tables, budget, seed, draws)

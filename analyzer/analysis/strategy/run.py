@@ -5,7 +5,7 @@ Every trained model fails that, also one that only re-weights what the base does
 leaving. `strategy_test`: is some group of traces more frequent than k times its frequency in the reference? The groups
 are found on one half of the data without labels and counted on the other half: this can certify leaving.
 
-Three representations certify, one a rung of the ladder: `skeleton` (clusters of numbers, symbols and code in their
+Three representations certify, one a level of the ladder: `skeleton` (clusters of numbers, symbols and code in their
 order, no wording), `steps` (which kind of step follows which), `kinds` (symbols and kinds of steps that a trace holds).
 Two are described: `tfidf` (the words as well), `hidden` (mean hidden states of the base). A new wording is no strategy.
 """
@@ -24,22 +24,20 @@ from analyzer.analysis.data import features, steps
 from analyzer.analysis.data.excerpts import shortened
 from analyzer.analysis.data.skeletons import computed
 from analyzer.analysis.data.summaries import last_steps
-from analyzer.analysis.primary import TESTED
 from analyzer.analysis.strategy import change as strategy_change
 from analyzer.analysis.strategy import ends as strategy_ends
 from analyzer.analysis.strategy import units as strategy_units
 from analyzer.analysis.strategy.figures import FIGURES, draw
 from analyzer.analysis.strategy.units import Units
 from analyzer.analysis.support import copies
-from analyzer.records import METHOD, Estimate, Result, Tables
+from analyzer.records import BUDGET, METHOD, TESTED, Estimate, Result, Tables
 from analyzer.stats import budget as at_budget
 from analyzer.stats import cluster_reach, permutation
-from analyzer.stats.bootstrap import rate
+from analyzer.stats.bootstrap import ALPHA, rate
 
 __all__ = ["FIGURES", "QUESTION", "draw", "run"]
 
 QUESTION = "Does each source use strategies that the reference, within the budget, does not, whatever the wording?"
-ALPHA = 0.05
 BUDGETS = (1, 4, 16, 64)
 AT_MOST = 64  # traces per source and problem in the permutation tests, and wherever a model is needed
 EXCERPT = 160  # characters
@@ -57,7 +55,7 @@ TFIDF, HIDDEN = "tfidf", "hidden"
 def run(
     tables: Tables,
     *,
-    budget: int = 64,
+    budget: int = BUDGET,
     seed: int = 0,
     permutations: int = permutation.PERMUTATIONS,
     at_most: int = AT_MOST,
@@ -374,7 +372,7 @@ def _mass(method: list[dict[str, Any]], budget: int) -> Estimate:
     inside = [found["member"][:, [n in sure for n in found["names"]]] for found, sure in zip(method, certified)]
     mass = rate(np.concatenate(inside, axis=1).any(axis=1).astype(float), method[0]["problem"])
     note = "certified: " + ", ".join(names)
-    return Estimate(mass.value, mass.low, mass.high, mass.n, mass.method, note)
+    return Estimate.of(mass, note)
 
 
 def _change_estimate(change: list[dict[str, Any]], source: str, condition: str, permutations: int) -> Estimate:
@@ -398,7 +396,7 @@ def _notes(tables: Tables, tested: list[dict[str, Any]], change: list[dict[str, 
         "alone brings about.",
         f"Groups are found without labels on half of the traces, the {KEPT} most promising there are tested on the "
         'other half, once; words for operators and numbers ("add", "twelve") are wording, symbols are not.',
-        "The rungs of the method (skeleton, steps, kinds) speak by what a text computes, to its first answer; groups "
+        "The levels of the method (skeleton, steps, kinds) speak by what a text computes, to its first answer; groups "
         "of words or hidden states may be wording and certify nothing.",
     ]
     correct = [r for r in change if r["conditioned"] == "correct" and r["statistic"] == "energy"]

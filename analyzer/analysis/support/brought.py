@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,16 +26,16 @@ class Said(NamedTuple):
     """What the rows of a source say (those of its last step, with at least one token that the policy wrote).
 
     temperatures: of their own log-probs, None where it is not said. stated: how they were drawn, in words ("" where
-    nothing is said). laws: temperature -> rows with log-probs under the base at it. lacking: temperature -> the first
+    nothing is said). laws: temperature -> rows with log-probs under the base at it. lacking: law -> the first
     row without, of those that some row has. zero: the list that is 0 in every token, or "". copies: keys of traces that
     repeat another token by token, though no draw would (REPEATED): they are no draws (`copies`).
     """
 
     temperatures: frozenset[float | None]
     stated: frozenset[str] = frozenset([""])
-    laws: dict[float, int] = {}
+    laws: dict[Any, int] = {}
     rows: int = 0
-    lacking: dict[float, str] = {}
+    lacking: dict[Any, str] = {}
     zero: str = ""
     copies: frozenset[str] = frozenset()
 
@@ -56,11 +56,21 @@ def near(temperature: float, among: Iterable[float]) -> float | None:
 
 def said(tables: Tables) -> dict[str, Said]:
     """Source -> what its rows say, of the sources whose rows bring both log-probs; made once."""
-    if "said" not in tables.memo:
+    return _once(tables, "base_logprobs", tables.numbers)
+
+
+def said_of_policies(tables: Tables) -> dict[str, Said]:
+    """The same of rows that bring log-probs under the policies of other sources; a law is (source, temperature)."""
+    return _once(tables, "policy_logprobs", tables.policy_numbers)
+
+
+def _once(tables: Tables, beside: str, numbers: Callable[[], Iterator[pd.DataFrame]]) -> dict[str, Said]:
+    name = f"said beside {beside}"
+    if name not in tables.memo:
         keys: set[str] = set()
         found: dict[str, list[pd.DataFrame]] = {}
         drawn: set[tuple[str, ...]] = set()
-        for frame in tables.numbers():
+        for frame in numbers():
             keys = keys or set(last_steps(tables.traces)["key"])
             mine = frame[frame["key"].isin(keys)]
             mine = pd.DataFrame({name: mine[name] for name in ("key", "source", "logprobs_temperature")}).assign(
@@ -73,11 +83,11 @@ def said(tables: Tables) -> dict[str, Said]:
             )
             for source, rows in mine.groupby("source", sort=False):
                 found.setdefault(str(source), []).append(rows)
-        tables.memo["said"] = {source: _said(pd.concat(parts)) for source, parts in found.items()}
-    return tables.memo["said"]
+        tables.memo[name] = {source: _said(pd.concat(parts), beside) for source, parts in found.items()}
+    return tables.memo[name]
 
 
-def _said(rows: pd.DataFrame) -> Said:
+def _said(rows: pd.DataFrame, beside: str) -> Said:
     told = frozenset(None if math.isnan(t) else float(t) for t in rows["logprobs_temperature"].unique())
     stated, rows = frozenset(rows["stated"]), rows[rows["judged"] > 0]
     laws = Counter(t for held in rows["laws"] for t in held)
@@ -85,7 +95,7 @@ def _said(rows: pd.DataFrame) -> Said:
              for t, n in laws.items() if n < len(rows)}  # fmt: skip
     zero = ""
     if len(rows):
-        zero = "response_logprobs" if rows["zero_q"].all() else "base_logprobs" if rows["zero_p"].all() else ""
+        zero = "response_logprobs" if rows["zero_q"].all() else beside if rows["zero_p"].all() else ""
     return Said(told, stated, dict(laws), len(rows), short, zero, frozenset(rows.loc[rows["copy"], "key"]))
 
 

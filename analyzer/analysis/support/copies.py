@@ -79,7 +79,8 @@ def larger_p(test: dict[str, Any], once: Mapping[str, Any] | None) -> dict[str, 
 
 
 def _found(tables: Tables) -> set[str]:
-    out = set().union(*(told.copies for told in brought.said(tables).values()))
+    found = (*brought.said(tables).values(), *brought.said_of_policies(tables).values())
+    out = set().union(*(told.copies for told in found))
     alike = _alike(tables)
     if alike.empty:
         return out

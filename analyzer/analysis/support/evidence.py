@@ -13,18 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analysis.primary import TAU
 from analyzer.analysis.support import laws, membership
 from analyzer.analysis.support.cooling import COOL, GRID, SPLINE, cooled, dense, unsure
 from analyzer.analysis.support.ratios import SAME
-from analyzer.records import Tables
+from analyzer.records import HURDLED, TAU, Tables
 from analyzer.stats import bounds, reach, spans
+from analyzer.stats.bootstrap import ALPHA
 
-ALPHA = 0.05
-HURDLED = 0.05  # A_k: share of traces with a hurdle up to which a source counts as hurdle-free
 EXPLAINED = 0.5  # s: share of KL(Q||P) that a temperature has to explain
 DROP = 0.02  # nats a token by which the surprisal has to lie below the entropy
-PROBLEMS = 3  # below so many no word is given
 FINER = 10  # temperatures tried on each side of the best one
 RARE, IMPROBABLE = 3.0, 0.01  # at most e^-3 of a true source's traces lie at l <= -3; refused at this p-value
 

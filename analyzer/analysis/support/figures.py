@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from analyzer.analysis.drawing import band, look, nothing
-from analyzer.analysis.primary import TAU
 from analyzer.analysis.support.hurdles import KINDS
-from analyzer.records import Figure, Result
+from analyzer.records import TAU, Figure, Result
 
 
 def draw_prefix(result: Result, ax: Any) -> Any:

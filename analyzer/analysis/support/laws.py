@@ -98,7 +98,7 @@ def assumed(tables: Tables) -> dict[str, Sampler]:
     """Source -> the sampler that is taken for it, of the sources that bring their own numbers and say nothing about
     how they were drawn. (Where a row says anything that can't be used, nothing is assumed in its place.)"""
     out = {}
-    for source, told in _brought(tables).items():
+    for source, told in (_unscored(tables, brought.said_of_policies(tables)) | _brought(tables)).items():
         (t,) = told.temperatures if len(told.temperatures) == 1 else (None,)
         if source not in tables.samplers and t is not None and told.stated == {""}:
             out[source] = Sampler(t)
@@ -106,9 +106,12 @@ def assumed(tables: Tables) -> dict[str, Sampler]:
 
 
 def _brought(tables: Tables) -> dict[str, brought.Said]:
-    """Source -> what its rows say, of the sources whose rows bring both log-probs. Sources that were scored as well are
-    left out: a model knows more."""
-    found = brought.said(tables)
+    """Source -> what its rows say, of the sources whose rows bring both log-probs."""
+    return _unscored(tables, brought.said(tables))
+
+
+def _unscored(tables: Tables, found: dict[str, brought.Said]) -> dict[str, brought.Said]:
+    """Without the sources that were scored as well: a model knows more."""
     return {s: told for s, told in found.items() if tables.policies.get(s) is None or tables.base is None}
 
 

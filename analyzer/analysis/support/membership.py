@@ -44,8 +44,7 @@ def inside(tables: Tables, frame: pd.DataFrame, source: str) -> tuple[dict[str, 
     tokens, exited = frame["n_tokens"].sum(), frame.loc[frame["first_exit"] >= 0, "first_exit"]
     exits, near = (1000 * frame[name].sum() / tokens for name in ("exits", "near_boundary"))
     found = (share.value, share.low, share.high, exits, exited.median() if len(exited) else math.nan, near)
-    estimate = Estimate(share.value, share.low, share.high, share.n, share.method, note)
-    return row | dict(zip(numbers, found, strict=True)) | {"note": note}, estimate
+    return row | dict(zip(numbers, found, strict=True)) | {"note": note}, Estimate.of(share, note)
 
 
 def words(sampler: Sampler | None) -> str:

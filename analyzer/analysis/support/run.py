@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analysis.data.summaries import last_steps
-from analyzer.analysis.primary import CERTIFY, TAU
-from analyzer.analysis.support import brought as rows_
+from analyzer.analysis.primary import CERTIFY
 from analyzer.analysis.support import (
+    brought,
     copies,
     engine,
     evidence,
@@ -34,7 +34,7 @@ from analyzer.analysis.support import (
 )
 from analyzer.analysis.support.figures import FIGURES, draw
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, HURDLED, TAU, Estimate, Result, Tables
 from analyzer.stats import bootstrap, bounds, conformal, evalue, pooled, reach, spans
 from analyzer.stats.bootstrap import DRAWS, Interval
 
@@ -49,7 +49,7 @@ TOP = ["source", "key", "problem", "excess_z", "log_ratio", "log_e", "p", "n_tok
 NOTHING = "no trace whose own law is known"
 
 
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Everything that is asked of tokens under the base, for every source.
 
     Estimates: `<s>.sampler_inside` (also of the reference: its self-inclusion), `<s>.reach@<k>` (whole traces against
@@ -65,8 +65,8 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     """
     tables, copied = copies.without(tables)
     known = laws.known(tables)
-    brought = [s for s in tables.sources if known[s].brought]
-    if tables.base is None and not brought:
+    bringing, named = [s for s in tables.sources if known[s].brought], ratios.of_policies(tables)
+    if tables.base is None and not bringing and not named:
         raise UsageError("support needs token probabilities under the base model, none was scored; give --base MODEL")
     found = local.measured(tables, budget)
     options = {"draws": draws, "seed": seed}
@@ -84,17 +84,22 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
         reason, omitted = known[source].reason, 0.0
         if (base["source"] == source).any():
             reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
-        elif brought and source != tables.reference:
-            parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
+        elif source != tables.reference:
+            if bringing:
+                parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
+            if source in named:
+                points = ratios.curve(ratios.lost(tables, scores, own, source), _budgets(budget), math.nan)
+                parts["lost"] += [{"source": source, **point} for point in points]
+                estimates |= {f"{source}.lost@{point['k']}": _estimate(point) for point in points}
         mine = _own_rows(tables, found, source)
-        if source in brought:  # its rows hold log q, whether or not a model is at hand
-            told = rows_.said(tables)[source]
+        if source in bringing:  # its rows hold log q, whether or not a model is at hand
+            told = brought.said(tables)[source]
             silent, every = _without_numbers(tables, mine, source)
             reason, omitted = known[source].reason, silent / max(1, every)
             for row in (r for r in parts["evidence"] if r["source"] == source):
                 row |= {"needs": known[source].needs, "no_log_q": reason, "silent": silent, "every": every}
-                row["short"] = rows_.lacking(told)
-                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not rows_.ends(tables).ids)
+                row["short"] = brought.lacking(told)
+                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not brought.ends(tables).ids)
         elif omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
         elif tables.base is None:
@@ -121,10 +126,14 @@ def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) 
     horizons = {s: e for s in others if (e := estimates.get(f"{s}.horizon@{budget}")) is not None}
     for s, e in step_horizon.in_steps(tables, horizons).items():
         estimates[f"{s}.horizon_steps@{budget}"] = e
-    params = {"budget": budget, "budgets": sorted({*reach.BUDGETS, budget}), "fdr": novelty.FDR, "draws": draws}
-    params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": evidence.HURDLED}
+    params = {"budget": budget, "budgets": [*_budgets(budget)], "fdr": novelty.FDR, "draws": draws}
+    params |= {"z_edge": edge, "primary": novelty.PRIMARY, "tau": TAU, "hurdled": HURDLED}
     params |= {"explained": evidence.EXPLAINED, "drop": evidence.DROP, "span": spans.SPAN}
     return Result("support", QUESTION, estimates, frames, tuple(notes), params, seed)
+
+
+def _budgets(budget: int) -> tuple[int, ...]:
+    return tuple(sorted({*reach.BUDGETS, budget}))
 
 
 def _scored(
@@ -141,7 +150,7 @@ def _scored(
 ) -> tuple[str, float]:
     """What the summaries of the scorers say of one source; adds to parts, estimates and picked. Returns why it has no
     log-ratio ("" where it has), and the share of its traces left out."""
-    budgets, levels = tuple(sorted({*reach.BUDGETS, budget})), tuple(sorted({1, 4, 16, 64, budget}))
+    budgets, levels = _budgets(budget), tuple(sorted({1, 4, 16, 64, budget}))
     own = base[base["source"] == tables.reference]
     wrong_base = engine.foreign(tables, own, tables.reference, "the base model", "check --base and --template")
     frame, is_reference = base[base["source"] == source].copy(), source == tables.reference
@@ -153,13 +162,13 @@ def _scored(
     frame["log_ratio"] = frame["log_q"] - frame["logprob"]
     sampled = reason or ratios.sampler_gap(tables, own)
     curves = {
-        "reach": (frame, frame["log_ratio"], reason, omitted),
-        "reach_sampler": (frame, frame["log_q"] - frame["logprob_s"], sampled, omitted),
+        "reach": ratios.Ratios(frame["log_ratio"], frame["unit"], reason, omitted),
+        "reach_sampler": ratios.Ratios(frame["log_q"] - frame["logprob_s"], frame["unit"], sampled, omitted),
     }
     if not is_reference:
-        curves["lost"] = (own, *ratios.lost(tables, scores, own, source), 0.0)
-    for name, (whose, ratio, why, left_out) in curves.items():
-        points = ratios.curve(ratio, whose["unit"], why, left_out, budgets, floor)
+        curves["lost"] = ratios.lost(tables, scores, own, source)
+    for name, of in curves.items():
+        points = ratios.curve(of, budgets, floor)
         parts[name] += [{"source": source, **point} for point in points]
         if name != "reach_sampler" and not is_reference:
             estimates |= {f"{source}.{name}@{point['k']}": _estimate(point) for point in points}
@@ -262,7 +271,7 @@ def _local(
             if width == wider and source != tables.reference:
                 note = f"span of {width} token{'s' * (width > 1)}, against every law of the base{left}"
                 named = {"hurdles": number, "hurdle_share": share, "hurdle_rate": rate}
-                estimates |= {f"{source}.{name}@{k:g}": _of(i, note) for name, i in named.items()}
+                estimates |= {f"{source}.{name}@{k:g}": Estimate.of(i, note) for name, i in named.items()}
     for name in [c.removeprefix("p:") for c in rows if c.startswith("p:") and rows[c].notna().all()]:
         for k in (budget / 2, budget, 2 * budget):  # where q is near k p, half and twice the budget tell another story
             excess_N = evidence.of_trace(rows, name, k)
@@ -285,13 +294,13 @@ def _local(
         mine["missing_needs"] = laws.missing_needs(tables, told["missing_laws"].split("; "))
     if told.get("no_log_q"):
         return
-    kindest = evidence.of_trace(rows, told["inside_law"], budget)
-    i = _rate(rows, kindest, problem, omitted)
-    estimates[f"{source}.beyond@{budget}"] = _of(i, f"whole traces against the base, {told['inside_law']}{left}")
+    law = told["inside_law"]
+    i = _rate(rows, evidence.of_trace(rows, law, budget), problem, omitted)
+    estimates[f"{source}.beyond@{budget}"] = Estimate.of(i, f"whole traces against the base, {law}{left}")
     if f"{source}.reach@{budget}" not in estimates and f"p:{laws.PLAIN}" in rows:
-        for k in sorted({*reach.BUDGETS, budget}):
+        for k in _budgets(budget):
             i = _rate(rows, evidence.of_trace(rows, laws.PLAIN, k), problem, omitted)
-            estimates[f"{source}.reach@{k}"] = _of(i, f"from the log-probs that the rows bring{left}")
+            estimates[f"{source}.reach@{k}"] = Estimate.of(i, f"from the log-probs that the rows bring{left}")
             parts["reach"].append({"source": source, "k": k, **novelty.columns(i), "coverage": math.nan, "note": ""})
     how = "Student's t within problems: for the given ones"
     value = Estimate(told["s"], told["s_low"], told["s_high"], len(rows), how, told["best"])
@@ -331,10 +340,6 @@ def _wider(number: Interval, share: Interval, scale: float) -> Interval:
     return number._replace(low=low, high=high)
 
 
-def _of(i: Interval, note: str) -> Estimate:
-    return Estimate(i.value, i.low, i.high, i.n, i.method, note)
-
-
 def _estimate(row: dict[str, Any]) -> Estimate:
     return Estimate(row["share"], row["low"], row["high"], row["n"], row["method"], row["note"])
 
@@ -369,16 +374,16 @@ def _notes(
         "novel@k is the share of traces flagged by the e-value test (a sequential test of surprisal) alone; ranks "
         "among the base's draws and the conformal test are separate.",
     ]
-    brought = [s for s, k in known.items() if k.brought]
-    if brought:
-        named = ", ".join(brought)
+    bringing = [s for s, k in known.items() if k.brought]
+    if bringing:
+        named = ", ".join(bringing)
         notes.append(
             f"From the log-probs that the rows bring, not from a model: {named}. Without entropies the declared policy "
             "and sampler could not be checked against the traces."
         )
-        held = {s: ", ".join(laws.of_rows(tables, s)) for s in brought if not known[s].reason}
+        held = {s: ", ".join(laws.of_rows(tables, s)) for s in bringing if not known[s].reason}
         notes.append(f"Laws that they are held against: {'; '.join(f'{s} {names}' for s, names in held.items())}.")
-        notes.append(f"{rows_.said_of_ends(rows_.ends(tables))}.")
+        notes.append(f"{brought.said_of_ends(brought.ends(tables))}.")
     if taken := laws.assumed(tables):
         named = ", ".join(f"{s} {membership.words(sampler)}" for s, sampler in taken.items())
         notes.append(f"No sampler is declared, so the temperature of the log-probs is taken for it: {named}.")

@@ -28,7 +28,7 @@ from analyzer.analysis.tokens.sums import (
     stream,
 )
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Figure, Result, Tables
+from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
 from analyzer.stats import pooled
 from analyzer.stats.bootstrap import DRAWS
 
@@ -40,7 +40,7 @@ WINDOWS = 10  # worst traces per source
 
 
 @np.errstate(invalid="ignore")  # a token that the model masks is infinitely surprising
-def run(tables: Tables, *, budget: int = 64, seed: int = 0, draws: int = DRAWS) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """Rank classes, forking tokens, spikes, position profile, excess by token, Delta log p; `budget` plays no part.
 
     Estimates, shares of all tokens of a source with an interval by resampling problems: `<s>.unshifted`,
@@ -106,7 +106,7 @@ def _classes(frame: pd.DataFrame, options: dict[str, int]) -> dict[str, Estimate
     for name, column in (CLASSES | {"top5": "n_top5"}).items():
         i = pooled.ratio(frame[column].to_numpy(float), frame["n_tokens"].to_numpy(float), frame["unit"], **options)
         reason = "no trace was scored under the base model" if frame.empty else "the backend does not know ranks"
-        out[name] = Estimate(i.value, i.low, i.high, i.n, i.method, "" if i.n else reason)
+        out[name] = Estimate.of(i, "" if i.n else reason)
     return out
 
 

@@ -3,11 +3,11 @@
 At budget k, with tolerance tau:
 - no verdict (undetermined at all levels) where a gate of `preflight` failed.
 - sequence: five words, each earned by a certificate (`sequence`).
-- the rungs of the ladder, method (skeleton, steps, kinds) and outcome (answer, correct): `inside` if the upper bound of
+- the other levels, method (skeleton, steps, kinds) and outcome (answer, correct): `inside` if the upper bound of
   1 - contained@k is at most tau; `outside` if a group of traces is certified at the budget (method), or a group of
   problems solved more often than k reference draws or k blind guesses allow (correct).
 - "certified": p <= .05 after Holm over the levels.
-- along a branch, inside at a finer rung holds at the coarser ones, outside at a coarser rung at the finer ones and at
+- along a branch, inside at a finer level holds at the coarser ones, outside at a coarser level at the finer ones and at
   the sequence; nothing passes from one branch to the other.
 Anything else is `undetermined`, with what would decide. Not rejected is never inside. Contradictions are printed.
 """
@@ -18,19 +18,19 @@ from typing import Any
 
 from analyzer.analysis import primary
 from analyzer.analysis.preflight.run import sentence
-from analyzer.analysis.primary import TAU, rows
-from analyzer.analysis.verdict import rungs, sequence
+from analyzer.analysis.primary import rows
+from analyzer.analysis.verdict import levels, sequence
 from analyzer.analysis.verdict.sequence import Finding
-from analyzer.records import LEVELS, METHOD, OUTCOME, Result, Verdict
+from analyzer.records import BUDGET, LEVELS, METHOD, OUTCOME, TAU, Result, Verdict
 
 
 def decide(
-    results: dict[str, Result], *, sources: list[str], reference: str, budget: int = 64, tau: float = TAU
+    results: dict[str, Result], *, sources: list[str], reference: str, budget: int = BUDGET, tau: float = TAU
 ) -> list[Verdict]:
     """A verdict at each of LEVELS for every source but the reference, one of them the headline.
 
     `results` maps analysis names to results; `preflight`, `support`, `contained`, `strategy`, `boundary` and `clusters`
-    are read, each may be missing. The primary endpoints are those of the analyses' own tolerance (primary.TAU).
+    are read, each may be missing. The primary endpoints are those of the analyses' own tolerance (records.TAU).
     """
     return [
         verdict
@@ -48,13 +48,13 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
         return _verdicts(found, source, reference, budget)
     ends = primary.endpoints(results, source, budget)
     found = {"sequence": sequence.decide(results.get("support"), source, reference, budget, tau, ends["sequence"])}
-    found |= {level: rungs.decide(results, source, level, budget, tau, ends[level]) for level in LEVELS[1:]}
+    found |= {level: levels.decide(results, source, level, budget, tau, ends[level]) for level in LEVELS[1:]}
     for branch in (METHOD, OUTCOME):
         _along(found, ("sequence", *branch))
     words = {level: word for level, (word, _, _) in found.items()}
     head = _headline(words)
     word, why, needs = found[head]
-    if word == "undetermined" and not results.get("support") and results.get("contained"):  # the rungs are all
+    if word == "undetermined" and not results.get("support") and results.get("contained"):  # the levels are all
         needs = _also(found, needs)
     why = _prompts_unknown(results.get("preflight"), source, [*why])
     line = f"by level: {', '.join(f'{level} {word}' for level, word in words.items())}"
@@ -63,7 +63,7 @@ def _source(results: dict[str, Result], source: str, reference: str, budget: int
 
 
 def _along(found: dict[str, Finding], branch: tuple[str, ...]) -> None:
-    """Carry inside to the coarser rungs of a branch and outside to the finer ones, in `found`."""
+    """Carry inside to the coarser levels of a branch and outside to the finer ones, in `found`."""
     own = {level: found[level][0] for level in branch}
     for finer, coarser in zip(branch, branch[1:], strict=False):
         if found[finer][0] == "inside" and own[coarser] not in ("outside", "inside"):
@@ -87,12 +87,12 @@ def _verdicts(found: dict[str, Finding], source: str, reference: str, budget: in
 
 
 def _also(found: dict[str, Finding], needs: str | None) -> str | None:
-    """What would decide the headline, and beside it the finest rung of each branch that more data could decide."""
+    """What would decide the headline, and beside it the finest level of each branch that more data could decide."""
     out = [needs] if needs else []
     for branch in (METHOD, OUTCOME):
         for level in branch:
             word, _, wanted = found[level]
-            if word == "undetermined" and wanted not in (None, rungs.COARSER, needs):
+            if word == "undetermined" and wanted not in (None, levels.COARSER, needs):
                 out.append(f"at the {level} level {wanted}")
                 break
     return "; ".join(out) or None

@@ -8,11 +8,14 @@ from typing import Any
 
 from analyzer.dumps.paths import MISSING, Fault, get, show
 
+# fields of the package's own Parquet that are JSON text, as their shape differs between rows
+AS_JSON = ("messages", "sampler", "base_logprobs", "policy_logprobs", "gold", "meta")
+
 
 def canonical_parquet(record: dict[str, Any], survey: Any = None) -> dict[str, Any]:
-    """Fields whose shape changes from row to row are JSON text in the package's own Parquet."""
+    """The fields that are JSON text in the package's own Parquet, as values."""
     out = dict(record)
-    for name in ("messages", "sampler", "base_logprobs", "gold", "meta"):
+    for name in AS_JSON:
         held = out.pop(f"{name}_json", None)
         if held is not None:
             try:

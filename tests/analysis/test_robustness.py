@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.analysis import sensitivity as robustness
-from analyzer.analysis import variations
+from analyzer.analysis import robustness, variations
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.data.summaries import summarise
 from analyzer.analysis.strategy import run as strategy

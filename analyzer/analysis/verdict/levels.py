@@ -1,6 +1,6 @@
-"""The words of the rungs of the ladder: `inside` by what k draws of the reference contain, `outside` by counts.
+"""The words of the levels of the ladder: `inside` by what k draws of the reference contain, `outside` by counts.
 
-One rung's own numbers; what follows from a finer or a coarser rung is added by `verdict`.
+One level's own numbers; what follows from a finer or a coarser level is added by `verdict`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import math
 from typing import Any
 
 from analyzer.analysis import primary
-from analyzer.analysis.primary import ALPHA, Endpoint, number
+from analyzer.analysis.primary import Endpoint, number
 from analyzer.analysis.verdict.sequence import Finding
-from analyzer.records import METHOD, Result
+from analyzer.records import METHOD, TESTED, Result
+from analyzer.stats.bootstrap import ALPHA
 
 COARSER = "a coarser level: more draws like these would not decide this one"
 Part = tuple[bool, list[str], str | None]  # certified, what is said, what would decide
@@ -19,7 +20,7 @@ Part = tuple[bool, list[str], str | None]  # certified, what is said, what would
 
 def decide(results: dict[str, Result], source: str, level: str, budget: int, tau: float, end: Endpoint) -> Finding:
     """Word, reasons and what would decide, at any level but the sequence."""
-    found = primary.rows(results.get("contained"), "rungs", source)
+    found = primary.rows(results.get("contained"), "levels", source)
     inside, why, more = _contained(next((r for r in found if r["level"] == level), {}), budget, tau)
     if level in METHOD:
         outside, counted, needs = _method(results, source, level, budget, end)
@@ -127,7 +128,7 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
         return True, [*why, *guesses, *known, said], None
     if not any(r["problems"] for r in groups) and unread["reference"] > 0:
         return False, why, "draws of the reference whose answer can be read"
-    stopped, alpha = min(found, key=lambda r: number(r.get("p_count"))), ALPHA / len(primary.TESTED)
+    stopped, alpha = min(found, key=lambda r: number(r.get("p_count"))), ALPHA / len(TESTED)
     if number(stopped.get("p_count")) <= alpha < number(stopped.get("p_blind")):
         more = f"right answers of {source} that guesses can't explain: one that comes up more often than any wrong one"
         needs = more if stopped["answered"] else "answers of both sides (field answer), to tell solving from guessing"

@@ -19,7 +19,7 @@ from analyzer.analysis.data.summaries import last_steps
 from analyzer.analysis.perplexity import run as perplexity
 from analyzer.analysis.support import run as support
 from analyzer.errors import UsageError
-from analyzer.records import Estimate, Result, Tables
+from analyzer.records import BUDGET, Estimate, Result, Tables
 from analyzer.stats.bootstrap import DRAWS
 
 QUESTION = "What are the key numbers over the problems that are compared?"
@@ -35,7 +35,7 @@ def chosen(traces: pd.DataFrame, reference: str) -> basis.Basis:
 
 
 def run(
-    tables: Tables, results: Mapping[str, Result], *, budget: int = 64, seed: int = 0, draws: int = DRAWS
+    tables: Tables, results: Mapping[str, Result], *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS
 ) -> Result:
     """`results`: those of the run, whose numbers a source that shares nothing keeps.
 

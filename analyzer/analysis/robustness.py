@@ -1,7 +1,7 @@
 """Would the verdicts stand? The same rules on altered data: one word per variation, source and level.
 
 Not redone is what a variation cannot touch. Copied tokens, the closing token and the engine floor belong to the
-sequence level: the rungs are read from texts, answers and `correct`. Another seed moves no answer test, which has
+sequence level: the levels are read from texts, answers and `correct`. Another seed moves no answer test, which has
 nothing random. The checks before the tests are those of the run; another seed runs them again, A/A with it.
 `clusters` certifies nothing and is left out; of `strategy` only what certifies is tested, without the tests of change.
 Skeletons and classes are made once; groups are found and tested again on the traces of each variation.
@@ -25,13 +25,12 @@ from analyzer.analysis.contained import run as contained
 from analyzer.analysis.data import features
 from analyzer.analysis.data.summaries import among
 from analyzer.analysis.preflight import run as preflight
-from analyzer.analysis.primary import TAU
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import run as support
 from analyzer.analysis.variations import AS_RUN, NAMES, Case
 from analyzer.analysis.verdict.decide import decide
 from analyzer.errors import UsageError
-from analyzer.records import LEVELS, METHOD, OUTCOME, Estimate, Figure, Result, Tables, Verdict
+from analyzer.records import BUDGET, LEVELS, METHOD, OUTCOME, TAU, Estimate, Figure, Result, Tables, Verdict
 from analyzer.stats import permutation
 from analyzer.stats.bootstrap import DRAWS
 
@@ -63,7 +62,7 @@ def run(
     results: Mapping[str, Result],
     verdicts: Sequence[Verdict],
     *,
-    budget: int = 64,
+    budget: int = BUDGET,
     seed: int = 0,
     draws: int = DRAWS,
     progress: Callable[[str, int, int, int], None] | None = None,
