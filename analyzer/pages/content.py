@@ -5,7 +5,6 @@ Everything is read from the content of results.json, so that a number on a page 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +14,11 @@ from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
 from analyzer.pages import gaps
 from analyzer.records import METHOD
-from analyzer.records.display import counted, possessive
+from analyzer.records.display import NONE, counted, listed, number, possessive
 
-NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
 BUDGET = 64  # the default budget k
-LONG = 900  # characters of a cell that a page shows; the csv holds all of them
+NAMED = 6  # more sources are counted in a title
 
 WORDS = {
     "inside": "at the sequence level: at most the tolerance (.02) of the source's probability mass exceeds k times the "
@@ -107,6 +105,48 @@ BRACKETS = (
     f"{NONE} means no value."
 )
 NOT_ASKED = ("of problems beyond --limit", "already in the run")  # of rows: how reasons begin that are no fault
+GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hover
+    'source, reference': "a set of outputs that is judged; the one it is compared with (the base's own outputs)",
+    "trace, draw": "one response, token by token; a draw is a response as a sample of its model",
+    "budget k": "how many draws of the base the source is compared with",
+    'beyond k, excess': 'a trace or step counts (1 - k p/q)+: 0 up to q = k p, near 1 far above it. "Beyond k draws" is short'
+    ' for this',
+    'E_k': 'mean excess, the hockey-stick divergence: probability mass of the source beyond k p; a lower bound '
+    'on what the best of k draws of the base, however chosen, cannot reproduce',
+    'law': "the base under one sampling setting: T = 1, a lower temperature, the reference's sampler, the "
+    "source's sampler",
+    "reach@k": "E_k of whole traces at T = 1",
+    'beyond@k': "E_k of whole traces under that of T = 1, the reference's and the source's sampler which leaves "
+    'least; often T = 1, and then equal to reach@k',
+    'lost@k': "the reverse of reach@k: mass of the reference's traces beyond k times their probability under the "
+    "source's model",
+    "hurdle": "one token, or four in a row, beyond k under every law that is tried",
+    "hurdle share@k": "share of traces with a hurdle, each step counted by its excess",
+    "prefix curve, horizon@k": "E_k of the first w tokens, the likeliest law counting; the w at which it passes one half",
+    "temperature share (s)": "share of the KL divergence KL(Q‖P) that the best single temperature up to 1 explains",
+    "surprisal, entropy": "-log p of a token, in nats; its expectation under the base at that place",
+    'excess surprisal z': "sum of surprisal less entropy, over its standard deviation: about N(0, 1) for the base's own traces "
+    'at T = 1',
+    "novel@k": "share of traces flagged by the e-value test of their surprisal; needs the base alone",
+    'e-value': 'a number whose mean is at most 1 if the trace came from the base; large is evidence against it, and '
+    'k/e is a p-value for "within k"',
+    'level (rung)': 'what is compared: sequence, skeleton, steps, kinds, answer, correct. A rung is a level other than '
+    'the sequence',
+    "skeleton, steps, kinds": "numbers, symbols and code in order; kinds of steps in order; the set of kinds",
+    "contained@k": "chance that k draws of the reference on the same problem hold a trace of the same class",
+    "pass@k": "chance that one of k draws is correct (Chen et al. 2021)",
+    'srr, ndr, sds, nscr': 'support retention rate, net discovery rate, support dynamic score, net support change rate (Wu et '
+    'al. 2507.14843)',
+    'delta_se': "the reference's pass@256 (or the largest k) less the source's pass@1",
+    "preflight, gate": "checks before the tests; a gate is a check that forbids a verdict when it fails",
+    'A/A': "half of the reference's traces tested as if it were a source",
+    "engine floor, k_min": "smallest budget that differences between generating and scoring engine leave",
+    "Holm": "correction of p-values for the number of levels tested; not for the number of sources",
+    "for the given problems": "bounds that count traces as the sample, problems as fixed; the verdicts rest on them",
+    "for problems such as these, by problem": "intervals that count problems as the sample; brackets and bands",
+    "Clopper-Pearson, Gaffke, Stringer": "bounds of a share, and of a mean of values in [0, 1], without a normal approximation",
+}
+ABOUT = {name.partition("@")[0]: meaning for term, meaning in GLOSSARY.items() for name in term.split(", ")}
 RAW = (
     "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
     "into a spreadsheet."
@@ -121,41 +161,9 @@ class Grid(NamedTuple):
     notes: list[str]
 
 
-def cell(value: Any) -> str:
-    """One JSON value of a table as text: four significant digits, long text cut with its length said."""
-    if value is None:
-        return NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        text = ", ".join(map(cell, value))
-    elif isinstance(value, Mapping):
-        text = ", ".join(f"{k}: {cell(v)}" for k, v in value.items())
-    else:
-        text = str(value)
-    return text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
-
-
 def interval(estimate: Mapping[str, Any] | None) -> str:
-    """ "0.31 [0.25, 0.37]", with no more digits than the interval supports (two of its width); NONE without a value."""
-    if estimate is None or estimate["value"] is None:
-        return NONE
-    value, low, high = (estimate[k] for k in ("value", "low", "high"))
-    if low is None and high is None:
-        return cell(value)
-    width = max(abs(x - y) for x in (value, low, high) for y in (value, low, high) if x is not None and y is not None)
-    if width == 0:
-        digits = 4 if float(value) != int(value) else 0
-    else:
-        digits = min(6, max(0, 1 - math.floor(math.log10(width))))
-        digits -= digits > 4  # one digit of a very narrow interval, which keeps tables narrow
-
-    def text(x: float | None, none: str) -> str:
-        return none if x is None else f"{x:.{digits}f}"
-
-    return f"{text(value, NONE)} [{text(low, '−∞')}, {text(high, '∞')}]".replace("-", "−")
+    """An estimate with its interval, NONE without one (see `display.number`)."""
+    return NONE if estimate is None else number(estimate["value"], estimate["low"], estimate["high"])
 
 
 def count(value: int | None) -> str:
@@ -310,7 +318,27 @@ def labels(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
 
 
 def title(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    return str(meta.get("title") or f"Inside or outside the support of {reference(data, meta) or 'the reference'}?")
+    """What the report says, in a line: each word with its sources; of sources without a word, what is compared."""
+    if meta.get("title"):
+        return str(meta["title"])
+    first, *others = labels(data, meta) or [""]
+    if not others:
+        return f"{first or 'An empty run'} alone: what it solves and how it writes"
+    said = [(word, who) for word, who in short(data) if word != "undetermined"]
+    if not said:
+        return f"{listed(others)} against {first}: {'not decided' if headlines(data) else 'no verdict'}"
+    names = [f"{listed(who) if len(who) <= NAMED else f'{len(who)} sources'} {word}" for word, who in said]
+    open_ = [len(who) for word, who in short(data) if word == "undetermined"]
+    return f"Against {first}: {', '.join(names)}" + (f", {open_[0]} not decided" if open_ else "")
+
+
+def question(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
+    """What the report asks."""
+    first, *others = labels(data, meta) or [""]
+    if not others:
+        return f"What does {first or 'this run'} hold?"
+    who = listed(others) if len(others) <= NAMED else f"the {len(others)} sources"
+    return f"Could {k} draws of {first} have given what {who} write{'s' if len(others) == 1 else ''}?"
 
 
 def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
@@ -488,8 +516,3 @@ def not_asked(ledger: Mapping[str, Any]) -> dict[str, int]:
 
 def rejected_rows(ledger: Mapping[str, Any]) -> int:
     return ledger["rows_rejected"] - sum(not_asked(ledger).values())
-
-
-def numeric(text: str) -> bool:
-    """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
-    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \([kn] = [\d,]+\))?", text))

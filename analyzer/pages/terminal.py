@@ -14,7 +14,7 @@ from analyzer.analysis.support.prompts import phrase
 from analyzer.pages import content, lead
 from analyzer.pages import key as key_numbers
 from analyzer.records import Result, Trace, json_value
-from analyzer.records.display import counted, visible
+from analyzer.records.display import NONE, cell, counted, numbers, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
@@ -44,7 +44,7 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
     budget = content.budget(data, {})
     for _, table in key_numbers.tables(data, budget=budget):
         shown = _narrow(table)
-        lines += ["", *columns(shown, chars=None), *(clean(f"{content.NONE} {note}") for note in shown.notes)]
+        lines += ["", *columns(shown, chars=None), *(clean(f"{NONE} {note}") for note in shown.notes)]
     lines.append("")
     lines += [f"Under the base: {clean(said)}.", ""] if (said := content.asked(data)) else []
     lines += content.ledger_lines(data["ledger"])
@@ -80,10 +80,10 @@ def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]])
             grid = content.pivot(data, labels)
             parts.append("\n".join(columns(grid)))
             if grid.notes:
-                parts.append("\n".join(clean(f"{content.NONE} {note}") for note in grid.notes[:ROWS]))
+                parts.append("\n".join(clean(f"{NONE} {note}") for note in grid.notes[:ROWS]))
         for key, table in data["tables"].items():
             n = len(table["rows"])
-            rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
+            rows = [[cell(v) for v in row] for row in table["rows"][:ROWS]]
             head = f"{key} ({counted(n, 'row')}" + (f", first {ROWS} shown)" if n > ROWS else ")")
             parts.append("\n".join([clean(head), *columns(content.Grid(table["columns"], rows, []))]))
         parts += [clean(note) for note in data["notes"]]
@@ -188,7 +188,7 @@ def columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
         for row in [grid.columns, *grid.rows]
     ]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    right = [i > 0 and all(content.numeric(row[i]) for row in rows[1:]) for i in range(len(widths))]
+    right = [i > 0 and all(numeric(row[i]) for row in rows[1:]) for i in range(len(widths))]
 
     def fill(text: str, i: int) -> str:
         gap = " " * (widths[i] - _width(text))

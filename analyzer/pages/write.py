@@ -14,7 +14,7 @@ from typing import Any
 
 from analyzer.analysis import figures as drawing
 from analyzer.analysis.support.prompts import captioned
-from analyzer.pages import content, embed, html, markdown, paper
+from analyzer.pages import content, document, embed, html, markdown, paper
 from analyzer.pages.results import build_results, encode, in_order, relative, validate_results
 from analyzer.pages.terminal import summary
 from analyzer.records import Figure, Result, Tables, Verdict, json_value
@@ -86,12 +86,13 @@ def write(
     meta["left_out"] = left_out
     paths = {name: directory / name for name in ("report.md", "index.html", "results.json")}
     _put(directory / "tables" / "key.tex", paper.latex(data, meta))
-    _put(paths["report.md"], markdown.page(data, meta=meta, figures=drawn, tables=tables))
     found = _embed(traces, results, content.labels(data, meta), folder_mb) if traces is not None else None
     beside = found is not None and sum(map(len, found.packs)) > file_mb * 1e6
     _packs(directory / "data", found.packs if found is not None and beside else [])
-    index = html.page(data, meta=meta, figures=drawn, tables=tables, embedded=found, beside=beside)
-    _put(paths["index.html"], index)
+    seen = None if found is None else found.note
+    made = document.build(data, meta=meta, figures=drawn, tables=tables, seen=seen)
+    _put(paths["report.md"], markdown.page(made, data))
+    _put(paths["index.html"], html.page(made, embedded=found, beside=beside))
     _put(paths["results.json"], encode(data) + "\n")
     return {**paths, "figures": directory / "figures", "tables": directory / "tables"}
 
