@@ -81,6 +81,7 @@ SHORT = {
     "Support: kinds of solution": "Kinds",
     "Support: tokens": "Tokens",
     "pass@k and coverage": "pass@k",
+    "Two sources, problem by problem": "Pairs",
     "Compare two sources": "Compare",
     "Tree of prefixes": "Tree",
     "Left out, and why": "Left out",

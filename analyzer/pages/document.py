@@ -48,6 +48,7 @@ class Table(NamedTuple):
 
     grid: Grid
     path: str = ""
+    title: str = ""
 
 
 class Data(NamedTuple):
@@ -237,7 +238,7 @@ def _address(*parts: str) -> str:
 
 def _key(data: Mapping[str, Any], budget: int, meta: Mapping[str, Any]) -> Panel:
     under = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
-    shown = [b for title, grid in key.tables(data, budget=budget, meta=meta) for b in (Text(f"{title}:"), Table(grid))]
+    shown = [Table(grid, title=title) for title, grid in key.tables(data, budget=budget, meta=meta)]
     return Panel("key", "Key numbers", blocks=[*shown, Text(under + content.BRACKETS)])
 
 
@@ -254,7 +255,7 @@ def _panel(
     """An analysis; its figures on the first screen (`first`) are not shown again."""
     analysis = data["analyses"][name]
     left = {figure: plot for figure, plot in plots.items() if (name, figure) not in first}
-    shown = findings.shown(name, {figure: plot.figure["width"] for figure, plot in left.items()})
+    shown = findings.shown(name, list(left))
     folds = []
     if name == "support":
         folds = _sequences(data, budget)
@@ -299,8 +300,9 @@ def _details(
 
 
 def shortened(caption: str) -> str:
-    """The first sentence of a caption: what is drawn, without the numbers that the figure shows."""
-    return re.split(r"(?<=[a-z0-9)]\.) (?=[A-Z])", caption, maxsplit=1)[0]
+    """The beginning of a caption: what is drawn, without the numbers that the figure shows."""
+    first = re.split(r"(?<=[^ .]\.) ", caption, maxsplit=1)[0]
+    return re.split(r": (?=[^:]*? [\d.]+(?: \[|%|,| /))", first, maxsplit=1)[0].rstrip(".") + "."
 
 
 def _sequences(data: Mapping[str, Any], budget: int) -> list[Fold]:
@@ -350,7 +352,7 @@ def _live(data: Mapping[str, Any], seen: str) -> list[Panel]:
     for at, (heading, host, asked) in LIVE.items():
         place = Host(host, moved[0] if moved else "")
         blocks = [Text(seen + under), place] if at == "viewer" else []
-        folds = [] if at == "viewer" else [Fold(heading, [place])]
+        folds = [] if at == "viewer" else [Fold("Show", [place])]
         out.append(Panel(at, heading, "", asked, (), blocks, folds))
     return out
 

@@ -29,8 +29,8 @@ SAID = {  # analysis -> what its number is, and the estimates that hold it, the 
     "clusters": ("Share of traces in clusters that hold none of {whose}", r"novel_cluster_mass"),
 }
 SECTION = {"preflight": "a-preflight", "robustness": "robustness"}  # whose finding is a doubt, or that there is none
-SHOWN = {"preflight": (), "support": ("reach", "kinds")}  # the figures of a panel; else as many as fill its width
-COLUMNS = 2  # of a panel
+SHOWN = {"preflight": (), "support": ("reach",), "clusters": ("effective",)}  # the figure of a panel; else its first
+FIRST = 2  # differences of two sources that are said on the first screen
 
 
 def said(data: Mapping[str, Any], name: str, k: int) -> str:
@@ -39,8 +39,7 @@ def said(data: Mapping[str, Any], name: str, k: int) -> str:
         found = [text for section, _, text in content.doubts(data) if section == SECTION[name]]
         return f"{found[0][:1].upper()}{found[0][1:]}." if found else ""
     if name == "paired":
-        notes = data["analyses"][name]["notes"]
-        return f"{notes[0].rstrip('.')}." if notes else ""
+        return f"{_clauses(data['analyses'][name]['notes'][0])}." if data["analyses"][name]["notes"] else ""
     if name == "boundary":
         grid = key.tables(data, budget=k)[0][1]
         at = max((i for i, column in enumerate(grid.columns) if column.startswith("pass@")), default=0)
@@ -73,15 +72,9 @@ def _point(text: str) -> str:
     return text.partition(" [")[0]
 
 
-def shown(name: str, widths: Mapping[str, int]) -> list[str]:
-    """The figures of a panel that stand open: those that show its finding, else the first that fill its width."""
-    if name in SHOWN:
-        return [figure for figure in SHOWN[name] if figure in widths]
-    out: list[str] = []
-    for figure, width in widths.items():
-        if sum(widths[f] for f in out) + width <= COLUMNS:
-            out.append(figure)
-    return out
+def shown(name: str, figures: Sequence[str]) -> list[str]:
+    """The figure of a panel that stands open: the one that shows its finding."""
+    return [figure for figure in SHOWN.get(name, figures[:1]) if figure in figures]
 
 
 def pictures(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -97,4 +90,10 @@ def between(data: Mapping[str, Any]) -> str:
     mark = content.reference(data, {})
     pairs = [r for r in content.records(data, "paired", "pairs") if mark not in (r["a"], r["b"])]
     notes: Sequence[str] = data["analyses"].get("paired", {}).get("notes", [])
-    return next((r["says"] for r in pairs if r["says"] in notes[:1]), "")
+    return _clauses(next((r["says"] for r in pairs if r["says"] in notes[:1]), ""))
+
+
+def _clauses(says: str) -> str:
+    """The first differences of a pair."""
+    clauses = says.rstrip(".").split("), ")
+    return "), ".join(clauses[:FIRST]) + (")" if len(clauses) > FIRST else "")

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from analyzer.analysis.figures import INK, PAPER, RULE, curve_id
+from analyzer.analysis.figures import INK, PAPER, RULE, WORD_COLORS, curve_id
 from analyzer.pages import content, embed
 from analyzer.pages.document import Plot
 from analyzer.records.display import cell, numbers
@@ -21,6 +21,7 @@ ROWS = 200  # of one table; the csv and results.json hold all of them
 INLINE = 12  # a folded table with more rows is a pack
 SORT = 10  # a table with more rows can be sorted
 _SWAP = {INK: "currentColor", "#000000": "currentColor", PAPER: "var(--paper)", RULE: "var(--rule)"}
+_SWAP |= {color: f"var(--{word})" for word, color in WORD_COLORS.items()}
 
 
 def cells(table: Mapping[str, Any]) -> content.Grid:
