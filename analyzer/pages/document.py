@@ -283,18 +283,16 @@ def _details(
     if instead is None:
         instead = [] if not grid.rows else [whole] if len(grid.rows) <= OPEN else [Fold("Estimates by source", [whole])]
     found = analysis["tables"].items()
-    data = [Data(f"Table: {name}", table, tables[name]) for name, table in found if table["rows"]]
+    data = [Data(f"Table: {name}", table, tables[name]) for name, table in found]
     if analysis["estimates"]:
         every = content.estimates_table(analysis)
         data.insert(0, Data("Every estimate with n, method and note", every, tables[ALL]))
-    empty = ", ".join(name for name, table in found if not table["rows"])
     blocks = [
         *([Items(analysis["notes"])] if analysis["notes"] else []),
         *map(Caption, plots),
         *rest,
         *instead,
         *data,
-        *([Text(f"Without rows in this run: {empty}.")] if empty else []),
     ]
     return [Fold("Notes, intervals, tables", blocks)] if blocks else []
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from analyzer.analysis.support.prompts import phrase
 from analyzer.pages import content, lead
 from analyzer.pages import key as key_numbers
 from analyzer.records import Result, Trace, json_value
-from analyzer.records.display import NONE, cell, counted, numbers, visible
+from analyzer.records import display
+from analyzer.records.display import NONE, cell, counted, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
 MARKS = ((6.0, "⟦⟦", "⟧⟧"), (3.0, "⟦", "⟧"))  # the same without colour
-ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
+ROWS, WORST, REASONS = 20, 10, 5
+WIDTH, LONGEST = 80, 24  # of a table, and of the longest word in it that is not broken
 
 
 def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
@@ -44,7 +47,7 @@ def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = Fals
     budget = content.budget(data, {})
     for _, table in key_numbers.tables(data, budget=budget):
         shown = _narrow(table)
-        lines += ["", *columns(shown, chars=None), *(clean(f"{NONE} {note}") for note in shown.notes)]
+        lines += ["", *columns(shown), *(clean(f"{NONE} {note}") for note in shown.notes)]
     lines.append("")
     lines += [f"Under the base: {clean(said)}.", ""] if (said := content.asked(data)) else []
     lines += content.ledger_lines(data["ledger"])
@@ -181,20 +184,60 @@ def _mark(piece: str, surprisal: float, colour: bool) -> str:
     return f"{left}{shown}{right}"
 
 
-def columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
-    """Lines of aligned cells, the first column to the left, numbers to the right; `chars` cuts a long cell."""
-    rows = [
-        [shown if chars is None or len(shown) <= chars else f"{shown[: chars - 1]}…" for shown in map(clean, row)]
-        for row in [grid.columns, *grid.rows]
-    ]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    right = [i > 0 and all(numeric(row[i]) for row in rows[1:]) for i in range(len(widths))]
+def columns(grid: content.Grid, *, width: int = WIDTH) -> list[str]:
+    """Lines of aligned cells within `width`, the first column to the left, numbers to the right. What is too wide is
+    wrapped; columns that do not fit beside each other even so follow below, behind the first one."""
+    rows = [list(map(clean, row)) for row in [grid.columns, *grid.rows]]
+    whole = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    least = [min(full, max(_width(w) for c in column for w in _words(c))) for full, column in zip(whole, zip(*rows, strict=True), strict=True)]
+    least = [min(n, LONGEST) for n in least]
+    shown = [0]
+    for i in range(1, len(least)):
+        if sum(least[j] + 2 for j in [*shown, i]) - 2 > width:
+            break
+        shown.append(i)
+    rest = [0, *range(len(shown), len(least))]
+    if len(shown) == 1 < len(least):  # nothing fits beside the first
+        shown, rest = [0, 1], [0, *range(2, len(least))]
+    widths = [least[i] for i in shown]
+    while (room := width - sum(n + 2 for n in widths) + 2) > 0:
+        wants = [whole[i] - n for i, n in zip(shown, widths, strict=True)]
+        if max(wants) <= 0:
+            break
+        widths[wants.index(max(wants))] += min(room, max(1, max(wants) // 2))
+    right = display.numbers([row for row in rows[1:]], len(least))
+    lines = []
+    for row in rows:
+        cells = [[row[i]] if _width(row[i]) <= n else _wrapped(row[i], n) for i, n in zip(shown, widths, strict=True)]
+        for parts in zip_longest(*cells, fillvalue=""):
+            gaps = [" " * (n - _width(part)) for part, n in zip(parts, widths, strict=True)]
+            filled = [g + p if right[i] else p + g for i, p, g in zip(shown, parts, gaps, strict=True)]
+            lines.append("  ".join(filled).rstrip())
+    if len(rest) == 1:
+        return lines
+    below = content.Grid([grid.columns[i] for i in rest], [[row[i] for i in rest] for row in grid.rows], [])
+    return [*lines, "", *columns(below, width=width)]
 
-    def fill(text: str, i: int) -> str:
-        gap = " " * (widths[i] - _width(text))
-        return gap + text if right[i] else text + gap
 
-    return ["  ".join(fill(c, i) for i, c in enumerate(row)).rstrip() for row in rows]
+def _words(text: str) -> list[str]:
+    """What is not broken: words, and the two ends of an interval."""
+    held = re.sub(r"(\[[^\] ]+,) (?=[^\] ]+\])|(\([kn]) (=) (?=[\d,]+\))", lambda m: m[0].replace(" ", "\0"), text)
+    return [word.replace("\0", " ") for word in held.split(" ")]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width`, broken at blanks, and inside a word that is longer."""
+    lines = [""]
+    for word in _words(text):
+        if _width(f"{lines[-1]} {word}".strip()) <= width:
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+            continue
+        lines += [""] if lines[-1] else []
+        for c in word:
+            if _width(lines[-1] + c) > width:
+                lines.append("")
+            lines[-1] += c
+    return lines
 
 
 def _width(text: str) -> int:
