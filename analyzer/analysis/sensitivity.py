@@ -275,7 +275,7 @@ def draw(result: Result, ax: Any) -> Any:
     for word, marker in LOOK.items():
         at = shown["word"] == word
         if at.any():
-            ax.plot(x[at], y[at], marker, markersize=4, linestyle="none", color=WORD_COLORS[word], label=word)
+            ax.plot(x[at], y[at], marker=marker, markersize=4, linestyle="none", color=WORD_COLORS[word], label=word)
     ax.set_xticks(range(len(sources)), sources, rotation=30 if len(sources) > 4 else 0)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(-0.6, len(sources) - 0.4), ylim=(len(names) - 0.4, -0.6), xlabel="", ylabel="")

@@ -82,6 +82,7 @@ SHORT = {
     "Support: tokens": "Tokens",
     "pass@k and coverage": "pass@k",
     "Two sources, problem by problem": "Pairs",
+    "Viewer": "Traces",
     "Compare two sources": "Compare",
     "Tree of prefixes": "Tree",
     "Left out, and why": "Left out",

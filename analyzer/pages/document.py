@@ -16,7 +16,7 @@ from analyzer.pages.content import ALL, Grid, count
 
 OPEN = 10  # a table of estimates with more rows is folded
 LIVE = {  # panels that the script fills: id, heading, what it answers
-    "viewer": ("Traces", "traces", "Every token with what the base model thought of it. Keys: ? inside the viewer."),
+    "viewer": ("Viewer", "traces", "Every token with what the base model thought of it. Keys: ? inside the viewer."),
     "compare": (
         "Compare two sources",
         "compared",

@@ -37,7 +37,7 @@ def said(data: Mapping[str, Any], name: str, k: int) -> str:
     """The finding of an analysis as a sentence with its numbers; "" where there is none."""
     if name in SECTION:
         found = [text for section, _, text in content.doubts(data) if section == SECTION[name]]
-        return f"{found[0][:1].upper()}{found[0][1:]}." if found else ""
+        return f"{found[0].replace('every verdict', 'Every verdict')}." if found else ""
     if name == "paired":
         return f"{_clauses(data['analyses'][name]['notes'][0])}." if data["analyses"][name]["notes"] else ""
     if name == "boundary":

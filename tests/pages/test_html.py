@@ -135,7 +135,7 @@ def test_order_of_the_page(page, written):
         "pass@k and coverage",
         "Clusters",
         "Robustness",
-        "Traces",
+        "Viewer",
         "Compare two sources",
         "Tree of prefixes",
         "Ledger",

@@ -33,10 +33,10 @@ def draw_prefix(result: Result, ax: Any) -> Any:
             ax.plot([horizon.value], [0.5], marker=styles[source]["marker"], color=style["color"], markersize=5)
             at = (horizon.value, 0.5)
             ax.annotate(f"{horizon.value:.3g}", at, textcoords="offset points", xytext=(4, -9), fontsize=6)
-    level(ax, 0.5, "one half: the support horizon")
+    level(ax, 0.5, "one half: the support horizon", side="left")
     ax.set_xscale("log")
     k = result.params["budget"]
-    ax.set(xlabel="first w tokens of the response", ylabel=f"excess mass E_k of w tokens, k = {k}", ylim=(-0.02, 1.02))
+    ax.set(xlabel="first w tokens of the response", ylabel=f"excess mass E_k, k = {k}", ylim=(-0.02, 1.02))
     return ax
 
 
@@ -83,7 +83,7 @@ def _sources(result: Result) -> list[str]:
 
 def draw_reach(result: Result, ax: Any) -> Any:
     """E_k of whole traces over k against T = 1, the interval as a band; the dotted line is the tolerance of .02."""
-    return _draw_curve(result, ax, "reach", "excess mass E_k of whole traces (T = 1)")
+    return _draw_curve(result, ax, "reach", "excess mass E_k (T = 1)")
 
 
 def draw_lost(result: Result, ax: Any) -> Any:
