@@ -208,6 +208,17 @@ def reasons(v: Mapping[str, Any]) -> list[str]:
     return [re.sub(r"\bE_(\d+) =", r"reach@\1 =", w.strip().rstrip(".")) for w in v["why"] if w.strip()]
 
 
+def sentence(reason: str) -> str:
+    """A reason on its own; a quantity keeps its name."""
+    return f"{reason if reason.startswith('reach@') else reason[:1].upper() + reason[1:]}."
+
+
+def words_of(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
+    """(level, word) of a source, from the finest level."""
+    found = {v["level"]: v["verdict"] for v in data["verdicts"] if v["source"] == source}
+    return [(level, found[level]) for level in LEVELS if level in found]
+
+
 def overturn(v: Mapping[str, Any]) -> str:
     """ "What would decide: ..." or "What would overturn it: ...", a sentence."""
     usual = OTHERWISE if v["verdict"] == "outside" and v["level"] in METHOD else OVERTURN[v["verdict"]]
@@ -218,7 +229,7 @@ def overturn(v: Mapping[str, Any]) -> str:
 def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[str, Any]]:
     """The flagged traces of a source to look at first: rows of support's flagged_windows; `of` counts them all."""
     rows = [r for r in records(data, "support", "flagged_windows") if r["source"] == source]
-    return [{**row, "of": len(rows)} for row in rows[:at_most]]
+    return [{**row, "of": len(rows), "name": row["key"][len(source) + 1 :]} for row in rows[:at_most]]
 
 
 def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from analyzer.pages import parts, render
-from analyzer.pages.document import Document, shortened
+from analyzer.pages.document import shortened
 from analyzer.pages.embed import Embedded
 
 ASSETS = ("core.js", "data.js", "plot.js", "views.js", "tree.js", "viewer.js")
@@ -21,14 +23,14 @@ POLICY = (
 )
 
 
-def page(document: Document, *, embedded: Embedded | None = None, beside: bool = False) -> str:
+def page(document: Mapping[str, Any], *, embedded: Embedded | None = None, beside: bool = False) -> str:
     """The whole file. embedded: the traces of the viewer, or None; `beside` says that their packs are files in the
     folder data."""
     packs = {} if embedded is None else {"index": embedded.index}
     if embedded is not None and not beside:
         packs |= {f"t{i}": text for i, text in enumerate(embedded.packs)}
     digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
-    values = {"d": document, "title": document.title, "packs": packs.items(), "code": script(), "DOUBTS": DOUBTS}
+    values = {"d": document, "title": document["title"], "packs": packs.items(), "code": script(), "DOUBTS": DOUBTS}
     values |= {"svg": parts.svg, "cells": parts.cells, "packed": parts.packed, "shortened": shortened}
     values |= {"ROWS": parts.ROWS, "INLINE": parts.INLINE, "SORT": parts.SORT}
     return render.page("page.html", POLICY.format(digest, " 'self'" if beside else ""), values)

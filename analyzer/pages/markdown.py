@@ -8,23 +8,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from analyzer.pages import content, render
-from analyzer.pages.document import Document
+from analyzer.pages import render
 from analyzer.records import display
 from analyzer.records.display import visible
 
 ROWS = 40  # of one table; the csv and results.json hold all of them
 
 
-def page(document: Document, data: Mapping[str, Any]) -> str:
-    """The whole file; `data` is the content of results.json."""
-    rows = [[c.source, f"{display.MARKS[c.word]} {c.word.upper()}", c.level, c.numbers or display.NONE] for c in document.cards]
-    verdicts = content.Grid(["source", "verdict", "level", "whole traces and steps, 95 % by problem"], rows, [])
+def page(document: Mapping[str, Any]) -> str:
+    """The whole file."""
     made = render.environment(_shown)
     made.filters["code"] = _code
-    values = {"d": document, "verdicts": verdicts, "levels": content.by_level(data), "NONE": display.NONE, "ROWS": ROWS}
-    values |= {"numbers": display.numbers, "counted": display.counted}
-    text = made.get_template("report.md").render(**values)
+    values = {"d": document, "ROWS": ROWS, "numbers": display.numbers, "counted": display.counted}
+    text = made.get_template("report.md").render(values)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.M)).strip() + "\n"
 
 

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from analyzer.analysis.figures import INK, PAPER, RULE, WORD_COLORS, curve_id
 from analyzer.pages import content, embed
-from analyzer.pages.document import Plot
 from analyzer.records.display import cell, numbers
 
 ROWS = 200  # of one table; the csv and results.json hold all of them
@@ -36,11 +35,10 @@ def packed(table: Mapping[str, Any]) -> str:
     return embed.pack(head, {})
 
 
-def svg(plot: Plot) -> Markup:
-    """A figure as an element of the page; the points of its curves have their numbers."""
-    name = plot.figure["svg"].rpartition("/")[2].removesuffix(".svg")
-    text = inline_svg(plot.figure["text"], prefix=name, label=plot.figure["caption"], say=points(plot.table))
-    return Markup(text)
+def svg(figure: Mapping[str, Any], table: Mapping[str, Any]) -> Markup:
+    """A figure as an element of the page; the points of its curves have their numbers, those of `table`."""
+    name = figure["svg"].rpartition("/")[2].removesuffix(".svg")
+    return Markup(inline_svg(figure["text"], prefix=name, label=figure["caption"], say=points(table)))
 
 
 def points(table: Mapping[str, Any]) -> dict[str, list[str]]:

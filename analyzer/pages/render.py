@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analyzer.pages import content
+from analyzer.pages import content, lead
 from analyzer.records import display
 
 
@@ -31,9 +32,8 @@ def environment(escape: Callable[[Any], Any] = shown) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["kind"] = lambda block: type(block).__name__.lower()
-    made.globals |= {name: value for name, value in vars(content).items() if name.isupper()}
-    made.globals |= {"MARKS": display.MARKS, "more": content.more, "rows": rows}
+    made.filters["address"] = lambda words: "#/" + "/".join(quote(w, safe="", errors="replace") for w in words)
+    made.globals |= {"content": content, "lead": lead, "MARKS": display.MARKS, "NONE": display.NONE, "rows": rows}
     return made
 
 

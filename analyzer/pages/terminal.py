@@ -186,37 +186,29 @@ def _mark(piece: str, surprisal: float, colour: bool) -> str:
 
 def columns(grid: content.Grid, *, width: int = WIDTH) -> list[str]:
     """Lines of aligned cells within `width`, the first column to the left, numbers to the right. What is too wide is
-    wrapped; columns that do not fit beside each other even so follow below, behind the first one."""
+    wrapped; where columns do not fit beside each other even so, the second half follows below, behind the first one."""
     rows = [list(map(clean, row)) for row in [grid.columns, *grid.rows]]
-    whole = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    least = [min(full, max(_width(w) for c in column for w in _words(c))) for full, column in zip(whole, zip(*rows, strict=True), strict=True)]
-    least = [min(n, LONGEST) for n in least]
-    shown = [0]
-    for i in range(1, len(least)):
-        if sum(least[j] + 2 for j in [*shown, i]) - 2 > width:
+    cells = list(zip(*rows, strict=True))
+    widths = [max(map(_width, column)) for column in cells]
+    least = [min(LONGEST, max(_width(w) for c in column for w in _words(c))) for column in cells]
+    while (over := sum(widths) + 2 * len(widths) - 2 - width) > 0:
+        spare = [n - m for n, m in zip(widths, least, strict=True)]
+        if max(spare) <= 0:
             break
-        shown.append(i)
-    rest = [0, *range(len(shown), len(least))]
-    if len(shown) == 1 < len(least):  # nothing fits beside the first
-        shown, rest = [0, 1], [0, *range(2, len(least))]
-    widths = [least[i] for i in shown]
-    while (room := width - sum(n + 2 for n in widths) + 2) > 0:
-        wants = [whole[i] - n for i, n in zip(shown, widths, strict=True)]
-        if max(wants) <= 0:
-            break
-        widths[wants.index(max(wants))] += min(room, max(1, max(wants) // 2))
-    right = display.numbers([row for row in rows[1:]], len(least))
+        widths[spare.index(max(spare))] -= min(over, max(1, max(spare) // 2))
+    if over > 0 and len(cells) > 2:
+        half = (len(cells) + 1) // 2
+        parts = [[0, *range(1, half)], [0, *range(half, len(cells))]]
+        shown = [content.Grid(*([[row[i] for i in part] for row in rows][k] for k in (0, slice(1, None))), []) for part in parts]
+        return [*columns(shown[0], width=width), "", *columns(shown[1], width=width)]
+    right = display.numbers(rows[1:], len(cells))
     lines = []
     for row in rows:
-        cells = [[row[i]] if _width(row[i]) <= n else _wrapped(row[i], n) for i, n in zip(shown, widths, strict=True)]
-        for parts in zip_longest(*cells, fillvalue=""):
-            gaps = [" " * (n - _width(part)) for part, n in zip(parts, widths, strict=True)]
-            filled = [g + p if right[i] else p + g for i, p, g in zip(shown, parts, gaps, strict=True)]
+        wrapped = [_wrapped(text, n) for text, n in zip(row, widths, strict=True)]
+        for line in zip_longest(*wrapped, fillvalue=""):
+            filled = [(" " * (n - _width(c))) + c if r else c + " " * (n - _width(c)) for c, n, r in zip(line, widths, right, strict=True)]
             lines.append("  ".join(filled).rstrip())
-    if len(rest) == 1:
-        return lines
-    below = content.Grid([grid.columns[i] for i in rest], [[row[i] for i in rest] for row in grid.rows], [])
-    return [*lines, "", *columns(below, width=width)]
+    return lines
 
 
 def _words(text: str) -> list[str]:
@@ -228,15 +220,11 @@ def _words(text: str) -> list[str]:
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines of at most `width`, broken at blanks, and inside a word that is longer."""
     lines = [""]
-    for word in _words(text):
-        if _width(f"{lines[-1]} {word}".strip()) <= width:
-            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
-            continue
-        lines += [""] if lines[-1] else []
-        for c in word:
-            if _width(lines[-1] + c) > width:
-                lines.append("")
-            lines[-1] += c
+    for word in [text] if _width(text) <= width else _words(text):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        lines[-1:] = [joined] if _width(joined) <= width else [*filter(None, lines[-1:]), ""]
+        for c in word if joined != lines[-1] else "":
+            lines[-1:] = [lines[-1] + c] if _width(lines[-1] + c) <= width else [lines[-1], c]
     return lines
 
 

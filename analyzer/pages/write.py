@@ -93,7 +93,7 @@ def write(
     _packs(directory / "data", found.packs if found is not None and beside else [])
     seen = None if found is None else found.note
     made = document.build(data, meta=meta, figures=drawn, tables=tables, seen=seen)
-    _put(paths["report.md"], markdown.page(made, data))
+    _put(paths["report.md"], markdown.page(made))
     _put(paths["index.html"], html.page(made, embedded=found, beside=beside))
     _put(paths["results.json"], encode(data) + "\n")
     return {**paths, "figures": directory / "figures", "tables": directory / "tables"}

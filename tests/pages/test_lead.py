@@ -54,10 +54,10 @@ def test_numbers_lead_where_no_model_was_given(alone):
     assert "UNDETERMINED" not in "".join(lines)
     tables = dict.fromkeys(alone["analyses"], {"": "x.csv", "rungs": "y.csv"})
     made = document.build(alone, meta={"left_out": []}, figures={}, tables=tables)
-    text = markdown.page(made, alone)
+    text = markdown.page(made)
     assert 0 < text.index("Share of problems solved") < text.index("include one with") < text.index("UNDETERMINED")
     page = html.page(made)
-    assert made.title.endswith(" against base: not decided")
+    assert made["title"].endswith(" against base: not decided")
     assert page.index("Share of problems solved") < page.index("UNDETERMINED") and page.index(THIRD) < page.index(
         "UNDETERMINED"
     )

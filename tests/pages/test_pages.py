@@ -159,7 +159,7 @@ def test_what_is_left_out_of_the_comparison_is_said_first(written):
         assert terminal.summary(data).startswith(first) and paper.paragraph(data, {}).startswith(first)
         assert first in paper.latex(data, {})
         made = document.build(data, meta={"left_out": []}, figures={}, tables=no_tables(data))
-        lines = markdown.page(made, data).splitlines()
+        lines = markdown.page(made).splitlines()
         assert lines[2] == f"**{first}**" and f"- {first}" in lines  # below the title, and in the ledger
         assert content.doubts(data)[0][1:2] == (True,)
     assert key.basis(compared(written.data, base=("common", 9, 9), rlvr=("common", 9, 9)), {}) == []
