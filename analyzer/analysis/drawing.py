@@ -41,6 +41,11 @@ def level(ax: Any, value: float, says: str, *, across: bool = False, side: str =
         ax.text(at, value, says, transform=ax.get_yaxis_transform(), ha=side, va="bottom", fontsize=6)
 
 
+def above(ax: Any) -> None:
+    """The legend above the axes, where it hides nothing."""
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
 def nothing(ax: Any, why: str) -> Any:
     """An axis that says why there is nothing to draw."""
     ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes)

@@ -45,7 +45,7 @@ ANALYSIS = {  # what a level reads
     **dict.fromkeys(METHOD, {"strategy", "contained"}),
     **dict.fromkeys(OUTCOME, {"boundary", "contained"}),
 }
-LOOK = {"inside": "o", "sharpened": "^", "reweighted": "P", "outside": "D", "undetermined": "$?$"}  # word -> marker
+LOOK = {"inside": "o", "sharpened": "^", "reweighted": "P", "outside": "D", "undetermined": "x"}  # word -> marker
 HEADS = ["variation", "source", "word", "level", "main", "main_level", "differs", "traces", "note"]
 COLUMNS = ["variation", "source", "level", "word", "main", "differs", "own", "headline", "traces", "kept"]
 COLUMNS += ["quantity", "value", "low", "high", "p", "numbers"]

@@ -108,45 +108,47 @@ BRACKETS = (
 )
 NOT_ASKED = ("of problems beyond --limit", "already in the run")  # of rows: how reasons begin that are no fault
 GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hover
-    'source, reference': "a set of outputs that is judged; the one it is compared with (the base's own outputs)",
+    "source, reference": "a set of outputs that is judged; the one it is compared with (the base's own outputs)",
     "trace, draw": "one response, token by token; a draw is a response as a sample of its model",
     "budget k": "how many draws of the base the source is compared with",
-    'beyond k, excess': 'a trace or step counts (1 - k p/q)+: 0 up to q = k p, near 1 far above it. "Beyond k draws" is short'
-    ' for this',
-    'E_k': 'mean excess, the hockey-stick divergence: probability mass of the source beyond k p; a lower bound '
-    'on what the best of k draws of the base, however chosen, cannot reproduce',
-    'law': "the base under one sampling setting: T = 1, a lower temperature, the reference's sampler, the "
+    "beyond k, excess": 'a trace or step counts (1 - k p/q)+: 0 up to q = k p, near 1 far above it. "Beyond k '
+    'draws" is short for this',
+    "E_k": "mean excess, the hockey-stick divergence: probability mass of the source beyond k p; a lower bound on"
+    " what the best of k draws of the base, however chosen, cannot reproduce",
+    "law": "the base under one sampling setting: T = 1, a lower temperature, the reference's sampler, the "
     "source's sampler",
     "reach@k": "E_k of whole traces at T = 1",
-    'beyond@k': "E_k of whole traces under that of T = 1, the reference's and the source's sampler which leaves "
-    'least; often T = 1, and then equal to reach@k',
-    'lost@k': "the reverse of reach@k: mass of the reference's traces beyond k times their probability under the "
+    "beyond@k": "E_k of whole traces under that of T = 1, the reference's and the source's sampler which leaves "
+    "least; often T = 1, and then equal to reach@k",
+    "lost@k": "the reverse of reach@k: mass of the reference's traces beyond k times their probability under the "
     "source's model",
     "hurdle": "one token, or four in a row, beyond k under every law that is tried",
     "hurdle share@k": "share of traces with a hurdle, each step counted by its excess",
-    "prefix curve, horizon@k": "E_k of the first w tokens, the likeliest law counting; the w at which it passes one half",
+    "prefix curve, horizon@k": "E_k of the first w tokens, the likeliest law counting; the w at which it passes "
+    "one half",
     "temperature share (s)": "share of the KL divergence KL(Q‖P) that the best single temperature up to 1 explains",
     "surprisal, entropy": "-log p of a token, in nats; its expectation under the base at that place",
-    'excess surprisal z': "sum of surprisal less entropy, over its standard deviation: about N(0, 1) for the base's own traces "
-    'at T = 1',
+    "excess surprisal z": "sum of surprisal less entropy, over its standard deviation: about N(0, 1) for the "
+    "base's own traces at T = 1",
     "novel@k": "share of traces flagged by the e-value test of their surprisal; needs the base alone",
-    'e-value': 'a number whose mean is at most 1 if the trace came from the base; large is evidence against it, and '
-    'k/e is a p-value for "within k"',
-    'level (rung)': 'what is compared: sequence, skeleton, steps, kinds, answer, correct. A rung is a level other than '
-    'the sequence',
+    "e-value": "a number whose mean is at most 1 if the trace came from the base; large is evidence against it, "
+    'and k/e is a p-value for "within k"',
+    "level (rung)": "what is compared: sequence, skeleton, steps, kinds, answer, correct. A rung is a level other"
+    " than the sequence",
     "skeleton, steps, kinds": "numbers, symbols and code in order; kinds of steps in order; the set of kinds",
     "contained@k": "chance that k draws of the reference on the same problem hold a trace of the same class",
     "pass@k": "chance that one of k draws is correct (Chen et al. 2021)",
-    'srr, ndr, sds, nscr': 'support retention rate, net discovery rate, support dynamic score, net support change rate (Wu et '
-    'al. 2507.14843)',
-    'delta_se': "the reference's pass@256 (or the largest k) less the source's pass@1",
+    "srr, ndr, sds, nscr": "support retention rate, net discovery rate, support dynamic score, net support change"
+    " rate (Wu et al. 2507.14843)",
+    "delta_se": "the reference's pass@256 (or the largest k) less the source's pass@1",
     "preflight, gate": "checks before the tests; a gate is a check that forbids a verdict when it fails",
-    'A/A': "half of the reference's traces tested as if it were a source",
+    "A/A": "half of the reference's traces tested as if it were a source",
     "engine floor, k_min": "smallest budget that differences between generating and scoring engine leave",
     "Holm": "correction of p-values for the number of levels tested; not for the number of sources",
     "for the given problems": "bounds that count traces as the sample, problems as fixed; the verdicts rest on them",
     "for problems such as these, by problem": "intervals that count problems as the sample; brackets and bands",
-    "Clopper-Pearson, Gaffke, Stringer": "bounds of a share, and of a mean of values in [0, 1], without a normal approximation",
+    "Clopper-Pearson, Gaffke, Stringer": "bounds of a share, and of a mean of values in [0, 1], without a normal "
+    "approximation",
 }
 ABOUT = {name.partition("@")[0]: meaning for term, meaning in GLOSSARY.items() for name in term.split(", ")}
 RAW = (

@@ -79,7 +79,9 @@ def shown(name: str, figures: Sequence[str]) -> list[str]:
 
 def pictures(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The figures of the first screen: where the sources leave the base, else what its draws contain; and pass@k."""
-    where = next(((a, f) for a, f in (("support", "prefix"), ("contained", "contained")) if f in figures.get(a, {})), None)
+    where = next(
+        ((a, f) for a, f in (("support", "prefix"), ("contained", "contained")) if f in figures.get(a, {})), None
+    )
     solved = ("boundary", "pass_at_k")
     return [*([where] if where else []), *([solved] if solved[1] in figures.get(solved[0], {}) else [])]
 

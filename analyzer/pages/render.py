@@ -62,4 +62,3 @@ def plain(name: str) -> str:
 def page(template: str, policy: str, values: Mapping[str, Any]) -> str:
     """An HTML page under `policy`, with the style that all pages have."""
     return environment().get_template(template).render(policy=policy, style=plain("report.css"), **values)
-

@@ -165,7 +165,10 @@ def _result(name: str, analysis: Mapping[str, Any]) -> Checks:
         yield e.get("value") is not None or e.get("note"), f"{where} has no value and no note that says why"
         yield _is_count(e.get("n")), f"{where}.n is {e.get('n')!r}, not a count"
     for key, table in analysis["tables"].items():
-        width, odd = len(table["columns"]), [i for i, row in enumerate(table["rows"]) if len(row) != len(table["columns"])]
+        width, odd = (
+            len(table["columns"]),
+            [i for i, row in enumerate(table["rows"]) if len(row) != len(table["columns"])],
+        )
         yield not odd, f"{at}.tables.{key} has {width} columns, but row {odd[0] if odd else 0} does not"
     for where in _not_finite({"params": analysis["params"], "tables": analysis["tables"]}):
         yield False, f"{at}.{where} is not finite"
@@ -174,7 +177,9 @@ def _result(name: str, analysis: Mapping[str, Any]) -> Checks:
 def _not_finite(value: Any, where: str = "") -> list[str]:
     if isinstance(value, float) and not math.isfinite(value):
         return [where]
-    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    inner = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
     dotted = isinstance(value, Mapping)
     return [w for k, v in inner for w in _not_finite(v, f"{where}.{k}".lstrip(".") if dotted else f"{where}[{k}]")]
 

@@ -14,8 +14,7 @@ from typing import Any
 from analyzer.analysis.support.prompts import phrase
 from analyzer.pages import content, lead
 from analyzer.pages import key as key_numbers
-from analyzer.records import Result, Trace, json_value
-from analyzer.records import display
+from analyzer.records import Result, Trace, display, json_value
 from analyzer.records.display import NONE, cell, counted, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
@@ -199,14 +198,20 @@ def columns(grid: content.Grid, *, width: int = WIDTH) -> list[str]:
     if over > 0 and len(cells) > 2:
         half = (len(cells) + 1) // 2
         parts = [[0, *range(1, half)], [0, *range(half, len(cells))]]
-        shown = [content.Grid(*([[row[i] for i in part] for row in rows][k] for k in (0, slice(1, None))), []) for part in parts]
+        shown = [
+            content.Grid(*([[row[i] for i in part] for row in rows][k] for k in (0, slice(1, None))), [])
+            for part in parts
+        ]
         return [*columns(shown[0], width=width), "", *columns(shown[1], width=width)]
     right = display.numbers(rows[1:], len(cells))
     lines = []
     for row in rows:
         wrapped = [_wrapped(text, n) for text, n in zip(row, widths, strict=True)]
         for line in zip_longest(*wrapped, fillvalue=""):
-            filled = [(" " * (n - _width(c))) + c if r else c + " " * (n - _width(c)) for c, n, r in zip(line, widths, right, strict=True)]
+            filled = [
+                (" " * (n - _width(c))) + c if r else c + " " * (n - _width(c))
+                for c, n, r in zip(line, widths, right, strict=True)
+            ]
             lines.append("  ".join(filled).rstrip())
     return lines
 

@@ -44,7 +44,11 @@ def markup(text: Any) -> Markup:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, at_most: int = ROWS, about: Mapping[str, str] | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    at_most: int = ROWS,
+    about: Mapping[str, str] | None = None,
 ) -> Markup:
     """The HTML table of every view: numbers to the right, their intervals on a line of their own. `about`: by what
     stands before its @, the meaning of a column or of a row, which a pointer shows."""

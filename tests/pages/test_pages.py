@@ -302,7 +302,9 @@ def test_a_table_in_the_terminal_is_wrapped_and_never_cut():
     shown = " ".join(line[at - line.count("基") - line.count("础") :] for line in lines[1:-1])  # these are two wide
     assert shown.split() == said.split()
     assert "".join(re.findall("[基础]", "".join(lines))) == "基础" * 20
-    many = content.Grid(["key", *(f"c{i}" for i in range(30))], [["k", *(f"0.{i:02d} [0.10, 0.90]" for i in range(30))]], [])
+    many = content.Grid(
+        ["key", *(f"c{i}" for i in range(30))], [["k", *(f"0.{i:02d} [0.10, 0.90]" for i in range(30))]], []
+    )
     lines = terminal.columns(many)
     assert max(map(len, lines)) <= terminal.WIDTH and "".join(lines).count("[0.10, 0.90]") == 30
     assert all(f"0.{i:02d}" in "".join(lines) for i in range(30))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.analysis.drawing import look, nothing
+from analyzer.analysis.drawing import above, look, nothing
 from analyzer.records import Figure, Result
 
 
@@ -36,7 +36,7 @@ def draw(result: Result, ax: Any) -> Any:
     ax.annotate("equal", (0.3, 0.3), textcoords="offset points", xytext=(3, -8))
     ax.set(xscale="log", yscale="log", xlim=(floor_x / 2, 1.5), ylim=(floor_y / 2, 1.5))
     ax.set(xlabel="share of the reference's traces", ylabel="share of the source's traces")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    above(ax)
     return ax
 
 

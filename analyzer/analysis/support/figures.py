@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyzer.analysis.drawing import band, level, look, nothing
+from analyzer.analysis.drawing import above, band, level, look, nothing
 from analyzer.analysis.primary import TAU
 from analyzer.analysis.support.hurdles import KINDS
 from analyzer.records import Figure, Result
@@ -37,6 +37,7 @@ def draw_prefix(result: Result, ax: Any) -> Any:
     ax.set_xscale("log")
     k = result.params["budget"]
     ax.set(xlabel="first w tokens of the response", ylabel=f"excess mass E_k, k = {k}", ylim=(-0.02, 1.02))
+    above(ax)
     return ax
 
 
@@ -101,6 +102,7 @@ def _draw_curve(result: Result, ax: Any, table: str, label: str) -> Any:
         band(ax, part, "share", styles[source], source)
     level(ax, TAU, f"tolerance {TAU:g}")
     ax.set(xlabel="budget k (draws)", ylabel=label, ylim=(-0.02, 1.02))
+    above(ax)
     return ax
 
 
@@ -123,6 +125,7 @@ def draw_plane(result: Result, ax: Any) -> Any:
     ax.set_yscale("symlog", linthresh=3)
     ax.set_xscale("symlog", linthresh=10)
     ax.set(xlabel="log q/p in nats", ylabel="excess surprisal z under the base")
+    above(ax)
     return ax
 
 
