@@ -87,8 +87,8 @@ def _list(lines: Iterable[str]) -> Block:
     return _block("list", lines=list(lines))
 
 
-def _table(grid: Grid, path: str = "", title: str = "") -> Block:
-    return _block("table", grid=grid, path=path, title=title)
+def _table(grid: Grid, path: str = "", title: str = "", look: str = "") -> Block:
+    return _block("table", grid=grid, path=path, title=title, look=look)
 
 
 def _fold(title: str, *blocks: Block) -> list[Block]:
@@ -129,8 +129,12 @@ def _analysis(
         folds = _fold("Map", _text(content.map_note(analysis)), _block("host", id="map", focus=""))
     folds += _details(analysis, plots.values(), rest, content.labels(data, meta), tables.get(name, {}), pairs)
     said, open_ = findings.said(data, name, budget), [left[figure] for figure in shown]
-    place = f"a-{safe_name(name)}"
-    return _panel(place, content.heading(name), said, analysis["question"], plots=open_, folds=folds)
+    place, narrow = f"a-{safe_name(name)}", []
+    if name == "contained":  # its many bars are no picture on a small screen
+        grid = content.pivot(analysis, content.labels(data, meta))
+        shares = [row for row in grid.rows if row[0].startswith("contained@")]
+        narrow = [_table(Grid(grid.columns, shares, []), look="narrow")]
+    return _panel(place, content.heading(name), said, analysis["question"], plots=open_, blocks=narrow, folds=folds)
 
 
 def _details(
