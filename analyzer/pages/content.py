@@ -14,7 +14,7 @@ from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
 from analyzer.pages import gaps
 from analyzer.records import METHOD
-from analyzer.records.display import NONE, counted, listed, number, possessive
+from analyzer.records.display import NONE, cell, counted, listed, number, possessive
 
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
 BUDGET = 64  # the default budget k
@@ -172,6 +172,11 @@ def interval(estimate: Mapping[str, Any] | None) -> str:
 
 def count(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
+
+
+def cells(table: Mapping[str, Any], at_most: int) -> Grid:
+    """The first rows of a table of JSON values as text."""
+    return Grid(list(table["columns"]), [[cell(v) for v in row] for row in table["rows"][:at_most]], [])
 
 
 def estimate(analyses: Mapping[str, Any], analysis: str, key: str) -> Mapping[str, Any] | None:

@@ -31,7 +31,7 @@ def page(document: Mapping[str, Any], *, embedded: Embedded | None = None, besid
         packs |= {f"t{i}": text for i, text in enumerate(embedded.packs)}
     digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
     values = {"d": document, "title": document["title"], "packs": packs.items(), "code": script(), "DOUBTS": DOUBTS}
-    values |= {"svg": parts.svg, "cells": parts.cells, "packed": parts.packed, "shortened": shortened}
+    values |= {"svg": parts.svg, "packed": parts.packed, "shortened": shortened}
     values |= {"ROWS": parts.ROWS, "INLINE": parts.INLINE, "SORT": parts.SORT}
     return render.page("page.html", POLICY.format(digest, " 'self'" if beside else ""), values)
 

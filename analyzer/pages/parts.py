@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from analyzer.analysis.figures import INK, PAPER, RULE, WORD_COLORS, curve_id
 from analyzer.pages import content, embed
-from analyzer.records.display import cell, numbers
+from analyzer.records.display import numbers
 
 ROWS = 200  # of one table; the csv and results.json hold all of them
 INLINE = 12  # a folded table with more rows is a pack
@@ -23,14 +23,9 @@ _SWAP = {INK: "currentColor", "#000000": "currentColor", PAPER: "var(--paper)", 
 _SWAP |= {color: f"var(--{word})" for word, color in WORD_COLORS.items()}
 
 
-def cells(table: Mapping[str, Any]) -> content.Grid:
-    """The first rows of a table of JSON values as text."""
-    return content.Grid(list(table["columns"]), [[cell(v) for v in row] for row in table["rows"][:ROWS]], [])
-
-
 def packed(table: Mapping[str, Any]) -> str:
     """The first rows of a long table in base64, which no browser runs and the page decodes when it is opened."""
-    grid = cells(table)
+    grid = content.cells(table, ROWS)
     head = {"columns": grid.columns, "rows": grid.rows, "right": numbers(grid.rows, len(grid.columns))}
     return embed.pack(head, {})
 
