@@ -233,6 +233,6 @@ def _record(data: Mapping[str, Any], meta: Mapping[str, Any], basis: Sequence[st
     said = f"analyzer {data['version']}; the same input and settings give the same bytes."
     return [
         _panel("ledger", "Ledger", blocks=[_list(content.ledger_lines(ledger))], folds=rows),
-        _panel("left-out", "Left out, and why", f"{len(left) or 'No'} analyses or figures.", folds=missing),
+        _panel("left-out", "Left out, and why", f"{len(left)} analyses or figures." if left else "Nothing.", folds=missing),
         _panel("methods", "Methods", said, folds=folds),
     ]

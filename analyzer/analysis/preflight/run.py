@@ -352,7 +352,7 @@ def draw(result: Result, ax: Any) -> Any:
     palette = {s: style[s]["color"] if s in style else style[""]["color"] for s in data["source"].unique()}
     sns.barplot(data=data, x="check", y="value", hue="source", palette=palette, ax=ax)
     level(ax, DIFFERENCE, "warned of above: truncated, masked")
-    level(ax, engine.CONTRADICTED, "failed above: the others")
+    level(ax, engine.CONTRADICTED, "failed above: the others", side="left")
     ax.set(xlabel="", ylabel="share of traces, or difference")
     return ax
 
