@@ -230,9 +230,10 @@ def _record(data: Mapping[str, Any], meta: Mapping[str, Any], basis: Sequence[st
     folds += _fold("Glossary", glossary) + _fold("Decisions taken on the way", *decisions)
     folds += _fold("For your paper", *paste) + _fold("Settings", settings, _text(content.RAW))
     missing = _fold("Analyses and figures left out", _block("facts", pairs=left, code=False)) if left else []
+    absent = f"{len(left)} analyses or figures." if left else "Nothing."
     said = f"analyzer {data['version']}; the same input and settings give the same bytes."
     return [
         _panel("ledger", "Ledger", blocks=[_list(content.ledger_lines(ledger))], folds=rows),
-        _panel("left-out", "Left out, and why", f"{len(left)} analyses or figures." if left else "Nothing.", folds=missing),
+        _panel("left-out", "Left out, and why", absent, folds=missing),
         _panel("methods", "Methods", said, folds=folds),
     ]
