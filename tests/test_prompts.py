@@ -476,7 +476,7 @@ def test_every_page_says_whose_prompt(models, drawn, tmp_path, capsys, monkeypat
     assert said not in json.dumps(data["analyses"]["strategy"]["estimates"])
     [head] = [v for v in data["verdicts"] if v["headline"]]
     place = said if head["level"] == "sequence" else "each drawn under its own prompt"
-    markdown, page = ((out / name).read_text().replace("&#x27;", "'") for name in ("report.md", "index.html"))
+    markdown, page = ((out / name).read_text().replace("&#39;", "'") for name in ("report.md", "index.html"))
     for text in (shown, markdown, page):
         assert place in text
     for text in (shown, markdown, page, (out / "tables" / "key.tex").read_text()):

@@ -31,6 +31,21 @@ def band(ax: Any, part: pd.DataFrame, y: str, style: dict[str, Any], label: str)
     ax.set_xscale("log", base=2)
 
 
+def level(ax: Any, value: float, says: str, *, across: bool = False, side: str = "right") -> None:
+    """A dotted line at a value of y (`across`: of x) that says what it is, at the `side` where curves leave room."""
+    (ax.axvline if across else ax.axhline)(value, color="0.4", linewidth=0.8, linestyle=":")
+    if across:
+        ax.text(value, 1, f" {says}", transform=ax.get_xaxis_transform(), ha="left", va="top", fontsize=6)
+    else:
+        at = 1 if side == "right" else 0.02
+        ax.text(at, value, says, transform=ax.get_yaxis_transform(), ha=side, va="bottom", fontsize=6)
+
+
+def above(ax: Any) -> None:
+    """The legend above the axes, where it hides nothing."""
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
 def nothing(ax: Any, why: str) -> Any:
     """An axis that says why there is nothing to draw."""
     ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes)

@@ -12,7 +12,9 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,21 +36,44 @@ STYLES = {
 }
 STYLE = "icml"
 CLOUD = 2000  # points of an axis beyond which they are rasterised: 10^5 vector points make a pdf of 1.5 MB
+# of the verdict words on white, the same in figures and on pages; a page has lighter ones for its dark theme
+WORD_COLORS = {
+    "inside": "#006b4b",
+    "sharpened": "#0b5cad",
+    "reweighted": "#7b2d8e",
+    "outside": "#a63c00",
+    "undetermined": "#5a5500",
+}
+TICKS = 12  # values of k that an axis names one by one
+_places: ContextVar[tuple[str, ...]] = ContextVar("places", default=())
 INK, PAPER, RULE = "#262626", "#ffffff", "#cccccc"  # the three neutral colours that a page may replace by its own
 
 
+@contextmanager
+def one_look_each(labels: Iterable[str]) -> Iterator[None]:
+    """Meanwhile a source has the look of its place in `labels` in every figure, whichever of them the figure shows."""
+    token = _places.set(tuple(labels))
+    try:
+        yield
+    finally:
+        _places.reset(token)
+
+
 def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """label -> {color, marker, linestyle}, in the given order (the reference first); no two of 360 labels look alike.
+    """label -> {color, marker, linestyle}, in the given order (the reference first) or that of `one_look_each`; no two
+    of 360 labels look alike.
 
     The three lists have lengths without a common factor, so that a label is told apart without its colour too.
     """
+    labels = list(dict.fromkeys(labels))
+    places = {label: i for i, label in enumerate(dict.fromkeys([*_places.get(), *labels]))}
     return {
         label: {
             "color": COLORS[i % len(COLORS)],
             "marker": MARKERS[i % len(MARKERS)],
             "linestyle": LINESTYLES[i % len(LINESTYLES)],
         }
-        for i, label in enumerate(dict.fromkeys(labels))
+        for label, i in ((label, places[label]) for label in labels)
     }
 
 
@@ -107,6 +132,10 @@ def theme() -> dict[str, Any]:
     }
 
 
+class NothingToDraw(AnalyzerError):
+    """A figure would be an empty frame."""
+
+
 def draw(spec: Figure, result: Result, style: str = STYLE) -> matplotlib.figure.Figure:
     """The matplotlib Figure of `spec`, at its printed width in `style`; `save` calls it inside `theme()`.
 
@@ -130,6 +159,7 @@ def draw(spec: Figure, result: Result, style: str = STYLE) -> matplotlib.figure.
         np.random.set_state(state)
     for ax in figure.axes:
         plain_log_ticks(ax)
+        ticks_at_data(ax)
         clouds = [(artist, len(artist.get_offsets())) for artist in ax.collections if hasattr(artist, "get_offsets")]
         bare = [line for line in ax.lines if line.get_linestyle() in ("None", "none", " ", "")]
         clouds += [(line, len(line.get_xdata())) for line in bare]
@@ -151,7 +181,8 @@ def check_style(style: str) -> dict[int, tuple[float, float]]:
 def save(figure_spec: Figure, result: Result, name: str, directory: Path, *, style: str = STYLE) -> dict[str, Path]:
     """Write directory/name.svg, .pdf and .csv (the table that the figure shows); returns {"svg", "pdf", "csv"} -> path.
 
-    `style` is the venue whose column widths the figure has. Raises AnalyzerError when the result lacks the table.
+    `style` is the venue whose column widths the figure has. Raises AnalyzerError when the result lacks the table, and
+    NothingToDraw, which says why, in place of an empty frame.
     """
     import matplotlib
 
@@ -168,6 +199,8 @@ def save(figure_spec: Figure, result: Result, name: str, directory: Path, *, sty
         matplotlib.rcParams.update(theme())
         matplotlib.rcParams["svg.hashsalt"] = name
         figure = draw(figure_spec, result, style)
+        if not any(ax.has_data() for ax in figure.axes):
+            raise NothingToDraw(" ".join(text.get_text() for ax in figure.axes for text in ax.texts))
         svg, pdf = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", dpi=200, metadata={"Date": None})  # dpi: of rasterised clouds
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
@@ -238,6 +271,23 @@ def plain_log_ticks(ax: Any) -> None:
                 new = Plain(old)
                 put(new)
                 old.set_axis(axis)
+
+
+def ticks_at_data(ax: Any) -> None:
+    """Curves over k name the k that were computed; a logarithmic axis of less than a decade has even ticks."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+    lines = [line for line in ax.lines if str(line.get_gid()).startswith("curve.")]
+    ks = sorted({float(x) for line in lines for x in line.get_xdata()})
+    if 0 < len(ks) <= TICKS:
+        ax.set_xticks(ks, [f"{k:g}" for k in ks])
+        ax.xaxis.set_minor_locator(NullLocator())
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        if axis.get_scale() == "log" and 0 < high < 10 * low and not (axis is ax.xaxis and ks):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axis.set_minor_locator(NullLocator())
 
 
 def _power(x: float) -> str:

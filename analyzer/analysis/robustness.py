@@ -44,13 +44,7 @@ ANALYSIS = {  # what a level reads
     **dict.fromkeys(METHOD, {"strategy", "contained"}),
     **dict.fromkeys(OUTCOME, {"boundary", "contained"}),
 }
-LOOK = {  # word -> marker, colour
-    "inside": ("o", 0),
-    "sharpened": ("^", 1),
-    "reweighted": ("P", 2),
-    "outside": ("D", 3),
-    "undetermined": ("x", 7),
-}
+LOOK = {"inside": "o", "sharpened": "^", "reweighted": "P", "outside": "D", "undetermined": "x"}  # word -> marker
 HEADS = ["variation", "source", "word", "level", "main", "main_level", "differs", "traces", "note"]
 COLUMNS = ["variation", "source", "level", "word", "main", "differs", "own", "headline", "traces", "kept"]
 COLUMNS += ["quantity", "value", "low", "high", "p", "numbers"]
@@ -268,7 +262,7 @@ def _notes(frames: dict[str, pd.DataFrame]) -> list[str]:
 
 def draw(result: Result, ax: Any) -> Any:
     """The word of every headline: variations down, sources across; a ring where the word is not the run's."""
-    from analyzer.analysis.figures import COLORS
+    from analyzer.analysis.figures import WORD_COLORS
 
     heads = result.tables["headlines"]
     shown = heads[heads["word"].isin(LOOK)]
@@ -277,10 +271,10 @@ def draw(result: Result, ax: Any) -> Any:
     ring = shown["differs"].eq(True)
     if ring.any():
         ax.plot(x[ring], y[ring], "o", markersize=9, markerfacecolor="none", color="0.4", label="another word")
-    for word, (marker, color) in LOOK.items():
+    for word, marker in LOOK.items():
         at = shown["word"] == word
         if at.any():
-            ax.plot(x[at], y[at], marker, markersize=4, linestyle="none", color=COLORS[color], label=word)
+            ax.plot(x[at], y[at], marker=marker, markersize=4, linestyle="none", color=WORD_COLORS[word], label=word)
     ax.set_xticks(range(len(sources)), sources, rotation=30 if len(sources) > 4 else 0)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(-0.6, len(sources) - 0.4), ylim=(len(names) - 0.4, -0.6), xlabel="", ylabel="")

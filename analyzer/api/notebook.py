@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from analyzer import __version__
 from analyzer.api import inputs, making, pipeline
 from analyzer.dumps import benchmarks
@@ -70,20 +72,19 @@ class Results(dict[str, Result]):
         return summary(self.as_json(), directory=str(self.paths["index.html"].parent) if self.paths else "")
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         from analyzer.pages import content, key
 
         data = self.as_json()
         shown = key.tables(data, budget=content.budget(data, {}))
         parts = [display.verdicts(v for v in self.verdicts if v.headline)] if self.verdicts else []
         parts += [display.table(grid.columns, grid.rows) for _, grid in shown]
-        parts += [f"<p>{escape(line)}</p>" for line in (*key.basis(data, {}), *content.ledger_lines(data["ledger"]))]
-        parts += [f"<p>{escape(name)}: {escape(found.question)}</p>" for name, found in self.items()]
-        parts += [f"<p>Left out: {escape(x['analysis'])}: {escape(x['why'])}</p>" for x in self.left_out]
+        lines = [*key.basis(data, {}), *content.ledger_lines(data["ledger"])]
+        lines += [f"{name}: {found.question}" for name, found in self.items()]
+        lines += [f"Left out: {x['analysis']}: {x['why']}" for x in self.left_out]
+        parts.append(display.paragraphs(*lines))
         if self.paths:
             page = os.path.relpath(self.paths["index.html"])
-            parts.append(f'<p>Report: <a href="{quote(page)}" target="_blank">{escape(page)}</a></p>')
+            parts.append(Markup('<p>Report: <a href="{}" target="_blank">{}</a></p>').format(quote(page), page))
         return "".join(parts)
 
 

@@ -5,7 +5,6 @@ Everything is read from the content of results.json, so that a number on a page 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,11 +14,10 @@ from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
 from analyzer.pages import gaps
 from analyzer.records import BUDGET, METHOD
-from analyzer.records.display import counted, possessive
+from analyzer.records.display import NONE, cell, counted, listed, number, possessive
 
-NONE = "–"
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
-LONG = 900  # characters of a cell that a page shows; the csv holds all of them
+NAMED = 6  # more sources are counted in a title
 
 WORDS = {
     "inside": "at the sequence level: at most the tolerance (.02) of the source's probability mass exceeds k times the "
@@ -82,6 +80,8 @@ SHORT = {
     "Support: kinds of solution": "Kinds",
     "Support: tokens": "Tokens",
     "pass@k and coverage": "pass@k",
+    "Two sources, problem by problem": "Pairs",
+    "Viewer": "Traces",
     "Compare two sources": "Compare",
     "Tree of prefixes": "Tree",
     "Left out, and why": "Left out",
@@ -106,6 +106,49 @@ BRACKETS = (
     f"{NONE} means no value."
 )
 NOT_ASKED = ("of problems beyond --limit", "already in the run")  # of rows: how reasons begin that are no fault
+GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hover
+    "source, reference": "a set of outputs that is judged; the one it is compared with (the base's own outputs)",
+    "trace, draw": "one response, token by token; a draw is a response as a sample of its model",
+    "budget k": "how many draws of the base the source is compared with",
+    "beyond k, excess": 'a trace or step counts (1 - k p/q)+: 0 up to q = k p, near 1 far above it. "Beyond k '
+    'draws" is short for this',
+    "E_k": "mean excess, the hockey-stick divergence: probability mass of the source beyond k p; a lower bound on"
+    " what the best of k draws of the base, however chosen, cannot reproduce",
+    "law": "the base under one sampling setting: T = 1, a lower temperature, the reference's sampler, the "
+    "source's sampler",
+    "reach@k": "E_k of whole traces at T = 1",
+    "beyond@k": "E_k of whole traces under that of T = 1, the reference's and the source's sampler which leaves "
+    "least; often T = 1, and then equal to reach@k",
+    "lost@k": "the reverse of reach@k: mass of the reference's traces beyond k times their probability under the "
+    "source's model",
+    "hurdle": "one token, or four in a row, beyond k under every law that is tried",
+    "hurdle share@k": "share of traces with a hurdle, each step counted by its excess",
+    "prefix curve, horizon@k": "E_k of the first w tokens, the likeliest law counting; the w at which it passes "
+    "one half",
+    "temperature share (s)": "share of the KL divergence KL(Q‖P) that the best single temperature up to 1 explains",
+    "surprisal, entropy": "-log p of a token, in nats; its expectation under the base at that place",
+    "excess surprisal z": "sum of surprisal less entropy, over its standard deviation: about N(0, 1) for the "
+    "base's own traces at T = 1",
+    "novel@k": "share of traces flagged by the e-value test of their surprisal; needs the base alone",
+    "e-value": "a number whose mean is at most 1 if the trace came from the base; large is evidence against it, "
+    'and k/e is a p-value for "within k"',
+    "level": "what is compared: sequence, skeleton, steps, kinds, answer, correct",
+    "skeleton, steps, kinds": "numbers, symbols and code in order; kinds of steps in order; the set of kinds",
+    "contained@k": "chance that k draws of the reference on the same problem hold a trace of the same class",
+    "pass@k": "chance that one of k draws is correct (Chen et al. 2021)",
+    "srr, ndr, sds, nscr": "support retention rate, net discovery rate, support dynamic score, net support change"
+    " rate (Wu et al. 2507.14843)",
+    "delta_se": "the reference's pass@256 (or the largest k) less the source's pass@1",
+    "preflight, gate": "checks before the tests; a gate is a check that forbids a verdict when it fails",
+    "A/A": "half of the reference's traces tested as if it were a source",
+    "engine floor, k_min": "smallest budget that differences between generating and scoring engine leave",
+    "Holm": "correction of p-values for the number of levels tested; not for the number of sources",
+    "for the given problems": "bounds that count traces as the sample, problems as fixed; the verdicts rest on them",
+    "for problems such as these, by problem": "intervals that count problems as the sample; brackets and bands",
+    "Clopper-Pearson, Gaffke, Stringer": "bounds of a share, and of a mean of values in [0, 1], without a normal "
+    "approximation",
+}
+ABOUT = {name.partition("@")[0]: meaning for term, meaning in GLOSSARY.items() for name in term.split(", ")}
 RAW = (
     "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
     "into a spreadsheet."
@@ -120,45 +163,18 @@ class Grid(NamedTuple):
     notes: list[str]
 
 
-def cell(value: Any) -> str:
-    """One JSON value of a table as text: four significant digits, long text cut with its length said."""
-    if value is None:
-        return NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        text = ", ".join(map(cell, value))
-    elif isinstance(value, Mapping):
-        text = ", ".join(f"{k}: {cell(v)}" for k, v in value.items())
-    else:
-        text = str(value)
-    return text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
-
-
 def interval(estimate: Mapping[str, Any] | None) -> str:
-    """ "0.31 [0.25, 0.37]", with no more digits than the interval supports (two of its width); NONE without a value."""
-    if estimate is None or estimate["value"] is None:
-        return NONE
-    value, low, high = (estimate[k] for k in ("value", "low", "high"))
-    if low is None and high is None:
-        return cell(value)
-    width = max(abs(x - y) for x in (value, low, high) for y in (value, low, high) if x is not None and y is not None)
-    if width == 0:
-        digits = 4 if float(value) != int(value) else 0
-    else:
-        digits = min(6, max(0, 1 - math.floor(math.log10(width))))
-        digits -= digits > 4  # one digit of a very narrow interval, which keeps tables narrow
-
-    def text(x: float | None, none: str) -> str:
-        return none if x is None else f"{x:.{digits}f}"
-
-    return f"{text(value, NONE)} [{text(low, '−∞')}, {text(high, '∞')}]".replace("-", "−")
+    """An estimate with its interval, NONE without one (see `display.number`)."""
+    return NONE if estimate is None else number(estimate["value"], estimate["low"], estimate["high"])
 
 
 def count(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
+
+
+def cells(table: Mapping[str, Any], at_most: int) -> Grid:
+    """The first rows of a table of JSON values as text."""
+    return Grid(list(table["columns"]), [[cell(v) for v in row] for row in table["rows"][:at_most]], [])
 
 
 def estimate(analyses: Mapping[str, Any], analysis: str, key: str) -> Mapping[str, Any] | None:
@@ -197,6 +213,17 @@ def reasons(v: Mapping[str, Any]) -> list[str]:
     return [re.sub(r"\bE_(\d+) =", r"reach@\1 =", w.strip().rstrip(".")) for w in v["why"] if w.strip()]
 
 
+def sentence(reason: str) -> str:
+    """A reason on its own; a quantity keeps its name."""
+    return f"{reason if reason.startswith('reach@') else reason[:1].upper() + reason[1:]}."
+
+
+def words_of(data: Mapping[str, Any], source: str) -> list[tuple[str, str]]:
+    """(level, word) of a source, from the finest level."""
+    found = {v["level"]: v["verdict"] for v in data["verdicts"] if v["source"] == source}
+    return [(level, found[level]) for level in LEVELS if level in found]
+
+
 def overturn(v: Mapping[str, Any]) -> str:
     """ "What would decide: ..." or "What would overturn it: ...", a sentence."""
     usual = OTHERWISE if v["verdict"] == "outside" and v["level"] in METHOD else OVERTURN[v["verdict"]]
@@ -207,7 +234,7 @@ def overturn(v: Mapping[str, Any]) -> str:
 def worst(data: Mapping[str, Any], source: str, at_most: int = 3) -> list[dict[str, Any]]:
     """The flagged traces of a source to look at first: rows of support's flagged_windows; `of` counts them all."""
     rows = [r for r in records(data, "support", "flagged_windows") if r["source"] == source]
-    return [{**row, "of": len(rows)} for row in rows[:at_most]]
+    return [{**row, "of": len(rows), "name": row["key"][len(source) + 1 :]} for row in rows[:at_most]]
 
 
 def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
@@ -309,7 +336,27 @@ def labels(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
 
 
 def title(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    return str(meta.get("title") or f"Inside or outside the support of {reference(data, meta) or 'the reference'}?")
+    """What the report says, in a line: each word with its sources; of sources without a word, what is compared."""
+    if meta.get("title"):
+        return str(meta["title"])
+    first, *others = labels(data, meta) or [""]
+    if not others:
+        return f"{first or 'An empty run'} alone: what it solves and how it writes"
+    said = [(word, who) for word, who in short(data) if word != "undetermined"]
+    if not said:
+        return f"{listed(others)} against {first}: {'not decided' if headlines(data) else 'no verdict'}"
+    names = [f"{listed(who) if len(who) <= NAMED else f'{len(who)} sources'} {word}" for word, who in said]
+    open_ = [len(who) for word, who in short(data) if word == "undetermined"]
+    return f"Against {first}: {', '.join(names)}" + (f", {open_[0]} not decided" if open_ else "")
+
+
+def question(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
+    """What the report asks."""
+    first, *others = labels(data, meta) or [""]
+    if not others:
+        return f"What does {first or 'this run'} hold?"
+    who = listed(others) if len(others) <= NAMED else f"the {len(others)} sources"
+    return f"Could {k} draws of {first} have given what {who} write{'s' if len(others) == 1 else ''}?"
 
 
 def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
@@ -487,8 +534,3 @@ def not_asked(ledger: Mapping[str, Any]) -> dict[str, int]:
 
 def rejected_rows(ledger: Mapping[str, Any]) -> int:
     return ledger["rows_rejected"] - sum(not_asked(ledger).values())
-
-
-def numeric(text: str) -> bool:
-    """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
-    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \([kn] = [\d,]+\))?", text))

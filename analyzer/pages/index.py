@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from analyzer.errors import AnalyzerError
-from analyzer.pages import content, html
-from analyzer.pages.parts import esc, number
+from analyzer.pages import content, render
 from analyzer.pages.results import SCHEMA, encode, relative
 from analyzer.pages.terminal import clean, columns
+from analyzer.records import display
 
 NUMBERS = ("beyond", "hurdle_share", "horizon", "reach", "novel")  # of support, at the budget; the first are shown
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -73,11 +75,11 @@ def table(index: Mapping[str, Any]) -> content.Grid:
                     *(content.interval(v[what]) for what in NUMBERS[:3]),
                     content.count(own["traces"]),
                     content.count(own["problems"]),
-                    next(iter(content.reasons(v)), content.NONE),
+                    next(iter(content.reasons(v)), display.NONE),
                 ]
             )
         if not s["verdicts"]:
-            rows.append([s["study"], content.NONE, "FAILED" if s["error"] else "NO VERDICT", *[content.NONE] * 8])
+            rows.append([s["study"], display.NONE, "FAILED" if s["error"] else "NO VERDICT", *[display.NONE] * 8])
     numbers = [f"{what.replace('_', ' ')}@budget" for what in NUMBERS[:3]]
     head = ["study", "source", "verdict", "level", "budget", *numbers, "traces", "problems", "first reason"]
     return content.Grid(head, rows, [])
@@ -89,7 +91,7 @@ def matrix(index: Mapping[str, Any]) -> content.Grid:
     rows = []
     for s in index["studies"]:
         words = {v["source"]: v["verdict"].upper() for v in s["verdicts"]}
-        rows.append([s["study"], *(words.get(label, content.NONE) for label in labels)])
+        rows.append([s["study"], *(words.get(label, display.NONE) for label in labels)])
     return content.Grid(["study", *labels], rows, [])
 
 
@@ -122,68 +124,23 @@ def write(directory: Path, index: Mapping[str, Any]) -> None:
 
 def page(index: Mapping[str, Any]) -> str:
     """The whole file; links lead to the studies' own pages."""
-    links = {
-        s["study"]: f'<a href="{esc(quote(s["report"]))}">{esc(s["study"])}</a>'
-        for s in index["studies"]
-        if s["report"]
-    }
-    numbers = _grid(table(index), links, slice(2, 3))
-    failed = [s for s in index["studies"] if s["error"]]
-    errors = "".join(f"<dt>{esc(s['study'])}</dt><dd>{esc(s['error'])}</dd>" for s in failed)
-    words = "".join(f"<dt>{html._chip(w)}</dt><dd>{esc(text)}</dd>" for w, text in content.WORDS.items())
+    links = {s["study"]: s["report"] for s in index["studies"] if s["report"]}
+
+    def marked(grid: content.Grid, words: slice) -> content.Grid:
+        link = Markup('<a href="{}">{}</a>')
+        rows = []
+        for first, *rest in grid.rows:
+            cells = [link.format(quote(links[first]), display.markup(first)) if first in links else first, *rest]
+            places = [i for i in range(len(cells))[words] if cells[i].lower() in display.MARKS]
+            rows.append([render.chip(c.lower()) if i in places else c for i, c in enumerate(cells)])
+        return content.Grid(grid.columns, rows, [])
+
     compared = matrix(index)
     several = len(compared.columns) > 2 and len(compared.rows) > 1
-    sections = [
-        ("verdicts", "Verdicts", _grid(compared, links, slice(1, None)) if several else ""),
-        ("numbers", "Numbers behind them", f"{numbers}<p class=note>{esc(content.BRACKETS)}</p>"),
-        ("failed", "Studies without a report", f"<dl>{errors}</dl>" if failed else ""),
-        ("words", "What the verdicts mean", f"<dl>{words}</dl><p>{esc(content.REACH)}</p><p>{esc(content.BOUNDS)}</p>"),
+    tables = [
+        ("verdicts", "Verdicts", marked(compared, slice(1, None)) if several else compared._replace(rows=[])),
+        ("numbers", "Numbers behind them", marked(table(index), slice(2, 3))),
     ]
-    body = "".join(
-        f'<section id="{i}" aria-labelledby="{i}-h"><h2 id="{i}-h">{esc(title)}</h2>{text}</section>\n'
-        for i, title, text in sections
-        if text
-    )
-    command = " ".join(index["command"])
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{esc(summary(index))}</title>
-<link rel="icon" href="data:,">
-<style>
-{html._plain("report.css")}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the verdicts</a>
-<header><h1>Inside or outside the base's support?</h1>
-<p class="sub">{esc(summary(index))} analyzer {esc(index["version"])}</p></header>
-<main id="main">
-{body}<p class="note"><code>{esc(command)}</code> · for scripts: <a href="index.json">index.json</a></p>
-</main>
-</body>
-</html>
-"""
-
-
-def _grid(table: content.Grid, links: Mapping[str, str], words: slice) -> str:
-    """A table with its studies linked and the verdict words in the columns `words` marked."""
-    head = "".join(f'<th scope="col">{esc(c)}</th>' for c in table.columns)
-    right = [all(content.numeric(row[i]) for row in table.rows) for i in range(len(table.columns))]
-    rows = ""
-    for row in table.rows:
-        marked = row[words]
-        cells = [f"<td>{links.get(row[0], esc(row[0]))}</td>"]
-        for text, is_number in zip(row[1:], right[1:], strict=True):
-            if text in marked and text.lower() in content.WORDS:
-                cells.append(f"<td>{html._chip(text.lower())}</td>")
-            else:
-                cells.append(f"<td class=r>{number(text)}</td>" if is_number else f"<td>{esc(text)}</td>")
-        rows += f"<tr>{''.join(cells)}</tr>\n"
-    return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="Table: {esc(", ".join(table.columns[:4]))}">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    failed = [(s["study"], s["error"]) for s in index["studies"] if s["error"]]
+    values = {"title": summary(index), "index": index, "tables": tables, "failed": failed}
+    return render.page("index.html", POLICY, values)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from analyzer.analysis.basis import OWN, PAIR
 from analyzer.pages import content, gaps
-from analyzer.pages.content import NONE, Grid, count, interval, labels, records, reference
+from analyzer.pages.content import Grid, count, interval, labels, records, reference
+from analyzer.records.display import NONE, listed
 
 SOLVED = "Correctness, over the traces with a label"
 SCORED = "Probabilities under the base model, over the scored traces"
@@ -184,8 +185,3 @@ def basis(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
         f"{listed(joined)} share {n} problems: numbers side by side are over these {n}{most}. {words}",
         *short,
     ]
-
-
-def listed(items: list[str]) -> str:
-    """ "a, b and c"."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

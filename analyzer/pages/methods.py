@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from analyzer.analysis.preflight import NAMES
-from analyzer.pages.content import NONE, Grid, cell, interval
+from analyzer.pages.content import Grid, interval
 from analyzer.pages.content import records as _records
+from analyzer.records.display import NONE, cell
 
 NOT_VARIED = (
     "Not varied in this run: correct traces only, length, halves of the samples, seed, copied tokens, the closing "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analyzer.pages import content, key
-from analyzer.records.display import counted
+from analyzer.records.display import NONE, counted, listed
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -43,7 +43,7 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     left = "".join(f"; {n:,} {why}" for why, n in content.not_asked(ledger).items())
     parts = [
         *said,
-        f"We compared {key.listed(others) or 'no further source'} with samples of {reference or 'the reference'} on "
+        f"We compared {listed(others) or 'no further source'} with samples of {reference or 'the reference'} on "
         f"{on} ({counted(ledger['traces'], 'trace')}{scored}; {rejected:,} of {counted(ledger['rows'], 'row')} "
         f"{'was' if rejected == 1 else 'were'} rejected{left}), with reasoning-path-analyzer {data['version']} at a "
         f"budget of k = {k} draws. Intervals are at 95 %, by problem; each verdict rests on one-sided 95 % bounds for "
@@ -67,7 +67,7 @@ def latex(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     caption += [f"Under the base: {tex(said)}."] if (said := content.asked(data)) else []
     lines = [rf"\caption{{{' '.join(caption)}}}"]
     for i, (title, grid) in enumerate(found):
-        words = [verdicts.get(source, content.NONE) for source in key.sources(data, meta)]
+        words = [verdicts.get(source, NONE) for source in key.sources(data, meta)]
         columns = [*grid.columns, *([] if i else ["verdict"])]
         rows = [[*row, *([] if i else [word])] for row, word in zip(grid.rows, words, strict=True)]
         lines += [

@@ -1,97 +1,39 @@
-"""Elements of index.html: escaped text, tables, figures with their numbers, packs of data.
-
-Every text from outside goes through `esc`; figures are rebuilt from their svg with the page's own colours, and their
-ids made unique on the page. A long table is a pack that the page decodes when it is opened: a page of plain rows would
-take seconds to open.
+"""Figures and data of index.html: figures are rebuilt from their svg with the page's own colours, and their ids made
+unique on the page. A long table is a pack that the page decodes when it is opened: a page of plain rows would take
+seconds to open.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from analyzer.analysis.figures import INK, PAPER, RULE, curve_id
+from markupsafe import Markup
+
+from analyzer.analysis.figures import INK, PAPER, RULE, WORD_COLORS, curve_id
 from analyzer.pages import content, embed
+from analyzer.records.display import numbers
 
 ROWS = 200  # of one table; the csv and results.json hold all of them
 INLINE = 12  # a folded table with more rows is a pack
+SORT = 10  # a table with more rows can be sorted
 _SWAP = {INK: "currentColor", "#000000": "currentColor", PAPER: "var(--paper)", RULE: "var(--rule)"}
+_SWAP |= {color: f"var(--{word})" for word, color in WORD_COLORS.items()}
 
 
-def esc(text: str) -> str:
-    """Text as text: markup characters become entities, control characters U+FFFD."""
-    return html.escape(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", str(text)), quote=True)
+def packed(table: Mapping[str, Any]) -> str:
+    """The first rows of a long table in base64, which no browser runs and the page decodes when it is opened."""
+    grid = content.cells(table, ROWS)
+    head = {"columns": grid.columns, "rows": grid.rows, "right": numbers(grid.rows, len(grid.columns))}
+    return embed.pack(head, {})
 
 
-def details(title: str, table: Mapping[str, Any], path: str, *, note: str = "") -> str:
-    """A folded table of JSON values with a link to its csv at `path`."""
-    n = len(table["rows"])
-    rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
-    said = f"{ROWS} shown of {n}, the whole table in " if n > ROWS else f"{n} {'row' if n == 1 else 'rows'}, also in "
-    shown, mark = grid(content.Grid(list(table["columns"]), rows, [])) if n <= INLINE else "", ""
-    if n > INLINE:
-        name = path.removesuffix(".csv").replace("/", "-")
-        head = {"columns": list(table["columns"]), "rows": rows, "right": _right(rows, len(table["columns"]))}
-        shown, mark = "<div></div>" + pack(name, embed.pack(head, {})), f' data-pack="{esc(name)}"'
-    return (
-        f"<details{mark}><summary>{esc(title)} <small>({n})</small></summary>{note}{shown}"
-        f'<p class="note">{said}<a href="{esc(path)}">{esc(path)}</a></p></details>'
-    )
-
-
-def pack(name: str, text: str) -> str:
-    """Data of the page in base64, which no browser runs."""
-    return f'<script type="text/plain" id="pack-{esc(name)}">{text}</script>'
-
-
-def _right(rows: list[list[str]], columns: int) -> list[bool]:
-    """Which columns are numbers, to be set to the right."""
-    return [i > 0 and all(content.numeric(row[i]) for row in rows) for i in range(columns)]
-
-
-def grid(table: content.Grid, *, whole: str = "") -> str:
-    """A table that scrolls by itself on a narrow screen; numbers to the right, text to the left."""
-    shown = table.rows[:ROWS] if whole else table.rows
-    right = _right(shown, len(table.columns))
-    head = "".join(
-        f'<th scope="col"{" class=r" if r else ""}>{esc(c)}</th>' for c, r in zip(table.columns, right, strict=True)
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td class=r>{number(c)}</td>" if r else f"<td>{esc(c)}</td>" for c, r in zip(row, right, strict=True)
-        )
-        + "</tr>\n"
-        for row in shown
-    )
-    out = (
-        f'<div class="wide" tabindex="0" role="region" aria-label="Table: {esc(", ".join(table.columns[:4]))}">'
-        f"<table class=sort><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-    if len(shown) < len(table.rows):
-        said = f"{len(shown)} shown of {len(table.rows)}, the whole table in "
-        out += f'<p class="note">{said}<a href="{esc(whole)}">{esc(whole)}</a></p>'
-    if table.notes:
-        notes = "".join(f"<li>{esc(n)}</li>" for n in table.notes[:ROWS])
-        out += (
-            f"<details><summary>Why a cell has no value <small>({len(table.notes)})</small></summary><ul>{notes}</ul>"
-            f"<p>{esc(content.more(len(table.notes), ROWS))}</p></details>"
-        )
-    return out
-
-
-def number(text: str) -> str:
-    """A number with its interval on a second line, which keeps wide tables narrow."""
-    value, space, rest = esc(text).partition(" [")
-    within, mark, k = rest.partition("] (")
-    return (
-        f"{value} <small>[{within}{']' if mark else ''}</small>{f' <small>({k}</small>' if k else ''}"
-        if space
-        else value
-    )
+def svg(figure: Mapping[str, Any], table: Mapping[str, Any]) -> Markup:
+    """A figure as an element of the page; the points of its curves have their numbers, those of `table`."""
+    name = figure["svg"].rpartition("/")[2].removesuffix(".svg")
+    return Markup(inline_svg(figure["text"], prefix=name, label=figure["caption"], say=points(table)))
 
 
 def points(table: Mapping[str, Any]) -> dict[str, list[str]]:

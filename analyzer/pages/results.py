@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analyzer.errors import AnalyzerError
@@ -81,121 +81,107 @@ def _analysis(result: Result) -> dict[str, Any]:
 
 def validate_results(data: Mapping[str, Any]) -> None:
     """Check the contract of results.json; raises AnalyzerError with every breach, its place and value."""
-    wrong: list[str] = []
-    for name in ("schema", "version", "command", "ledger", "sources", "verdicts", "analyses"):
-        if name not in data:
-            wrong.append(f"{name} is missing")
-    if wrong:
-        raise AnalyzerError("results.json breaks its contract: " + "; ".join(wrong))
-    if data["schema"] != SCHEMA:
-        again = "; make it again from its run: analyzer report RUN -o DIR" if data["schema"] == 1 else ""
-        wrong.append(f"schema is {data['schema']!r}, not {SCHEMA}{again}")
-    wrong += _wrong_ledger(data["ledger"])
-    for label, source in data["sources"].items():
-        for key in SOURCE:
-            if not (_is_count(source.get(key)) or (key == "correct" and key in source and source[key] is None)):
-                wrong.append(f"sources.{label}.{key} is {source.get(key)!r}, not a count")
-        for key in ("traces", "problems", "left_out"):
-            if "compared" in source and not _is_count(source["compared"].get(key)):
-                wrong.append(f"sources.{label}.compared.{key} is {source['compared'].get(key)!r}, not a count")
-    wrong += _wrong_verdicts(data["verdicts"], data["sources"])
-    for name, analysis in data["analyses"].items():
-        wrong += _wrong_analysis(name, analysis)
+    parts = ("schema", "version", "command", "ledger", "sources", "verdicts", "analyses")
+    wrong = _breaches((name in data, f"{name} is missing") for name in parts)
+    wrong = wrong or [
+        *_breaches([(data["schema"] == SCHEMA, f"schema is {data['schema']!r}, not {SCHEMA}{_again(data['schema'])}")]),
+        *_breaches(_ledger(data["ledger"])),
+        *_breaches(check for label, source in data["sources"].items() for check in _counts(label, source)),
+        *_breaches(_verdicts(data["verdicts"], data["sources"])),
+        *_breaches(check for name, analysis in data["analyses"].items() for check in _result(name, analysis)),
+    ]
     if wrong:
         shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
         raise AnalyzerError(f"results.json breaks its contract: {shown}")
+
+
+Checks = Iterable[tuple[Any, str]]  # what must hold, and what is said where it does not
+
+
+def _breaches(checks: Checks) -> list[str]:
+    return [says for holds, says in checks if not holds]
+
+
+def _again(schema: Any) -> str:
+    return "; make it again from its run: analyzer report RUN -o DIR" if schema == 1 else ""
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _wrong_ledger(ledger: Mapping[str, Any]) -> list[str]:
-    wrong = [f"ledger.{k} is {ledger.get(k)!r}, not a count" for k in LEDGER if not _is_count(ledger.get(k))]
-    wrong += [
-        f"ledger.by_reason.{k} is {n!r}, not a count"
-        for k, n in ledger.get("by_reason", {}).items()
-        if not _is_count(n)
-    ]
-    if "by_reason" not in ledger:
-        wrong.append("ledger.by_reason is missing")
-    if wrong:
-        return wrong
-    read = ledger["rows_used"] + ledger["rows_rejected"]
-    if ledger["rows"] != read:
-        wrong.append(f"ledger.rows is {ledger['rows']}, but rows_used + rows_rejected is {read}")
-    scored = ledger["traces_scored"] + ledger["traces_rejected"]  # both 0: no model was given
-    if scored and ledger["traces"] != scored:
-        wrong.append(f"ledger.traces is {ledger['traces']}, but traces_scored + traces_rejected is {scored}")
-    return wrong
+def _ledger(ledger: Mapping[str, Any]) -> Checks:
+    counts = {f"ledger.{k}": ledger.get(k) for k in LEDGER}
+    counts |= {f"ledger.by_reason.{k}": n for k, n in ledger.get("by_reason", {}).items()}
+    yield from ((_is_count(n), f"{where} is {n!r}, not a count") for where, n in counts.items())
+    yield "by_reason" in ledger, "ledger.by_reason is missing"
+    if all(map(_is_count, counts.values())):
+        read = ledger["rows_used"] + ledger["rows_rejected"]
+        yield ledger["rows"] == read, f"ledger.rows is {ledger['rows']}, but rows_used + rows_rejected is {read}"
+        scored = ledger["traces_scored"] + ledger["traces_rejected"]  # both 0: no model was given
+        said = f"ledger.traces is {ledger['traces']}, but traces_scored + traces_rejected is {scored}"
+        yield not scored or ledger["traces"] == scored, said
 
 
-def _wrong_verdicts(verdicts: Sequence[Mapping[str, Any]], sources: Mapping[str, Any]) -> list[str]:
-    wrong: list[str] = []
-    headlines: dict[str, int] = {}
-    seen: set[tuple[Any, ...]] = set()
-    for i, v in enumerate(verdicts):
-        where = f"verdicts[{i}]"
-        if v.get("verdict") not in WORDS:
-            wrong.append(f"{where}.verdict is {v.get('verdict')!r}, not one of {', '.join(WORDS)}")
-        if v.get("level") not in LEVELS:
-            wrong.append(f"{where}.level is {v.get('level')!r}, not one of {', '.join(LEVELS)}")
-        wrong += [
-            f"{where}.{k} is {v.get(k)!r}, which is not a source"
-            for k in ("source", "reference")
-            if v.get(k) not in sources
-        ]
-        if not _is_count(v.get("budget")) or v["budget"] == 0:
-            wrong.append(f"{where}.budget is {v.get('budget')!r}, not a positive count")
-        if not isinstance(v.get("headline"), bool):
-            wrong.append(f"{where}.headline is {v.get('headline')!r}, not true or false")
-        if not isinstance(v.get("why"), list) or not all(isinstance(w, str) for w in v["why"]):
-            wrong.append(f"{where}.why is not a list of sentences")
-        if "needs" not in v or not (v["needs"] is None or isinstance(v["needs"], str)):
-            wrong.append(f"{where}.needs is neither text nor null")
-        place = (v.get("source"), v.get("level"), v.get("budget"))
-        if place in seen:
-            wrong.append(f"{where} is a second verdict on {place}")
-        seen.add(place)
-        headlines[v.get("source", "")] = headlines.get(v.get("source", ""), 0) + (v.get("headline") is True)
-    return wrong + [f"source {label!r} has {n} headline verdicts, not one" for label, n in headlines.items() if n != 1]
+def _counts(label: str, source: Mapping[str, Any]) -> Checks:
+    known = {f"{label}.{k}": source.get(k, "missing") for k in SOURCE}
+    compared = source.get("compared", {k: 0 for k in COMPARED})
+    known |= {f"{label}.compared.{k}": compared.get(k) for k in ("traces", "problems", "left_out")}
+    for where, n in known.items():
+        unlabelled = where == f"{label}.correct" and n is None
+        yield _is_count(n) or unlabelled, f"sources.{where} is {None if n == 'missing' else n!r}, not a count"
 
 
-def _wrong_analysis(name: str, analysis: Mapping[str, Any]) -> list[str]:
-    wrong = [
-        f"analyses.{name}.{k} is missing"
-        for k in ("question", "params", "notes", "estimates", "tables")
-        if k not in analysis
-    ]
-    if wrong:
-        return wrong
+def _verdicts(verdicts: Sequence[Mapping[str, Any]], sources: Mapping[str, Any]) -> Checks:
+    places = [(v.get("source"), v.get("level"), v.get("budget")) for v in verdicts]
+    for i, (v, place) in enumerate(zip(verdicts, places, strict=True)):
+        where, k, why = f"verdicts[{i}]", v.get("budget"), v.get("why")
+        for name, allowed in (("verdict", WORDS), ("level", LEVELS)):
+            yield v.get(name) in allowed, f"{where}.{name} is {v.get(name)!r}, not one of {', '.join(allowed)}"
+        for name in ("source", "reference"):
+            yield v.get(name) in sources, f"{where}.{name} is {v.get(name)!r}, which is not a source"
+        yield _is_count(k) and k, f"{where}.budget is {k!r}, not a positive count"
+        yield isinstance(v.get("headline"), bool), f"{where}.headline is {v.get('headline')!r}, not true or false"
+        reasons = isinstance(why, list) and all(isinstance(w, str) for w in why)
+        yield reasons, f"{where}.why is not a list of sentences"
+        yield isinstance(v.get("needs", 0), (str, type(None))), f"{where}.needs is neither text nor null"
+        yield place not in places[:i], f"{where} is a second verdict on {place}"
+    for label in dict.fromkeys(v.get("source", "") for v in verdicts):
+        n = sum(v.get("headline") is True for v in verdicts if v.get("source", "") == label)
+        yield n == 1, f"source {label!r} has {n} headline verdicts, not one"
+
+
+def _result(name: str, analysis: Mapping[str, Any]) -> Checks:
+    at, missing = f"analyses.{name}", {"question", "params", "notes", "estimates", "tables"} - set(analysis)
+    yield from ((False, f"{at}.{part} is missing") for part in sorted(missing))
+    if missing:
+        return
     for key, e in analysis["estimates"].items():
-        where = f"analyses.{name}.estimates.{key}"
+        where = f"{at}.estimates.{key}"
         for part in ("value", "low", "high"):
-            number = e.get(part, "missing")
-            if number is not None and (isinstance(number, (bool, str)) or not math.isfinite(number)):
-                wrong.append(f"{where}.{part} is {number!r}, not a finite number or null")
-        if e.get("value") is None and not e.get("note"):
-            wrong.append(f"{where} has no value and no note that says why")
-        if not _is_count(e.get("n")):
-            wrong.append(f"{where}.n is {e.get('n')!r}, not a count")
+            x = e.get(part, "missing")
+            known = x is None or not isinstance(x, (bool, str)) and math.isfinite(x)
+            yield known, f"{where}.{part} is {x!r}, not a finite number or null"
+        yield e.get("value") is not None or e.get("note"), f"{where} has no value and no note that says why"
+        yield _is_count(e.get("n")), f"{where}.n is {e.get('n')!r}, not a count"
     for key, table in analysis["tables"].items():
-        width = len(table["columns"])
-        uneven = [i for i, row in enumerate(table["rows"]) if len(row) != width]
-        if uneven:
-            wrong.append(f"analyses.{name}.tables.{key} has {width} columns, but row {uneven[0]} does not")
-    parts = {"params": analysis["params"], "tables": analysis["tables"]}
-    return wrong + [f"analyses.{name}.{where} is not finite" for where in _not_finite(parts)]
+        width, odd = (
+            len(table["columns"]),
+            [i for i, row in enumerate(table["rows"]) if len(row) != len(table["columns"])],
+        )
+        yield not odd, f"{at}.tables.{key} has {width} columns, but row {odd[0] if odd else 0} does not"
+    for where in _not_finite({"params": analysis["params"], "tables": analysis["tables"]}):
+        yield False, f"{at}.{where} is not finite"
 
 
 def _not_finite(value: Any, where: str = "") -> list[str]:
     if isinstance(value, float) and not math.isfinite(value):
         return [where]
-    if isinstance(value, Mapping):
-        return [w for k, v in value.items() for w in _not_finite(v, f"{where}.{k}".lstrip("."))]
-    if isinstance(value, (list, tuple)):
-        return [w for i, v in enumerate(value) for w in _not_finite(v, f"{where}[{i}]")]
-    return []
+    inner = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    dotted = isinstance(value, Mapping)
+    return [w for k, v in inner for w in _not_finite(v, f"{where}.{k}".lstrip(".") if dotted else f"{where}[{k}]")]
 
 
 def encode(value: Any, indent: int = 0) -> str:

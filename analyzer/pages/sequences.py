@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analyzer.pages import content
-from analyzer.pages.content import NONE, Grid, count, interval, records
+from analyzer.pages.content import Grid, count, interval, records
+from analyzer.records.display import NONE, cell
 
 FIRST, STEPS = ("prefix",), ("kinds", "places")  # figures of support above the hurdles, and below them
 PLACES = 6  # of a source, each of another trace
@@ -62,7 +63,7 @@ def numbers(data: Mapping[str, Any], budget: int) -> Grid:
 def _range(e: Mapping[str, Any] | None) -> str:
     """As `interval`, without the ends where they are the value itself: where nothing varied they bound nothing."""
     alone = e is not None and e["value"] is not None and e["low"] == e["value"] == e["high"]
-    return content.cell(e["value"]) if e is not None and alone else interval(e)
+    return cell(e["value"]) if e is not None and alone else interval(e)
 
 
 def hurdles(data: Mapping[str, Any]) -> Grid:

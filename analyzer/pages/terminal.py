@@ -8,52 +8,46 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
+from markupsafe import Markup
+
 from analyzer.analysis.support.prompts import phrase
-from analyzer.pages import content, lead
+from analyzer.pages import content, render
 from analyzer.pages import key as key_numbers
-from analyzer.records import Result, Trace, json_value
+from analyzer.records import Result, Trace, display, json_value
 from analyzer.records.display import counted, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
 MARKS = ((6.0, "⟦⟦", "⟧⟧"), (3.0, "⟦", "⟧"))  # the same without colour
-ROWS, CHARS, WORST, REASONS = 20, 60, 10, 5
+ROWS, WORST, REASONS = 20, 10, 5
+WIDTH, LONGEST = 80, 24  # of a table, and of the longest word in it that is not broken
 
 
 def summary(data: Mapping[str, Any], *, directory: str = "", colour: bool = False) -> str:
     """Verdict per source in one line, key numbers, ledger, where the report lies; `data` is that of results.json. From
     texts alone the numbers that they give come first (`lead`)."""
-    lines = [clean(line) for line in key_numbers.basis(data, {})]
-    heads = content.headlines(data)
-    for v in heads:
-        word = v["verdict"].upper()
-        why = content.reasons(v)
-        lines += [f"{clean(said)}." for said in lead.sentences(data, v["source"], v["reference"])]
-        if open_ := lead.certified(data, v["source"]):
-            lines.append(f"{clean(open_)}. {clean(content.overturn(v))}")
-            continue
-        head = clean(content.statement(v))
-        if colour:
-            head = head.replace(f" is {word}", f" is \x1b[1;{WORD_COLORS[v['verdict']]}m{word}\x1b[0m", 1)
-        said = why if lead.refused(data, v["source"]) else why[:1]  # a refusal names the checks that failed
-        lines.append(head + (f": {clean('; '.join(said))}" if said else "") + ".")
-    if not heads:
-        lines.append(clean(content.no_verdict(data)))
-    budget = content.budget(data, {})
-    for _, table in key_numbers.tables(data, budget=budget):
-        shown = _narrow(table)
-        lines += ["", *columns(shown, chars=None), *(clean(f"{content.NONE} {note}") for note in shown.notes)]
-    lines.append("")
-    lines += [f"Under the base: {clean(said)}.", ""] if (said := content.asked(data)) else []
-    lines += content.ledger_lines(data["ledger"])
     unused = [(why, n) for why, n in data["ledger"]["by_reason"].items() if not why.startswith("not scored")]
-    if unused:
-        lines.append("Rows not used: " + "; ".join(f"{n:,} {clean(why)}" for why, n in unused[:REASONS]) + ".")
-    if directory:
-        lines.append(f"Report: {directory.rstrip('/')}/index.html (and report.md, results.json, figures/, tables/)")
-    return "\n".join(lines)
+    values = {"data": data, "directory": directory.rstrip("/"), "colour": colour, "unused": unused}
+    return _rendered("summary.txt", {**values, "narrow": _narrow, "word": _word, "REASONS": REASONS})
+
+
+def _rendered(template: str, values: Mapping[str, Any]) -> str:
+    made = render.environment(_shown).get_template(template)
+    text = made.render(
+        columns=lambda grid: Markup("\n".join(columns(grid))), key=key_numbers, counted=counted, **values
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+
+
+def _shown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(clean(str(value)))
+
+
+def _word(word: str, colour: bool) -> Markup:
+    return Markup(f"\x1b[1;{WORD_COLORS[word]}m{word.upper()}\x1b[0m" if colour else word.upper())
 
 
 def _narrow(grid: content.Grid) -> content.Grid:
@@ -70,35 +64,21 @@ def _narrow(grid: content.Grid) -> content.Grid:
 
 def tables(results: Mapping[str, Result], left_out: Sequence[Mapping[str, str]]) -> str:
     """Every estimate and the first rows of every table of `results`, then what was left out and why."""
-    parts: list[str] = []
-    for name, result in results.items():
-        data = result.as_json()
-        parts.append(f"{name.upper()}: {clean(data['question'])}")
-        if data["estimates"]:
-            labels = sorted({key.partition(".")[0] for key in data["estimates"]})
-            labels = _labels(data, labels)
-            grid = content.pivot(data, labels)
-            parts.append("\n".join(columns(grid)))
-            if grid.notes:
-                parts.append("\n".join(clean(f"{content.NONE} {note}") for note in grid.notes[:ROWS]))
-        for key, table in data["tables"].items():
-            n = len(table["rows"])
-            rows = [[content.cell(v) for v in row] for row in table["rows"][:ROWS]]
-            head = f"{key} ({counted(n, 'row')}" + (f", first {ROWS} shown)" if n > ROWS else ")")
-            parts.append("\n".join([clean(head), *columns(content.Grid(table["columns"], rows, []))]))
-        parts += [clean(note) for note in data["notes"]]
-    parts += [clean(f"Left out: {item['analysis']}: {item['why']}") for item in left_out]
-    return "\n\n".join(parts)
+    values = {"results": {name: result.as_json() for name, result in results.items()}, "left_out": left_out}
+    return _rendered(
+        "tables.txt", {**values, "labels": _labels, "cells": lambda table: content.cells(table, ROWS), "ROWS": ROWS}
+    )
 
 
-def _labels(data: Mapping[str, Any], found: Sequence[str]) -> list[str]:
+def _labels(data: Mapping[str, Any]) -> list[str]:
     """Sources as the tables of the result name them (a label may hold a dot), else what stands before the first dot."""
+    found = sorted({key.partition(".")[0] for key in data["estimates"]})
     for table in data["tables"].values():
         if "source" in table["columns"]:
             at = table["columns"].index("source")
             named = list(dict.fromkeys(str(row[at]) for row in table["rows"]))
             return named + [s for s in found if not any(n == s or n.startswith(f"{s}.") for n in named)]
-    return list(found)
+    return found
 
 
 def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
@@ -181,20 +161,54 @@ def _mark(piece: str, surprisal: float, colour: bool) -> str:
     return f"{left}{shown}{right}"
 
 
-def columns(grid: content.Grid, *, chars: int | None = CHARS) -> list[str]:
-    """Lines of aligned cells, the first column to the left, numbers to the right; `chars` cuts a long cell."""
-    rows = [
-        [shown if chars is None or len(shown) <= chars else f"{shown[: chars - 1]}…" for shown in map(clean, row)]
-        for row in [grid.columns, *grid.rows]
-    ]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    right = [i > 0 and all(content.numeric(row[i]) for row in rows[1:]) for i in range(len(widths))]
+def columns(grid: content.Grid, *, width: int = WIDTH) -> list[str]:
+    """Lines of aligned cells within `width`, the first column to the left, numbers to the right. What is too wide is
+    wrapped; where columns do not fit beside each other even so, the second half follows below, behind the first one."""
+    rows = [list(map(clean, row)) for row in [grid.columns, *grid.rows]]
+    cells = list(zip(*rows, strict=True))
+    widths = [max(map(_width, column)) for column in cells]
+    least = [min(LONGEST, max(_width(w) for c in column for w in _words(c))) for column in cells]
+    while (over := sum(widths) + 2 * len(widths) - 2 - width) > 0:
+        spare = [n - m for n, m in zip(widths, least, strict=True)]
+        if max(spare) <= 0:
+            break
+        widths[spare.index(max(spare))] -= min(over, max(1, max(spare) // 2))
+    if over > 0 and len(cells) > 2:
+        half = (len(cells) + 1) // 2
+        parts = [[0, *range(1, half)], [0, *range(half, len(cells))]]
+        shown = [
+            content.Grid(*([[row[i] for i in part] for row in rows][k] for k in (0, slice(1, None))), [])
+            for part in parts
+        ]
+        return [*columns(shown[0], width=width), "", *columns(shown[1], width=width)]
+    right = display.numbers(rows[1:], len(cells))
+    lines = []
+    for row in rows:
+        wrapped = [_wrapped(text, n) for text, n in zip(row, widths, strict=True)]
+        for line in zip_longest(*wrapped, fillvalue=""):
+            filled = [
+                (" " * (n - _width(c))) + c if r else c + " " * (n - _width(c))
+                for c, n, r in zip(line, widths, right, strict=True)
+            ]
+            lines.append("  ".join(filled).rstrip())
+    return lines
 
-    def fill(text: str, i: int) -> str:
-        gap = " " * (widths[i] - _width(text))
-        return gap + text if right[i] else text + gap
 
-    return ["  ".join(fill(c, i) for i, c in enumerate(row)).rstrip() for row in rows]
+def _words(text: str) -> list[str]:
+    """What is not broken: words, and the two ends of an interval."""
+    held = re.sub(r"(\[[^\] ]+,) (?=[^\] ]+\])|(\([kn]) (=) (?=[\d,]+\))", lambda m: m[0].replace(" ", "\0"), text)
+    return [word.replace("\0", " ") for word in held.split(" ")]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width`, broken at blanks, and inside a word that is longer."""
+    lines = [""]
+    for word in [text] if _width(text) <= width else _words(text):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        lines[-1:] = [joined] if _width(joined) <= width else [*filter(None, lines[-1:]), ""]
+        for c in word if joined != lines[-1] else "":
+            lines[-1:] = [lines[-1] + c] if _width(lines[-1] + c) <= width else [lines[-1], c]
+    return lines
 
 
 def _width(text: str) -> int:

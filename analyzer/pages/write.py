@@ -14,7 +14,7 @@ from typing import Any
 
 from analyzer.analysis import figures as drawing
 from analyzer.analysis.support.prompts import captioned
-from analyzer.pages import content, embed, html, markdown, paper
+from analyzer.pages import content, document, embed, html, markdown, paper
 from analyzer.pages.results import build_results, encode, in_order, relative, validate_results
 from analyzer.pages.terminal import summary
 from analyzer.records import Figure, Result, Tables, Verdict, json_value
@@ -66,14 +66,16 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     names: set[str] = set()
     drawn: dict[str, list[dict[str, Any]]] = {}
-    for analysis in in_order(data["analyses"]):
-        drawn[analysis] = []
-        for name, spec in figures.get(analysis, {}).items():
-            figure, why = _draw(spec, results[analysis], name, _file_name(analysis, name, names), directory, style)
-            if figure is None:
-                left_out.append({"analysis": f"{analysis}, figure {name}", "why": why})
-            else:
-                drawn[analysis].append({**figure, "name": name, "table": spec.table})
+    labels = content.labels(data, meta)
+    with drawing.one_look_each(labels):
+        for analysis in in_order(data["analyses"]):
+            drawn[analysis] = []
+            for name, spec in figures.get(analysis, {}).items():
+                figure, why = _draw(spec, results[analysis], name, _file_name(analysis, name, names), directory, style)
+                if figure is None:
+                    left_out.append({"analysis": f"{analysis}, figure {name}", "why": why})
+                else:
+                    drawn[analysis].append({**figure, "name": name, "table": spec.table})
     tables: dict[str, dict[str, str]] = {}
     names = set()
     (directory / "tables").mkdir(exist_ok=True)
@@ -86,12 +88,13 @@ def write(
     meta["left_out"] = left_out
     paths = {name: directory / name for name in ("report.md", "index.html", "results.json")}
     _put(directory / "tables" / "key.tex", paper.latex(data, meta))
-    _put(paths["report.md"], markdown.page(data, meta=meta, figures=drawn, tables=tables))
-    found = _embed(traces, results, content.labels(data, meta), folder_mb) if traces is not None else None
+    found = _embed(traces, results, labels, folder_mb) if traces is not None else None
     beside = found is not None and sum(map(len, found.packs)) > file_mb * 1e6
     _packs(directory / "data", found.packs if found is not None and beside else [])
-    index = html.page(data, meta=meta, figures=drawn, tables=tables, embedded=found, beside=beside)
-    _put(paths["index.html"], index)
+    seen = None if found is None else found.note
+    made = document.build(data, meta=meta, figures=drawn, tables=tables, seen=seen)
+    _put(paths["report.md"], markdown.page(made))
+    _put(paths["index.html"], html.page(made, embedded=found, beside=beside))
     _put(paths["results.json"], encode(data) + "\n")
     return {**paths, "figures": directory / "figures", "tables": directory / "tables"}
 
@@ -121,6 +124,8 @@ def _draw(
     try:
         caption = captioned(result, of, str(spec.caption(result)))
         paths = drawing.save(spec, result, name, directory / "figures", style=style)
+    except drawing.NothingToDraw as error:
+        return None, f"nothing to draw: {error}"
     except Exception as error:  # a drawing must not cost the report; the page says what is missing and why
         return None, f"drawing failed: {type(error).__name__}: {error}"
     text = paths["svg"].read_text(encoding="utf-8")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup, escape
+
 ROWS = 60  # of a table; what is left out is counted below it
+LONG = 900  # characters of a cell that a page shows; the csv holds all of them
 # of the words, here and on the page: a word never stands on its colour alone
 MARKS = {"inside": "●", "sharpened": "▲", "reweighted": "✚", "outside": "◆", "undetermined": "?"}
 NONE = "–"
@@ -36,16 +38,57 @@ def _escape(hidden: str) -> str:
     return f"\\x{ord(hidden):02x}" if hidden < " " else f"\\u{ord(hidden):04x}"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, at_most: int = ROWS) -> str:
-    """An HTML table of text cells, the first column as row heads."""
-    rows = list(rows)
-    head = "".join(f"<th>{escape(str(c))}</th>" for c in columns)
-    body = "".join(
-        f"<tr><th>{escape(str(first))}</th>{''.join(f'<td>{escape(str(c))}</td>' for c in rest)}</tr>"
-        for first, *rest in rows[:at_most]
-    )
-    more = f"<p>{len(rows) - at_most:,} more rows.</p>" if len(rows) > at_most else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+def markup(text: Any) -> Markup:
+    """Text as HTML that shows it as it is: what hides is written out, no character of it is markup."""
+    return text if isinstance(text, Markup) else escape(visible(str(text)))
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    at_most: int = ROWS,
+    about: Mapping[str, str] | None = None,
+) -> Markup:
+    """The HTML table of every view: numbers to the right, their intervals on a line of their own. `about`: by what
+    stands before its @, the meaning of a column or of a row, which a pointer shows."""
+    rows = [[c if isinstance(c, str) else str(c) for c in row] for row in rows]
+    shown = rows[:at_most]
+    side = [Markup(' class="r"') if right else "" for right in numbers(shown, len(columns))]
+
+    def line(tag: str, more: str, cells: Iterable[Any]) -> Markup:
+        cell = Markup(f"<{tag}{more}{{}}>{{}}</{tag}>")
+        cells = Markup("").join(cell.format(s, c) for s, c in zip(side, cells, strict=True))
+        return Markup("<tr>{}</tr>\n").format(cells)
+
+    def named(text: str) -> Markup:
+        meaning = (about or {}).get(text.partition("@")[0].partition(" (")[0].replace("_", " "))
+        return Markup('<abbr title="{}">{}</abbr>').format(meaning, markup(text)) if meaning else markup(text)
+
+    head = line("th", ' scope="col"', map(named, columns))
+    body = Markup("").join(line("td", "", [named(row[0]), *map(_split, row[1:])]) for row in shown)
+    more = Markup("<p>{:,} more rows.</p>").format(len(rows) - at_most) if len(rows) > at_most else ""
+    return Markup("<table><thead>{}</thead><tbody>{}</tbody></table>{}").format(head, body, more)
+
+
+def _split(text: str) -> Markup:
+    """A number with its interval, and its n, on lines of their own, which keeps wide tables narrow."""
+    value, space, rest = markup(text).partition(" [")
+    if not space or not numeric(text):
+        return markup(text)
+    within, _, n = rest.partition("] (")
+    small = Markup("{} <small>[{}]</small>").format(value, within.removesuffix("]"))
+    return small + Markup(" <small>({}</small>").format(n) if n else small
+
+
+def numeric(text: str) -> bool:
+    """Whether a cell is a number (with an interval or not) or the sign for none, to be set to the right."""
+    return text == NONE or bool(re.fullmatch(r"[-−+]?[\d.][\d.,e+-]*( \[.*\])?( \([kn] = [\d,]+\))?", text))
+
+
+def numbers(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:
+    """Which columns are numbers; the first one names the row."""
+    return [i > 0 and all(numeric(row[i]) for row in rows) for i in range(columns)]
 
 
 def counted(n: int, what: str) -> str:
@@ -53,32 +96,67 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
+def listed(items: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
 def possessive(label: str) -> str:
     """base's, atlas'."""
     return f"{label}'" if label.endswith("s") else f"{label}'s"
 
 
-def number(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """ "0.83 [0.81, 0.85]", with two digits of the interval's width; four digits where there is no interval."""
-    if math.isnan(value):
+def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """ "0.31 [0.25, 0.37]", with no more digits than the interval supports (two of its width); an end that is not known
+    is open, and a number without both ends stands alone. NONE without a value."""
+    if value is None or math.isnan(value):
         return NONE
-    bounds = [x for x in (low, high) if math.isfinite(x)]
-    if not bounds or not math.isfinite(value):
-        return f"{value:.4g}"
-    width = max(value, *bounds) - min(value, *bounds)
-    digits = min(4, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 4
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    if all(x is None or math.isnan(x) for x in (low, high)):
+        return cell(float(value))
+    known = [x for x in (value, low, high) if x is not None and math.isfinite(x)]
+    width = max(known, default=0) - min(known, default=0)
+    digits = 0 if all(float(x).is_integer() for x in known) else 4
+    if width > 0:
+        digits = min(6, max(0, 1 - math.floor(math.log10(width))))
+        digits -= digits > 4  # one digit of a very narrow interval, which keeps tables narrow
+
+    def text(x: float | None, open_: str) -> str:
+        return f"{x:.{digits}f}" if x is not None and math.isfinite(x) else open_
+
+    return f"{text(value, '∞')} [{text(low, '−∞')}, {text(high, '∞')}]".replace("-", "−")
+
+
+def cell(value: Any) -> str:
+    """One JSON value of a table as text: four significant digits, long text cut with its length said."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        text = ", ".join(map(cell, value))
+    elif isinstance(value, Mapping):
+        text = ", ".join(f"{k}: {cell(v)}" for k, v in value.items())
+    else:
+        text = str(value)
+    return text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
+
+
+def paragraphs(*lines: str, bold: str = "") -> Markup:
+    """Lines as paragraphs, `bold` at the beginning of the first."""
+    head = Markup("<b>{}</b>").format(markup(bold)) if bold else Markup("")
+    shown = [head + markup(lines[0]), *map(markup, lines[1:])] if lines else []
+    return Markup("").join(Markup("<p>{}</p>").format(line) for line in shown)
 
 
 def result(found: Any) -> str:
     """A Result: its question, its estimates, the names and sizes of its tables, its notes."""
     rows = [(k, number(e.value, e.low, e.high), f"{e.n:,}", e.note) for k, e in found.estimates.items()]
-    parts = [f"<p><b>{escape(found.name)}</b>: {escape(found.question)}</p>"]
-    if rows:
-        parts.append(table(["estimate", "value [95 %]", "n", "note"], rows))
     sizes = "; ".join(f"{name} ({len(t):,} rows)" for name, t in found.tables.items())
-    parts += [f"<p>tables: {escape(sizes)}</p>"] if sizes else []
-    return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in found.notes)])
+    head = paragraphs(f": {found.question}", bold=found.name)
+    shown = table(["estimate", "value [95 %]", "n", "note"], rows) if rows else ""
+    return head + shown + paragraphs(*([f"tables: {sizes}"] if sizes else []), *found.notes)
 
 
 def verdicts(found: Iterable[Any]) -> str:
@@ -118,13 +196,18 @@ def run(path: Any, manifest: dict[str, Any]) -> str:
     models = [
         (label, record["model"], record["dtype"], record["path"]) for label, record in manifest["scorers"].items()
     ]
-    parts = [f"<p><b>Run</b> in {escape(str(path))}{escape(f'; reference: {reference}') if reference else ''}</p>"]
-    parts += [table(["source", "file", "read as", "rows used", "traces", "fields"], files)] if files else []
-    parts += [table(["source", "sampler"], samplers)] if samplers else []
-    parts += (
-        [table(["scored under", "model", "dtype", "path"], models)] if models else ["<p>Nothing is scored yet.</p>"]
-    )
-    return "".join([*parts, *(f"<p>{escape(note)}</p>" for note in manifest.get("input_notes", []))])
+    parts = [paragraphs(f" in {path}{f'; reference: {reference}' if reference else ''}", bold="Run")]
+    parts += [
+        table(columns, rows)
+        for columns, rows in (
+            (["source", "file", "read as", "rows used", "traces", "fields"], files),
+            (["source", "sampler"], samplers),
+            (["scored under", "model", "dtype", "path"], models),
+        )
+        if rows
+    ]
+    unscored = [] if models else ["Nothing is scored yet."]
+    return Markup("").join(parts) + paragraphs(*unscored, *manifest.get("input_notes", []))
 
 
 def span(seconds: float) -> str:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer.analysis import figures
+from analyzer.analysis import drawing, figures
 from analyzer.analysis.questions import ANALYSES
 from analyzer.errors import AnalyzerError, UsageError
 from analyzer.records import Figure, Result
@@ -196,3 +196,33 @@ def test_every_figure_has_units_on_its_axes_and_n_in_its_caption(miniature, name
 
 def test_the_committed_report_has_most_analyses(miniature):
     assert len(miniature) >= 7
+
+
+def test_a_source_keeps_its_look_whichever_sources_a_figure_shows():
+    whole = figures.styles(["base", "a", "b", "c"])
+    assert figures.styles(["b"])["b"] != whole["b"]  # alone it is the first
+    with figures.one_look_each(["base", "a", "b", "c"]):
+        assert figures.styles(["b", "base"]) == {s: whole[s] for s in ("b", "base")}
+        assert figures.styles(["new", "c"])["c"] == whole["c"]  # one that the report does not know comes last
+    assert figures.styles(["b"])["b"] == whole["base"]
+
+
+def test_an_empty_frame_is_not_saved(tmp_path):
+    spec = Figure(lambda result, ax: drawing.nothing(ax, "no source has a sampler"), "t", lambda result: "")
+    with pytest.raises(figures.NothingToDraw, match="no source has a sampler"):
+        figures.save(spec, Result("x", "?", tables={"t": pd.DataFrame({"v": [1]})}), "x", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ticks_stand_where_the_data_are(tmp_path):
+    table = pd.DataFrame({"k": [1, 2, 3], "v": [1.0, 1.2, 1.5], "low": [0.9, 1.1, 1.4], "high": [1.1, 1.3, 1.6]})
+
+    def draw(result, ax):
+        drawing.band(ax, result.tables["t"], "v", figures.styles(["a"])["a"], "a")
+        ax.set_yscale("log")
+        return ax
+
+    spec = Figure(draw, "t", lambda result: "")
+    paths = figures.save(spec, Result("x", "?", tables={"t": table}), "x", tmp_path)
+    texts = re.findall(r"<text[^>]*>([^<]+)</text>", paths["svg"].read_text(encoding="utf-8"))
+    assert {"1", "2", "3"} <= set(texts) and sum(0.85 < float(t) < 1.65 for t in texts if "." in t) >= 3

@@ -265,7 +265,7 @@ def test_a_report_is_written_and_can_be_made_again(tmp_path, monkeypatch):
     assert "Whether rlvr goes beyond the reference is not decided by these draws" in repr(done)
 
 
-TABLE = ("table", "thead", "tbody", "tr", "th", "td")
+TABLE = ("table", "thead", "tbody", "tr", "th", "td", "small")
 
 
 class Tags(HTMLParser):
@@ -278,7 +278,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.open.append(tag)
         self.seen.add(tag)
-        assert all(name in ("href", "target") for name, _ in attributes)
+        assert all(name in ("href", "target", "scope", "class") for name, _ in attributes)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -320,9 +320,10 @@ def test_html_is_closed_small_and_inert():
         ((0.123456,), "0.1235"),
         ((0.832, 0.809, 0.855), "0.832 [0.809, 0.855]"),
         ((12.3456, 8.0, 18.0), "12 [8, 18]"),
-        ((0.0, 0.0, 0.0), "0.0000 [0.0000, 0.0000]"),
-        ((2.0, float("-inf"), 3.0), "2.0 [-inf, 3.0]"),
-        ((float("inf"), 1.0, float("inf")), "inf"),
+        ((0.0, 0.0, 0.0), "0 [0, 0]"),
+        ((0.5, 0.5, 0.5), "0.5000 [0.5000, 0.5000]"),
+        ((2.0, float("-inf"), 3.0), "2.0 [−∞, 3.0]"),
+        ((float("inf"), 1.0, float("inf")), "∞ [1, ∞]"),
     ],
 )
 def test_numbers_have_no_more_digits_than_their_interval(numbers, text):

@@ -14,7 +14,7 @@ import pytest
 
 from analyzer.pages import write as report
 
-SECTIONS = 14
+PANELS = 13
 
 
 class Seen:
@@ -72,12 +72,14 @@ def key_of(page) -> str:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_section_renders(open_page, theme, width):
     page = open_page(color_scheme=theme, viewport={"width": width, "height": 900}).page
-    sections = page.locator("main > section")
-    assert sections.count() == SECTIONS
-    for i in range(SECTIONS):
-        sections.nth(i).scroll_into_view_if_needed()
+    panels = page.locator(".panel")
+    assert panels.count() == PANELS
+    for details in page.locator(".panel > .folds > details").all():
+        details.locator("summary").first.click()
+    for i in range(PANELS):
+        panels.nth(i).scroll_into_view_if_needed()
     page.wait_for_selector("#prefixes svg path", state="attached")
-    for details in page.locator("main > section > details").all():
+    for details in page.locator(".fold details").all():
         details.locator("summary").first.click()
     page.wait_for_selector("details[data-pack] table")
     for part in ("#map", "#compared", "#prefixes", "#traces"):
@@ -121,6 +123,7 @@ def test_hostile_problem_question_and_answer_stay_text(browser, fake, world, tmp
     page = seen.page
     page.wait_for_selector(".tokens span")
     assert key_of(page) == f"rlvr/{bad}/1" and f"answer {bad}" in page.locator(".pane .note").first.inner_text()
+    page.locator("#tree summary").click()
     page.locator("#prefixes").scroll_into_view_if_needed()
     page.wait_for_selector("#prefixes svg path", state="attached")
     assert page.locator("#prefixes .prompt").inner_text() == bad
@@ -314,6 +317,7 @@ def test_the_tree_counts_the_traces_beside_the_paths_that_are_drawn(browser, fak
 
 def test_points_lead_to_traces(open_page):
     page = open_page().page
+    page.locator("#compare summary").click()
     canvas = page.locator("#compared canvas[role=application]")
     canvas.focus()
     page.keyboard.press("ArrowRight")
@@ -341,7 +345,8 @@ def test_the_points_of_a_curve_are_read_out(open_page):
 
 def test_a_verdict_leads_to_its_flagged_traces(open_page, fake):
     page = open_page().page
-    card = page.locator(".card", has_text="distill/v1 α is OUTSIDE")
+    card = page.locator(".card", has_text="distill/v1 α")
+    card.locator("summary").first.click()
     assert "3 of 4 flagged traces" in card.inner_text() and fake.HOSTILE in card.inner_text()
     card.locator(".look a").nth(2).click()
     page.wait_for_selector(".pane .tokens span")
@@ -354,10 +359,13 @@ def test_a_verdict_leads_to_its_flagged_traces(open_page, fake):
 
 def test_keys_in_tables_lead_to_the_viewer(open_page, fake):
     page = open_page().page
+    for name in ("Hurdles", "Stretches", "Notes"):
+        page.locator("#a-support > .folds > details > summary", has_text=name).click()
     page.locator("#a-support summary", has_text="flagged_windows").click()
-    places = page.locator("#a-support .broad td a[href^='#/trace/']")
-    assert places.count() == 9 and places.first.inner_text() == "rlvr/p0/0"  # hurdles and stretches, not folded
-    links = page.locator("#a-support details", has_text="flagged_windows").locator("td a[href^='#/trace/']")
+    found = page.locator("#a-support > .folds > details")
+    places = [found.nth(i).locator("td a[href^='#/trace/']").all_inner_texts() for i in (1, 2)]
+    assert sum(map(len, places)) == 9 and places[0][0] == "rlvr/p0/0"  # hurdles and stretches
+    links = page.locator("#a-support details details", has_text="flagged_windows").locator("td a[href^='#/trace/']")
     assert links.count() == 5 and links.first.inner_text() == f"{fake.HOSTILE}/p2/3"
     links.first.click()
     page.wait_for_selector(".pane .tokens span")
@@ -367,6 +375,7 @@ def test_keys_in_tables_lead_to_the_viewer(open_page, fake):
 def test_the_map_says_what_is_not_on_it(open_page):
     page = open_page().page
     section = page.locator("#a-clusters")
+    section.get_by_text("Map", exact=True).click()
     assert "120 of 200 clustered traces, evenly over the sources" in section.inner_text()
     assert "120 traces." in section.locator(".legend").inner_text()
     canvas = section.locator("canvas[role=application]")
@@ -383,13 +392,20 @@ def test_a_printed_page_holds_the_report_and_not_the_tools(open_page):
     page = open_page().page
     page.emulate_media(media="print")
     assert page.locator("#verdict .card").first.is_visible() and not page.locator("#traces").is_visible()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    bare = page.evaluate("""() => [...document.querySelectorAll("h1, h2, h3, h4, summary")].filter((e) => {
+        const seen = (n) => n.getClientRects().length > 0;
+        const box = e.closest("details, section, header, article");
+        return seen(e) && ![...box.querySelectorAll("p, ul, table, svg, dl, pre")].some(seen);
+    }).map((e) => e.textContent)""")
+    assert bare == []  # nothing but its heading is left of a part that paper has no use for
     assert len(page.pdf()) > 50_000
 
 
 def test_without_script_the_report_reads(open_page):
     page = open_page(java_script_enabled=False).page
     assert "OUTSIDE" in page.locator("#verdict").inner_text()
-    assert page.locator("noscript").count() == 3 and page.locator("#key table").first.is_visible()
+    assert page.locator("noscript").count() == 4 and page.locator("#key table").first.is_visible()
 
 
 def test_every_control_has_a_name_and_the_keyboard_gets_everywhere(open_page):
@@ -403,10 +419,13 @@ def test_every_control_has_a_name_and_the_keyboard_gets_everywhere(open_page):
     assert bare == []
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.evaluate("""() => { window.reached = new Set();
-        addEventListener("focusin", (e) => reached.add(e.target.closest("main > section")?.id)); }""")
-    for _ in range(400):
+        addEventListener("focusin", (e) => reached.add(e.target.closest("section")?.id)); }""")
+    stops = 0
+    for i in range(200):
         page.keyboard.press("Tab")
+        stops = stops or i * page.evaluate("reached.has('viewer')")
     reached = set(page.evaluate("[...reached]"))
+    assert 0 < stops <= 60  # before the traces
     assert {"verdict", "key", "a-boundary", "compare", "viewer", "tree", "methods"} <= reached
 
 
@@ -461,6 +480,7 @@ def test_100_000_traces_open_quickly(browser, fake, world, tmp_path):
     assert "100,000 of 100,000 traces" in seen.page.locator("#traces").inner_text()
     assert seen.page.locator("#traces .row").count() < 60
     assert took < 2, took  # measured 0.46 s
+    seen.page.locator("#a-clusters").get_by_text("Map", exact=True).click()
     canvas = seen.page.locator("#map canvas[role=application]")
     canvas.focus()
     seen.page.wait_for_timeout(500)

@@ -7,14 +7,16 @@ import copy
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from analyzer.analysis import figures
 from analyzer.analysis.figures import curve_id
-from analyzer.pages import content, html, markdown, methods, parts, sequences
+from analyzer.pages import content, document, html, markdown, methods, parts, render, sequences
 from analyzer.pages import write as report
-from analyzer.records import Estimate, Result
+from analyzer.records import Estimate, Result, display
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -93,7 +95,7 @@ def test_nothing_leaves_the_page(page, written):
             assert value.startswith(("#", "data:", "figures/", "tables/")), (tag, name, value)
         assert "http" not in (attrs.get("style") or "") and "@import" not in (attrs.get("style") or "")
     assert "http:" not in outside and "https:" not in outside
-    assert "url(" not in html.asset("report.css") and "@import" not in html.asset("report.css")
+    assert "url(" not in render.asset("report.css") and "@import" not in render.asset("report.css")
     for word in ("fetch(", "XMLHttpRequest", "import(", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval("):
         assert word not in html.script()
 
@@ -122,23 +124,27 @@ def test_figures_follow_the_theme(written):
 
 def test_order_of_the_page(page, written):
     heads = re.findall(r"<h2[^>]*>([^<]+)</h2>", written.html)
-    assert heads == [
-        "Verdict",
+    assert len(heads) == 4 and heads[0].startswith("Could 64 draws of base have given what rlvr, distill/v1 α, ")
+    assert heads[1:] == ["Evidence", "Traces", "How this was made"]
+    panels = re.findall(r'<section class="panel".*?<h3[^>]*>([^<]+)</h3>', written.html, re.S)
+    assert panels == [
         "Key numbers",
-        "Ledger",
         "Likelihood under the base",
         "Support: sequences",
         "Support: tokens",
         "pass@k and coverage",
         "Clusters",
-        "Compare two sources",
-        "Traces",
-        "Tree of prefixes",
         "Robustness",
+        "Viewer",
+        "Compare two sources",
+        "Tree of prefixes",
+        "Ledger",
         "Left out, and why",
         "Methods",
     ]
     assert [t for t, _ in page.tags if t in ("h1", "h2", "h3")][:2] == ["h1", "h2"]
+    levels = [int(t[1]) for t, _ in page.tags if re.fullmatch("h[1-6]", t)]
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))  # no level is skipped
     assert next(a for t, a in page.tags if t == "a") == {"class": "skip", "href": "#main"}
 
 
@@ -158,12 +164,13 @@ def test_numbers_of_the_page_are_those_of_the_file(page, written):
 
 
 def test_the_section_on_sequences_shows_where_a_source_leaves(written, fake):
-    """The prefix curve first, then hurdles with their places, kinds, stretches and laws; whole traces come last."""
-    at = written.html.index('<section id="a-support"')
+    """Steps in numbers, hurdles with their places, stretches and laws are folded, in this order, below the finding."""
+    at = written.html.index('<section class="panel" id="a-support"')
     section = written.html[at : written.html.index("</section>", at)]
-    order = ["support-prefix.svg", "<h3>Hurdles", "support-kinds.svg", "support-places.svg", "<h3>Stretches"]
-    places = [section.index(text) for text in [*order, "<h3>Laws of the base", "<h3>Whole traces and novelty"]]
-    assert places == sorted(places)
+    order = ["Steps in numbers", "Hurdles", "Stretches", "Laws of the base", "Notes, intervals, tables"]
+    places = [section.index(f"<summary>{text}</summary>") for text in order]
+    assert section.index("beyond 64 times") < places[0] and places == sorted(places)
+    assert written.html.index("support-prefix") < at  # on the first screen
     table = sequences.hurdles(written.data)
     rows = {key: dict(zip(table.columns, (key, *rest), strict=True)) for key, *rest in table.rows}
     assert [key.rpartition("/p")[0] for key in rows].count("distill/v1 α") == sequences.PLACES
@@ -180,7 +187,7 @@ def test_the_section_on_sequences_shows_where_a_source_leaves(written, fake):
     assert laws.rows[1][-3:] == ["–", "–", "64"] and "base" not in {row[0] for row in laws.rows}
     assert sequences.stretches(written.data).rows[0][-1].endswith("…")
     for text in (sequences.hurdle(64), sequences.STRETCHES, sequences.LAWS):
-        assert parts.esc(text) in section and markdown.esc(text) in written.markdown
+        assert display.markup(text) in section and markdown.esc(text) in written.markdown
 
 
 def test_what_could_not_be_checked_is_a_doubt(written):
@@ -208,7 +215,7 @@ def contrast(a: str, b: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_contrast(theme):
-    css = html.asset("report.css")
+    css = render.asset("report.css")
     colors = {name: pair[theme] for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", css)}
     tints, shades = [f"h{i}" for i in range(1, 6)], [f"p{i}" for i in range(5)]
     assert set(colors) == {"paper", "panel", "ink", "muted", "rule", "link", "heat", *tints, *shades, *content.WORDS}
@@ -239,16 +246,17 @@ def test_the_first_sources_stand_out_in_figures(theme):
     assert all(contrast(c, theme) >= 2 for c in COLORS)
 
 
-def test_control_characters_are_shown_as_replacement():
-    assert parts.esc("a\x00\x1b[31m<b>") == "a\ufffd\ufffd[31m&lt;b&gt;"
+def test_what_hides_is_written_out_in_html_as_in_the_terminal():
+    assert display.markup("a\x00\x1b[31m\u202e<b>") == "a\\x00\\x1b[31m\\u202e&lt;b&gt;"
+    assert display.markup(display.markup("<b>")) == "&lt;b&gt;"  # once
 
 
 def test_assets_are_small_and_without_constructs_newer_than_es2020():
-    assert sum(len(html.asset(name).encode()) for name in (*html.ASSETS, "report.css")) <= 62_000
+    assert sum(len(render.asset(name).encode()) for name in (*html.ASSETS, "report.css")) <= 64_000
     for name in html.ASSETS:  # lines are joined without their indents: no literal may run over two
-        assert all(line.count("`") % 2 == 0 for line in html.asset(name).splitlines()), name
+        assert all(line.count("`") % 2 == 0 for line in render.asset(name).splitlines()), name
     assert not re.search(
-        r"\?\?=|\|\|=|&&=|\.at\(|\.replaceAll\(|#\w+\s*\(|\bstatic\b", "".join(map(html.asset, html.ASSETS))
+        r"\?\?=|\|\|=|&&=|\.at\(|\.replaceAll\(|#\w+\s*\(|\bstatic\b", "".join(map(render.asset, html.ASSETS))
     )
 
 
@@ -259,10 +267,10 @@ def test_robustness_and_pairs_stand_in_their_own_sections(fake, traces, tmp_path
     }
     inputs["results"] = inputs["results"] | found
     text = report.write(tmp_path, **inputs, traces=traces)["index.html"].read_text(encoding="utf-8")
-    for name, section in (("robustness", "robustness"), ("paired", "compare")):
-        at = text.index(f'<section id="{section}"')
+    for name, section in (("robustness", "robustness"), ("paired", "a-paired")):
+        at = text.index(f'<section class="panel" id="{section}"')
         assert f"What of {name}?" in text[at : text.index("</section>", at)] and text.count(f"What of {name}?") == 1
-    assert "Not varied in this run" not in text
+    assert "Not varied in this run" not in text and 'id="a-robustness"' not in text
 
 
 def test_without_traces_there_is_no_viewer(fake, tmp_path):
@@ -291,17 +299,55 @@ def test_doubts_stand_on_the_first_screen_and_lead_to_their_sections(written, pa
     assert content.doubts(data)[1] == ("a-preflight", True, unseen)
     kept["x.words_kept"]["value"] = 1.0
     assert content.doubts(data)[2] == ("robustness", False, "every verdict unchanged in 13 sensitivity analyses")
-    head = written.html[: written.html.index("<nav")]
+    head = written.html[: written.html.index('id="evidence"')]
     assert '<a href="#ledger">⚠ 10 of 1,010 rows rejected' in head
 
 
-def test_long_notes_are_folded_and_empty_tables_named(written):
-    assert html._notes(["a"] * 7).count("<li>") == 7 and "<details>" not in html._notes(["a"] * 7)
-    folded = html._notes([f"n{i}" for i in range(9)])
-    assert "<summary>3 further notes</summary>" in folded and folded.index("n5") < folded.index(
-        "<details>"
-    ) < folded.index("n6")
-    assert "Without rows in this run: empty." in written.html and "Table: empty" not in written.html
+def test_an_empty_table_is_named(written):
+    assert "Table: empty: without rows in this run" in written.html and "<summary>Table: empty" not in written.html
+
+
+@pytest.mark.parametrize(
+    ("caption", "short"),
+    [
+        (
+            "Mass beyond k (E_k), at T = 1; dotted: the tolerance. At k = 64: a 0.1.",
+            "Mass beyond k (E_k), at T = 1; dotted: the tolerance.",
+        ),
+        ("pass@k over the draws. base 0.080 at k = 1.", "pass@k over the draws."),
+        (
+            "Effective number, mean over problems: base 10.21 [9.95, 10.46] (n = 3).",
+            "Effective number, mean over problems.",
+        ),
+        ("filled: p <= .05 after Holm; no intervals. n = 3.", "filled: p <= .05 after Holm; no intervals."),
+        ("One sentence.", "One sentence."),
+    ],
+)
+def test_a_caption_begins_with_what_is_drawn(caption, short):
+    assert document.shortened(caption) == short
+
+
+def test_the_glossary_is_that_of_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "reading.md").read_text(encoding="utf-8")
+    table = text[text.index("| term | meaning |") :].split("\n\n")[0]
+    told = dict(re.findall(r"^\| (.+?) \| (.+) \|$", table, re.M)[2:])
+    plain = {
+        term.replace("`", ""): re.sub(r" \(\[[^]]*\]\([^)]*\)\)", "", m).replace("`", "") for term, m in told.items()
+    }
+    assert plain == content.GLOSSARY
+
+
+def test_a_term_of_the_glossary_is_explained_on_hover(written):
+    assert '<abbr title="E_k of whole traces at T = 1">reach@64 (at T = 1)</abbr>' in written.html
+    assert written.html.count("<abbr") > 10
+
+
+def test_every_word_has_one_colour_and_one_mark():
+    css = render.asset("report.css")
+    light = dict(re.findall(r"--(\w+): light-dark\((#\w{6}), #\w{6}\)", css))
+    assert {word: light[word] for word in content.WORDS} == figures.WORD_COLORS
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><path style="fill: #a63c00"/></svg>'
+    assert "var(--outside)" in parts.inline_svg(svg, prefix="p", label="l")
 
 
 def test_points_of_a_curve_are_those_of_its_last_step():

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from analyzer.pages import content, html, lead, markdown, terminal
+from analyzer.pages import content, document, html, lead, markdown, terminal
 
 SURE = {"n": 40, "method": "", "note": ""}
 ROW = {"k": 8, "low": 0.86, "high": 0.963, "note": "", "source": "rlvr"}
@@ -52,14 +52,12 @@ def test_numbers_lead_where_no_model_was_given(alone):
     lines = terminal.summary(alone).splitlines()
     assert lines[:2] == [f"{FIRST}.", f"{SECOND}."] and lines[2].startswith(f"{THIRD}. What would decide it: --base")
     assert "UNDETERMINED" not in "".join(lines)
-    text = "\n".join(markdown._verdicts(alone))
+    tables = dict.fromkeys(alone["analyses"], {"": "x.csv", "levels": "y.csv"})
+    made = document.build(alone, meta={"left_out": []}, figures={}, tables=tables)
+    text = markdown.page(made)
     assert 0 < text.index("Share of problems solved") < text.index("include one with") < text.index("UNDETERMINED")
-    page = html.page(
-        alone,
-        meta={"left_out": []},
-        figures={},
-        tables=dict.fromkeys(alone["analyses"], {"": "x.csv", "levels": "y.csv"}),
-    )
+    page = html.page(made)
+    assert made["title"].endswith(" against base: not decided")
     assert page.index("Share of problems solved") < page.index("UNDETERMINED") and page.index(THIRD) < page.index(
         "UNDETERMINED"
     )

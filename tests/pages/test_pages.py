@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analyzer import records
 from analyzer.analysis import robustness
 from analyzer.analysis.support import evidence
-from analyzer.pages import content, key, markdown, paper, terminal
+from analyzer.pages import content, document, key, markdown, paper, terminal
 from analyzer.records import HURDLED, Trace, display
 
 
@@ -62,17 +62,19 @@ def test_sentences():
         (0.5, None, None, "0.5"),
         (20.0, 12.0, None, "20.0 [12.0, ∞]"),
         (1.0, 1.0, 1.0, "1 [1, 1]"),
+        (0.0, 0.0, 0.0, "0 [0, 0]"),
+        (0.25, 0.25, 0.25, "0.2500 [0.2500, 0.2500]"),
         (-3.1, -3.4, -2.8, "−3.10 [−3.40, −2.80]"),
         (None, None, None, "–"),
     ],
 )
 def test_intervals_carry_no_more_digits_than_they_support(value, low, high, text):
     assert content.interval({"value": value, "low": low, "high": high}) == text
-    assert content.numeric(text)
+    assert display.numeric(text)
 
 
 def test_cells():
-    assert [content.cell(v) for v in (None, True, 3, 0.123456, 2.0, "x", [1, 2.5], {"a": None})] == [
+    assert [display.cell(v) for v in (None, True, 3, 0.123456, 2.0, "x", [1, 2.5], {"a": None})] == [
         "–",
         "yes",
         "3",
@@ -82,8 +84,8 @@ def test_cells():
         "1, 2.5",
         "a: –",
     ]
-    assert content.cell("y" * 1000) == "y" * content.LONG + " … (1000 characters)"
-    assert not content.numeric("3 sheep") and content.numeric("1,010") and content.numeric("1e-05")
+    assert display.cell("y" * 1000) == "y" * display.LONG + " … (1000 characters)"
+    assert not display.numeric("3 sheep") and display.numeric("1,010") and display.numeric("1e-05")
 
 
 def test_key_table_puts_the_reference_first_and_explains_gaps(written, fake):
@@ -126,7 +128,7 @@ def test_every_row_of_a_key_table_is_over_one_set_of_traces(written):
     assert solved.rows[0][1:4] == ["60", "390", "90"] and solved.rows[0][4].endswith("(n = 64)")
     assert scored.columns[:4] == ["source", "problems", "scored", "tokens"]
     assert scored.rows[1][1:4] == ["16", "64", "2,000"] and not any("n =" in c for c in scored.rows[1])
-    assert all(content.numeric(c) for row in solved.rows for c in row[1:])
+    assert all(display.numeric(c) for row in solved.rows for c in row[1:])
 
 
 def compared(data, **kinds):
@@ -156,7 +158,8 @@ def test_what_is_left_out_of_the_comparison_is_said_first(written):
     for data, first in ((part, said), (apart, alone)):
         assert terminal.summary(data).startswith(first) and paper.paragraph(data, {}).startswith(first)
         assert first in paper.latex(data, {})
-        lines = markdown.page(data, meta={"left_out": []}, figures={}, tables=no_tables(data)).splitlines()
+        made = document.build(data, meta={"left_out": []}, figures={}, tables=no_tables(data))
+        lines = markdown.page(made).splitlines()
         assert lines[2] == f"**{first}**" and f"- {first}" in lines  # below the title, and in the ledger
         assert content.doubts(data)[0][1:2] == (True,)
     assert key.basis(compared(written.data, base=("common", 9, 9), rlvr=("common", 9, 9)), {}) == []
@@ -186,7 +189,7 @@ def test_numbers_side_by_side_over_unequal_counts_have_their_n():
     estimates = {key: number | {"value": value, "n": n} for key, (value, n) in values.items()}
     grid = content.pivot({"estimates": estimates}, ["a", "b"])
     assert grid.rows == [["x", "0.5 (n = 100)", "0.25 (n = 1,200)"], ["y", "1", "2"], ["z", "3", "–"]]
-    assert all(content.numeric(c) for row in grid.rows for c in row[1:])
+    assert all(display.numeric(c) for row in grid.rows for c in row[1:])
 
 
 def test_ledger_lines_say_what_has_no_reason():
@@ -222,12 +225,11 @@ def test_rows_beyond_a_limit_are_not_rejected():
 def test_markdown_shows_hostile_text_as_text(written):
     outside_code = re.sub(r"(`+) .*? \1(?= \|)", "", written.markdown)
     assert "<img" not in outside_code and "</script" not in outside_code and "\n\n\n" not in written.markdown
-    assert written.markdown.startswith("# Inside or outside the support of base?\n\nrlvr, ")
-    assert (
-        written.markdown.index("## Verdict")
-        < written.markdown.index("## Key numbers")
-        < written.markdown.index("## Ledger")
-    )
+    title = "# Against base: cool inside, rlvr reweighted, distill/v1 α (answer) outside, 1 not decided"
+    assert written.markdown.startswith(f"{title}\n\nrlvr, ")
+    order = ["## Verdict", "## Key numbers", "## Support: sequences", "## Robustness", "## Ledger", "## Methods"]
+    places = [written.markdown.index(f"\n{heading}\n") for heading in order]
+    assert places == sorted(places)
     assert (
         "- **distill/v1 α is OUTSIDE base's support at the answer level (budget 64)**: 12 problems" in written.markdown
     )
@@ -267,9 +269,10 @@ def test_summary_in_the_terminal(written, fake):
     )
     assert lines[-1] == "Report: out/index.html (and report.md, results.json, figures/, tables/)"
     assert "1,010 rows read = 1,000 used + 10 rejected." in lines and "\x1b" not in plain
-    numbers = r"0.837 \[0.802, 0.868\] +0.011 \[0.005, 0.022\] +13.5 \[10.7, ∞\]"
     assert any(re.match(r"rlvr +64 +400 +101 +0.21 +0.50$", line) for line in lines)
-    assert any(re.match(rf"rlvr +64 +51,235 +2.80 +{numbers}$", line) for line in lines)
+    shown = "\n".join(lines)  # beyond 80 columns the rest follows below
+    assert re.search(r"^rlvr +64 +51,235 +2.80$", shown, re.M) and "[0.802, 0.868]" in shown
+    assert re.search(r"^rlvr +0.837 +0.011 \[0.005, 0.022\] +13.5 \[10.7, ∞\]$", shown, re.M)
     assert "– distill/v1 α, horizon@64: beyond the traces: the excess ends at 0.437" in lines
     coloured = terminal.summary(written.data, colour=True)
     assert "\x1b[1;35mREWEIGHTED\x1b[0m" in coloured and "Report:" not in coloured
@@ -285,8 +288,28 @@ def test_tables_in_the_terminal(fake):
     text = terminal.tables(fake.inputs(hostile="wide 基础")["results"], [{"analysis": "steps", "why": "no step"}])
     assert "BOUNDARY: What can be solved in k tries?" in text and "curve (300 rows, first 20 shown)" in text
     assert text.endswith("Left out: steps: no step")
-    assert re.search(r"^quantity +base +rlvr +distill/v1 α +wide 基础 +cool$", text, re.M)
+    assert re.search(r"^quantity +base +rlvr$", text, re.M)  # the others follow below
+    assert re.search(r"^quantity +distill/v1 α +wide 基础 +cool$", text, re.M)
     assert "– base.crossover_k: the reference does not cross itself" in text
+
+
+def test_a_table_in_the_terminal_is_wrapped_and_never_cut():
+    said = "rlvr against distill (64 problems): is right more often (+0.24 [+0.16, +0.32] share correct) " * 3
+    grid = content.Grid(["a", "b", "says"], [["rlvr", "基础" * 20, said], ["x", "", "short"]], [])
+    lines = terminal.columns(grid)
+    assert max(map(terminal._width, lines)) <= terminal.WIDTH and not any("…" in line for line in lines)
+    at = terminal._width(lines[0].partition("says")[0])
+    shown = " ".join(line[at - line.count("基") - line.count("础") :] for line in lines[1:-1])  # these are two wide
+    assert shown.split() == said.split()
+    assert "".join(re.findall("[基础]", "".join(lines))) == "基础" * 20
+    many = content.Grid(
+        ["key", *(f"c{i}" for i in range(30))], [["k", *(f"0.{i:02d} [0.10, 0.90]" for i in range(30))]], []
+    )
+    lines = terminal.columns(many)
+    assert max(map(len, lines)) <= terminal.WIDTH and "".join(lines).count("[0.10, 0.90]") == 30
+    assert all(f"0.{i:02d}" in "".join(lines) for i in range(30))
+    assert terminal.columns(content.Grid(["a"], [["x" * 300]], [])) == ["a", *["x" * 80] * 3, "x" * 60]
+    assert terminal.columns(content.Grid(["a", "n"], [["x  y", "1"]], [])) == ["a     n", "x  y  1"]
 
 
 def columns(**more) -> dict:

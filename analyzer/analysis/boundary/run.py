@@ -19,7 +19,7 @@ import pandas as pd
 from analyzer.analysis import basis
 from analyzer.analysis.boundary import answers, curves
 from analyzer.analysis.boundary.curves import DELTA_K
-from analyzer.analysis.drawing import band, look, nothing
+from analyzer.analysis.drawing import above, band, look, nothing
 from analyzer.analysis.strategy import ends as strategy_ends
 from analyzer.analysis.support import copies
 from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
@@ -294,6 +294,7 @@ def draw_curves(result: Result, ax: Any) -> Any:
     for source, part in _final(result.tables["curves"]).groupby("source", sort=False):
         band(ax, part, "pass", styles[source], source)
     ax.set(xlabel="k (draws)", ylabel="pass@k", ylim=(-0.02, 1.02))
+    above(ax)
     return ax
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.analysis.drawing import look, nothing
+from analyzer.analysis.drawing import above, look, nothing
 from analyzer.records import LEVELS, Figure, Result
 
 CLASSES = {
@@ -47,7 +47,7 @@ def draw(result: Result, ax: Any) -> Any:
     ax.set_xticks(range(len(levels)), names)
     of = f"{ks[0]} draws" if len(ks) == 1 else "k draws"
     ax.set(ylim=(0, 1.02), ylabel=f"share of traces whose class is among {of}", xlabel="")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    above(ax)
     return ax
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.analysis.drawing import nothing
+from analyzer.analysis.drawing import level, nothing
 from analyzer.records import Figure, Result
 
 ROWS = 16  # pairs that fit under each other
@@ -29,7 +29,7 @@ def draw_by_problem(result: Result, ax: Any) -> Any:
     ax.errorbar(rank, d, yerr=ends, fmt="none", ecolor=color, elinewidth=0.6, alpha=0.5)
     ax.plot(rank[~sure], d[~sure], "o", markerfacecolor="none", color=color, markersize=2.5, label="interval holds 0")
     ax.plot(rank[sure], d[sure], "o", color=color, markersize=2.5, label="interval leaves out 0")
-    ax.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
+    level(ax, 0, "no difference")
     ax.legend()
     ax.set(xlabel="problems, sorted", ylabel=f"share correct: {one} minus {other}")
     return ax

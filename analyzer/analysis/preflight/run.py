@@ -336,15 +336,23 @@ def draw(result: Result, ax: Any) -> Any:
     """Shares and differences of shares by source, with the two limits as lines."""
     import seaborn as sns
 
+    from analyzer.analysis.drawing import level, look
+
     data = result.tables["checks"]
     data = data[data["check"].isin(["truncated", "masked", "policy", "base", "sampler"]) & data["passed"].notna()]
     if data.empty:
         return nothing(ax, "no share could be checked")
-    data = data.assign(value=data["value"].astype(float), source=data["source"].replace("", "reference"))
-    sns.barplot(data=data, x="check", y="value", hue="source", ax=ax)
-    ax.axhline(DIFFERENCE, color="0.4", linewidth=0.8, linestyle=":")
-    ax.axhline(engine.CONTRADICTED, color="0.4", linewidth=0.8, linestyle="--")
-    ax.set(xlabel="", ylabel="share, or difference of shares")
+    own = [name.removesuffix(".truncated") for name in result.estimates if name.endswith(".truncated")]
+    style, names = look([*own, *data["source"]]), data["source"].replace("", "the base")
+    data = data.assign(value=data["value"].astype(float), check=data["check"].map(NAMES), source=names)
+    data = data[data.groupby("check")["value"].transform("max") > 0]  # a check without a bar is no part of the picture
+    if data.empty:
+        return nothing(ax, "every share is 0")
+    palette = {s: style[s]["color"] if s in style else style[""]["color"] for s in data["source"].unique()}
+    sns.barplot(data=data, x="check", y="value", hue="source", palette=palette, ax=ax)
+    level(ax, DIFFERENCE, "warned of above: truncated, masked")
+    level(ax, engine.CONTRADICTED, "failed above: the others", side="left")
+    ax.set(xlabel="", ylabel="share of traces, or difference")
     return ax
 
 
@@ -355,8 +363,8 @@ def caption(result: Result) -> str:
     n = sum(e.n for name, e in result.estimates.items() if name.endswith(".truncated"))
     return (
         "Checks that are shares of traces, by source, without intervals: cut off at the length limit and copied "
-        "tokens (truncated, masked) as differences from the reference, warned of above the dotted line; traces foreign "
-        "to the base, to the policy or to the declared sampler, failed above the dashed line. Of all checks "
+        "tokens (truncated, masked) as differences from the reference, warned of above the upper line; traces foreign "
+        "to the base, to the policy or to the declared sampler, failed above the lower one. Of all checks "
         f"{done} were done, {int(failed.sum())} failed, {gates} of these forbid a verdict (n = {n:,} traces)."
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.analysis.drawing import look, nothing
+from analyzer.analysis.drawing import above, look, nothing
 from analyzer.records import Figure, Result
 
 
@@ -32,10 +32,11 @@ def draw(result: Result, ax: Any) -> Any:
         inside = factor * edge <= 1
         ax.plot(edge[inside], factor * edge[inside], color="0.4", linestyle=line, linewidth=0.8)
     at = min(floor_x * 2, 0.5 / k)
-    ax.annotate(f"{k} x", (at, k * at), textcoords="offset points", xytext=(-3, 3), ha="right", color="0.4")
+    ax.annotate(f"{k} times", (at, k * at), textcoords="offset points", xytext=(5, -7), ha="left")
+    ax.annotate("equal", (0.3, 0.3), textcoords="offset points", xytext=(3, -8))
     ax.set(xscale="log", yscale="log", xlim=(floor_x / 2, 1.5), ylim=(floor_y / 2, 1.5))
     ax.set(xlabel="share of the reference's traces", ylabel="share of the source's traces")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    above(ax)
     return ax
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyzer.analysis.drawing import band, look, nothing
+from analyzer.analysis.drawing import above, band, level, look, nothing
 from analyzer.analysis.support.hurdles import KINDS
 from analyzer.records import TAU, Figure, Result
 
@@ -27,10 +27,16 @@ def draw_prefix(result: Result, ax: Any) -> Any:
         sns.lineplot(x=w, y=y, label=source, errorbar=None, ax=ax, **style)
         low, high = (part[name].astype(float) for name in ("low", "high"))
         ax.fill_between(w, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    ax.axhline(0.5, color="0.4", linewidth=0.8, linestyle=":")
+        horizon = result.estimates.get(f"{source}.horizon@{result.params['budget']}")
+        if horizon is not None and math.isfinite(horizon.value):
+            ax.plot([horizon.value], [0.5], marker=styles[source]["marker"], color=style["color"], markersize=5)
+            at = (horizon.value, 0.5)
+            ax.annotate(f"{horizon.value:.3g}", at, textcoords="offset points", xytext=(4, -9), fontsize=6)
+    level(ax, 0.5, "one half: the support horizon", side="left")
     ax.set_xscale("log")
     k = result.params["budget"]
-    ax.set(xlabel="first w tokens of the response", ylabel=f"share of mass beyond {k} x base", ylim=(-0.02, 1.02))
+    ax.set(xlabel="first w tokens of the response", ylabel=f"excess mass E_k, k = {k}", ylim=(-0.02, 1.02))
+    above(ax)
     return ax
 
 
@@ -77,12 +83,12 @@ def _sources(result: Result) -> list[str]:
 
 def draw_reach(result: Result, ax: Any) -> Any:
     """E_k of whole traces over k against T = 1, the interval as a band; the dotted line is the tolerance of .02."""
-    return _draw_curve(result, ax, "reach", "mass beyond k x base at T = 1 (E_k)")
+    return _draw_curve(result, ax, "reach", "excess mass E_k (T = 1)")
 
 
 def draw_lost(result: Result, ax: Any) -> Any:
     """The reverse: the reference's traces under the source's policy."""
-    return _draw_curve(result, ax, "lost", "the base's mass beyond k x source")
+    return _draw_curve(result, ax, "lost", "excess mass of the base beyond k q")
 
 
 def _draw_curve(result: Result, ax: Any, table: str, label: str) -> Any:
@@ -93,8 +99,9 @@ def _draw_curve(result: Result, ax: Any, table: str, label: str) -> Any:
     styles = look(result.tables["reach"]["source"])
     for source, part in data.groupby("source", sort=False):
         band(ax, part, "share", styles[source], source)
-    ax.axhline(TAU, color="0.4", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="budget k", ylabel=label, ylim=(-0.02, 1.02))
+    level(ax, TAU, f"tolerance {TAU:g}")
+    ax.set(xlabel="budget k (draws)", ylabel=label, ylim=(-0.02, 1.02))
+    above(ax)
     return ax
 
 
@@ -111,12 +118,13 @@ def draw_plane(result: Result, ax: Any) -> Any:
         style = {"color": styles[source]["color"], "marker": styles[source]["marker"], "s": 12, "alpha": 0.6}
         x, y = part["log_ratio"].astype(float), part["excess_z"].astype(float)
         sns.scatterplot(x=x, y=y, label=source, ax=ax, **style)
-    ax.axvline(math.log(result.params["budget"]), color="0.4", linewidth=0.8, linestyle=":")
+    level(ax, math.log(result.params["budget"]), f"log {result.params['budget']}", across=True)
     if math.isfinite(result.params["z_edge"] or math.nan):
-        ax.axhline(result.params["z_edge"], color="0.4", linewidth=0.8, linestyle=":")
+        level(ax, result.params["z_edge"], "95 % of the base")
     ax.set_yscale("symlog", linthresh=3)
     ax.set_xscale("symlog", linthresh=10)
-    ax.set(xlabel="log q - log p (nats)", ylabel="excess surprisal z under the base")
+    ax.set(xlabel="log q/p in nats", ylabel="excess surprisal z under the base")
+    above(ax)
     return ax
 
 

@@ -76,15 +76,19 @@ function sortable(table) {
 // A table of texts (or nodes); `right` says which columns are numbers.
 function grid(columns, rows, right = [], label = columns.slice(0, 4).join(", ")) {
 	const side = (i) => ({ class: right[i] ? "r" : null });
-	const table = el("table", { class: "sort" },
+	const table = el("table", {},
 		el("thead", {}, el("tr", {}, ...columns.map((c, i) => el("th", { scope: "col", ...side(i) }, c)))),
 		el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((c, i) => el("td", side(i), c))))));
 	sortable(table);
 	linkKeys(table);
-	return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `Table: ${label}` }, table);
+	return reached(el("div", { class: "wide", role: "region", "aria-label": `Table: ${label}` }, table));
 }
+// What scrolls can be reached with the keyboard; what does not is no stop on the way.
+const scrolls = new ResizeObserver((entries) => { for (const { target } of entries) if (target.scrollWidth > target.clientWidth + 1 || target.scrollHeight > target.clientHeight + 1) target.tabIndex = 0; else target.removeAttribute("tabindex"); });
+const reached = (box) => { scrolls.observe(box); return box; };
 
-for (const table of $$("table.sort")) sortable(table);
+$$(".wide").forEach(reached);
+for (const table of $$(".sort table")) sortable(table);
 for (const details of $$("details[data-pack]")) {
 	on(details, "toggle", async () => {
 		const place = $("div", details);

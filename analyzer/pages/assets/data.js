@@ -82,7 +82,7 @@ function linkKeys(table) {
 		}
 	}
 }
-ready.then(() => $$("table.sort").forEach(linkKeys));
+ready.then(() => $$("main table").forEach(linkKeys));
 
 const opened = new Map(); // the packs that were opened last
 async function packOf(number) {
@@ -122,4 +122,7 @@ async function follow() {
 }
 addEventListener("hashchange", follow);
 const go = (hash) => { if (location.hash === hash) follow(); else location.hash = hash; };
-const show = (id) => byId(id).scrollIntoView({ block: "start" });
+const show = (id) => {
+	for (const fold of $$("details.fold", byId(id))) fold.open = true;
+	byId(id).scrollIntoView({ block: "start" });
+};

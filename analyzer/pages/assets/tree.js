@@ -137,8 +137,8 @@ fillIn("prefixes", (host) => {
 		if (able.includes(name)) problem.value = name;
 		if (labels.includes(a)) pair[0].value = a;
 		if (labels.includes(b)) pair[1].value = b;
-		update();
 		show("tree");
+		update();
 	};
 	// When the reader comes near: it decodes a pack.
 	new IntersectionObserver((seen, observer) => { if (seen.some((s) => s.isIntersecting) && !turn) { observer.disconnect(); update(); } }, { rootMargin: "600px" }).observe(host);
