@@ -32,6 +32,7 @@ test: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/mypy
 
 bench: $(VENV)/.installed
 	{ $(BIN)/python benchmarks/bench_score.py; $(BIN)/python benchmarks/bench_stats.py --exponent; \

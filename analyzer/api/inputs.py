@@ -99,7 +99,7 @@ def run_of(data: Any) -> Run | None:
     [only] = data if isinstance(data, (list, tuple)) and len(data) == 1 else [data]
     if isinstance(only, Run):
         return only
-    return Run.open(only) if isinstance(only, (str, os.PathLike)) and is_run(os.fspath(only)) else None
+    return Run.open(os.fspath(only)) if isinstance(only, (str, os.PathLike)) and is_run(os.fspath(only)) else None
 
 
 def paths(data: Any) -> list[str]:
@@ -159,8 +159,8 @@ def files(specs: Sequence[str]) -> list[Path]:
 def refuse_wrong(read: ReadOptions, how: ScoreOptions, model: ModelOptions, specs: Sequence[str] = ()) -> None:
     """Raise for options that can't be meant, before a file is read or a model loaded: models that look like folders
     and are none, fields, devices, templates, and labels where all dumps have one."""
-    for flag, name in how.models.items():
-        _refuse_missing(flag.partition(" ")[0], name)
+    for flag, model_name in how.models.items():
+        _refuse_missing(flag.partition(" ")[0], model_name)
     checked_map(read.map)
     labels = labels_of(specs) or set()
     named = {"--sampler": read.sampler, "--policy": how.policy, "--template": how.template.keys() - {"*"}}
@@ -168,9 +168,9 @@ def refuse_wrong(read: ReadOptions, how: ScoreOptions, model: ModelOptions, spec
         for label in given:
             if label not in labels:
                 raise UsageError(f"{flag} {label}=...: no source has that label{nearest(label, labels)}")
-    for flag, label in (("--reference", read.reference), ("--prompt-of", how.prompt_of)) if labels else ():
-        if label is not None and label not in labels:
-            raise UsageError(f"{flag} {label!r}: no source has that label{nearest(label, labels)}")
+    for flag, one in (("--reference", read.reference), ("--prompt-of", how.prompt_of)) if labels else ():
+        if one is not None and one not in labels:
+            raise UsageError(f"{flag} {one!r}: no source has that label{nearest(one, labels)}")
     if not how.base:
         return
     from analyzer.scoring import load
@@ -186,8 +186,10 @@ def refuse_wrong(read: ReadOptions, how: ScoreOptions, model: ModelOptions, spec
 def _refuse_missing(flag: str, name: str) -> None:
     if "://" in name:
         return
-    for part in {(found := parts(name)).base, found.adapter} - {None}:
-        _refuse_missing_part(flag, part)
+    found = parts(name)
+    for part in (found.base, found.adapter):
+        if part is not None:
+            _refuse_missing_part(flag, part)
 
 
 def _refuse_missing_part(flag: str, name: str) -> None:

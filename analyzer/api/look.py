@@ -12,7 +12,7 @@ from analyzer.runs.store import Run
 NEAR = 2000  # keys that a mistyped one is held against: a close match among 200,000 takes seconds
 
 
-def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[str, Any]]:
+def one_trace(run: Run, key: str, model: str = "base") -> tuple[Trace, dict[Any, Any]]:
     """A trace and its token columns under one model; prompt_of: the source after whose prompt it was scored, None: its
     own. Of a trace that was not scored `not_scored` alone: why. Raises UsageError for a trace or a model that the run
     does not have."""
@@ -81,18 +81,19 @@ def sources(run: Run) -> dict[str, dict[str, Any]]:
     frame = run.trace_table(["source", "problem", "step", "correct"])
     last = last_steps(frame.astype({"step": "Int64"}))
     chosen = compared.chosen(last, run.manifest["settings"]["reference"])
-    tokens: Counter = Counter()
+    tokens: Counter[str] = Counter()
     if "base" in run.scorers():
         for batch in run.score_batches("base", ["token"]):
             for source, n in zip(batch["source"].to_pylist(), batch["token"].value_lengths().to_pylist(), strict=True):
                 tokens[source] += n
     out = {}
-    for label, group in frame.groupby("source", sort=False):
+    for name, group in frame.groupby("source", sort=False):
+        label = str(name)
         labelled = group["correct"].notna().any()
         mine = last["problem"][last["source"] == label].isin(chosen.problems[label])
-        side = {"traces": int(mine.sum()), "problems": len(chosen.problems[label])}
+        side: dict[str, Any] = {"traces": int(mine.sum()), "problems": len(chosen.problems[label])}
         side |= {"left_out": int((~mine).sum()), "basis": chosen.kind[label]}
-        out[str(label)] = {
+        out[label] = {
             "traces": len(group),
             "problems": int(group["problem"].nunique()),
             "tokens": int(tokens[label]),

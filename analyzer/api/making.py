@@ -173,7 +173,8 @@ def many(
     between."""
     from analyzer.scoring.load import kept
 
-    out, results = Path(directory), {}
+    out = Path(directory)
+    results: dict[str, Any] = {}
     asked = {name: {**own, **options} for name, own in found.items()}
     files: list[Path] = []
     for own in asked.values():

@@ -161,10 +161,10 @@ def sample(
     `scoring.sample.sample`. options: `records.options.SampleOptions`, and how the model is loaded."""
     from analyzer.scoring import sample as sampling
 
-    specs = [os.fspath(spec) for spec in ([specs] if isinstance(specs, (str, os.PathLike)) else specs)]
+    named = [os.fspath(spec) for spec in ([specs] if isinstance(specs, (str, os.PathLike)) else specs)]
     read, how, model = taken("sample", options)
     with _as_before():
-        return sampling.sample(specs, out, read, how, model, progress=progress, account=account, tell=tell)
+        return sampling.sample(named, out, read, how, model, progress=progress, account=account, tell=tell)
 
 
 @signed("analyze")
@@ -297,7 +297,9 @@ def plot(result: Result, name: str | None = None, ax: Any = None) -> Any:
     spec = known[name]
     if spec.table not in result.tables:
         raise UsageError(f"figure {name!r} shows the table {spec.table!r}, which these results do not have")
-    style = figures.theme() if ax is None else {"text.parse_math": False}  # a label from a dump may hold dollar signs
+    style: Any = (
+        figures.theme() if ax is None else {"text.parse_math": False}
+    )  # a label from a dump may hold dollar signs
     state = np.random.get_state()  # seaborn's jitter draws from the global generator
     with matplotlib.rc_context(style):
         if ax is None:

@@ -151,7 +151,7 @@ def _report(run: Run, folder: Path, how: ReportOptions, command: Sequence[str], 
     from analyzer.scoring.encoding import findings
 
     tables = tables_module.build(run)
-    options = {"budget": how.budget, "seed": how.seed}
+    options: dict[str, Any] = {"budget": how.budget, "seed": how.seed}
     results, left_out = analyze(run, progress=progress, tables=tables, **options)
     labels, accounts = sources(run), ledger(run)
     reference = run.manifest["settings"]["reference"]

@@ -29,7 +29,10 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
     so many problems, in the reference's order, with all their samples; the others: see `dumps.read.read_dumps`.
     Raises DumpError for unusable input, UsageError for unknown labels or changed settings.
     """
-    ledger, samplers_of, again, judged = Ledger(), {}, Counter(), {}
+    ledger = Ledger()
+    samplers_of: dict[str, Sampler | None] = {}
+    again: Counter[str] = Counter()
+    judged: dict[tuple[str, str], str] = {}
     traces = batches(specs, ledger, read=read)
     beyond: Counter[str] = Counter()
     if read.limit is not None:

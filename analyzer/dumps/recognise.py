@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -62,7 +62,7 @@ class Plan:
         return record
 
 
-def checked_map(field_map: dict[str, str]) -> dict[str, str]:
+def checked_map(field_map: Mapping[str, str]) -> dict[str, str]:
     for name, path in field_map.items():
         if name not in CANONICAL and name not in PSEUDO and not (name.startswith("meta.") and len(name) > 5):
             raise UsageError(

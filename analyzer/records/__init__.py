@@ -347,7 +347,8 @@ class Tables:
 
     def text_of(self, keys: Collection[str], column: str = "response") -> dict[str, str]:
         """The texts of these traces by key, one pass; a trace without one is left out."""
-        wanted, found = set(keys), {}
+        wanted = set(keys)
+        found: dict[str, Any] = {}
         for part in self.texts([column]) if wanted else ():
             part = part[[key in wanted for key in part["key"].tolist()]]  # before a text becomes an object
             found |= zip(part["key"].tolist(), part[column].tolist(), strict=True)

@@ -104,7 +104,8 @@ def named(read: Reader, bare: Callable[[str], bool] = lambda value: False) -> Re
             return {name: read(flag, of) for name, of in value.items()}
         found: dict[str, Any] = {}
         for one in [value] if isinstance(value, (str, os.PathLike)) else value:
-            name, equals, of = ("*", "=", os.fspath(one)) if bare(os.fspath(one)) else one.partition("=")
+            shown = os.fspath(one)
+            name, equals, of = ("*", "=", shown) if bare(shown) else shown.partition("=")
             if not (equals and name and of):
                 raise UsageError(f"{flag} {one!r}: expected NAME=VALUE")
             if name in found:

@@ -56,7 +56,7 @@ def _shares(runs: Sequence[Run]) -> list[str]:
     if len(of) != 1 or None in of or len(set(have.values())) < len(runs):
         told = ", ".join(f"{path} is {f'shard {s}' if s else 'not a shard'}" for path, s in have.items())
         raise UsageError(f"expected different shards of one division, but {told}; {ALIKE}")
-    n = int(of.pop())
+    n = int(of.pop() or 0)
     return [f"{i}/{n}" for i in range(n)]
 
 

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from analyzer.errors import ResourceError, UsageError
 from analyzer.runs.disk import lock, refuse_dangling, sole_writer, unwritable, write_atomically
@@ -97,11 +98,11 @@ def _unmarked(directory: Path) -> set[str] | None:
         return None
     names = {"results.json", "index.html", "report.md", "tables/key.tex"}
     stems = "|".join(re.escape(str(name)) for name in results["analyses"]) or "(?!)"
-    ours = re.compile(rf"figures/({stems})-.*\.(svg|pdf|csv)|tables/({stems})-.*\.csv|data/t\d+\.js")
+    numbered = re.compile(rf"figures/({stems})-.*\.(svg|pdf|csv)|tables/({stems})-.*\.csv|data/t\d+\.js")
     for folder in FOLDERS:
         found = () if (directory / folder).is_symlink() else (directory / folder).glob("*")
         inside = {f"{folder}/{p.name}": p for p in found if p.is_file()}
-        names |= {n for n, p in inside.items() if ours.fullmatch(n) and (folder != "data" or _is_pack(p))}
+        names |= {n for n, p in inside.items() if numbered.fullmatch(n) and (folder != "data" or _is_pack(p))}
     return names
 
 
@@ -274,7 +275,7 @@ def _exchanged(new: Path, home: Path) -> bool:
 
 def _exchange(one: Path, other: Path) -> None:
     """Exchange two names in one step. Raises OSError where the system or the file system can't."""
-    libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    libc: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
     a, b = os.fsencode(one), os.fsencode(other)
     if sys.platform == "darwin":
         code = libc.renamex_np(a, b, 2)  # RENAME_SWAP
@@ -297,10 +298,10 @@ def _bring_back(old: Path, home: Path, before: set[str]) -> None:
             _move(path, target)
             continue
         for file in sorted(p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()):
-            name = file.relative_to(old)
-            if name.as_posix() not in before:
-                (home / name).parent.mkdir(parents=True, exist_ok=True)
-                _move(file, home / name)
+            place = file.relative_to(old)
+            if place.as_posix() not in before:
+                (home / place).parent.mkdir(parents=True, exist_ok=True)
+                _move(file, home / place)
     for name in before - {MARKER}:
         (old / name).unlink(missing_ok=True)
     for folder in sorted((p for p in old.rglob("*") if p.is_dir()), reverse=True):

@@ -241,7 +241,7 @@ class Run(Parts):
 
     def done(self, scorer: str) -> dict[str, str]:
         """Trace key -> status ("ok" or the reason for not scoring) of everything recorded under a scorer."""
-        out = {}
+        out: dict[str, str] = {}
         for part in self._parts(f"scores/{scorer}"):
             table = read_part(part, SCORES, [*IDENTITY, "status"])
             out |= zip(map(trace_key, *(table[n].to_pylist() for n in IDENTITY)), table["status"].to_pylist())

@@ -55,7 +55,7 @@ def bounds(
         low_K = np.minimum.accumulate(np.where(known_K, low_K, np.inf)[::-1])[::-1]
         high_K = np.maximum.accumulate(np.where(known_K, high_K, -np.inf))
         out += [np.where(known_K, low_K, np.nan), np.where(known_K, high_K, np.nan)]
-    return tuple(out)
+    return out[0], out[1], out[2], out[3]
 
 
 def _rank(tail: float, draws: int) -> int:

@@ -32,9 +32,10 @@ def coverage(reference_P: np.ndarray, source_P: np.ndarray, *, draws: int, seed:
         low, high = bootstrap.quantiles(getattr(drawn, name), n)
         method = f"paired bootstrap over problems, {draws} draws"
         if name == "srr" and lost < FEW and both + lost > 0:
-            low, method = min(low, 1 - bootstrap.share_upper(lost, both + lost)), f"{method}; lower end Clopper-Pearson"
+            low = min(low, float(1 - bootstrap.share_upper(lost, both + lost)))
+            method = f"{method}; lower end Clopper-Pearson"
         if name == "ndr" and gained < FEW and both + gained > 0:
-            high = max(high, bootstrap.share_upper(gained, both + gained))
+            high = max(high, float(bootstrap.share_upper(gained, both + gained)))
             method = f"{method}; upper end Clopper-Pearson"
         out[name] = Interval(getattr(point, name), low, high, n, n, method)
     return out

@@ -32,8 +32,10 @@ def median(values_N: np.ndarray, problem_N: np.ndarray, *, draws: int = DRAWS, s
     count_PS = np.bincount(index * (stretch[-1] + 1) + stretch, minlength=problems * (stretch[-1] + 1))
     upto_BS = (w_BP @ count_PS.reshape(problems, -1).astype(float)).cumsum(1)
     size_B = upto_BS[:, -1]
-    ends = (_at_rank(values, index, w_BP, upto_BS, rank_B, width) for rank_B in ((size_B - 1) // 2, size_B // 2))
-    low, high = quantiles(sum(ends) / 2, problems)
+    below_B, above_B = (
+        _at_rank(values, index, w_BP, upto_BS, rank_B, width) for rank_B in ((size_B - 1) // 2, size_B // 2)
+    )
+    low, high = quantiles((below_B + above_B) / 2, problems)
     method = f"median over traces; bootstrap over problems, {draws} draws"
     return Interval(value, low, high, len(values), problems, method)
 

@@ -116,7 +116,7 @@ def _headline(words: dict[str, str]) -> str:
     return inside[0] if words["sequence"] == "undetermined" and inside else "sequence"
 
 
-def _failed_gates(preflight: Result | None, source: str, reference: str) -> list[dict[str, Any]]:
+def _failed_gates(preflight: Result | None, source: str, reference: str) -> list[dict[Any, Any]]:
     """Rows of `checks` that failed, gate, and concern this source, the reference, or everything."""
     table = preflight.tables.get("checks") if preflight else None
     found = [] if table is None or table.empty else table.to_dict("records")
@@ -124,7 +124,7 @@ def _failed_gates(preflight: Result | None, source: str, reference: str) -> list
     return [r for r in found if r["source"] in whose and r["gates"] and r["passed"] is not None and not r["passed"]]
 
 
-def _repair(failed: list[dict[str, Any]]) -> str:
+def _repair(failed: list[dict[Any, Any]]) -> str:
     names = ", ".join(dict.fromkeys(r["check"] for r in failed))
     return f"inputs that pass the preflight: {names} ({failed[0]['note'].split('; ')[-1]})"
 
@@ -132,7 +132,7 @@ def _repair(failed: list[dict[str, Any]]) -> str:
 def _what_differs(results: dict[str, Result], source: str, words: dict[str, str]) -> list[str]:
     """Which tokens carry the novelty, and whether wording, steps or answers differ, as far as that is certified."""
     evidence = next(iter(rows(results.get("support"), "evidence", source)), {})
-    out = []
+    out: list[str] = []
     if words["sequence"] != "outside":
         return out
     if evidence.get("carried"):

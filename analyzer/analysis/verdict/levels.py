@@ -79,8 +79,8 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
             share = f"{100 * mass.value:.1f} % [{100 * mass.low:.1f}, {100 * mass.high:.1f}]"
             why.append(f"mass in clusters new to the reference: {share} (descriptive, no certificate)")
     if end.certified:
-        share = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
-        tail = f"; {share.value:.1%} of {source} in such groups" if share and math.isfinite(share.value) else ""
+        held = strategy.estimates.get(f"{source}.strategy_mass") if strategy else None
+        tail = f"; {held.value:.1%} of {source} in such groups" if held and math.isfinite(held.value) else ""
         example = f", for one “{row['exemplar']}”" if row.get("exemplar") else ""
         said = f"a kind of solution more than {budget} times as frequent as in the reference{example}{tail}"
         return True, [*why, said], None
@@ -115,8 +115,8 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
     unread = {side: number(found[0].get(f"unread_{side}")) for side in ("source", "reference")}
     if max(unread.values()) > 0:
         said = " and ".join(f"{share:.1%} of the {side}" for side, share in unread.items())
-        apart = int(found[0].get("unread_problems") or 0)
-        apart = f" ({apart:,} problems have no other)" if apart else ""
+        n = int(found[0].get("unread_problems") or 0)
+        apart = f" ({n:,} problems have no other)" if n else ""
         why.append(
             f"no answer was read (or a limit cut the draw) from {said}; such draws of the reference do not count{apart}"
         )

@@ -77,8 +77,8 @@ def _of_bounds(
     if hurdled and row.every_low > tau and not row.same_weights and not row.missing_laws:
         if end.certified:
             held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
-            lead = [f"{hurdles} ({held})", *sentences.far(row, budget)]
-            return "outside", [*lead, sentences.every(row), whole, *why], None
+            led = [f"{hurdles} ({held})", *sentences.far(row, budget)]
+            return "outside", [*led, sentences.every(row), whole, *why], None
         why = [hurdles, whole, *why, f"not certified across the levels: Holm {end.p_holm:.2g}"]
         return "undetermined", why, sentences.advice(row.share_low, row.share, HURDLED, row.n, "the hurdle share")
     if beyond and not row.body_low > tau:  # words about the text: without its end token it is not shown beyond
@@ -137,8 +137,8 @@ def _inside(support: Result, row: Evidence, source: str, budget: int, tau: float
     why = [found, *sentences.same(row), *why]
     if row.inside_events:
         return "inside", why, None
-    line, needs = sentences.no_event(row.problems, row.inside_high, budget, tau)
-    return "inside", [*why, line], needs
+    line, more = sentences.no_event(row.problems, row.inside_high, budget, tau)
+    return "inside", [*why, line], more
 
 
 def _without_log_q(support: Result, row: Evidence, source: str, budget: int, tau: float, end: Endpoint) -> Finding:
