@@ -282,6 +282,13 @@ def test_what_the_e_values_are_held_against_is_said():
     assert "not draws of that law" not in why(log_e_sum=2.9)
 
 
+def test_sharpened_says_how_rare_a_trace_may_be_that_it_did_not_see():
+    """None of n: 3 / n at 95 %; the divergence of such traces has no bound."""
+    why = verdict(support("sharpened", n=120)).why
+    assert "a kind of trace rarer than 2.5% may be missing from these 120 and hold most of the divergence" in why
+    assert not any("may be missing" in line for line in verdict(support("reweighted", n=120)).why)
+
+
 def test_unknown_bounds_are_no_bounds():
     assert word(support("inside", inside_high=NAN)) == U
     got = verdict(support("unknown", no_log_q="the engines differ"))

@@ -98,6 +98,12 @@ def left(row: Evidence, tau: float) -> str:
     )
 
 
+def unseen(row: Evidence) -> str:
+    """Beside the word sharpened: a divergence has no bound, and traces too rare to be drawn can hold most of it."""
+    share = float(share_upper(0, row.n))
+    return f"a kind of trace rarer than {share:.1%} may be missing from these {row.n:,} and hold most of the divergence"
+
+
 def far(row: Evidence, budget: int) -> list[str]:
     """Beside the word outside, where no cooler law is known."""
     if row.coolest <= COOL:
