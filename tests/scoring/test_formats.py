@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from analyzer.api.pipeline import score
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Trace
 from analyzer.runs.store import Run
@@ -21,7 +22,6 @@ from analyzer.scoring import load as scorers
 from analyzer.scoring import names
 from analyzer.scoring.encoding.encode import Encoded
 from analyzer.scoring.identity import fingerprint, tokenizer_fingerprint
-from analyzer.scoring.run import score
 
 needs_peft = pytest.mark.skipif(find_spec("peft") is None, reason="peft is missing (extra `test`)")
 needs_gguf = pytest.mark.skipif(find_spec("gguf") is None, reason="gguf is missing (extra `test`)")
