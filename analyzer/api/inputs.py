@@ -197,6 +197,8 @@ def _refuse_missing_part(flag: str, name: str) -> None:
         return
     if Path(name).is_file():
         raise ResourceError(f"{flag} {name} is a file; a model is a folder with config.json and weights, or a hub name")
+    if name.endswith(".gguf"):
+        raise ResourceError(f"{flag}: the file {name} does not exist; a GGUF file is downloaded first")
     above = Path(name).parent
     inside = sorted(p.name for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
     if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or ("/" in name and inside):

@@ -173,7 +173,6 @@ def build_parser() -> argparse.ArgumentParser:
     out["report"].add_argument("--fail-on", choices=gates, help="exit 5 when a headline verdict is this word")
     out["agree"].add_argument(
         "--fail-on",
-        type=float,
         metavar="SIZE",
         help="exit 5 when the mean difference of a token exceeds so many nats, or one side calls a token impossible",
     )

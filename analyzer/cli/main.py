@@ -25,6 +25,7 @@ from analyzer.cli.commands import build_parser
 from analyzer.cli.flags import given
 from analyzer.cli.progress import Progress, counted_warnings, put, say
 from analyzer.errors import AnalyzerError, GateError, UsageError
+from analyzer.records import values
 from analyzer.records.display import counted
 from analyzer.records.options import STEPS, given_flags, names, taken
 
@@ -325,12 +326,13 @@ def _compare(a: argparse.Namespace) -> int:
 
 
 def _agree(a: argparse.Namespace) -> int:
+    size = (
+        None if a.fail_on is None else values.number(lambda x: x >= 0, "is not a size in nats")("--fail-on", a.fail_on)
+    )
     found = analyzer.agree(a.a, a.b, **given(a, "agree"))
     put(json.dumps(found.as_json()) if a.json else str(found))
-    if a.fail_on is not None and found.beyond(a.fail_on):
-        raise GateError(
-            f"--fail-on {a.fail_on:g}: mean difference {found.mean:.3g} nats, {found.impossible} impossible"
-        )
+    if size is not None and found.beyond(size):
+        raise GateError(f"--fail-on {size:g}: mean difference {found.mean:.3g} nats, {found.impossible} impossible")
     return 0
 
 

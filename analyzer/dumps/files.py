@@ -73,7 +73,8 @@ def bulk(record: Any, enough: int) -> int:
     return size
 
 
-def _is_dump_name(path: Path) -> bool:
+def is_dump_name(path: Path) -> bool:
+    """Whether a file of that name, there or not, would be a dump."""
     return path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(SUFFIXES) and not path.name.startswith(
         "."
     )
@@ -158,7 +159,7 @@ def _matches(text: str, notes: list[str]) -> list[str]:
     if text == "-":
         return ["-"]
     if text.startswith(hub.SCHEME):
-        return hub.addresses(text, _is_dump_name)
+        return hub.addresses(text, is_dump_name)
     path = Path(text)
     if path.is_dir():
         inside = sorted(
@@ -166,7 +167,7 @@ def _matches(text: str, notes: list[str]) -> list[str]:
             for p in path.rglob("*")
             if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
         )
-        dumps = [p for p in inside if _is_dump_name(p)]
+        dumps = [p for p in inside if is_dump_name(p)]
         if not dumps:
             kinds = sorted({p.suffix or p.name for p in inside}) or ["nothing"]
             raise DumpError(

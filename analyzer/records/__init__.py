@@ -11,7 +11,8 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analyzer.errors import UsageError
@@ -66,16 +67,22 @@ class Sampler:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise UsageError(f"sampler {f.name} {value!r} is not a number")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(
                 f"sampler temperature {self.temperature!r} must be > 0 (greedy decoding has no sampling distribution)"
             )
         if not 0 < self.top_p <= 1:
             raise UsageError(f"sampler top_p {self.top_p!r} must be in (0, 1]")
-        if self.top_k < 0 or self.top_k != int(self.top_k):
+        if not (math.isfinite(self.top_k) and self.top_k >= 0 and self.top_k == int(self.top_k)):
             raise UsageError(f"sampler top_k {self.top_k!r} must be an integer >= 0 (0 = off)")
         if not 0 <= self.min_p < 1:
             raise UsageError(f"sampler min_p {self.min_p!r} must be in [0, 1)")
+        for f in fields(self):  # NumPy's numbers become Python's: run.json holds them
+            object.__setattr__(self, f.name, type(f.default)(getattr(self, f.name)))
 
     @property
     def is_plain(self) -> bool:

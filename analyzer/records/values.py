@@ -20,9 +20,13 @@ Reader = Callable[[str, Any], Any]
 
 
 def text(flag: str, value: Any) -> str:
-    if not isinstance(value, (str, os.PathLike)):
+    """Text or a path; an empty one is refused, since it is what a variable of the shell leaves that was never set."""
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(found, str):
         raise UsageError(f"{flag} {value!r}: expected text")
-    return os.fspath(value)
+    if not found.strip():
+        raise UsageError(f"{flag} {value!r} is empty; leave it out, or give it a value")
+    return found
 
 
 def switch(flag: str, value: Any) -> bool:
@@ -83,14 +87,15 @@ def day(flag: str, value: Any) -> str:
 def sampler(flag: str, value: Any) -> Sampler:
     if isinstance(value, Mapping):
         for name in value.keys() - set(Sampler.__dataclass_fields__):
-            raise UsageError(f"{flag}: a sampler has no {name!r}{nearest(name, Sampler.__dataclass_fields__)}")
+            raise UsageError(f"{flag}: a sampler has no {name!r}{nearest(str(name), Sampler.__dataclass_fields__)}")
         return Sampler(**value)
     return value if isinstance(value, Sampler) else Sampler.parse(str(value))
 
 
 def share(flag: str, value: Any) -> tuple[int, int]:
     """(i, n) of "i/n", 0 <= i < n."""
-    i, _, n = value.partition("/") if isinstance(value, str) else "/".join(map(str, value)).partition("/")
+    given = "/".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    i, _, n = given.partition("/")
     if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
         raise UsageError(f"{flag} {value!r} is not I/N, counted from 0: 0/8, 1/8 ... 7/8")
     return int(i), int(n)
@@ -101,11 +106,11 @@ def named(read: Reader, bare: Callable[[str], bool] = lambda value: False) -> Re
 
     def read_all(flag: str, value: Any) -> dict[str, Any]:
         if isinstance(value, Mapping):
-            return {name: read(flag, of) for name, of in value.items()}
+            return {text(f"{flag}, the name", name): read(flag, of) for name, of in value.items()}
         found: dict[str, Any] = {}
-        for one in [value] if isinstance(value, (str, os.PathLike)) else value:
-            shown = os.fspath(one)
-            name, equals, of = ("*", "=", shown) if bare(shown) else shown.partition("=")
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            one = text(flag, one)
+            name, equals, of = ("*", "=", one) if bare(one) else one.partition("=")
             if not (equals and name and of):
                 raise UsageError(f"{flag} {one!r}: expected NAME=VALUE")
             if name in found:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from analyzer.dumps.files import is_dump_name
 from analyzer.dumps.read import read_dumps
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Sampler, Trace, json_value
@@ -143,14 +144,16 @@ def _side(spec: Any, device: str) -> Side:
     if not isinstance(spec, str):
         return Side(type(spec).__name__, described(spec, None, "the model", ""), {}, [])
     name, _, after = spec.rpartition(":")
-    path, label = (Path(name), after) if name and (Path(name) / "run.json").is_file() else (Path(spec), "base")
-    if (path / "run.json").is_file():
-        run, stored = Run.open(path), {}
+    folder, label = (_run(name), after) if name and _run(name) else (_run(spec), "base")
+    path = Path(spec)
+    if folder is not None:
+        run, stored = Run.open(folder), {}
         for frame in run.tokens(label, ["token", "logprob"]):
             for key, ids, logprob in zip(frame["key"], frame["token"], frame["logprob"], strict=True):
                 stored[key] = tuple(map(int, ids)), np.asarray(logprob, float)
         return Side(spec, None, stored, list(run.traces()))
-    if path.is_file() and path.suffix != ".gguf":
+    is_file = path.is_file() and path.suffix != ".gguf"
+    if is_file or is_dump_name(path) and not path.is_dir():  # one that is not there is no model of the hub either
         found, _ = read_dumps([spec])
         stored = {
             t.key: (tuple(t.response_ids), np.asarray(t.response_logprobs, float))
@@ -165,6 +168,11 @@ def _side(spec: Any, device: str) -> Side:
         return Side(spec, None, stored, found, at.pop())
     model, dtype = (name, after) if name and after in load.DTYPES else (spec, "auto")
     return Side(spec, load.load(model, dtype=dtype, device=device), {}, [])
+
+
+def _run(name: str) -> Path | None:
+    """The run at a path, or of the report at it."""
+    return next((p for p in (Path(name), Path(name) / "run") if (p / "run.json").is_file()), None)
 
 
 def _encoded(traces: list[Trace], one: Side, two: Side, template: str | None) -> list[Encoded]:

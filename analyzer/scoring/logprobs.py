@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -63,17 +64,19 @@ def logprobs(
 
 
 def _ids(given: Any, name: str, vocab: int) -> tuple[int, ...]:
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{name} is {given!r}; expected a list of ids")
     ids = tuple(given.tolist() if hasattr(given, "tolist") else given)
-    wrong = next((i for i in ids if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < vocab), None)
+    wrong = next((i for i in ids if not isinstance(i, Integral) or isinstance(i, bool) or not 0 <= i < vocab), None)
     if wrong is not None or not ids:
         what = "is empty" if not ids else f"holds {wrong!r}"
         raise UsageError(f"{name} {what}; expected at least one id from 0 to {vocab - 1}")
-    return ids
+    return tuple(map(int, ids))
 
 
 def _prompts(given: Any, count: int, vocab: int) -> list[tuple[int, ...]]:
     given = given.tolist() if hasattr(given, "tolist") else given
-    if not len(given) or isinstance(given[0], int):
+    if not len(given) or isinstance(given[0], Integral):
         return [_ids(given, "prompt_ids", vocab)] * count
     if len(given) != count:
         raise UsageError(

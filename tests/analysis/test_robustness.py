@@ -16,7 +16,7 @@ from analyzer.analysis import robustness, variations
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.data.summaries import summarise
 from analyzer.analysis.strategy import run as strategy
-from analyzer.analysis.support import engine
+from analyzer.analysis.support import engine, local
 from analyzer.analysis.support import run as support
 from analyzer.analysis.verdict.decide import decide
 from analyzer.api import pipeline
@@ -263,6 +263,14 @@ def test_without_the_closing_token_the_sums_are_those_of_the_rest(closed):
             names = ("n_tokens", "logprob", "nll_mean", "excess_z", "log_e", "nll_masked_mean", "logprob_s", "exits")
             for name in names:
                 assert got[name] == pytest.approx(want[name], nan_ok=True), (key, model, name)
+
+
+def test_without_a_policy_there_is_no_trace_to_hold_without_its_closing_token(closed):
+    tables = replace(closed[0], policies={}, memo={})
+    measured = local.measured(tables, 64)
+    assert measured.frame.empty and "local@64" in tables.memo
+    shorter, counts = variations.without_end(tables, tables.tokens)
+    assert counts.to_dict() == {"base": 2, "a": 2} and local.measured(shorter, 64).frame.empty
 
 
 def test_a_closing_id_is_told_by_its_id_where_the_scorer_appended_it(closed):

@@ -87,6 +87,7 @@ def test_a_study_that_can_not_be_is_told_before_any_is_made(folder, monkeypatch)
     "options, error, said",
     [
         ({"base": "./nowhere"}, ResourceError, "--base: model folder ./nowhere does not exist"),
+        ({"base": "m.gguf"}, ResourceError, "--base: the file m.gguf does not exist"),
         ({"policy": {"zz": "m"}, "base": "."}, UsageError, "--policy zz=...: no source has that label"),
         ({"prompt_of": "zz", "base": "."}, UsageError, "--prompt-of 'zz': no source has that label"),
         ({"reference": "zz"}, UsageError, "--reference 'zz': no source has that label"),

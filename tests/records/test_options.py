@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from dataclasses import fields, make_dataclass
+from dataclasses import asdict, fields, make_dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import analyzer
@@ -129,6 +130,20 @@ WRONG = [
     ("score", {"max_bad": 3}, "--max-bad 3 must be a share in [0, 1]"),
     ("score", {"strict": True, "max_bad": 0.2}, "--strict: no row may be bad then; leave --max-bad out"),
     ("score", {"sampler": {"a": {"temprature": 1}}}, "--sampler: a sampler has no 'temprature'; did you mean"),
+    ("score", {"sampler": {"a": {"temperature": "0.6"}}}, "sampler temperature '0.6' is not a number"),
+    ("score", {"sampler": {"a": {"top_k": True}}}, "sampler top_k True is not a number"),
+    ("score", {"sampler": {"a": {"top_k": float("inf")}}}, "sampler top_k inf must be an integer >= 0"),
+    ("score", {"sampler": {"a": {1: 2}}}, "--sampler: a sampler has no 1; allowed: min_p"),
+    ("score", {"map": {1: "x"}}, "--map, the name 1: expected text"),
+    ("score", {"map": {"": "x"}}, "--map, the name '' is empty"),
+    ("score", {"policy": [Path("m")]}, "--policy 'm': expected NAME=VALUE"),
+    ("score", {"shard": 5}, "--shard 5 is not I/N"),
+    ("score", {"base": ""}, "--base '' is empty; leave it out, or give it a value"),  # "$UNSET" in a shell
+    ("report", {"base": " "}, "--base ' ' is empty"),
+    ("report", {"reference": ""}, "--reference '' is empty"),
+    ("report", {"template": ""}, "--template '' is empty"),
+    ("score", {"device": ""}, "--device '' is empty"),
+    ("sample", {"model": ""}, "--model '' is empty"),
     ("analyze", {"budget": 2.5}, "--budget 2.5 is not a whole number of at least 1"),
     ("analyze", {"seed": True}, "--seed True is not a whole number of at least 0"),
     ("report", {"html_max_mb": "-1"}, "--html-max-mb '-1' is not a number above 0"),
@@ -141,14 +156,14 @@ WRONG = [
 @pytest.mark.parametrize("step, given, said", WRONG, ids=[f"{s} {' '.join(g)}" for s, g, _ in WRONG])
 def test_a_wrong_value_is_told_in_the_words_of_the_flag_wherever_it_comes_from(step, given, said, tmp_path):
     """By Python, and by a study file or the command line where they can hold it: before any dump is looked for."""
-    needed = {"score": {"base": "m"}, "sample": {"model": "m"}}.get(step, {})
+    given = {"score": {"base": "m"}, "sample": {"model": "m"}}.get(step, {}) | given
     nothing = str(tmp_path / "nothing.jsonl")
     more = ["x"] if step in ("report", "sample") else []
     with pytest.raises(UsageError) as refused:
-        getattr(analyzer, step)(nothing, *more, **needed, **given)
+        getattr(analyzer, step)(nothing, *more, **given)
     assert str(refused.value).startswith(said)
     line = [step, nothing] if step == "analyze" else [step, nothing, "-o", "x"]
-    for name, value in {**needed, **given}.items():
+    for name, value in given.items():
         if isinstance(value, (dict, bool)) or name == "robustness":  # which a line can't say wrongly
             return
         for one in value if isinstance(value, list) else [value]:
@@ -179,6 +194,11 @@ def test_text_and_values_are_read_alike():
     assert score.template == {"*": "none", "rl": "chat"} and score.shard == (1, 4) and score.policy == {"rl": "m"}
     assert score == ScoreOptions(**vars(score)) and ScoreOptions(template="none").template == {"*": "none"}
     assert SampleOptions(model="m", temperature="0.5").sampler == Sampler(0.5)
+    for wrong in (0.6, [("x", 0.6)], [None]):
+        with pytest.raises(UsageError, match="^--sampler .*: expected text"):
+            ReadOptions(sampler=wrong)
+    of_numpy = Sampler(np.float32(0.5), top_k=np.int64(20))
+    assert of_numpy == Sampler(0.5, top_k=20) and json.dumps(asdict(of_numpy))
 
 
 def test_what_a_run_keeps_gives_the_options_again():

@@ -124,6 +124,10 @@ def test_a_run_is_a_side_with_the_scores_of_its_scorers(world, tmp_path):
     found = analyzer.agree(f"{run.path}:base", file)
     assert found.bias == pytest.approx(0.5, abs=1e-4) and found.cause is None and found.left_out == 0
     assert analyzer.agree(f"{folder}/model", str(run.path)).largest < 1e-4
+    (tmp_path / "report").mkdir()
+    run.path.rename(tmp_path / "report" / "run")  # as `report` keeps it
+    assert analyzer.agree(str(tmp_path / "report"), f"{tmp_path}/report:base").largest == 0
+    (tmp_path / "report" / "run").rename(run.path)
     with pytest.raises(UsageError, match="no scores under 'bse'"):
         analyzer.agree(f"{run.path}:bse", file)
 
@@ -148,11 +152,15 @@ def test_the_command_line(world, capsys):
     assert main([*line, "--fail-on", "5"]) == 0
     assert main(["agree", f"{folder}/model", f"{folder}/model"]) == 2
     assert "name a dump: --on DUMP" in capsys.readouterr().err
+    assert main([*line, "--fail-on", "nan"]) == 2  # a gate that nothing exceeds
+    assert "--fail-on 'nan' is not a size in nats" in capsys.readouterr().err
 
 
 def test_what_can_not_be_compared_is_refused(world, tmp_path):
     _, items, folder = world
     none = dump(tmp_path / "none.jsonl", items, [np.full(len(i.response_ids), np.nan) for i in items])
+    with pytest.raises(DumpError, match="gone.jsonl.gz: no such file"):  # and is looked for on no hub
+        analyzer.agree(f"{folder}/model", f"{tmp_path}/gone.jsonl.gz")
     with pytest.raises(DumpError, match="unknown|nothing to compare"):
         analyzer.agree(f"{folder}/model", none)
     with pytest.raises(UsageError, match="temperatures"):

@@ -72,6 +72,8 @@ def test_every_response_may_have_its_own_prompt_and_the_model_is_probed_once(mon
     for prompt, response, want in zip(prompts, responses, both, strict=True):
         [alone] = analyzer.logprobs(model, prompt, [response], columns=["logprob"])
         np.testing.assert_allclose(alone["logprob"], want["logprob"], atol=1e-5)
+    [of_numpy] = analyzer.logprobs(model, [np.int64(7)], [[np.int64(3)]])
+    np.testing.assert_allclose(of_numpy["logprob"], both[1]["logprob"], atol=1e-5)
     assert len(calls) == 1 and analyzer.logprobs(model, [1], []) == []
 
 
@@ -88,6 +90,7 @@ def test_it_is_the_function_under_score(monkeypatch):
         (([1], [[]], {}), r"response_ids\[0\] is empty"),
         (([1], [[97]], {}), "holds 97; expected at least one id from 0 to 96"),
         (([1], [[1.0]], {}), "holds 1.0"),
+        (([1], [2], {}), r"response_ids\[0\] is 2; expected a list of ids"),
         (([[1], [2]], [[1]], {}), "2 prompts for 1 responses"),
         (([1], [[2] * 200], {}), "201 tokens long, more than the model's context of 128"),
         (([1], [[2]], {"columns": ["logprobs"]}), "'logprobs' is not known here; did you mean 'logprob'"),

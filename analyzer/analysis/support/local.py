@@ -20,6 +20,7 @@ LISTED = 200  # traces per source whose places are listed
 PLACES = 3  # of one trace
 DECILES = 10
 OPENING = 4  # tokens: the first of a response
+ROW = ("key", "source", "problem", "n", "ended", "unknown", "log_q", "body_q", "end", "kept")  # whatever the laws
 CURVES = {laws.PLAIN: "T=1", laws.REFERENCE: "as sampled", "all laws": "every law"}
 
 
@@ -125,7 +126,7 @@ def _measured(tables: Tables, budget: int) -> Local:
         stack = np.stack([problems[p][1] for p in mine], 1)
         out[source] = Curve(place_W, mine, np.array([problems[p][0] for p in mine]), stack, names_of[source])
     empty = pd.DataFrame(columns=[*SPOT, "source"])
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"key": [], "source": []})
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=ROW)
     return Local(
         frame.set_index("key", drop=False).rename_axis(None),
         out,
