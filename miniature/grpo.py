@@ -115,14 +115,17 @@ def share(texts: list[str], holds: Callable[[str], bool]) -> float:
     return sum(map(holds, texts)) / len(texts)
 
 
-def update(model, optimizer, rows: list[tuple[list[int], list[int], float]], clip: float) -> None:
-    """One step up the policy gradient, a mean over response tokens; rows are (prompt ids, response ids, advantage)."""
+def update(
+    model, optimizer, rows: list[tuple[list[int], list[int], float]], clip: float, micro_batch: int = MICRO_BATCH
+) -> None:
+    """One step up the policy gradient, a mean over response tokens; rows are (prompt ids, response ids, advantage), of
+    which `micro_batch` are in memory at a time."""
     model.train()
     rows = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
     total = sum(len(response) for _, response, _ in rows)
     optimizer.zero_grad(set_to_none=True)
-    for start in range(0, len(rows), MICRO_BATCH):
-        part = rows[start : start + MICRO_BATCH]
+    for start in range(0, len(rows), micro_batch):
+        part = rows[start : start + micro_batch]
         ids = pad([prompt + response for prompt, response, _ in part], tokenizer.PAD)  # (B, T)
         gain = pad([[0] * len(prompt) + [1] * len(response) for prompt, response, _ in part], 0)  # 1 on response tokens
         gain = gain * torch.tensor([advantage for _, _, advantage in part])[:, None]
