@@ -28,6 +28,7 @@ from analyzer.analysis import figures  # noqa: E402
 from analyzer.analysis.data.skeletons import skeleton  # noqa: E402
 from analyzer.errors import ResourceError  # noqa: E402
 from analyzer.records import LEVELS  # noqa: E402
+from miniature.dump import read_dump, write_dump  # noqa: E402
 from validation.real import __main__ as command  # noqa: E402
 from validation.real import bars, model, problems, sources, training  # noqa: E402
 
@@ -87,7 +88,7 @@ def test_every_stage_runs_and_the_bars_are_written(made):
     work, out, code = made
     assert code == 1  # a random model does not earn the words
     page = (out / "bars.md").read_text()
-    assert "Time: questions 0 s; own draws" in page and "is missing" not in page
+    assert "Time: questions 0 s; draws of lessons" in page and "is missing" not in page
     for source, levels in bars.BARS.items():
         assert all(f"| {source} | {level} |" in page for level in levels)
     assert sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) < 1_000_000
@@ -95,8 +96,7 @@ def test_every_stage_runs_and_the_bars_are_written(made):
         t for a in json.loads((out / "results.json").read_bytes())["analyses"].values() for t in a["tables"].values()
     ]
     assert tables and max(len(table["rows"]) for table in tables) <= bars.ROWS
-    rows = list(sources.read(work / "dumps" / "language.jsonl"))
-    own = list(sources.read(work / "dumps" / "base-again.jsonl"))
+    rows, own = (read_dump(sources.dump(work, label)) for label in ("language", "base-again"))
     assert [(r["problem"], r["sample"], r["correct"]) for r in rows] == [
         (r["problem"], r["sample"], r["correct"]) for r in own
     ]
@@ -126,8 +126,8 @@ def test_the_same_line_again_does_nothing_and_another_size_is_refused(made, caps
 
 def test_a_base_that_solves_no_lesson_is_refused_by_name(made, tmp_path):
     (tmp_path / "dumps").mkdir()
-    rows = [{**row, "correct": False} for row in sources.read(made[0] / "dumps" / "lessons.jsonl")]
-    sources.write(tmp_path / "dumps" / "lessons.jsonl", rows)
+    rows = [{**row, "correct": False} for row in read_dump(sources.dump(made[0], "lessons"))]
+    write_dump(sources.dump(tmp_path, "lessons"), rows)
     with pytest.raises(ResourceError, match="nothing to learn"):
         sources.lessons_of("rlvr", tmp_path, None, [], 0)
 

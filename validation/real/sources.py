@@ -8,22 +8,23 @@ operation. All train on other problems than those that the sources answer.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jsonlines
 
 import analyzer
 from analyzer.errors import ResourceError
 from analyzer.records.display import counted
+from miniature.dump import read_dump, write_dump
 from validation.real import model, problems, training
 
 Log = Callable[[str], None]
 REFERENCE, PAIR = "base", ("base-cut", "same-sampler")  # the second report's reference and source: T = .6, top-p .95
 CUT = {"temperature": 0.6, "top_p": 0.95}
+LESSONS = "lessons"  # the base's draws on the problems to train on, cooler, where it is right more often
 # label -> the model that draws it, its sampler
 DRAWN: dict[str, tuple[str, dict[str, float]]] = {
+    LESSONS: ("base", {"temperature": 0.4}),
     "base": ("base", {}),
     "base-again": ("base", {}),
     "cool": ("base", {"temperature": 0.4}),
@@ -53,20 +54,19 @@ class Size(NamedTuple):
 def stages(size: Size) -> dict[str, tuple[str, Callable[[Path, Log], None]]]:
     """stage -> (the file that marks it done, what to run), in order; as `miniature.build.build` takes them."""
     table: dict[str, tuple[str, Callable[[Path, Log], None]]] = {
-        "questions": ("questions.jsonl", lambda folder, log: write_questions(folder, size)),
+        "questions": ("questions.jsonl.gz", lambda folder, log: write_questions(folder, size)),
         "base": ("models/base", lambda folder, log: model.as_folder(model.fetch(), folder / "models" / "base", log)),
-        "own draws": ("dumps/lessons.jsonl", lambda folder, log: draw_lessons(folder, size, log)),
     }
-    for name in ("rlvr", "restyle", "distill"):
-        table[name] = (f"models/{name}", lambda folder, log, name=name: train_model(folder, name, size, log))
-    for label in DRAWN:
+    for label, (name, _) in DRAWN.items():
+        if name not in table:
+            table[name] = (f"models/{name}", lambda folder, log, name=name: train_model(folder, name, size, log))
         table[f"draws of {label}"] = (
-            f"dumps/{label}.jsonl",
-            lambda folder, log, label=label: draw_source(folder, label, size, log),
+            f"dumps/{label}.jsonl.gz",
+            lambda folder, log, label=label: draw(folder, label, size, log),
         )
     for label in (*TEXTS, MISLABELLED):
         table[f"rows of {label}"] = (
-            f"dumps/{label}.jsonl",
+            f"dumps/{label}.jsonl.gz",
             lambda folder, log, label=label: write_rows(folder, label, size),
         )
     table["report"] = ("report/results.json", main_report)
@@ -78,44 +78,35 @@ def stages(size: Size) -> dict[str, tuple[str, Callable[[Path, Log], None]]]:
 
 
 def write_questions(folder: Path, size: Size) -> None:
-    """questions.jsonl, and lessons.jsonl first: the problems to train on."""
+    """questions.jsonl.gz, and lessons.jsonl.gz first: the problems to train on."""
     asked = [(q + problems.ASK, a) for q, a in problems.QUESTIONS[: size.problems]]
     taught = [(one.question, one.answer) for one in problems.lessons(size.lessons, size.seed)]
-    for name, some in (("lessons", taught), ("questions", asked)):
-        write(folder / f"{name}.jsonl", ({"question": q, "answer": str(a)} for q, a in some))
+    for name, some in ((LESSONS, taught), ("questions", asked)):
+        write_dump(folder / f"{name}.jsonl.gz", ({"question": q, "answer": str(a)} for q, a in some))
 
 
-def draw_lessons(folder: Path, size: Size, log: Log) -> None:
-    """The base's own draws on the problems to train on, cooler, where it is right more often."""
-    how = {"n": size.rollouts, "temperature": 0.4, "seed": seed_of(size, "lessons")}
-    draw(folder, "lessons", "base", folder / "lessons.jsonl", size, how, log)
-
-
-def draw_source(folder: Path, label: str, size: Size, log: Log) -> None:
-    """dumps/LABEL.jsonl, drawn from its model."""
+def draw(folder: Path, label: str, size: Size, log: Log) -> None:
+    """Draw a source into drawn/, which goes on where it was, and grade it into dumps/."""
     name, sampler = DRAWN[label]
-    how = {"n": size.draws, "seed": seed_of(size, label), **sampler}
-    draw(folder, label, name, folder / "questions.jsonl", size, how, log)
-
-
-def draw(folder: Path, label: str, name: str, questions: Path, size: Size, how: dict[str, Any], log: Log) -> None:
-    """Draw into drawn/, which goes on where it was, and grade into dumps/."""
-    out = folder / "drawn" / f"{label}.jsonl"
-    out.parent.mkdir(exist_ok=True)
-    about = {"template": "chat", "max_tokens": size.max_tokens, "device": "cpu", "label": label}
-    done = analyzer.sample([questions], out, model=str(folder / "models" / name), **about, **how)
-    rows = list(read(out))
+    out = folder / "drawn" / f"{label}.jsonl.gz"
+    for made in (out, dump(folder, label)):
+        made.parent.mkdir(exist_ok=True)
+    asked, n = (LESSONS, size.rollouts) if label == LESSONS else ("questions", size.draws)
+    how = {"n": n, "seed": seed_of(size, label), "max_tokens": size.max_tokens, "template": "chat", **sampler}
+    model_folder = str(folder / "models" / name)
+    analyzer.sample([folder / f"{asked}.jsonl.gz"], out, model=model_folder, label=label, device="cpu", **how)
+    rows = read_dump(out)
     for row in rows:
         row["answer"] = problems.answer_of(row["response"])
         row["correct"] = problems.is_correct(row["response"], row["gold"])
-    write(folder / "dumps" / f"{label}.jsonl", rows)
-    log(f"{counted(done['samples'], 'draw')}, {sum(r['correct'] for r in rows)} correct")
+    write_dump(dump(folder, label), rows)
+    log(f"{counted(len(rows), 'draw')}, {sum(row['correct'] for row in rows)} correct")
 
 
 def write_rows(folder: Path, label: str, size: Size) -> None:
     """Noise; base-again's traces in German, with their numbers, formulas and answers as they are; or rlvr's rows."""
     rng, rows = random.Random(seed_of(size, label)), []
-    for row in read(folder / "dumps" / ("rlvr.jsonl" if label == MISLABELLED else "base-again.jsonl")):
+    for row in read_dump(dump(folder, "rlvr" if label == MISLABELLED else "base-again")):
         text = {name: row[name] for name in ("problem", "sample", "question", "gold")}
         if label == MISLABELLED:
             text = row
@@ -125,7 +116,7 @@ def write_rows(folder: Path, label: str, size: Size) -> None:
             text |= {"response": problems.in_german(row["response"], rng)}
             text |= {name: row[name] for name in ("correct", "answer")}
         rows.append({**text, "source": label})
-    write(folder / "dumps" / f"{label}.jsonl", rows)
+    write_dump(dump(folder, label), rows)
 
 
 def seed_of(size: Size, label: str) -> int:
@@ -133,18 +124,9 @@ def seed_of(size: Size, label: str) -> int:
     return random.Random(f"{size.seed} {label}").randrange(2**31)
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    with jsonlines.open(path) as lines:
-        yield from lines
-
-
-def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """All rows or no file."""
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with jsonlines.open(part, "w") as lines:
-        lines.write_all(rows)
-    part.replace(path)
+def dump(folder: Path, label: str) -> Path:
+    """Where the graded rows of a source lie."""
+    return folder / "dumps" / f"{label}.jsonl.gz"
 
 
 # ---- models
@@ -176,7 +158,7 @@ def lessons_of(
         rng = random.Random(seed)
         texts = [(one.question, problems.by_inverse(one, rng)) for one in taught for _ in range(2)]
     else:
-        right = [r for r in read(folder / "dumps" / "lessons.jsonl") if r["correct"] and r["finish"] == "stop"]
+        right = [r for r in read_dump(dump(folder, LESSONS)) if r["correct"] and r["finish"] == "stop"]
         texts = sorted({(row["question"], row["response"].strip()) for row in right})
         if name == "restyle":
             texts = [(question, problems.restyled(text)) for question, text in texts]
@@ -192,8 +174,8 @@ def main_report(folder: Path, log: Log) -> None:
     """All sources against the base at T = 1."""
     from transformers import AutoTokenizer
 
-    labels = [label for label in DRAWN if label not in PAIR] + [*TEXTS, MISLABELLED]
-    dumps = {label: str(folder / "dumps" / f"{label}.jsonl") for label in labels}
+    labels = [label for label in DRAWN if label not in (LESSONS, *PAIR)] + [*TEXTS, MISLABELLED]
+    dumps = {label: str(dump(folder, label)) for label in labels}
     eos = AutoTokenizer.from_pretrained(str(folder / "models" / "base")).eos_token_id
     policies = {label: DRAWN[label][0] for label in labels if label in DRAWN and label != REFERENCE}
     report(
@@ -203,7 +185,7 @@ def main_report(folder: Path, log: Log) -> None:
 
 def pair_report(folder: Path, log: Log) -> None:
     """Two draws of the base, both at T = .6 and top-p .95."""
-    dumps = {label: str(folder / "dumps" / f"{label}.jsonl") for label in PAIR}
+    dumps = {label: str(dump(folder, label)) for label in PAIR}
     report(folder, "pair", dumps, {PAIR[1]: "base"}, log, reference=PAIR[0])
 
 
