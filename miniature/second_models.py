@@ -18,7 +18,7 @@ ADAM = {"batch": 64, "betas": (0.9, 0.98), "clip": 1.0}
 PRETRAIN = ADAM | {"steps": 1700, "lr": 4e-3, "weight_decay": 0.05, "warmup": 100, "floor": 0.03}
 DISTILL = ADAM | {"steps": 400, "lr": 2e-3, "weight_decay": 0.01, "warmup": 30, "floor": 0.05, "walled": 0.5}
 GRPO = {"steps": 140, "problems": 32, "rollouts": 16, "lr": 6e-4, "betas": (0.9, 0.95), "clip": 1.0, "walled": 0.15}
-GRPO |= {"weight_decay": 0.0, "warmup": 1, "keep": ()}
+STEADY = {"weight_decay": 0.0, "warmup": 1, "keep": ()}  # no warm-up, no checkpoints
 
 
 def random_allowed(walled: float, forbidden: set[str], rng: random.Random) -> grid.Problem:
@@ -84,7 +84,7 @@ def train_rlvr(folder: Path, log: Callable[[str], None]):
     from miniature.grpo import grpo
 
     model = load_model(folder, "base")
-    return model, grpo(model, GRPO, SEEDS["rlvr"], questions(folder), log, collect=collect)
+    return model, grpo(model, GRPO | STEADY, SEEDS["rlvr"], questions(folder), log, collect=collect)
 
 
 def collect(model, recipe: dict, forbidden: set[str], rng: random.Random, generator) -> tuple[list, dict]:
