@@ -67,9 +67,20 @@ def only_the_prefixes(save, spec, result, name, *where, **how):
     return save(spec, result, name, *where, **how)
 
 
+def interrupted(train_model, folder, name, *more):
+    if name == "restyle":
+        raise KeyboardInterrupt
+    train_model(folder, name, *more)
+
+
+def times_of(work):
+    """When each model and dump was written."""
+    return {file: file.stat().st_mtime_ns for file in (*work.glob("dumps/*"), *work.glob("models/*/*"))}
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """(work, out, exit code) of the command with a tiny base; text is "correct" where its length is even."""
+    """(work, out, exit code) of the command with a tiny base, interrupted once; even lengths of text are "correct"."""
     folder = tmp_path_factory.mktemp("real")
     work, out = folder / "work", folder / "out"
     (work / "models").mkdir(parents=True)
@@ -80,7 +91,13 @@ def made(tmp_path_factory):
         # most of the time otherwise, and not what is tested here
         patch.setattr(analyzer, "report", partial(analyzer.report, robustness=False))
         patch.setattr(figures, "save", partial(only_the_prefixes, figures.save))
+        with patch.context() as stop:
+            stop.setattr(sources, "train_model", partial(interrupted, sources.train_model))
+            with pytest.raises(KeyboardInterrupt):
+                command.main(arguments(work, out))
+        before = times_of(work)
         code = command.main(arguments(work, out))
+    assert before.items() <= times_of(work).items() and len(before) > 5
     return work, out, code
 
 
@@ -115,11 +132,11 @@ def test_training_changes_the_last_layers_alone_and_every_model_differs(made):
 
 def test_the_same_line_again_does_nothing_and_another_size_is_refused(made, capsys):
     work, out, _ = made
-    before = {file: file.stat().st_mtime_ns for file in (work / "dumps").iterdir()}
+    before = times_of(work)
     assert command.main(arguments(work, out)) == 1
     said = capsys.readouterr().err
     assert "started" not in said and "report of the pair: there already" in said
-    assert before == {file: file.stat().st_mtime_ns for file in (work / "dumps").iterdir()}
+    assert before == times_of(work)
     assert command.main(arguments(work, out, draws=3)) == 2
     assert "another size" in capsys.readouterr().err
 
