@@ -41,42 +41,6 @@ def advantages(rewards: torch.Tensor) -> torch.Tensor:
     return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
 
 
-def grpo(
-    model,
-    recipe: dict,
-    seed: int,
-    forbidden: set,
-    log: Callable[[str], None],
-    keep: Callable[[int], None] | None = None,
-) -> dict:
-    """Train in place. recipe["reward"] names the field of `grade` that pays: "correct" (strict) or "outcome".
-
-    `forbidden` holds problems, (sorted numbers, goal), that are never trained on; `keep(step)` is called after every
-    step of recipe["keep"]. Returns what happened, with a history of every tenth step: mean reward, entropy (nats per
-    token at T=1, estimated by the surprisal of the rollouts), length in tokens, shares of `chain` style and restating.
-    """
-    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe["lr"], betas=recipe["betas"], weight_decay=recipe["weight_decay"]
-    )
-    started, tokens, history = time.perf_counter(), 0, []
-    for step in range(1, recipe["steps"] + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe["lr"] * min(1.0, step / recipe["warmup"])
-        rows, report = collect(model, recipe, forbidden, rng, generator)
-        if rows:
-            update(model, optimizer, rows, recipe["clip"])
-        if keep and step in recipe["keep"]:
-            keep(step)
-        tokens += report.pop("written")
-        if step % 10 == 1 or step == recipe["steps"]:
-            history.append({"step": step, **report})
-            log(f"of {recipe['steps']}: {history[-1]} {time.perf_counter() - started:.0f} s")
-    model.eval()
-    seconds = round(time.perf_counter() - started, 1)
-    return {"steps": recipe["steps"], "tokens": tokens, "seconds": seconds, "history": history}
-
-
 def collect(model, recipe: dict, forbidden: set, rng: random.Random, generator) -> tuple[list, dict]:
     """One batch of graded rollouts: rows for `update`, without the problems where all earn the same, and a report."""
     count, per = recipe["problems"], recipe["rollouts"]
@@ -102,6 +66,44 @@ def collect(model, recipe: dict, forbidden: set, rng: random.Random, generator) 
     return [(p, ids, a) for p, (ids, _, _), a in zip(prompt_ids, rollouts, signal) if a != 0.0], report
 
 
+def grpo(
+    model,
+    recipe: dict,
+    seed: int,
+    forbidden: set,
+    log: Callable[[str], None],
+    keep: Callable[[int], None] | None = None,
+    collect: Callable[..., tuple[list, dict]] = collect,
+) -> dict:
+    """Train in place. recipe["reward"] names the field of `grade` that pays: "correct" (strict) or "outcome".
+
+    `forbidden` holds problems, (sorted numbers, goal), that are never trained on; `keep(step)` is called after every
+    step of recipe["keep"]; `collect` is another world's. Returns what happened, with a history of every tenth step:
+    what `collect` reports of its batch, mean reward, entropy (nats per token at T=1, estimated by the surprisal of the
+    rollouts) and, in the first world, length in tokens, shares of `chain` style and restating.
+    """
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe["lr"], betas=recipe["betas"], weight_decay=recipe["weight_decay"]
+    )
+    started, tokens, history = time.perf_counter(), 0, []
+    for step in range(1, recipe["steps"] + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe["lr"] * min(1.0, step / recipe["warmup"])
+        rows, report = collect(model, recipe, forbidden, rng, generator)
+        if rows:
+            update(model, optimizer, rows, recipe["clip"])
+        if keep and step in recipe["keep"]:
+            keep(step)
+        tokens += report.pop("written")
+        if step % 10 == 1 or step == recipe["steps"]:
+            history.append({"step": step, **report})
+            log(f"of {recipe['steps']}: {history[-1]} {time.perf_counter() - started:.0f} s")
+    model.eval()
+    seconds = round(time.perf_counter() - started, 1)
+    return {"steps": recipe["steps"], "tokens": tokens, "seconds": seconds, "history": history}
+
+
 def random_allowed(kind: str, forbidden: set, rng: random.Random) -> tuple[tuple[int, ...], int]:
     """A random problem of this kind that is not forbidden in any order of its numbers."""
     while True:
@@ -115,14 +117,17 @@ def share(texts: list[str], holds: Callable[[str], bool]) -> float:
     return sum(map(holds, texts)) / len(texts)
 
 
-def update(model, optimizer, rows: list[tuple[list[int], list[int], float]], clip: float) -> None:
-    """One step up the policy gradient, a mean over response tokens; rows are (prompt ids, response ids, advantage)."""
+def update(
+    model, optimizer, rows: list[tuple[list[int], list[int], float]], clip: float, micro_batch: int = MICRO_BATCH
+) -> None:
+    """One step up the policy gradient, a mean over response tokens; rows are (prompt ids, response ids, advantage), of
+    which `micro_batch` are in memory at a time."""
     model.train()
     rows = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
     total = sum(len(response) for _, response, _ in rows)
     optimizer.zero_grad(set_to_none=True)
-    for start in range(0, len(rows), MICRO_BATCH):
-        part = rows[start : start + MICRO_BATCH]
+    for start in range(0, len(rows), micro_batch):
+        part = rows[start : start + micro_batch]
         ids = pad([prompt + response for prompt, response, _ in part], tokenizer.PAD)  # (B, T)
         gain = pad([[0] * len(prompt) + [1] * len(response) for prompt, response, _ in part], 0)  # 1 on response tokens
         gain = gain * torch.tensor([advantage for _, _, advantage in part])[:, None]

@@ -6,7 +6,6 @@ The optimiser loops, the sampler and the policy update are those of the first wo
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ ADAM = {"batch": 64, "betas": (0.9, 0.98), "clip": 1.0}
 PRETRAIN = ADAM | {"steps": 1700, "lr": 4e-3, "weight_decay": 0.05, "warmup": 100, "floor": 0.03}
 DISTILL = ADAM | {"steps": 400, "lr": 2e-3, "weight_decay": 0.01, "warmup": 30, "floor": 0.05, "walled": 0.5}
 GRPO = {"steps": 140, "problems": 32, "rollouts": 16, "lr": 6e-4, "betas": (0.9, 0.95), "clip": 1.0, "walled": 0.15}
+STEADY = {"weight_decay": 0.0, "warmup": 1, "keep": ()}  # no warm-up, no checkpoints
 
 
 def random_allowed(walled: float, forbidden: set[str], rng: random.Random) -> grid.Problem:
@@ -81,39 +81,32 @@ def train_distill(folder: Path, log: Callable[[str], None]):
 
 def train_rlvr(folder: Path, log: Callable[[str], None]):
     """GRPO from the base, paid by the strict verdict."""
+    from miniature.grpo import grpo
+
+    model = load_model(folder, "base")
+    return model, grpo(model, GRPO | STEADY, SEEDS["rlvr"], questions(folder), log, collect=collect)
+
+
+def collect(model, recipe: dict, forbidden: set[str], rng: random.Random, generator) -> tuple[list, dict]:
+    """One batch of graded rollouts, as `grpo.collect`."""
     import torch
 
-    from miniature.grpo import advantages, update
+    from miniature.grpo import advantages
     from miniature.sample import sample, weights
 
-    model, forbidden = load_model(folder, "base"), questions(folder)
-    rng, generator = random.Random(SEEDS["rlvr"]), torch.Generator().manual_seed(SEEDS["rlvr"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=GRPO["lr"], betas=GRPO["betas"], weight_decay=0.0)
-    started, tokens, history, per = time.perf_counter(), 0, [], GRPO["rollouts"]
-    for number in range(1, GRPO["steps"] + 1):
-        problems = [random_allowed(GRPO["walled"], forbidden, rng) for _ in range(GRPO["problems"])]
-        prompts = [grid.prompt_text(problem) for problem in problems for _ in range(per)]
-        ids = [[grid.BOS, *grid.encode(prompt)] for prompt in prompts]
-        rollouts = sample(weights(model), ids, generator, new_tokens=NEW_TOKENS)
-        paid = [
-            float(end == "stop" and grid.grade(prompt, grid.decode(response))["correct"])
-            for prompt, (response, _, end) in zip(prompts, rollouts)
-        ]
-        signal = advantages(torch.tensor(paid).view(-1, per)).flatten().tolist()
-        rows = [(p, response, a) for p, (response, _, _), a in zip(ids, rollouts, signal) if a != 0.0]
-        if rows:
-            update(model, optimizer, rows, GRPO["clip"])
-        written = sum(len(response) for response, _, _ in rollouts)
-        tokens += written
-        if number % 10 == 1 or number == GRPO["steps"]:
-            entropy = -sum(sum(logprobs) for _, logprobs, _ in rollouts) / written
-            history.append(
-                {"step": number, "reward": round(sum(paid) / len(paid), 4), "entropy": round(float(entropy), 4)}
-            )
-            log(f"of {GRPO['steps']}: {history[-1]} {time.perf_counter() - started:.0f} s")
-    model.eval()
-    seconds = round(time.perf_counter() - started, 1)
-    return model, {"steps": GRPO["steps"], "tokens": tokens, "seconds": seconds, "history": history}
+    problems = [random_allowed(recipe["walled"], forbidden, rng) for _ in range(recipe["problems"])]
+    prompts = [grid.prompt_text(problem) for problem in problems for _ in range(recipe["rollouts"])]
+    ids = [[grid.BOS, *grid.encode(prompt)] for prompt in prompts]
+    rollouts = sample(weights(model), ids, generator, new_tokens=NEW_TOKENS)
+    paid = [
+        float(end == "stop" and grid.grade(prompt, grid.decode(response))["correct"])
+        for prompt, (response, _, end) in zip(prompts, rollouts)
+    ]
+    signal = advantages(torch.tensor(paid).view(-1, recipe["rollouts"])).flatten().tolist()
+    rows = [(p, response, a) for p, (response, _, _), a in zip(ids, rollouts, signal) if a != 0.0]
+    written = sum(len(response) for response, _, _ in rollouts)
+    entropy = -sum(sum(logprobs) for _, logprobs, _ in rollouts) / written
+    return rows, {"reward": round(sum(paid) / len(paid), 4), "entropy": round(float(entropy), 4), "written": written}
 
 
 MODELS = {"base": train_base, "rlvr": train_rlvr, "distill": train_distill}

@@ -145,6 +145,8 @@ def test_what_k_draws_contain_certifies_its_level_and_the_coarser_ones_of_its_br
         assert {v.word for v in by_level({"contained": row}).values()} == {U}
     less = by_level({"contained": contained(level, 0.05, k=8)})[level]
     assert less.word == U and "65 draws of the reference a problem, so that k is 64" in less.needs
+    alone = by_level({"contained": contained(level, 0.05, own=math.nan)})[level]  # the reference has nothing to read
+    assert "of its traces; they miss" in alone.why[0] and "nan" not in " ".join(alone.why)
     few = by_level({"contained": contained(level, 0.05, best=0.03, draws_needed=128.0)})[level]
     assert "128 draws of the reference a problem" in few.needs
 

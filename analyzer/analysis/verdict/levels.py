@@ -45,7 +45,8 @@ def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
         return False, [f"contained: {row['note']}"] if row.get("note") else [], None
     k, high, p = int(row["k"]), number(row["miss_high"]), number(row["p_inside"])
     said = f"{k} draws of the reference contain the like of {row['contained']:.1%} of its traces"
-    said += f" ({row['own']:.1%} of the reference's own); they miss at most {high:.2%} for these problems"
+    said += f" ({row['own']:.1%} of the reference's own)" if math.isfinite(number(row["own"])) else ""
+    said += f"; they miss at most {high:.2%} for these problems"
     said += f" (95 % bound, tolerance {tau:.0%})"
     said += f"; {row['note']}" if row.get("note") else ""
     needs = None
