@@ -135,10 +135,10 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
         if h not in forms:
             forms[h] = steps.skeleton_of_steps(text)
     marked = [forms[h] for h in hashes]
-    each = {
-        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form))
-        for form in set(marked)
-    }
+    each = tables.memo.setdefault("shape", {})
+    for form in set(marked) - each.keys():
+        bare = form.replace(steps.MARK, " ")
+        each[form] = bare, computed(features.shape(bare)), steps.kinds(form)
     skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
     cut, length = strategy_ends.ends(traces["finish"], names["response"])
     traces = traces.assign(
