@@ -203,6 +203,7 @@ def save(figure_spec: Figure, result: Result, name: str, directory: Path, *, sty
             raise NothingToDraw(" ".join(text.get_text() for ax in figure.axes for text in ax.texts))
         svg, pdf = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", dpi=200, metadata={"Date": None})  # dpi: of rasterised clouds
+        figure.set_layout_engine("none")  # the svg's stays
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     paths["svg"].write_bytes(_CONTROL.sub("\ufffd", svg.getvalue().decode()).encode())
     paths["pdf"].write_bytes(pdf.getvalue())

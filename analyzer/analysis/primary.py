@@ -37,8 +37,7 @@ class Endpoint(NamedTuple):
 
 def rows(result: Result | None, table: str, source: str) -> list[dict[str, Any]]:
     """The source's rows of a table, or an empty list where analysis or table is missing."""
-    frame = result.tables.get(table) if result else None
-    return [] if frame is None or frame.empty else frame[frame["source"] == source].to_dict("records")
+    return result.rows(table).get(source, []) if result else []
 
 
 def number(value: Any) -> float:

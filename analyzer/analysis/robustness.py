@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analyzer.analysis import primary, variations
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.contained import run as contained
-from analyzer.analysis.data import features
-from analyzer.analysis.data.summaries import among
 from analyzer.analysis.preflight import run as preflight
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import run as support
@@ -31,7 +27,6 @@ from analyzer.analysis.variations import AS_RUN, NAMES, Case
 from analyzer.analysis.verdict.decide import decide
 from analyzer.errors import UsageError
 from analyzer.records import BUDGET, LEVELS, METHOD, OUTCOME, TAU, Estimate, Figure, Result, Tables, Verdict
-from analyzer.stats import permutation
 from analyzer.stats.bootstrap import DRAWS
 
 __all__ = ["FIGURES", "QUESTION", "draw", "run"]
@@ -48,7 +43,6 @@ LOOK = {"inside": "o", "sharpened": "^", "reweighted": "P", "outside": "D", "und
 HEADS = ["variation", "source", "word", "level", "main", "main_level", "differs", "traces", "note"]
 COLUMNS = ["variation", "source", "level", "word", "main", "differs", "own", "headline", "traces", "kept"]
 COLUMNS += ["quantity", "value", "low", "high", "p", "numbers"]
-Skeletons = tuple[pd.DataFrame, Any]  # traces and their features, sparse [N, V]
 
 
 def run(
@@ -74,8 +68,9 @@ def run(
     sources = [s for s in tables.sources if s != tables.reference]
     if not sources:
         raise UsageError("there is one source: no verdict that could be decided again")
-    skeletons = _skeletons(variations.last(tables)) if "strategy" in main else None
-    classes = contained.classes(variations.last(tables)) if "contained" in main else None
+    whole = variations.last(tables)
+    skeletons = strategy.skeletons(whole) if "strategy" in main else None
+    classes = contained.classes(whole) if "contained" in main else None
     total = tables.traces.groupby("source").size() if len(tables.traces) else pd.Series(dtype=int)
     heads: list[dict[str, Any]] = []
     levels: list[dict[str, Any]] = []
@@ -109,7 +104,7 @@ def run(
 def _redone(
     case: Case,
     main: dict[str, Result],
-    skeletons: Skeletons | None,
+    skeletons: strategy.Skeletons | None,
     classes: contained.Classes | None,
     *,
     budget: int,
@@ -120,36 +115,16 @@ def _redone(
     options = {"budget": budget, "seed": case.seed}
     for name in (n for n in case.redo if n in main):
         if name == "strategy":
-            out[name] = _strategy(case, skeletons, budget)
-        elif name == "boundary":  # nothing is drawn in the answer test
-            bare = case.tables.traces.assign(response_hash=0)
-            out[name] = boundary.run(replace(case.tables, traces=bare), draws=2, **options)
+            out[name] = strategy.certifying(case.tables, skeletons, budget, case.seed)
+        elif name == "boundary":
+            out[name] = boundary.certifying(case.tables, budget)
         elif name == "contained":
-            out[name] = contained.run(case.tables, draws=2, known=classes, **options)
+            out[name] = contained.bounds(case.tables, classes, budget)
         elif name == "support":
             out[name] = support.run(case.tables, draws=draws, **options)
         else:
             out[name] = preflight.run(case.tables, draws=draws, **options)
     return out
-
-
-def _skeletons(tables: Tables) -> Skeletons:
-    """The traces as `strategy` prepares them and their features: most of the work, and the same for every variation."""
-    rows, _ = strategy.prepared(tables)
-    distinct, where = np.unique(rows["shape"].to_numpy(dtype=object), return_inverse=True)
-    return rows, features.skeleton_counts(list(distinct))[where]
-
-
-def _strategy(case: Case, skeletons: Skeletons, budget: int) -> Result:
-    """The table `strategy_test` for what certifies, at the budget."""
-    rows, matrix = skeletons
-    at = np.flatnonzero(among(rows["key"], set(case.tables.traces["key"])))
-    rows, shapes = rows.iloc[at].reset_index(drop=True), {strategy.SKELETON: matrix[at]}
-    reference, tests = case.tables.reference, []
-    for source in (s for s in case.tables.sources if s != reference and len(rows)):
-        found = strategy.reach(rows, shapes, source, reference, [budget], case.seed, permutation.PERMUTATIONS)
-        tests += [test for part in found.values() for test in part["tests"]]
-    return Result("strategy", "", {}, {"strategy_test": pd.DataFrame(tests)})
 
 
 def _rows(
@@ -164,11 +139,11 @@ def _rows(
     size = case.tables.traces.groupby("source").size()
     reference = options["reference"]
     own = {(row["source"], row["level"]): row["own"] for row in as_run}
-    for level, names in ANALYSIS.items():  # what is as in the run has the run's word
-        if {*names, "preflight"} & {*case.redo, *case.drop} or not as_run or case.tau != TAU:
-            alone = {n: r for n, r in found.items() if n == "preflight" or n in names}
-            words = decide(alone, tau=case.tau, **options)
-            own |= {(v.source, level): v.word for v in words if v.level == level}
+    for branch in (("sequence",), METHOD, OUTCOME):  # what is as in the run has the run's word
+        names = {"preflight", *ANALYSIS[branch[0]]}
+        if names & {*case.redo, *case.drop} or not as_run or case.tau != TAU:
+            alone = {n: r for n, r in found.items() if n in names}
+            own |= {(v.source, v.level): v.word for v in decide(alone, tau=case.tau, **options) if v.level in branch}
     ends = {source: primary.endpoints(found, source, options["budget"]) for source in options["sources"]}
     out = []
     for v in decide(found, tau=case.tau, **options):

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -214,6 +215,19 @@ class Result:
     notes: tuple[str, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        return {}
+
+    def rows(self, table: str) -> dict[str, list[dict[str, Any]]]:
+        """source -> its rows of a table, in their order; empty where there is no such table. Made once: the rules ask
+        for them again and again."""
+        if table not in self._rows:
+            found = self._rows[table] = {}
+            for row in self.tables[table].to_dict("records") if table in self.tables else ():
+                found.setdefault(row["source"], []).append(row)
+        return self._rows[table]
 
     def as_json(self) -> dict[str, Any]:
         """The dict of results.json: NaN and infinities in tables become null."""

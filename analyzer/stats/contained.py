@@ -24,6 +24,8 @@ and exp(-N (1 - exp(-lambda z / N))) is convex in z and falls with N), so that l
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import gammaln
 from scipy.stats import binom
@@ -81,16 +83,29 @@ def _exponents(n_P: np.ndarray, traces_P: np.ndarray, k: int) -> tuple[np.ndarra
     traces_P = _rounded(traces_P)
     groups, times = np.unique(np.stack([n_P, traces_P]), axis=1, return_counts=True)
     most = int(traces_P.max())
+    sizes = zip(groups.T.tolist(), times, strict=True)
+    return *_tilts(most), sum(count * _worst(n, traces, k, most) for (n, traces), count in sizes)
+
+
+def _tilts(most: int) -> tuple[np.ndarray, np.ndarray]:
+    """lambda [L], mu [L, M] where the most traces of a problem are `most`."""
     lambda_L = np.geomspace(LAMBDAS[0], LAMBDAS[-1] * most, len(LAMBDAS))
-    mu_LM = most * -np.expm1(-lambda_L / most)[:, None] * SLOPES
-    miss_C = (1 - CHANCES) ** k
-    total_LM = np.zeros_like(mu_LM)
-    for (n, traces), count in zip(groups.T, times, strict=True):
-        m = np.arange(n + 1)
-        decay_ML = np.exp(-traces * -np.expm1(-np.multiply.outer(missed(m, n, k), lambda_L) / traces))
-        k_CL = np.log(np.maximum(binom.pmf(m, n, CHANCES[:, None]) @ decay_ML, 1e-300))
-        total_LM += count * (k_CL.T[:, None, :] + mu_LM[:, :, None] * miss_C).max(-1)
-    return lambda_L, mu_LM, total_LM
+    return lambda_L, most * -np.expm1(-lambda_L / most)[:, None] * SLOPES
+
+
+@lru_cache(maxsize=1024)  # levels, sources and variations have the same few numbers of draws; 16 kB each
+def _worst(n: int, traces: int, k: int, most: int) -> np.ndarray:
+    """max_p (K(p) + mu (1 - p)^k) [L, M] of a problem with n draws of the reference and so many traces."""
+    lambda_L, mu_LM = _tilts(most)
+    decay_ML = np.exp(-traces * -np.expm1(-np.multiply.outer(missed(np.arange(n + 1), n, k), lambda_L) / traces))
+    k_CL = np.log(np.maximum(_chances(n) @ decay_ML, 1e-300))
+    return (k_CL.T[:, None, :] + mu_LM[:, :, None] * (1 - CHANCES) ** k).max(-1)
+
+
+@lru_cache(maxsize=4)
+def _chances(n: int) -> np.ndarray:
+    """Bin(m; n, p) of all of CHANCES [C, n + 1]."""
+    return binom.pmf(np.arange(n + 1), n, CHANCES[:, None])
 
 
 def _rounded(count_P: np.ndarray) -> np.ndarray:

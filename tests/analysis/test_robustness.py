@@ -14,6 +14,7 @@ import pytest
 
 from analyzer.analysis import robustness, variations
 from analyzer.analysis.boundary import run as boundary
+from analyzer.analysis.contained import run as contained
 from analyzer.analysis.data.summaries import summarise
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import engine, local
@@ -157,13 +158,38 @@ def test_without_labels_or_scores_it_is_said(world):
         robustness.run(variations.kept(bare, (bare.traces["source"] == "base").to_numpy()), {}, [])
 
 
-def test_skeletons_made_once_give_the_test_of_the_strategy_analysis(world):
-    two = only(world, "distill")
-    whole = strategy.run(two, seed=1, permutations=1, at_most=0).tables["strategy_test"]
-    whole = whole[whole["representation"].isin(METHOD) & (whole["k"] == 64)].reset_index(drop=True)
-    case = variations.Case("as run", two, seed=1)
-    got = robustness._strategy(case, robustness._skeletons(two), 64).tables["strategy_test"]
-    pd.testing.assert_frame_equal(got, whole)
+def test_what_a_variation_computes_is_what_the_analyses_compute(world):
+    """Of parts of the traces, with skeletons and classes made once of all of them; without what no word is made of."""
+    two = only(world, "distill", "rlvr")
+    skeletons, classes = strategy.skeletons(two), contained.classes(two)
+    for part in (two, variations.kept(two, variations.halves(two) == 0)):
+        whole = strategy.run(part, seed=1, permutations=1, at_most=0).tables["strategy_test"]
+        whole = whole[whole["representation"].isin(METHOD) & (whole["k"] == 64)].reset_index(drop=True)
+        got = strategy.certifying(part, skeletons, 64, 1).tables["strategy_test"]
+        pd.testing.assert_frame_equal(got, whole)
+        whole = boundary.run(part, draws=50).tables["answer_test"]
+        pd.testing.assert_frame_equal(boundary.certifying(part, 64).tables["answer_test"], whole)
+        whole = contained.run(part).tables["levels"]
+        drawn = ["low", "high", "method"]
+        got = contained.bounds(part, classes, 64).tables["levels"]
+        pd.testing.assert_frame_equal(got.drop(columns=drawn), whole.drop(columns=drawn))
+
+
+def test_long_texts_are_no_copies_in_a_variation(make_tables):
+    """Each draw a long text of its own: the reference's draws count one by one, as they do in the run."""
+    rows = [
+        {"source": s, "problem": f"p{p}", "sample": i, "correct": right, "answer": f"{p}" if right else f"no {i}"}
+        | {"finish": "stop", "response": f"{s} {p} {i} " + "word " * 50}
+        for s, right in (("base", False), ("new", True))
+        for p in range(6)
+        for i in range(16)
+    ]
+    tables = make_tables(rows, base=None)
+    main = {"boundary": boundary.run(tables, budget=4, draws=50)}
+    verdicts = decide(main, sources=tables.sources, reference="base", budget=4)
+    result = robustness.run(tables, main, verdicts, budget=4, draws=50)
+    for variation in (variations.AS_RUN, "longest tenth dropped", "even samples only"):
+        assert words(result, variation, "correct") == {"new": "outside"}, variation
 
 
 def test_a_failed_gate_stays_failed(world):

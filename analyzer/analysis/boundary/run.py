@@ -11,7 +11,7 @@ and unseen answers are in `answers`. Not covered: extrapolation beyond n.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,29 +46,17 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
     """
-    traces = tables.traces.assign(cut=strategy_ends.unfinished(tables, tables.traces))
-    arms = _arms(traces, tables.sources)
-    counts = {arm: _counts(traces[mask]) for arm, mask in arms.items()}
-    last = {
-        source: max((a for a in arms if a[0] == source), key=lambda a: -1 if a[1] is None else a[1])
-        for source in tables.sources
-    }
+    traces, arms, counts, last, reference, chosen, held = sides = _sides(tables)
     options = {"draws": draws, "seed": seed}
-    reference = counts[last[tables.reference]] if tables.reference in last else _empty()
-    chosen = basis.choose({s: set(counts[arm].index) for s, arm in last.items()}, tables.reference)
-    held = {arm: _held(c, chosen.problems[arm[0]], last[arm[0]] == arm, reference) for arm, c in counts.items()}
     joined = held[last[tables.reference]] if tables.reference in last else _empty()
     beside = {s: held[arm]["n"] for s, arm in last.items() if chosen.kind[s] == basis.COMMON and len(held[arm])}
     beside = pd.DataFrame(beside) if beside else None
     over = {s: _over(s, counts[arm], chosen, tables.reference) for s, arm in last.items()}
     estimates: dict[str, Estimate] = {}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    split = {arm: answers.parity(traces, mask) for arm, mask in arms.items()}
-    own_traces = traces[arms[last[tables.reference]]] if tables.reference in last else traces.iloc[:0]
+    rows["answer_test"] = _answer_test(tables, sides, budget)
+    own_traces = sides.of(tables.reference)
     said = answers.known(own_traces)
-    gold = answers.golds(traces)
-    guess_P, mild = answers.guess_rate(gold), answers.lenient(own_traces, traces)
-    own_half = split[last[tables.reference]][arms[last[tables.reference]]] if tables.reference in last else np.zeros(0)
     if len(joined) > 0:
         one, other, k = halves(joined["n"], joined["c"], seed=seed)
         if k:
@@ -113,11 +101,6 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
         if source != tables.reference:
             pair = here.join(reference.add_suffix("_ref"), how="inner")
             found = curves.compare(pair, len(reference), head, rows, options)
-            if len(pair):
-                rows["answer_test"] += [
-                    head | row
-                    for row in _answer_test(traces, mask, split[source, step], mild, own_half, guess_P, budget)
-                ]
             if final:
                 estimates |= {f"{source}.{name}": e for name, e in found.items()}
 
@@ -128,7 +111,57 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     )
 
 
-def _answer_test(
+class Sides(NamedTuple):
+    """The traces (column `cut`: whether a limit cut them before an answer), their rows by (source, step), draws and
+    correct ones by problem of each arm, each source's last arm, the counts of the reference's, the problems that are
+    compared, and the counts of each arm over them."""
+
+    traces: pd.DataFrame
+    arms: dict[tuple[str, int | None], np.ndarray]
+    counts: dict[tuple[str, int | None], pd.DataFrame]
+    last: dict[str, tuple[str, int | None]]
+    reference: pd.DataFrame
+    chosen: basis.Basis
+    held: dict[tuple[str, int | None], pd.DataFrame]
+
+    def of(self, source: str) -> pd.DataFrame:
+        """The traces of a source's last arm."""
+        return self.traces[self.arms[self.last[source]]] if source in self.last else self.traces.iloc[:0]
+
+
+def _sides(tables: Tables) -> Sides:
+    traces = tables.traces.assign(cut=strategy_ends.unfinished(tables, tables.traces))
+    arms = _arms(traces, tables.sources)
+    counts = {arm: _counts(traces[mask]) for arm, mask in arms.items()}
+    last = {
+        source: max((a for a in arms if a[0] == source), key=lambda a: -1 if a[1] is None else a[1])
+        for source in tables.sources
+    }
+    reference = counts[last[tables.reference]] if tables.reference in last else _empty()
+    chosen = basis.choose({s: set(counts[arm].index) for s, arm in last.items()}, tables.reference)
+    held = {arm: _held(c, chosen.problems[arm[0]], last[arm[0]] == arm, reference) for arm, c in counts.items()}
+    return Sides(traces, arms, counts, last, reference, chosen, held)
+
+
+def certifying(tables: Tables, budget: int) -> Result:
+    """What the verdict reads: the table `answer_test` alone; nothing is drawn in it."""
+    return Result("boundary", "", {}, {"answer_test": pd.DataFrame(_answer_test(tables, _sides(tables), budget))})
+
+
+def _answer_test(tables: Tables, sides: Sides, budget: int) -> list[dict[str, Any]]:
+    """Rows of `answer_test`: of every arm that has problems in common with the reference."""
+    traces, own = sides.traces, sides.of(tables.reference)
+    guess_P, mild = answers.guess_rate(answers.golds(traces)), answers.lenient(own, traces)
+    half = answers.parity(own, np.ones(len(own), bool))
+    rows = []
+    for (source, step), mask in sides.arms.items():
+        if source != tables.reference and sides.held[source, step].index.isin(sides.reference.index).any():
+            found = _against(traces, mask, answers.parity(traces, mask), mild, half, guess_P, budget)
+            rows += [{"source": source, "step": step} | row for row in found]
+    return rows
+
+
+def _against(
     traces: pd.DataFrame,
     mask: np.ndarray,
     half: np.ndarray,
@@ -163,7 +196,7 @@ def _answer_rows(
     guess_P: pd.Series,
     budget: int,
 ) -> list[dict[str, Any]]:
-    """`_answer_test` with every row a draw."""
+    """`_against` with every row a draw."""
     counted = answers.read(reference)
     unread = {f"unread_{side}": _unread(found) for side, found in (("source", traces[mask]), ("reference", reference))}
     if not counted.any():

@@ -51,30 +51,20 @@ def run(
     A trace without a class at a level is left out of the estimate and counts against the bound; copies of a long text
     count once in the number of traces behind it.
     """
-    found = known or classes(tables)
-    frame = found.frame[among(found.frame["key"], set(tables.traces["key"]))] if known else found.frame
-    reference, others = tables.reference, [s for s in tables.sources if s != tables.reference]
-    unit_N, problems = pd.factorize(frame["problem"])
-    source_N = frame["source"].to_numpy(dtype=object)
+    found, reference = known or classes(tables), tables.reference
     estimates: dict[str, Estimate] = {}
     levels, exemplars = [], []
-    for level in TEXT_LEVELS:
-        traces = frame[level].to_numpy(), unit_N, source_N, frame["copy"].to_numpy()
-        here = _at_level(*traces, len(problems), reference, others, budget)
-        own_P = np.full(len(problems), np.nan)
-        for s in (reference, *others):
-            row, contained_P = _row(here, s, reference, level, budget)
-            own_P = contained_P if s == reference else own_P
-            same_P = own_P[np.isfinite(contained_P)]  # the source's problems
-            own = _interval(same_P[np.isfinite(same_P)])
-            row["own"] = own["contained"]
-            levels.append({"source": s, "level": level} | row)
-            at = f"@{here.k or budget}.{level}"
-            names = ("contained", "low", "high", "n", "method", "note")
-            estimates[f"{s}.contained{at}"] = Estimate(*(row[name] for name in names))
-            if s != reference:
-                estimates[f"{s}.contained_gap{at}"] = _gap(contained_P, own_P, row, own, {"draws": draws, "seed": seed})
-                exemplars += [{"source": s, "level": level} | r for r in _only(here, s, reference, found, frame, level)]
+    for frame, here, row, contained_P, own_P in _levels(tables, found, budget):
+        s, level = row["source"], row["level"]
+        own = _interval(own_P[np.isfinite(contained_P)])
+        row |= _interval(contained_P)
+        levels.append(row)
+        at = f"@{here.k or budget}.{level}"
+        names = ("contained", "low", "high", "n", "method", "note")
+        estimates[f"{s}.contained{at}"] = Estimate(*(row[name] for name in names))
+        if s != reference:
+            estimates[f"{s}.contained_gap{at}"] = _gap(contained_P, own_P, row, own, {"draws": draws, "seed": seed})
+            exemplars += [{"source": s, "level": level} | r for r in _only(here, s, reference, found, frame, level)]
     frames = {
         name: pd.DataFrame(rows, columns=None if rows else COLUMNS[name])
         for name, rows in (("levels", levels), ("exemplars", exemplars))
@@ -83,6 +73,32 @@ def run(
     return Result(
         "contained", QUESTION, estimates, frames, tuple(_notes(frames["levels"], found, budget)), params, seed
     )
+
+
+def bounds(tables: Tables, known: Classes, budget: int) -> Result:
+    """What the verdict reads: the table `levels`, without intervals. known: the classes of at least these traces."""
+    rows = [row for _, _, row, *_ in _levels(tables, known, budget)]
+    return Result("contained", "", {}, {"levels": pd.DataFrame(rows)})
+
+
+def _levels(
+    tables: Tables, found: Classes, budget: int
+) -> Iterator[tuple[pd.DataFrame, AtLevel, dict[str, Any], np.ndarray, np.ndarray]]:
+    """By level and source: the classes of the traces, the level, the row of `levels` without its interval, and
+    contained@k by problem [P] of the source and of the reference."""
+    frame = found.frame[among(found.frame["key"], set(tables.traces["key"]))]
+    reference, others = tables.reference, [s for s in tables.sources if s != tables.reference]
+    unit_N, problems = pd.factorize(frame["problem"])
+    source_N = frame["source"].to_numpy(dtype=object)
+    for level in TEXT_LEVELS:
+        traces = frame[level].to_numpy(), unit_N, source_N, frame["copy"].to_numpy()
+        here = _at_level(*traces, len(problems), reference, others, budget)
+        own_P = np.full(len(problems), np.nan)
+        for s in (reference, *others):
+            row, contained_P = _row(here, s, reference, level, budget)
+            own_P = contained_P if s == reference else own_P
+            row["own"] = _mean(own_P[np.isfinite(contained_P)])  # on the source's problems
+            yield frame, here, {"source": s, "level": level} | row, contained_P, own_P
 
 
 class AtLevel(NamedTuple):
@@ -154,8 +170,7 @@ def _row(here: AtLevel, source: str, reference: str, level: str, budget: int) ->
     total_P = np.bincount(unit[known], minlength=len(contained_P))
     with np.errstate(invalid="ignore"):
         contained_P = 1 - np.bincount(unit[known], weights=miss_N[known], minlength=len(contained_P)) / total_P
-    there = np.flatnonzero(total_P)
-    row |= _interval(contained_P[there])
+    row["contained"] = _mean(contained_P)
     apart_P = _apart(unit, here.copy_N[mine], len(contained_P))
     row["note"] = _note(here, row["unknown"], level, budget, int(mine.sum() - apart_P.sum()), reference)
     if source != reference:
@@ -181,13 +196,20 @@ def _apart(unit_N: np.ndarray, copy_N: np.ndarray, problems: int) -> np.ndarray:
 
 def _interval(contained_P: np.ndarray) -> dict[str, Any]:
     """Columns contained, low, high, method: the mean over problems and Gaffke's bounds (`bounded`). All traces of a
-    problem are held against the same draws, so that only problems are independent."""
+    problem are held against the same draws, so that only problems are independent. NaN: a problem without a value."""
+    contained_P = contained_P[np.isfinite(contained_P)]
     if not len(contained_P):
         return dict.fromkeys(("contained", "low", "high"), math.nan) | {"method": ""}
     low_K, high_K, *_ = bounded.bounds(contained_P[:, None])
     few = len(contained_P) < bootstrap.LEAST
     method = bootstrap.too_few(len(contained_P), bootstrap.LEAST) if few else bounded.METHOD
-    return {"contained": float(contained_P.mean()), "low": float(low_K[0]), "high": float(high_K[0]), "method": method}
+    return {"contained": _mean(contained_P), "low": float(low_K[0]), "high": float(high_K[0]), "method": method}
+
+
+def _mean(contained_P: np.ndarray) -> float:
+    """Over the problems that have a value."""
+    there = np.isfinite(contained_P)
+    return float(contained_P[there].mean()) if there.any() else math.nan
 
 
 def _gap(

@@ -301,10 +301,8 @@ def _a_a(tables: Tables, budget: int, seed: int, draws: int) -> tuple[pd.DataFra
     label, results = half.sources[1], {}
     if len(half.scores):
         results["support"] = support.run(half, budget=budget, seed=seed, draws=draws)
-    # the strategy level is certified by the texts alone; the tests of change certify nothing: none of them
-    texts = replace(half, base=None, scores=half.scores.iloc[:0], policies={})
-    results["strategy"] = strategy.run(texts, budget=budget, seed=seed, permutations=PERMUTATIONS, at_most=0)
-    results["boundary"] = boundary.run(half, budget=budget, seed=seed, draws=draws)
+    results["strategy"] = strategy.certifying(half, strategy.skeletons(half), budget, seed, PERMUTATIONS)
+    results["boundary"] = boundary.certifying(half, budget)
     found, n = primary.endpoints(results, label, budget), int((half.traces["source"] == label).sum())
     frame = pd.DataFrame([(level, *found[level], n) for level in LEVELS], columns=columns)
     tested = frame["p"].notna()

@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 from analyzer.analysis.data import features, steps
 from analyzer.analysis.data.excerpts import shortened
 from analyzer.analysis.data.skeletons import computed
-from analyzer.analysis.data.summaries import last_steps
+from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.strategy import change as strategy_change
 from analyzer.analysis.strategy import ends as strategy_ends
 from analyzer.analysis.strategy import units as strategy_units
@@ -135,10 +135,10 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
         if h not in forms:
             forms[h] = steps.skeleton_of_steps(text)
     marked = [forms[h] for h in hashes]
-    each = {
-        form: (bare := form.replace(steps.MARK, " "), computed(features.shape(bare)), steps.kinds(form))
-        for form in set(marked)
-    }
+    each = tables.memo.setdefault("shape", {})
+    for form in set(marked) - each.keys():
+        bare = form.replace(steps.MARK, " ")
+        each[form] = bare, computed(features.shape(bare)), steps.kinds(form)
     skeletons, shapes, kinds = (pd.Series([each[form][i] for form in marked], dtype=object) for i in range(3))
     cut, length = strategy_ends.ends(traces["finish"], names["response"])
     traces = traces.assign(
@@ -155,14 +155,41 @@ def prepared(tables: Tables) -> tuple[pd.DataFrame, str]:
     return traces, left_out
 
 
+Skeletons = tuple[pd.DataFrame, csr_matrix]  # traces as `prepared` and their features [N, V]
+
+
+def skeletons(tables: Tables) -> Skeletons:
+    """What `certifying` reads of the traces: most of its work, and the same for any part of them."""
+    rows, _ = prepared(tables)
+    return rows, _of_shapes(rows)
+
+
+def _of_shapes(rows: pd.DataFrame) -> csr_matrix:
+    distinct, where = np.unique(rows["shape"].to_numpy(dtype=object), return_inverse=True)
+    return features.skeleton_counts(list(distinct))[where]
+
+
+def certifying(
+    tables: Tables, known: Skeletons, budget: int, seed: int, permutations: int = permutation.PERMUTATIONS
+) -> Result:
+    """What the verdict reads: the table `strategy_test` of the levels of the method at the budget, without the tests of
+    change. known: of at least these traces."""
+    rows, matrix = known
+    at = np.flatnonzero(among(rows["key"], set(tables.traces["key"])))
+    rows, shapes, tests = rows.iloc[at].reset_index(drop=True), {SKELETON: matrix[at]}, []
+    for source in (s for s in tables.sources if s != tables.reference and len(rows)):
+        found = reach(rows, shapes, source, tables.reference, [budget], seed, permutations)
+        tests += [test for part in found.values() for test in part["tests"]]
+    return Result("strategy", "", {}, {"strategy_test": pd.DataFrame(tests)})
+
+
 def _spaces(
     traces: pd.DataFrame, counts: csr_matrix, keys: list[str], vectors: np.ndarray, at_most: int
 ) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
     """Traces, and representation -> their features that can be compared across problems; rows in one order."""
     if traces.empty:
         return []
-    distinct, where = np.unique(traces["shape"].to_numpy(dtype=object), return_inverse=True)
-    shapes = features.skeleton_counts(list(distinct))[where]
+    shapes = _of_shapes(traces)
     out: list[tuple[pd.DataFrame, dict[str, Any]]] = [
         (traces, {SKELETON: shapes, TFIDF: strategy_units.frequent(counts)})
     ]

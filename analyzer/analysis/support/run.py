@@ -80,10 +80,13 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     own = base[base["source"] == tables.reference]
     edge = float(own["excess_z"].quantile(0.95)) if len(own) else math.nan
     picked: dict[str, list[str]] = {}
+    floors = engine.floors(tables)
     for source in tables.sources:
         reason, omitted = known[source].reason, 0.0
         if (base["source"] == source).any():
-            reason, omitted = _scored(tables, scores, base, source, budget, edge, parts, estimates, picked, options)
+            reason, omitted = _scored(
+                tables, scores, base, source, budget, edge, floors, parts, estimates, picked, options
+            )
         elif source != tables.reference:
             if bringing:
                 parts["evidence"].append({"source": source, "no_log_q": reason, "no_verdict": "", "k_min": math.nan})
@@ -143,6 +146,7 @@ def _scored(
     source: str,
     budget: int,
     edge: float,
+    floors: pd.DataFrame,
     parts: dict[str, list[Any]],
     estimates: dict[str, Estimate],
     picked: dict[str, list[str]],
@@ -154,7 +158,7 @@ def _scored(
     own = base[base["source"] == tables.reference]
     wrong_base = engine.foreign(tables, own, tables.reference, "the base model", "check --base and --template")
     frame, is_reference = base[base["source"] == source].copy(), source == tables.reference
-    floor = engine.k_min(engine.floors(tables), tables.reference, source)
+    floor = engine.k_min(floors, tables.reference, source)
     row, estimates[f"{source}.sampler_inside"] = membership.inside(tables, frame, source)
     parts["membership"].append(row)
     frame["log_q"], reason, omitted = ratios.log_q(tables, scores, frame, source)
