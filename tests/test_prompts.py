@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+import analyzer
 from analyzer.analysis import figures
 from analyzer.analysis.data.tables import build
 from analyzer.analysis.support.prompts import OF_NO_SCORE, told
@@ -231,7 +232,7 @@ def test_only_the_reference_can_be_named(models, drawn, tmp_path, label, message
     with pytest.raises(UsageError, match=message):
         pipeline.score(run, base=models["base"], prompt_of=label)
     with pytest.raises(UsageError, match=message):
-        pipeline.dry_run(run, base=models["base"], prompt_of=label)
+        analyzer.estimate(run, base=models["base"], prompt_of=label)
 
 
 def test_a_run_keeps_its_prompts(models, drawn, under_base, tmp_path, monkeypatch):
@@ -436,11 +437,11 @@ def test_rows_with_their_own_base_logprobs_stay_refused_and_are_told_why(models,
 def test_a_dry_run_counts_the_tokens_that_scoring_will(models, drawn, tmp_path):
     how = {"base": models["base"], "policy": {"rl": models["rl"]}}
     run = new_run(tmp_path / "run", drawn.values())
-    plan = pipeline.dry_run(run, **how, prompt_of="base")["models"]
+    plan = analyzer.estimate(run, **how, prompt_of="base")["models"]
     prompts = {"base": base_prompt, "policy-rl": rl_prompt}
     for label, prompt in prompts.items():
         assert plan[label]["prompt_tokens"] == sum(12 * len(prompt(p)) for p in PROBLEMS), label
-    assert plan["base"]["prompt_tokens"] != pipeline.dry_run(run, **how)["models"]["base"]["prompt_tokens"]
+    assert plan["base"]["prompt_tokens"] != analyzer.estimate(run, **how)["models"]["base"]["prompt_tokens"]
 
 
 def test_every_page_says_whose_prompt(models, drawn, tmp_path, capsys, monkeypatch):

@@ -289,13 +289,13 @@ def _next(wordings: tuple[str, ...], pick: Iterator[int]) -> str:
     return wordings[next(pick) % len(wordings)]
 
 
-TIMES = "times"  # of each source's draws, in the memo of its tables
+TIMES = "times"  # of each source's draws, in the memo of its tables; missing: once
 
 
 def told_apart(frame: pd.DataFrame, tables: Tables) -> pd.DataFrame:
     """Rows of the tables whose texts are equal where a draw was copied and nowhere else: there are few texts here, and
     two draws of one are no copies."""
-    times_N = frame["source"].map(tables.memo[TIMES]).to_numpy()
+    times_N = frame["source"].map(tables.memo.get(TIMES, {})).fillna(1).to_numpy(int)
     hashes = pd.array(frame["sample"].to_numpy() // times_N, dtype="UInt64")
     return frame.assign(response_hash=hashes, characters=copies.LONG)
 

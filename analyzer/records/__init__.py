@@ -83,7 +83,8 @@ class Sampler:
         if not 0 <= self.min_p < 1:
             raise UsageError(f"sampler min_p {self.min_p!r} must be in [0, 1)")
         for f in fields(self):  # NumPy's numbers become Python's: run.json holds them
-            object.__setattr__(self, f.name, type(f.default)(getattr(self, f.name)))
+            kind: Any = type(f.default)
+            object.__setattr__(self, f.name, kind(getattr(self, f.name)))
 
     @property
     def is_plain(self) -> bool:
@@ -217,10 +218,10 @@ class Result:
     seed: int | None = None
 
     @cached_property
-    def _rows(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    def _rows(self) -> dict[str, dict[str, list[dict[Any, Any]]]]:
         return {}
 
-    def rows(self, table: str) -> dict[str, list[dict[str, Any]]]:
+    def rows(self, table: str) -> dict[str, list[dict[Any, Any]]]:
         """source -> its rows of a table, in their order; empty where there is no such table. Made once: the rules ask
         for them again and again."""
         if table not in self._rows:

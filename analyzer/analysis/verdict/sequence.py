@@ -95,8 +95,8 @@ def _of_bounds(
         if cooler and row.drop_low >= DROP:
             how = f"sampling the base at {row.best} explains {row.s:.0%} of the KL divergence from it"
             lead = sentences.lead(row, budget, how)
-            held = [*sentences.same(row), sentences.left(row, tau), sentences.unseen(row)]
-            return "sharpened", [lead, whole, hurdles, *held, *why], None
+            limits = [*sentences.same(row), sentences.left(row, tau), sentences.unseen(row)]
+            return "sharpened", [lead, whole, hurdles, *limits, *why], None
         known = row.coolest <= COOL and row.dense and row.every_low > tau
         if other and known and not row.same_weights:
             lead = sentences.lead(row, budget, sentences.no_temperature(row))
