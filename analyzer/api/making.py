@@ -177,9 +177,12 @@ def many(
     results: dict[str, Any] = {}
     asked = {name: {**own, **options} for name, own in found.items()}
     files: list[Path] = []
-    for own in asked.values():
-        read, how, model, _ = taken("report", {name: value for name, value in own.items() if name != "dumps"})
-        inputs.refuse_wrong(read, how, model, own["dumps"])
+    for name, own in asked.items():
+        try:
+            read, how, model, _ = taken("report", {key: value for key, value in own.items() if key != "dumps"})
+            inputs.refuse_wrong(read, how, model, own["dumps"])
+        except AnalyzerError as error:
+            raise type(error)(f"study {name}: {error}") from None
         with contextlib.suppress(DumpError):  # said of that study, below
             files += [] if inputs.is_run(own["dumps"][0]) else inputs.files(own["dumps"])
     outputs.refuse(out, found, files)

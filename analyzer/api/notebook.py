@@ -120,7 +120,7 @@ def score(
     """Score what is not scored yet, and return the run; the same call again continues where a killed one was.
 
     data, path: as `load`. options: those of `load` and of scoring, by the names of the command line's flags
-    (`records.options`, ScoreOptions and ModelOptions): base, the base model, a folder or hub name; policy: source ->
+    (`records.options`, ScoreOptions and ModelOptions): base, the base model by its name; policy: source ->
     the model that produced it; cross: label -> a further model for all sources; template: a name or file that renders
     bare questions, or source -> one. progress(what, done, total, tokens) is called as it goes, tell(sentence) with what
     is to be known.

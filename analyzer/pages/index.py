@@ -17,6 +17,7 @@ from analyzer.pages import content, render
 from analyzer.pages.results import SCHEMA, encode, relative
 from analyzer.pages.terminal import clean, columns
 from analyzer.records import display
+from analyzer.records.display import counted
 
 NUMBERS = ("beyond", "hurdle_share", "horizon", "reach", "novel")  # of support, at the budget; the first are shown
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -100,8 +101,8 @@ def summary(index: Mapping[str, Any]) -> str:
     failed = [s["study"] for s in index["studies"] if s["error"]]
     words = [v["verdict"] for s in index["studies"] for v in s["verdicts"]]
     found = ", ".join(f"{words.count(w)} {w}" for w in content.WORDS if w in words)
-    count = len(index["studies"])
-    text = f"{count} {'study' if count == 1 else 'studies'}, {len(words)} sources judged: {found or 'no verdict'}"
+    count, sources = len(index["studies"]), counted(len(words), "source")
+    text = f"{count} {'study' if count == 1 else 'studies'}, {sources} judged: {found or 'no verdict'}"
     return text + (f"; {len(failed)} failed ({', '.join(failed)})" if failed else "") + "."
 
 

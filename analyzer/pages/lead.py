@@ -18,7 +18,7 @@ MEANS = {  # of a class at each level, as the end of "... include one with"
 }
 
 
-OWN_RATE = "Brackets are for problems such as these; the reference's own share is no ceiling"
+BRACKETS, OWN_RATE = "Brackets are for problems such as these; ", "the reference's own share is no ceiling"
 OUTCOME = "right and wrong as the reference's draws, whatever the method"
 
 
@@ -96,7 +96,8 @@ def _held(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
         if r["k"] == k
     ]
     draws = f"{k} draws of {reference} on the same problem include one" if k > 1 else f"One draw of {reference} is one"
-    return [f"{draws} with {'; with '.join(parts)}. {OWN_RATE}"]
+    told = BRACKETS + OWN_RATE if any("[" in part for part in parts) else OWN_RATE.capitalize()
+    return [f"{draws} with {'; with '.join(parts)}. {told}"]
 
 
 def _share(row: Mapping[str, Any]) -> str:

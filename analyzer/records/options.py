@@ -17,6 +17,7 @@ from analyzer.errors import UsageError, nearest
 from analyzer.records import BUDGET, Sampler, values
 
 NOT_STORED = ""
+A_MODEL = "folder, hub name (ORG/NAME, ORG/NAME@REVISION), GGUF file, or adapter (its folder, MODEL+ADAPTER)"
 
 # ---- what an option is
 
@@ -132,9 +133,13 @@ AS_FOUND = ReadOptions()  # nothing is said of how to read: what a dump holds is
 class ScoreOptions:
     """Which models score which traces, and how."""
 
-    base: str | None = _models(None, values.text, "the base model: folder or hub name", "MODEL")
+    base: str | None = _models(None, values.text, f"the base model: {A_MODEL}", "MODEL")
     policy: Mapping[str, str] = _models(
-        {}, values.named(values.text), "the model that produced a source", "LABEL=MODEL", stored="policies"
+        {},
+        values.named(values.text),
+        "the model that produced a source, named as for --base",
+        "LABEL=MODEL",
+        stored="policies",
     )
     cross: Mapping[str, str] = _models(
         {}, values.named(values.text), "score all sources under a further model", "LABEL=MODEL"
@@ -264,7 +269,7 @@ class ReportOptions:
 class SampleOptions:
     """What is drawn from which model."""
 
-    model: str | None = _models(None, values.text, "folder or hub name", "MODEL")
+    model: str | None = _models(None, values.text, A_MODEL, "MODEL")
     server: str | None = _models(None, values.text, "draw from a completions server that has the model", "URL[#NAME]")
     n: int = _draws(64, at_least_1, "responses to each problem", "N", flag="-n")
     temperature: float = _draws(1.0, above_0, "of the draws; greedy decoding has no sampling distribution", "T")
@@ -357,7 +362,10 @@ def taken(step: str, given: Mapping[str, Any], where: str = "") -> list[Any]:
     for name, shown in NEEDED.get(step, {}).items():
         if given.get(name) is None:
             raise UsageError(f"{step} needs {shown}")
-    return [record(**{name: given[name] for name in some if name in given}) for record, some in STEPS[step].items()]
+    try:
+        return [record(**{name: given[name] for name in some if name in given}) for record, some in STEPS[step].items()]
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from None
 
 
 def signed(step: str) -> Callable[[Callable], Callable]:

@@ -16,6 +16,7 @@ from typing import Any
 from analyzer.errors import UsageError, nearest
 from analyzer.records import Sampler
 
+MOST = 2**31 - 1
 Reader = Callable[[str, Any], Any]
 
 
@@ -43,6 +44,8 @@ def whole(least: int) -> Reader:
             found = least - 1
         if isinstance(value, bool) or found < least:
             raise UsageError(f"{flag} {value!r} is not a whole number of at least {least}")
+        if found > MOST:
+            raise UsageError(f"{flag} {value!r} is above {MOST:,}, the largest that is taken")
         return found
 
     return read

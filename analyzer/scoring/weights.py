@@ -193,7 +193,7 @@ def refusal(name: str, error: Exception, trust_remote_code: bool, allow_pickle: 
         why = f"{why} ({type(error).__name__}: is a value in its config.json wrong?)"
     return ResourceError(
         f"model {name!r} can't be loaded as a causal LM: {why}; "
-        "expected a folder with config.json and weights, or a hub name with network access"
+        "expected a folder with config.json and weights, a whole GGUF file, or a hub name with network access"
     )
 
 

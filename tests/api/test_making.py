@@ -66,13 +66,18 @@ def test_a_study_that_can_not_be_is_told_before_any_is_made(folder, monkeypatch)
     with pytest.raises(UsageError, match=r"two.toml: 'budgte' is no option of report; did you mean 'budget'\?"):
         analyzer.studies(["one.toml", "two.toml"], "all")
     (folder / "two.toml").write_text('dumps = ["base.jsonl"]\nbudget = 0')
-    with pytest.raises(UsageError, match="--budget 0 is not a whole number"):
+    with pytest.raises(UsageError, match="^two.toml: --budget 0 is not a whole number"):
         analyzer.studies(["one.toml", "two.toml"], "all")
     (folder / "two.toml").write_text("dumps = [")
     with pytest.raises(DumpError, match="two.toml: this study file can't be read"):
         analyzer.studies(["two.toml"], "all")
     (folder / "two.toml").write_text('dumps = ["base=base.jsonl"]\nbase = "./nowhere"')
-    with pytest.raises(ResourceError, match="--base: model folder ./nowhere does not exist"):
+    with pytest.raises(ResourceError, match="^study two: --base: model folder ./nowhere does not exist"):
+        analyzer.studies(["one.toml", "two.toml"], "all")
+    (folder / "two.toml").write_text('dumps = ["base=base.jsonl"]\nreference = "bse"')
+    with pytest.raises(
+        UsageError, match="^study two: --reference 'bse': no source has that label; did you mean 'base'"
+    ):
         analyzer.studies(["one.toml", "two.toml"], "all")
     with pytest.raises(UsageError, match="one.toml and a dump: study files stand alone"):
         analyzer.studies(["one.toml", "base.jsonl"], "all")

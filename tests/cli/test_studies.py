@@ -145,6 +145,8 @@ def test_the_index_compares_what_the_studies_say():
     done = {"INSIDE": made_up("outside"), "y": made_up("inside"), "z": AnalyzerError("internal error: x")}
     found = index.build(done, version="1", command=["analyzer"])
     assert index.summary(found) == "3 studies, 2 sources judged: 1 inside, 1 outside; 1 failed (z)."
+    one = {"studies": [s for s in found["studies"] if len(s["verdicts"]) == 1][:1]}
+    assert index.summary(one).startswith("1 study, 1 source judged: ")
     assert index.matrix(found).rows == [["INSIDE", "OUTSIDE"], ["y", "INSIDE"], ["z", "–"]]
     row = index.table(found).rows[0]
     assert row[:7] == ["INSIDE", "rl<i>", "OUTSIDE", "sequence", "64", "0.50 [0.40, 0.60]", "–"]

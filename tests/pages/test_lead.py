@@ -47,6 +47,17 @@ SECOND = (
 THIRD = "Whether rlvr goes beyond the reference is not decided by these draws"
 
 
+def test_brackets_are_spoken_of_where_there_are_some(alone):
+    table = alone["analyses"]["contained"]["tables"]["levels"]
+    low = table["columns"].index("low")
+    for row in table["rows"]:
+        row[low] = None  # too few problems for an interval
+    assert lead.sentences(alone, "rlvr", "base")[1].endswith(
+        "95% of rlvr's draws (88% of base's own); with the same numbers and signs too for 61% of rlvr's draws (52% of "
+        "base's own). The reference's own share is no ceiling"
+    )
+
+
 def test_numbers_lead_where_no_model_was_given(alone):
     assert lead.sentences(alone, "rlvr", "base") == [FIRST, SECOND]
     lines = terminal.summary(alone).splitlines()

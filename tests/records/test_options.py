@@ -145,6 +145,7 @@ WRONG = [
     ("score", {"device": ""}, "--device '' is empty"),
     ("sample", {"model": ""}, "--model '' is empty"),
     ("analyze", {"budget": 2.5}, "--budget 2.5 is not a whole number of at least 1"),
+    ("analyze", {"budget": 10**30}, "--budget 1000000000000000000000000000000 is above 2,147,483,647"),
     ("analyze", {"seed": True}, "--seed True is not a whole number of at least 0"),
     ("report", {"html_max_mb": "-1"}, "--html-max-mb '-1' is not a number above 0"),
     ("report", {"robustness": 0}, "--no-robustness 0: expected true or false"),
