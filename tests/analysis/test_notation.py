@@ -109,6 +109,8 @@ ALIKE = {
     "list": ("sorted: [300, 400, 500]", "sorted: [300,400,500]"),
     "per cent": ("20% of 50 = 10", "20 percent of 50 = 10"),
     "per cent of": ("20% * 50 = 10", "20% of 50 is 10"),
+    "per cent of, in capitals": ("20% * 50 = 10", "20% OF 50 IS 10"),
+    "ordinals in capitals": ("3 + 4 = 7", "3 + 4 = 7 ON THE 2ND DAY, NOT THE 1ST"),
     "per cent of, LaTeX": ("20% * 50 = 10", r"$20\% \text{ of } \$50 = 10$"),
     "share of": ("3/4 * 8 = 6", r"$\frac{3}{4}$ of the 8 is 6"),
     "per cent, LaTeX": ("20% + 5% = 25%", r"$20\% + 5\% = 25\%$"),

@@ -105,7 +105,7 @@ def test_every_stage_runs_and_the_bars_are_written(made):
     work, out, code = made
     assert code == 1  # a random model does not earn the words
     page = (out / "bars.md").read_text()
-    assert "Time: questions 0 s; draws of lessons" in page and "is missing" not in page
+    assert "Wall time: questions 0 s; draws of lessons" in page and "is missing" not in page
     for source, levels in bars.BARS.items():
         assert all(f"| {source} | {level} |" in page for level in levels)
     assert sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) < 1_000_000

@@ -89,7 +89,7 @@ def page(found: list[Line], size: Size, times: list[str]) -> str:
         why = re.sub(r"([|*\\])", r"\\\1", " ".join(line.why[:SHOWN].split())) + "…" * (len(line.why) > SHOWN)
         cells = (line.source, line.level, line.word, " or ".join(sorted(line.right)), bar, why)
         text.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*text, "", "Time: " + "; ".join(times) + ".", ""])
+    return "\n".join([*text, "", "Wall time: " + "; ".join(times) + ".", ""])
 
 
 def publish(folder: Path, out: Path, size: Size, times: list[str]) -> list[Line]:

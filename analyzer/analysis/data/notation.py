@@ -116,7 +116,8 @@ _CHOICES = re.compile(  # 6C2
 )
 _SHARE = re.compile(  # 3/4 of 8
     r"((?<![\d.,])\d[\d.,]*\s?(?:%|per\s?cent\b)|(?<![\d./])\d+\s?/\s?\d+)\s+of\s+(?:(?:the|these|those|all|his|her|their|its)\s+)?"
-    r"(?=[$€£(]?\d)"
+    r"(?=[$€£(]?\d)",
+    re.I,
 )
 _BARE = re.compile(  # commands whose arguments are no content
     r"\\(?:begin|end)\s*\{[^{}]*\}(?:\[[^][]*\])?(?:\{[clr|@ ]*\})?"
@@ -160,7 +161,7 @@ _SPOKEN = re.compile("|".join(_ALL))
 _LEFT = re.compile(r"(?:[\d)}!%]|\b[b-hj-zB-HJ-Z])(?:[^\S\n]+[a-z]{1,12})?[^\S\n]+(?:raised[^\S\n]+)?\Z")
 _OPERAND = re.compile(r"(?:[\d)}]|\b[b-hj-zB-HJ-Z])[^\S\n]+\Z")
 _RIGHT = re.compile(r"[^\S\n]+(?:[-+]?[\d({\\]|[-+]?\.\d|[b-hj-zB-HJ-Z]\b)")
-_ORDINAL = re.compile(r"[0-9](?<![0-9][0-9])[0-9]*(?:st|nd|rd|th|'s)\b")
+_ORDINAL = re.compile(r"[0-9](?<![0-9][0-9])[0-9]*(?:st|nd|rd|th|'s)\b", re.I)
 _ITEMS = (
     "step",
     "case",
@@ -211,7 +212,7 @@ def plain(text: str) -> str:
         text = text.replace(sign, " ")
     if any(word in lower for word in _FIRST):
         text = _MODULUS.sub(r" \\mod \1 ", _SPOKEN.sub(_spoken, text))
-    text = _SHARE.sub(r"\1 * ", text) if " of " in text else text
+    text = _SHARE.sub(r"\1 * ", text) if " of " in lower else text
     return _UNIT.sub(r"\1 ", text)
 
 
