@@ -54,7 +54,7 @@ def answered(tables: Tables, k: int) -> Result:
     mask, own = ((traces["source"] == source).to_numpy() for source in (SOURCE, tables.reference))
     half_N, half_own = answers.parity(traces, mask), answers.parity(traces, own)[own]
     mild, guess_P = answers.lenient(traces[own], traces), answers.guess_rate(answers.golds(traces))
-    rows = boundary._answer_test(traces, mask, half_N, mild, half_own, guess_P, k)
+    rows = boundary._against(traces, mask, half_N, mild, half_own, guess_P, k)
     test = pd.DataFrame([{"source": SOURCE, "step": None} | row for row in rows])
     return Result("boundary", boundary.QUESTION, {}, {"answer_test": test}, (), {}, 0)
 
