@@ -519,7 +519,7 @@ def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
     if scored + rejected:
         lines.append(f"{counted(ledger['traces'], 'trace')} = {count(scored)} scored + {count(rejected)} not scored.")
     else:
-        lines.append(f"{counted(ledger['traces'], 'trace')}, none scored: no model was given.")
+        lines.append(f"{counted(ledger['traces'], 'trace')}, none scored here: no model was given.")
     total = sum(ledger["by_reason"].values())
     missing = ledger["rows_rejected"] + rejected - total
     if missing > 0:

@@ -241,7 +241,7 @@ OPEN = "--policy s=MODEL (without log q only outside can be certified), or the t
 )
 def test_without_log_q_only_novelty_certifies(plain, strict, more, want):
     got = verdict(support("unknown", plain, strict, **more))
-    assert got.word == want and f"log q unknown: {NOTE}" in got.why
+    assert got.word == want and f"no probability ratio: {NOTE}" in got.why
     if want == U:
         assert got.needs == OPEN
     else:

@@ -214,7 +214,7 @@ def test_rows_beyond_a_limit_are_not_rejected():
     ledger["by_reason"] = {"no response": 1, "of problems beyond --limit 2": 5}
     assert content.ledger_lines(ledger) == [
         "15 rows read = 9 used + 1 rejected + 5 of problems beyond --limit 2.",
-        "1 trace, none scored: no model was given.",
+        "1 trace, none scored here: no model was given.",
     ]
     said = content.doubts({"ledger": ledger, "sources": {}, "analyses": {}, "verdicts": []})
     assert said == [("ledger", True, "1 of 15 rows rejected, a look only: 5 rows of problems beyond --limit 2")]

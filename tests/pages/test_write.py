@@ -96,7 +96,7 @@ def test_without_verdicts_models_or_analyses(tmp_path):
     )
     for name in ("report.md", "index.html"):
         text = paths[name].read_text()
-        assert "No verdict" in text and "none scored: no model was given" in text and "Nothing." in text
+        assert "No verdict" in text and "none scored here: no model was given" in text and "Nothing." in text
 
 
 def test_a_broken_ledger_is_refused(fake, tmp_path):

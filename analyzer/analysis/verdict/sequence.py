@@ -149,7 +149,7 @@ def _without_log_q(support: Result, row: Evidence, source: str, budget: int, tau
     note = row.no_log_q or (reach.note if reach is not None and reach.note else "no policy model")
     flags = [] if sentences.too_hot(row) else sentences.novelty({1: plain, k: strict})
     found = [*flags, *sentences.ranked(row, k), *sentences.told(row, source)]
-    why = [*found, *sentences.surprisal(row), *sentences.cut(row), f"log q unknown: {note}"]
+    why = [*found, *sentences.surprisal(row), *sentences.cut(row), f"no probability ratio: {note}"]
     flagged = strict is not None and strict.low > tau / 2 and not sentences.too_hot(row)
     beyond = row.rank_low > tau / 2
     if (flagged or beyond) and end.certified:
