@@ -41,7 +41,7 @@ class Size(NamedTuple):
     """How much is drawn and trained. problems, draws: of every source; lessons: problems to train on."""
 
     problems: int = len(problems.QUESTIONS)
-    draws: int = 16
+    draws: int = 12
     max_tokens: int = 72
     lessons: int = 48
     epochs: int = 2  # of supervised training
