@@ -313,13 +313,13 @@ def _inside(rng: np.random.Generator, runs: int, problems: int) -> Iterator[Gate
             tables = W.tables({"base": base, SOURCE: W.draw(source, rng, TRACES)})
             known = contained.classes(tables)  # six texts a method, drawn independently: equal ones are no copies
             known = known._replace(frame=known.frame.assign(copy=-1 - np.arange(len(known.frame))))
-            held = contained.run(tables, budget=64, draws=2, known=known)
+            held = contained.bounds(tables, known, 64)
             found = words(tables, None, 64, held)
             if source is near:
                 wrong += any(found[level] == "inside" and excess[level] > TAU for level in found)
                 continue
             good += found["steps"] == "inside"
-            w = 1 - held.estimates[f"{SOURCE}.contained@64.steps"].value
+            w = 1 - next(r["contained"] for r in held.rows("levels")[SOURCE] if r["level"] == "steps")
             hoeffding += w + np.sqrt(np.log(20) / 2 / problems) <= TAU
     size = f"{problems} problems x {TRACES} (base 256)"
     what = f"90 % by the base's most frequent method, {size}: inside at steps, k = 64"

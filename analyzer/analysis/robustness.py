@@ -111,20 +111,16 @@ def _redone(
     draws: int,
 ) -> dict[str, Result]:
     """What `decide` reads, with the analyses that the case touches on its tables."""
-    out = {name: result for name, result in main.items() if name not in case.drop}
-    options = {"budget": budget, "seed": case.seed}
-    for name in (n for n in case.redo if n in main):
-        if name == "strategy":
-            out[name] = strategy.certifying(case.tables, skeletons, budget, case.seed)
-        elif name == "boundary":
-            out[name] = boundary.certifying(case.tables, budget)
-        elif name == "contained":
-            out[name] = contained.bounds(case.tables, classes, budget)
-        elif name == "support":
-            out[name] = support.run(case.tables, draws=draws, **options)
-        else:
-            out[name] = preflight.run(case.tables, draws=draws, **options)
-    return out
+    options = {"budget": budget, "draws": draws, "seed": case.seed}
+    again = {
+        "preflight": lambda: preflight.run(case.tables, **options),
+        "support": lambda: support.run(case.tables, **options),
+        "strategy": lambda: strategy.certifying(case.tables, skeletons, budget, case.seed),
+        "contained": lambda: contained.bounds(case.tables, classes, budget),
+        "boundary": lambda: boundary.certifying(case.tables, budget),
+    }
+    as_run = {name: result for name, result in main.items() if name not in case.drop}
+    return as_run | {name: again[name]() for name in case.redo if name in main}
 
 
 def _rows(

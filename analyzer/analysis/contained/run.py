@@ -35,14 +35,11 @@ COLUMNS = {
 }
 
 
-def run(
-    tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = bootstrap.DRAWS, known: Classes | None = None
-) -> Result:
+def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = bootstrap.DRAWS) -> Result:
     """contained@k at every level for every source and the reference, with bounds for the given problems.
 
     k: the largest power of two at most `budget` and below the reference's draws of nine problems in ten, the same for
-    all sources of a level (`contained.budget`); problems with no more than k draws are left out, and said. known: the
-    classes of the traces, where they are at hand (those of other traces are left out). Estimates:
+    all sources of a level (`contained.budget`); problems with no more than k draws are left out, and said. Estimates:
     `<s>.contained@<k>.<level>`, the mean over problems of the mean over the source's traces, leave-one-out for the
     reference; `<s>.contained_gap@<k>.<level>`, source less reference, paired by problem; intervals by problem. Tables:
     levels (the same; own: the reference's rate on the source's problems, miss_high: the upper bound of 1 - contained@k
@@ -51,7 +48,7 @@ def run(
     A trace without a class at a level is left out of the estimate and counts against the bound; copies of a long text
     count once in the number of traces behind it.
     """
-    found, reference = known or classes(tables), tables.reference
+    found, reference = classes(tables), tables.reference
     estimates: dict[str, Estimate] = {}
     levels, exemplars = [], []
     for frame, here, row, contained_P, own_P in _levels(tables, found, budget):
