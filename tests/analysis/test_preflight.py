@@ -27,7 +27,7 @@ known_world = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(known_world)
 
 GATES = {"base", "prompts", "engine", "tokens", "policy", "declared", "A/A"}
-SILENT = SimpleNamespace(run=lambda tables, **options: Result("strategy", ""))
+SILENT = SimpleNamespace(skeletons=lambda tables: None, certifying=lambda *given: Result("strategy", ""))
 ENGINE = {"dtype": "float32", "device": "cpu", "eos": None, "path": "shared"}
 
 
