@@ -38,7 +38,7 @@ bench: $(VENV)/.installed
 	{ $(BIN)/python benchmarks/bench_score.py; $(BIN)/python benchmarks/bench_stats.py --exponent; \
 	  $(BIN)/python benchmarks/bench_dumps.py; } | tee benchmarks/RESULTS.md
 
-# on a machine with a card: every CUDA path against float64, and its speed, in at most eight minutes
+# on a machine with a card: every CUDA path against float64, and its speed (made to fit eight minutes; not run on a card yet)
 gpu: $(VENV)/.installed
 	$(BIN)/python benchmarks/gpu.py
 
@@ -52,7 +52,7 @@ validate-large: $(VENV)/.installed
 fuzz: $(VENV)/.installed-test
 	FUZZ=10000 $(BIN)/python -m pytest tests/dumps/test_fuzz.py
 
-# bars on a real model that is trained here, in the user's cache after the first time: 45 minutes, 6 GB, 3 GB of disk
+# bars on a real model that is trained here, in the user's cache after the first time: about 45 minutes (estimated from a smaller run), 6 GB, 3 GB of disk
 test-real: $(VENV)/.installed-test
 	$(BIN)/python -m validation.real --out reports/smollm2
 

@@ -1,4 +1,4 @@
-"""Every CUDA path against float64, and how fast it is: one card, at most eight minutes, nothing but torch and Triton.
+"""Every CUDA path against float64, and how fast it is: one card, torch and Triton; made to fit eight minutes.
 
     python benchmarks/gpu.py [--out benchmarks/GPU.md] [--seconds 440]
 
@@ -35,7 +35,6 @@ from analyzer.scoring.fast import attention, head
 
 ON_CARD = torch.cuda.is_available()
 DEVICE = "cuda" if ON_CARD else "cpu"
-FACTS = ("layers", "hidden", "heads", "key heads", "inner", "vocabulary", "tied")
 SHAPES = (
     {
         "0.5B": (24, 896, 14, 2, 4864, 151_936, True),

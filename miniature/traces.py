@@ -19,7 +19,6 @@ from miniature.domain import (
     HIGHEST,
     KINDS,
     LARGEST_NUMBER,
-    SIZES,
     Chain,
     apply,
     chain_text,
@@ -182,11 +181,6 @@ def say(
         opener=rng.random() < OPENING,
     )
     return reword(words, rng)
-
-
-def random_numbers(rng: random.Random) -> tuple[int, ...]:
-    """Four or five numbers in 1..12."""
-    return tuple(rng.randint(1, LARGEST_NUMBER) for _ in range(rng.choice(SIZES)))
 
 
 def base_response(numbers: tuple[int, ...], goal: int, kind: str, rng: random.Random) -> list[str]:

@@ -176,7 +176,7 @@ def refuse_wrong(read: ReadOptions, how: ScoreOptions, model: ModelOptions, spec
     from analyzer.scoring import load
     from analyzer.scoring.encoding.prompts import load_template
 
-    load.check_settings(model.dtype, model.device, how.scorer)
+    load.check_settings(model.dtype, model.device)
     for name in how.template.values():
         load_template(name)
     if how.cluster and find_spec("ray") is None:

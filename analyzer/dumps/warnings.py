@@ -72,7 +72,7 @@ def _scores(survey: Survey) -> Iterable[str]:
         )
 
 
-# a property of a source's traces -> what is said of those that have it; of PART only where others have it not
+# a property of traces -> the warning for those that have it; of PART only where other traces lack it
 SENTENCES = {
     "unlabelled": "{share} traces have no label; they count neither as correct nor as wrong.",
     "null_answer": "no answer could be extracted from {share} responses (null in the dump, {first}): a failure of "

@@ -2,7 +2,7 @@
 
 A panel answers one question: what was found, the figure that shows it, and what is folded. A block is a dict with its
 "kind": text, list, table (a Grid), data (a table of results.json with its csv), plot (a saved figure), caption (all of
-it, with its files), facts (terms with what is said of each), paste (text for a paper), host (what the script fills),
+it, with its files), facts (terms, each with its value), paste (text for a paper), host (what the script fills),
 fold (a title over blocks). The templates have a macro for each kind.
 """
 

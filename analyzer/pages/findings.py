@@ -30,7 +30,7 @@ SAID = {  # analysis -> what its number is, and the estimates that hold it, the 
 }
 SECTION = {"preflight": "a-preflight", "robustness": "robustness"}  # whose finding is a doubt, or that there is none
 SHOWN = {"preflight": (), "support": ("reach",), "clusters": ("effective",)}  # the figure of a panel; else its first
-FIRST = 2  # differences of two sources that are said on the first screen
+FIRST = 2  # differences between two sources on the first screen
 
 
 def said(data: Mapping[str, Any], name: str, k: int) -> str:

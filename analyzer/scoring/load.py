@@ -176,12 +176,11 @@ def _tokenizer(parts: names.Parts, trust_remote_code: bool) -> Any:
     return tokenizer
 
 
-def check_settings(dtype: str = "auto", device: str = "auto", scorer: str = "local") -> None:
-    """Raise UsageError for a dtype, device or scorer that is unknown, ResourceError for a device that is not here;
-    nothing is loaded but torch, and that for a device by name alone."""
-    for flag, value, known in (("--dtype", dtype, DTYPES), ("--scorer", scorer, SCORERS)):
-        if value not in known:
-            raise UsageError(f"{flag} {value!r} is unknown{nearest(value, known)}")
+def check_settings(dtype: str = "auto", device: str = "auto") -> None:
+    """Raise UsageError for a dtype or device that is unknown, ResourceError for a device that is not here; nothing is
+    loaded but torch, and that for a device by name alone."""
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype!r} is unknown{nearest(dtype, DTYPES)}")
     if device == "map" and find_spec("accelerate") is None:
         raise UsageError("--device map needs accelerate: pip install 'reasoning-path-analyzer[accelerate]'")
     if device in ("auto", "cpu", "map"):

@@ -19,6 +19,7 @@ from typing import Any
 from analyzer.analysis import primary
 from analyzer.analysis.preflight.run import sentence
 from analyzer.analysis.primary import rows
+from analyzer.analysis.support import record
 from analyzer.analysis.verdict import levels, sequence
 from analyzer.analysis.verdict.sequence import Finding
 from analyzer.records import BUDGET, LEVELS, METHOD, OUTCOME, TAU, Result, Verdict
@@ -131,18 +132,16 @@ def _repair(failed: list[dict[Any, Any]]) -> str:
 
 def _what_differs(results: dict[str, Result], source: str, words: dict[str, str]) -> list[str]:
     """Which tokens carry the novelty, and whether wording, steps or answers differ, as far as that is certified."""
-    evidence = next(iter(rows(results.get("support"), "evidence", source)), {})
-    out: list[str] = []
     if words["sequence"] != "outside":
-        return out
-    if evidence.get("carried"):
-        out.append(f"novelty carried by {evidence['carried']}")
+        return []
+    evidence = record.read(results.get("support"), source) or record.Evidence()
+    out = [f"novelty carried by {evidence.carried}"] if evidence.carried else []
     if any(words[level] == "outside" for level in OUTCOME):
         out.append("answers differ, and with them the very tokens")
     if any(words[level] == "outside" for level in METHOD):
         out.append("steps differ, and with them the very tokens")
-    if len(out) == bool(evidence.get("carried")):
+    if len(out) == bool(evidence.carried):
         what = {"word": "wording", "number": "numbers", "sign": "operators and signs"}
-        named = what.get(evidence.get("carrier", ""), "token sequence")
+        named = what.get(evidence.carrier, "token sequence")
         out.append(f"differs in its {named}; steps as a whole and answers are not shown to differ")
     return out

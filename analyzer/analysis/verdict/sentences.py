@@ -1,4 +1,4 @@
-"""What is said of the sequence level: each number of `Evidence` that a word or its reasons need, in a sentence."""
+"""The sentences of the sequence level: the numbers of `Evidence` that a verdict and its reasons rest on."""
 
 from __future__ import annotations
 
