@@ -150,15 +150,22 @@ class Made(NamedTuple):
 
 
 def tables(
-    base_VV: np.ndarray, sources: dict[str, Made], *, reference_sampler: Sampler = PLAIN, unknown: Collection[str] = ()
+    base_VV: np.ndarray,
+    sources: dict[str, Made],
+    *,
+    reference_sampler: Sampler = PLAIN,
+    unknown: Collection[str] = (),
+    undeclared: Collection[str] = (),
 ) -> Tables:
     """Tables as a scored run gives them; the first source is the reference, drawn with `reference_sampler`. Sources in
-    `unknown` have no policy; where there are any, the base also tells what novelty is told by."""
+    `unknown` have no policy; where there are any, the base also tells what novelty is told by. Of those in `undeclared`
+    no sampler is declared."""
     reference = next(iter(sources))
     laws = {"logprob": base_VV}
     traces, scores, columns = [], [], {}
     policies, samplers, engines = {}, {}, {"base": _engine(base_VV, "base", NOVEL_POWERS if unknown else ())}
     declared = {s: reference_sampler if s == reference else m.sampler for s, m in sources.items()}
+    declared = {s: sampler for s, sampler in declared.items() if s not in undeclared}
     for source, made in sources.items():
         d = made.draws
         head = _identity(source, d)
@@ -175,7 +182,8 @@ def tables(
             found = {k: v for k, v in found.items() if k not in NOVEL_COLUMNS}
         heat = hottest(declared, reference, source)
         scores.append(_scores(head, lengths, found, "base", reference_sampler, heat))
-        samplers[source] = made.sampler
+        if source in declared:
+            samplers[source] = made.sampler
         if source not in unknown:
             policies[source] = "base" if own else f"policy-{source}"
         if own or source in unknown:
@@ -222,6 +230,7 @@ def _columns(law_VV: np.ndarray, before: np.ndarray, token: np.ndarray, sampler:
             "token": token,
             "logprob": law_VV[before, token],
             "rank": _ranks(law_VV)[before, token],
+            "mass_above": _above(p_VV)[before, token],
             "entropy": entropy_V[before],
             "varentropy": (p_VV * (s_VV - entropy_V[:, None]) ** 2).sum(1)[before],
             "renyi_half": 2 * np.log(np.sqrt(p_VV).sum(1))[before],
@@ -240,6 +249,15 @@ def _columns(law_VV: np.ndarray, before: np.ndarray, token: np.ndarray, sampler:
 
 def _ranks(law_VV: np.ndarray) -> np.ndarray:
     return 1 + (law_VV[:, None, :] > law_VV[:, :, None]).sum(2) if len(law_VV) <= 200 else np.ones(law_VV.shape, int)
+
+
+def _above(p_VV: np.ndarray) -> np.ndarray:
+    """The probability of the strictly likelier tokens [V, V]; equally likely ones are counted in, which is no more."""
+    order = np.argsort(-p_VV, 1, kind="stable")
+    ranked = np.take_along_axis(p_VV, order, 1)
+    out = np.empty_like(p_VV)
+    np.put_along_axis(out, order, ranked.cumsum(1) - ranked, 1)
+    return out
 
 
 def _identity(source: str, d: Draws) -> pd.DataFrame:

@@ -4,8 +4,8 @@ Fixed before any data is seen. Everything else that the analyses print (conforma
 explain; it never certifies.
 - sequence: the share of traces with a hurdle is above HURDLED (at span 1 or 4: twice the smaller p) and the
   whole-trace excess against the likeliest law is above tau; p of an intersection: the larger one. Without log q the
-  novel share (e-value) or the share beyond the base's draws (rank) is above tau / 2, at the budget (CERTIFY at least)
-  or the next one above the engine floor: twice the smaller p of those that may speak.
+  mass beyond k by e-values or the share beyond the base's draws (rank) is above tau / 2, at the budget (CERTIFY at
+  least) or the next one above the engine floor: twice the smaller p of those that may speak.
 - skeleton, steps, kinds: some group of traces (cluster of skeletons; one kind of step after another; a symbol or a kind
   of step) is filled more often than `budget` reference draws allow (split data, Holm over groups; analysis "strategy").
 - correct: some group of problems, predeclared or chosen on the other half of the samples, is solved more often than
@@ -24,7 +24,7 @@ from analyzer.records import METHOD, TESTED, Result
 from analyzer.stats.bootstrap import ALPHA
 from analyzer.stats.budget import holm
 
-CERTIFY = 4  # least budget of novel@k that must hold where log q is not known
+CERTIFY = 4  # least budget that must hold where log q is not known
 
 
 class Endpoint(NamedTuple):

@@ -129,7 +129,8 @@ GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hove
     "surprisal, entropy": "-log p of a token, in nats; its expectation under the base at that place",
     "excess surprisal z": "sum of surprisal less entropy, over its standard deviation: about N(0, 1) for the "
     "base's own traces at T = 1",
-    "novel@k": "share of traces flagged by the e-value test of their surprisal; needs the base alone",
+    "novel@k": "share of traces flagged by the e-value test (their surprisal; without log q also the words that the "
+    "source uses on other problems); needs the base alone",
     "e-value": "a number whose mean is at most 1 if the trace came from the base; large is evidence against it, "
     'and k/e is a p-value for "within k"',
     "level": "what is compared: sequence, skeleton, steps, kinds, answer, correct",

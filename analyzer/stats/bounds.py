@@ -8,6 +8,7 @@ how problems differ, and two problems do as well as two hundred. What new proble
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,12 +40,17 @@ def p_above(values_N: np.ndarray, threshold: float) -> float:
     values_N = np.asarray(values_N, dtype=float)
     if not len(values_N) or values_N.mean() <= threshold:
         return 1.0
+    return least_alpha(lambda alpha: lower(values_N, alpha=alpha) > threshold)
+
+
+def least_alpha(holds: Callable[[float], bool]) -> float:
+    """The smallest alpha from LEAST to 1 at which a claim holds that is the easier the larger alpha; 1 for none."""
     low, high = math.log(LEAST), 0.0
-    if lower(values_N, alpha=LEAST) > threshold:
+    if holds(LEAST):
         return LEAST
     for _ in range(STEPS):
         middle = (low + high) / 2
-        low, high = (low, middle) if lower(values_N, alpha=math.exp(middle)) > threshold else (middle, high)
+        low, high = (low, middle) if holds(math.exp(middle)) else (middle, high)
     return math.exp(high)
 
 

@@ -225,27 +225,40 @@ OPEN = "--policy s=MODEL (without log q only outside can be certified), or the t
 
 
 @pytest.mark.parametrize(
-    ("plain", "strict", "more", "want"),
+    ("low", "more", "want"),
     [
-        (ZERO, ZERO, {}, U),
-        (LARGE, est(0.02, 0.009, 0.04), {}, U),
-        (LARGE, est(0.03, 0.011, 0.05), {}, "outside"),
-        (ZERO, LARGE, {"p_outside": 0.02}, U),
-        (ZERO, LARGE, {"temperature": 1.0}, "outside"),
-        (ZERO, LARGE, {"temperature": 1.3}, U),  # the null is T = 1 where nothing else is said
-        (ZERO, LARGE, {"temperature": 1.3, "hottest": 1.3, "covered": 1 / 0.7}, "outside"),
-        (ZERO, LARGE, {"temperature": 0.6, "hottest": 1.6, "covered": NAN}, U),  # the reference was hot
-        (LARGE, ZERO, {"certify": 64}, "outside"),  # the k above the engine floor: novel@64
-        (ZERO, LARGE, {"certify": 64}, U),
+        (0.0, {}, U),
+        (0.009, {}, U),
+        (0.011, {}, "outside"),
+        (0.3, {"p_outside": 0.02}, U),
+        (0.3, {"temperature": 1.0}, "outside"),
+        (0.3, {"temperature": 1.3}, U),  # the null is T = 1 where nothing else is said
+        (0.3, {"temperature": 1.3, "hottest": 1.3, "covered": 1 / 0.7}, "outside"),
+        (0.3, {"temperature": 0.6, "hottest": 1.6, "covered": NAN}, U),  # the reference was hot
+        (0.3, {"certify": 64}, "outside"),  # the k above the engine floor
+        (NAN, {}, U),
     ],
 )
-def test_without_log_q_only_novelty_certifies(plain, strict, more, want):
-    got = verdict(support("unknown", plain, strict, **more))
-    assert got.word == want and f"no probability ratio: {NOTE}" in got.why
-    if want == U:
-        assert got.needs == OPEN
-    else:
-        assert any(w.startswith(f"novelty certified at k={more.get('certify', 4)} (p = 0.0005, Holm") for w in got.why)
+def test_without_log_q_only_mass_beyond_k_certifies(low, more, want):
+    """The flagged share (novel@k) stands beside it and decides nothing."""
+    for novel in (ZERO, LARGE):
+        got = verdict(support("unknown", novel, novel, mass_low=low, **more))
+        assert got.word == want and f"no probability ratio: {NOTE}" in got.why
+        k = more.get("certify", 4)
+        if want == U:
+            assert got.needs == OPEN
+        else:
+            assert any(w.startswith(f"novelty certified at k={k} (p = 0.0005, Holm") for w in got.why)
+            line = f"at least {low:.1%} of its probability mass lies beyond {k} times the base's (by e-values)"
+            assert line in got.why
+
+
+def test_the_words_that_tell_a_source_from_the_base_are_said():
+    got = verdict(support("unknown", LARGE, LARGE, taught=1.0, wording="' Und' 34%"))
+    assert any("by surprisal and by the words it uses on other problems" in w for w in got.why)
+    assert "words that tell it from the base: ' Und' 34%" in got.why
+    alone = verdict(support("unknown", LARGE, LARGE, taught=0.0))
+    assert any(w.startswith("flagged as novel by surprisal:") for w in alone.why)
 
 
 RANKS = {"rank_share": 0.2, "rank_p": 1e-9, "rank_low": 0.1, "base_draws": 64.0, "ranked": ""}
@@ -293,7 +306,7 @@ def test_unknown_bounds_are_no_bounds():
     assert word(support("inside", inside_high=NAN)) == U
     got = verdict(support("unknown", no_log_q="the engines differ"))
     assert got.needs == OPEN
-    flagged = verdict(support("unknown", LARGE, LARGE, flagged_groups="mul 62 of 768"))
+    flagged = verdict(support("unknown", LARGE, LARGE, mass_low=0.3, flagged_groups="mul 62 of 768"))
     assert any("; flagged: mul 62 of 768)" in w for w in flagged.why)
 
 

@@ -164,6 +164,7 @@ def test_tables_and_estimates_carry_their_n(result):
     assert set(result.tables) == {
         *("reach", "reach_sampler", "lost", "novel", "membership", "evidence", "laws", "spans", "prefix", "hurdles"),
         *("hurdle_kinds", "stretches", "plane_counts", "plane", "top", "flagged_tokens", "flagged_windows"),
+        "learned",
     }
     counts = result.tables["plane_counts"].set_index("source")
     regions = ["likely_side", "novel_side", "within_reach", "base_tail", "log_ratio_unknown"]

@@ -1,14 +1,16 @@
 """Layer 3 of `support`: which traces would the base practically never write, at budget k; needs the base alone.
 
-One primary test, fixed beforehand: the e-value of `stats/evalue.py`, Benjamini-Hochberg at FDR over a source's traces.
-It is exact at any stopping time, needs no base samples and no exchangeability, and its p-values are independent across
-traces, so its false-alarm rate is known. It is held against the base at every temperature up to the hottest that is
-declared (`Null`). Ranks among the base's own draws (`stats/ranks.py`) need no law at all: they speak of the base as it
-was sampled. The conformal test against the base's own traces certifies nothing: it is exact only if problems differ by
-location and scale. Flags are never united (that would double the false discoveries). Where the source's own law is
-known the words rest on hurdles and whole traces (`evidence`), and novelty stands beside them; where it is not, the
-share that the e-value flags and the share beyond the base's draws can certify "outside". The product of a source's
-e-values says that the source is another law, however little it differs, and nothing of reach.
+One e-value for each trace, fixed beforehand: that of its surprisal (`stats/evalue.py`), and where the source's own law
+is not known the mean of it and of the learned one (`stats/learned.py`). It is exact at any stopping time, needs no base
+samples and no exchangeability, and is held against the base at every temperature up to the hottest that is declared
+(`Null`). Two things are made of it: the flagged share (Benjamini-Hochberg at FDR over a source's traces), and the mass
+that lies beyond k draws at least (`stats/beyond.py`). Ranks among the base's own draws (`stats/ranks.py`) need no law
+at all: they speak of the base as it was sampled. The conformal test against the base's own traces certifies nothing: it
+is exact only if problems differ by location and scale. Flags are never united (that would double the false
+discoveries). Where the source's own law is known the words rest on hurdles and whole traces (`evidence`), and novelty
+stands beside them; where it is not, the mass by e-values and the share beyond the base's draws can certify "outside".
+The product of the e-values of surprisal says that the source is another law, however little it differs, and nothing of
+reach.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ import pandas as pd
 
 from analyzer.analysis.data.tables import hottest
 from analyzer.records import NOVEL_POWERS, Sampler, Tables
-from analyzer.stats import conformal, evalue, ranks
+from analyzer.stats import beyond, conformal, evalue, ranks
 from analyzer.stats.bands import p_above
 from analyzer.stats.bootstrap import ALPHA, Interval, mean, rate
 
 FDR = 0.1
-PRIMARY, RANK = "e-value", "rank"
+PRIMARY, MASS, RANK = "e-value", "mass", "rank"
 COMPONENTS = ("nll_masked_mean", "window_max_masked", "cvar20_masked", "excess_z")
 
 
@@ -72,10 +74,10 @@ def halves(own: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def shares(frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, least: float) -> list[dict[str, Any]]:
     """Share of flagged traces for every test and budget, with intervals by problem; `p_above` tests that the share (of
-    test rank: the share beyond k base draws) is at most `least`.
+    the tests mass and rank: what lies beyond k base draws, for the given problems) is at most `least`.
 
-    `frame`, `own`: rows of the base scorer for the source and for the reference (columns log_e, window_max, COMPONENTS
-    and unit, an integer per problem).
+    `frame`, `own`: rows of the base scorer for the source and for the reference (columns log_e, log_e_surprisal, half,
+    window_max, COMPONENTS and unit, an integer per problem).
     A trace whose conformal score is undefined (too few base traces, nothing unmasked) is not counted there.
     """
     problem, log_e = frame["unit"].to_numpy(), frame["log_e"].to_numpy(dtype=float)
@@ -99,13 +101,24 @@ def shares(frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], *, 
             above = p_above(hits, problem, least) if known.any() else math.nan
             flagged = {"flagged": int(np.nansum(hits)), "p_above": above, "note": note}
             out.append({"test": name, "k": k, **columns(share), **flagged})
-    return out + _ranked(frame, own, budgets, least)
+    return out + [_mass(frame, k, least) for k in budgets] + _ranked(frame, own, budgets, least)
+
+
+def _mass(frame: pd.DataFrame, k: int, least: float) -> dict[str, Any]:
+    """Row of the test mass: what lies beyond k draws at least, by the sizes of the e-values."""
+    log_e_N = frame["log_e"].to_numpy(dtype=float)
+    known = ~np.isnan(log_e_N)
+    found = beyond.least(log_e_N if known.any() else np.empty(0), frame["half"].to_numpy(), k, least)
+    row = {"test": MASS, "k": k, "share": found.value, "low": found.low, "high": math.nan, "n": int(known.sum())}
+    row |= {"problems": frame.loc[known, "unit"].nunique(), "method": "Stringer, given problems", "flagged": 0}
+    note = f"mean of min(e, c) / c less k / c; the larger of k / c = {', '.join(map(str, beyond.CAPS))}"
+    return row | {"p_above": found.p, "note": note}
 
 
 def _ranked(frame: pd.DataFrame, own: pd.DataFrame, budgets: tuple[int, ...], least: float) -> list[dict[str, Any]]:
     """Rows of the test rank: shares of traces more surprising than all base draws of their problem, by log e (by the
     largest window of 8 tokens where a scorer knows no entropies). `low_share`: bound of the share beyond k draws."""
-    score = "log_e" if frame["log_e"].notna().any() else "window_max"
+    score = "log_e_surprisal" if frame["log_e_surprisal"].notna().any() else "window_max"
     problem = frame["unit"].to_numpy()
     hits_N, draws_N = ranks.beyond(frame[score], problem, own[score], own["unit"])
     share, n = rate(hits_N, problem), int(np.median(draws_N[draws_N > 0])) if (draws_N > 0).any() else 0
@@ -148,7 +161,7 @@ def evidence(
         **{f"conformal_{name}": veto[name] for name in ("share", "low", "high")},
         "flagged_groups": _flagged_groups(frame),
         **null._asdict(),
-        "log_e_sum": float(frame["log_e"].sum(min_count=1)),
+        "log_e_sum": float(frame["log_e_surprisal"].sum(min_count=1)),
         "cut_share": float((frame["finish"] == "length").mean()),
     }
 

@@ -94,7 +94,9 @@ class Evidence:
     cut_share: float = NAN
     temperature: float = 1.0  # NaN: no sampler is declared
     # without log q
-    certify: float = NAN
+    certify: float = NAN  # the k that counts
+    mass: float = NAN  # beyond it, by e-values
+    mass_low: float = NAN
     rank_share: float = NAN
     rank_p: float = NAN
     rank_low: float = NAN
@@ -104,6 +106,8 @@ class Evidence:
     covered: float = 1.0
     bets: float = NAN
     log_e_sum: float = NAN
+    taught: float = NAN  # share of the traces that the learned bets judge
+    wording: str = ""  # what they win on
     conformal_share: float = NAN
     conformal_low: float = NAN
     conformal_high: float = NAN

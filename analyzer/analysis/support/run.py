@@ -26,6 +26,7 @@ from analyzer.analysis.support import (
     flagged,
     hurdles,
     laws,
+    learned,
     local,
     membership,
     novelty,
@@ -59,7 +60,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     (tokens), `<s>.horizon_steps@<k>`, `<s>.temperature_share`.
     Intervals are by problem, for problems such as these; the bounds of the words are for the given problems (evidence).
     Tables: reach, reach_sampler, lost, novel, membership, evidence, laws, spans, prefix, hurdles, hurdle_kinds,
-    stretches, plane, plane_counts, top, flagged_tokens and flagged_windows (see `flagged`).
+    stretches, plane, plane_counts, top, flagged_tokens and flagged_windows (see `flagged`), learned (see `learned`).
     A source with several training steps enters with its last one: its policy model can only be that step's.
     Raises UsageError when there are no token probabilities under the base, from a model or from the rows.
     """
@@ -77,6 +78,12 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     base = scores[scores["model"] == tables.base] if tables.base else scores.iloc[:0]
     base = base.set_index("key", drop=False).rename_axis(None).copy()
     base["unit"] = pd.factorize(base["problem"], sort=True)[0]  # numbers sort a hundred times faster than names
+    base["log_e_surprisal"] = base["log_e"]
+    unknown = [s for s in tables.sources if known[s].reason and s != tables.reference]
+    bets = learned.of(tables, [*unknown, tables.reference] if unknown else [])
+    judged = bets.by_key.reindex(base["key"])
+    base["log_e"] = learned.mixed(base["log_e"].to_numpy(float), judged["log_e"].to_numpy(float))
+    base["half"] = judged["half"].fillna(-1).to_numpy(int)  # those without bets are a part of their own
     own = base[base["source"] == tables.reference]
     edge = float(own["excess_z"].quantile(0.95)) if len(own) else math.nan
     picked: dict[str, list[str]] = {}
@@ -121,10 +128,11 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     keys = set(tables.traces["key"])
     frames |= hurdles.tables_of(tables, found, [s for s in others if s in {r["source"] for r in parts["spans"]}], keys)
     tokens, windows = flagged.tables_of(tables, picked, own["key"])
-    frames |= {"flagged_tokens": tokens, "flagged_windows": windows}
+    frames |= {"flagged_tokens": tokens, "flagged_windows": windows, "learned": bets.words}
     if len(frames["evidence"]):
         evidence_ = frames["evidence"]
         evidence_[["carrier", "carried"]] = [flagged.carried(tokens, s) for s in evidence_["source"]]
+        evidence_["wording"] = [learned.said(bets.words, s) for s in evidence_["source"]]
         evidence_["carried_by"] = [hurdles.carried(frames["hurdle_kinds"], s) for s in evidence_["source"]]
     horizons = {s: e for s in others if (e := estimates.get(f"{s}.horizon@{budget}")) is not None}
     for s, e in step_horizon.in_steps(tables, horizons).items():
@@ -194,7 +202,8 @@ def _scored(
             "no_log_q": reason,
             "no_verdict": wrong_base,
             "temperature": tables.samplers[source].temperature if source in tables.samplers else math.nan,
-            "log_e_reference": float(own["log_e"].median()) if len(own) else math.nan,
+            "log_e_reference": float(own["log_e_surprisal"].median()) if len(own) else math.nan,
+            "taught": float((frame["half"] >= 0).mean()),
             "length": float(frame["n_tokens"].mean()),
             "length_reference": float(own["n_tokens"].mean()) if len(own) else math.nan,
         }
@@ -206,17 +215,21 @@ def _scored(
 
 
 def _certify(found: list[dict[str, Any]], floor: float, budget: int, null: novelty.Null) -> dict[str, Any]:
-    """Where log q is not known: the k of novel@k that counts, and p of the word outside (twice the smaller of e-value
-    and rank, of those that may speak); with log q, evidence.row sets the p-value."""
+    """Where log q is not known: the k that counts, and p of the word outside (twice the smaller of the tests mass and
+    rank, of those that may speak); with log q, evidence.row sets the p-value."""
     out = {"k_min": floor, "certify": math.nan, "p_outside": math.nan}
-    out |= dict.fromkeys(("rank_share", "rank_p", "rank_low", "base_draws"), math.nan)
+    out |= dict.fromkeys(("mass", "mass_low", "rank_share", "rank_p", "rank_low", "base_draws"), math.nan)
     k = next((r["k"] for r in found if r["k"] >= max(CERTIFY, budget) and not engine.below(r["k"], floor)), None)
     if k is None:
         return out
     at = {row["test"]: row for row in found if row["k"] == k}
     rank = at[novelty.RANK]
     out |= {"certify": k, "rank_share": rank["share"], "rank_p": rank["p"], "base_draws": rank["draws"]}
-    ps = [at[novelty.PRIMARY]["p_above"]] if math.isfinite(null.covered) else []
+    ps = []
+    if math.isfinite(null.covered):
+        mass = at[novelty.MASS]
+        out |= {"mass": mass["share"], "mass_low": mass["low"]}
+        ps.append(mass["p_above"])
     if not null.ranked and rank["draws"] + 1 > k:
         out["rank_low"] = rank["low_share"]
         ps.append(rank["p_above"])
@@ -375,8 +388,9 @@ def _notes(
         "base in each sampling setting (law): T = 1, lower temperatures, as the reference and as the source were "
         "sampled. reach@k and beyond@k are both the mass of whole traces beyond k times the base's: reach@k at T = 1, "
         "beyond@k under the law of those that count for inside that leaves least; where that is T = 1 they are equal.",
-        "novel@k is the share of traces flagged by the e-value test (a sequential test of surprisal) alone; ranks "
-        "among the base's draws and the conformal test are separate.",
+        "novel@k is the share of traces flagged by the e-value test alone (surprisal; where log q is not known also "
+        "the words that the source uses on other problems); ranks among the base's draws and the conformal test are "
+        "separate.",
     ]
     bringing = [s for s, k in known.items() if k.brought]
     if bringing:

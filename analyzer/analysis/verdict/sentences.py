@@ -172,13 +172,24 @@ def beside(row: Evidence, tau: float) -> list[str]:
     return out + surprisal(row) + cut(row)
 
 
-def novelty(novel: dict[int, Estimate | None]) -> list[str]:
+def mass(row: Evidence, k: int) -> list[str]:
+    """What lies beyond k draws at least, by the sizes of the e-values, where any of it does."""
+    if not row.mass_low > 0 or too_hot(row):
+        return []
+    return [f"at least {row.mass_low:.1%} of its probability mass lies beyond {k} times the base's (by e-values)"]
+
+
+def novelty(novel: dict[int, Estimate | None], row: Evidence) -> list[str]:
     known = {k: e for k, e in novel.items() if e is not None}
     if not known:
         return []
     n = next(iter(known.values())).n
     flagged = [f"{percent(e.value, e.low, e.high)} at k={k}" for k, e in known.items()]
-    return [f"flagged as novel by surprisal: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED]
+    how = "surprisal and by the words it uses on other problems" if row.taught > 0 else "surprisal"
+    out = [f"flagged as novel by {how}: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED]
+    if n and row.wording:
+        out.append(f"words that tell it from the base: {row.wording}")
+    return out
 
 
 def too_hot(row: Evidence) -> bool:

@@ -11,8 +11,9 @@ At budget k, tolerance tau for whole traces and HURDLED for the share of traces 
 - reweighted: whole traces are beyond, hurdle-free likewise, and every temperature leaves more than half of KL(Q||P).
 - undetermined: anything else, with what would decide. The base's own weights are never reweighted or outside: only
   the sampler differs.
-Where log q is not known, `outside` is left: the lower bound of novel@k, or of the share beyond k base draws by rank,
-exceeds tau / 2 and the endpoint holds. The null reaches to the hottest sampler that is declared, or there is no word.
+Where log q is not known, `outside` is left: the lower bound of the mass beyond k by e-values, or of the share beyond k
+base draws by rank, exceeds tau / 2 and the endpoint holds. The null reaches to the hottest sampler that is declared, or
+there is no word.
 """
 
 from __future__ import annotations
@@ -147,10 +148,10 @@ def _without_log_q(support: Result, row: Evidence, source: str, budget: int, tau
     strict, plain = (support.estimates.get(f"{source}.novel@{level}") for level in (k, 1))
     reach = support.estimates.get(f"{source}.reach@{budget}")
     note = row.no_log_q or (reach.note if reach is not None and reach.note else "no policy model")
-    flags = [] if sentences.too_hot(row) else sentences.novelty({1: plain, k: strict})
-    found = [*flags, *sentences.ranked(row, k), *sentences.told(row, source)]
+    flags = [] if sentences.too_hot(row) else sentences.novelty({1: plain, k: strict}, row)
+    found = [*sentences.mass(row, k), *flags, *sentences.ranked(row, k), *sentences.told(row, source)]
     why = [*found, *sentences.surprisal(row), *sentences.cut(row), f"no probability ratio: {note}"]
-    flagged = strict is not None and strict.low > tau / 2 and not sentences.too_hot(row)
+    flagged = row.mass_low > tau / 2 and not sentences.too_hot(row)
     beyond = row.rank_low > tau / 2
     if (flagged or beyond) and end.certified:
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"

@@ -1,0 +1,187 @@
+"""The learned bets of `stats/learned.py` for the sources whose own law is not known: from a run to log e of each trace.
+
+A trace is judged by what was learned from the other half of the prompts, from draws with another number among their
+problem's draws (modulo 4): a prompt that stands in a data set twice, copies, and one seed for all requests then make no
+evidence. So a source needs two prompts and two draws of some of them. What judges one half of the prompts depends on
+nothing that was drawn for them, so that within a half the e-values are independent.
+
+A trace's first token also tells how a dump was written: texts are stripped of the space or line that the base begins
+with. So nothing is bet on it where the reference's draws begin with white space, or betray their own first tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analyzer.analysis.data.excerpts import Place, cut
+from analyzer.analysis.data.tables import hottest
+from analyzer.records import Tables
+from analyzer.stats import evalue
+from analyzer.stats import learned as bets
+
+NUMBERS = 4  # classes of the numbers of draws
+LESSON = 1 << 17  # tokens learned from, of one class in one half of a source
+CLEAR = 1.0  # nats that a token gains to be named
+WORDS = 8  # tokens of each source in the table
+NAMED = 0.03  # share of the gain from which on a token is named in a sentence
+COLUMNS = ["source", "text", "n", "gain", "share", "traces"]
+ENDS = -2  # in the place of an offset: where the response ends
+BETRAYED = 0.1  # stake on the reference's own first tokens from which on no first token is bet on
+
+
+class Learned(NamedTuple):
+    """by_key: log_e (nats) and half (of the prompts, 0 or 1) of the traces that could be judged. words: COLUMNS, the
+    tokens that gain most: text, how often, gain (nats per trace), share of what all tokens gain that gain more than
+    CLEAR, over so many traces."""
+
+    by_key: pd.DataFrame
+    words: pd.DataFrame
+
+
+def of(tables: Tables, sources: Collection[str]) -> Learned:
+    """What could be learned of these sources. Made once for a run: a variation with fewer traces reads the same."""
+    held: dict[str, Learned] = tables.memo.setdefault("learned", {})
+    fresh = [s for s in sources if s not in held] if tables.base is not None else []
+    begins = _begins(tables) if fresh else False
+    for source in fresh:
+        held[source] = _of(tables, source, begins and source != tables.reference)
+    known = [held[s] for s in sources if s in held]
+    if not known:
+        return Learned(pd.DataFrame(columns=["log_e", "half"]), pd.DataFrame(columns=COLUMNS))
+    return Learned(pd.concat([x.by_key for x in known]), pd.concat([x.words for x in known], ignore_index=True))
+
+
+def said(words: pd.DataFrame, source: str) -> str:
+    """What gains most, for a sentence: "' Und' 34%, ' habe' 8%"; "" for nothing."""
+    mine = words[(words["source"] == source) & (words["share"] >= NAMED) & (words["text"].str.strip() != "")].head(4)
+    return ", ".join(f"{text!r} {share:.0%}" for text, share in zip(mine["text"], mine["share"], strict=True))
+
+
+def mixed(log_e_N: np.ndarray, learned_N: np.ndarray) -> np.ndarray:
+    """log of the mean of the two e-values (nats); the first alone where the second is not known."""
+    known_N, out_N = ~np.isnan(learned_N), np.array(log_e_N, dtype=float)
+    out_N[known_N] = np.logaddexp(out_N[known_N], learned_N[known_N]) - math.log(2)
+    return out_N
+
+
+def _begins(tables: Tables) -> bool:
+    """Whether first tokens can be bet on, by the reference's draws; never by a source's own."""
+    rows = _rows(tables, tables.reference)
+    keys = set(rows["key"])
+    if not keys:
+        return False
+    for part in tables.texts(["response"]):
+        texts = part.loc[[key in keys for key in part["key"]], "response"]
+        if any(isinstance(text, str) and text[:1].isspace() for text in texts):
+            return False
+    found = list(_parts(tables, _lesson(rows, dict.fromkeys(keys, (0, 0))), 1.0))
+    if not found:
+        return False
+    token, bound = (np.concatenate([flat[c] for _, _, flat in found]) for c in ("token", "log_bound"))
+    return bets.learn(token, np.concatenate([n for _, n, _ in found]), bound).stake_C[0] < BETRAYED
+
+
+def _rows(tables: Tables, source: str) -> pd.DataFrame:
+    rows = tables.scores[(tables.scores["model"] == tables.base) & (tables.scores["source"] == source)]
+    return rows[rows["n_tokens"] > 0]
+
+
+def _of(tables: Tables, source: str, begins: bool) -> Learned:
+    rows = _rows(tables, source)
+    prompt = rows["prompt_hash"] if "prompt_hash" in rows else rows["problem"]  # tables made by hand may have none
+    half_N, number_N = pd.factorize(prompt, sort=True)[0] % 2, rows["sample"].to_numpy(int)
+    classes = min(NUMBERS, len(np.unique(number_N)))
+    cell = dict(zip(rows["key"], zip(half_N.tolist(), (number_N % classes).tolist(), strict=True), strict=True))
+    a = evalue.null_exponent(hottest(tables.samplers, tables.reference, source))
+    lessons: dict[tuple[int, int], list[Any]] = defaultdict(list)
+    if classes > 1 and half_N.any() and not math.isnan(a):
+        for keys, lengths_N, flat in _parts(tables, _lesson(rows, cell), a):
+            ends = lengths_N.cumsum()
+            for key, begin, end in zip(keys, ends - lengths_N, ends, strict=True):
+                lessons[cell[key]].append((flat["token"][begin:end], flat["log_bound"][begin:end]))
+    taught = {}
+    for half, number in set(cell.values()):
+        others = [x for (h, m), some in sorted(lessons.items()) if h != half and m != number for x in some]
+        if others:
+            token, bound = map(np.concatenate, zip(*others, strict=True))
+            found = bets.learn(token, np.array([len(t) for t, _ in others]), bound)
+            stake_C = found.stake_C * (np.arange(len(found.stake_C)) > 0)
+            taught[half, number] = found if begins else found._replace(stake_C=stake_C)
+    judged = [key for key in cell if cell[key] in taught]
+    log_e, gains = pd.Series(math.nan, index=judged, dtype=float), []
+    for keys, lengths_N, flat in _parts(tables, judged, a, "offset") if judged else ():
+        gain_T, ends = np.empty(len(flat["token"])), lengths_N.cumsum()
+        of_N = [cell[key] for key in keys]
+        for where in set(of_N):
+            mine_N = np.array([x == where for x in of_N])
+            mine_T = np.repeat(mine_N, lengths_N)
+            parts = flat["token"][mine_T], lengths_N[mine_N], flat["log_bound"][mine_T]
+            gain_T[mine_T] = bets.log_factors(taught[where], *parts)
+        log_e[keys] = np.add.reduceat(gain_T, ends - lengths_N)
+        gains.append(_gains(keys, ends, flat, gain_T))
+    log_e = log_e.dropna()
+    by_key = pd.DataFrame({"log_e": log_e, "half": [cell[key][0] for key in log_e.index]})
+    return Learned(by_key, _words(tables, source, gains, len(by_key)))
+
+
+def _lesson(rows: pd.DataFrame, cell: dict[str, tuple[int, int]]) -> list[str]:
+    """The keys learned from: in an order of their own (not that of the run), until LESSON is full in a cell."""
+    order = pd.util.hash_array(rows["key"].to_numpy(dtype=object))
+    rows = rows.assign(order=order, cell=rows["key"].map(cell)).sort_values("order")
+    before = rows.groupby("cell")["n_tokens"].cumsum() - rows["n_tokens"]
+    return rows.loc[before < LESSON, "key"].tolist()
+
+
+def _parts(
+    tables: Tables, keys: Collection[str], a: float, *more: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+    """(keys [N], lengths [N], columns end to end [T]) part by part, of the traces among `keys` whose numbers are known:
+    token, log_bound, and `offset` where it is asked for (-1: unknown)."""
+    wanted, used = set(keys), bets.needed(a)
+    for part in tables.tokens(tables.base or "", [*used, *more]):
+        part = part[[key in wanted for key in part["key"]]]
+        whole = [all(x is not None and len(x) for x in row) for row in zip(*(part[c] for c in used), strict=True)]
+        if not any(whole):
+            continue
+        part = part[whole]
+        lengths_N = part["token"].map(len).to_numpy()
+        columns = {c: np.concatenate(part[c].to_list()) for c in used}
+        flat = {"token": columns["token"], "log_bound": bets.log_bound(columns, a)}
+        for c in more:
+            held = zip(part[c], lengths_N, strict=True)
+            flat[c] = np.concatenate([np.full(n, -1) if x is None else x for x, n in held])
+        yield part["key"].to_numpy(dtype=object), lengths_N, flat
+
+
+def _gains(keys: np.ndarray, ends: np.ndarray, flat: dict[str, np.ndarray], gain_T: np.ndarray) -> pd.DataFrame:
+    """token, n, gain (nats, summed) and the place of one of them, of the tokens that gain clearly."""
+    at = np.flatnonzero(gain_T > CLEAR)
+    frame = pd.DataFrame({"token": flat["token"][at], "gain": gain_T[at], "n": 1, "at": at})
+    found = frame.groupby("token", as_index=False).agg({"gain": "sum", "n": "sum", "at": "first"})
+    at = found.pop("at").to_numpy()
+    owner = np.searchsorted(ends, at, side="right")
+    next_T = np.append(flat["offset"][1:], ENDS)
+    next_T[ends - 1] = ENDS
+    return found.assign(key=keys[owner], begin=flat["offset"][at], end=next_T[at])
+
+
+def _words(tables: Tables, source: str, gains: list[pd.DataFrame], traces: int) -> pd.DataFrame:
+    if not gains:
+        return pd.DataFrame(columns=COLUMNS)
+    how = {"gain": "sum", "n": "sum", "key": "first", "begin": "first", "end": "first"}
+    frame = pd.concat(gains, ignore_index=True).groupby("token", as_index=False).agg(how)
+    frame["share"] = frame["gain"] / frame["gain"].sum()
+    frame = frame.sort_values("gain", ascending=False, kind="stable").head(WORDS).reset_index(drop=True)
+    sizes = tables.traces.set_index("key")["characters"].fillna(0)
+    last = frame["end"] == ENDS
+    frame.loc[last, "end"] = sizes.reindex(frame.loc[last, "key"]).to_numpy(int)
+    places = zip(frame["key"], frame["begin"].tolist(), frame["end"].tolist(), strict=True)
+    frame["text"] = cut(tables, [Place(*row) for row in places])
+    frame["gain"] /= traces
+    return frame.assign(source=source, traces=traces)[COLUMNS]

@@ -1,0 +1,160 @@
+"""What is learned of a source: from which traces, of which it is not, and what the words at the sequence level make of
+it. Laws are bigrams (`validation.bigram`), so that every number is exact. Seeded; nothing here can fail by chance: a
+source of the base passes 64 times its mass with chance below 1e-4 by Ville's inequality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyzer.analysis.support import learned
+from analyzer.analysis.support import run as support
+from analyzer.analysis.verdict.decide import decide
+from analyzer.records import Sampler, Tables
+from validation import bigram
+from validation.bigram import Component, Made
+
+V, PROBLEMS, DRAWS, LONGEST = 41, 12, 6, 40
+PHRASE = {3: 7, 4: 19, 5: 30}  # position -> token of the source `style`
+
+
+@pytest.fixture(scope="module")
+def world() -> Tables:
+    rng = np.random.default_rng(5)
+    base_VV = bigram.law(rng, V, 1.5)
+    base_VV[:, [7, 19, 30]] = np.log(1e-4)
+    base_VV = bigram.normalised(base_VV)
+    plain, style = Component(1.0, base_VV), Component(1.0, base_VV, PHRASE)
+    opening = Component(1.0, base_VV, {0: 7})
+    made = {
+        name: Made(bigram.draw(rng, [part], PROBLEMS, DRAWS, LONGEST))
+        for name, part in {"base": plain, "again": plain, "style": style, "opening": opening}.items()
+    }
+    return bigram.tables(base_VV, made, unknown=("again", "style", "opening"))
+
+
+def fresh(tables: Tables, **changes) -> Tables:
+    return replace(tables, memo={}, **changes)
+
+
+def log_e(tables: Tables, source: str) -> pd.Series:
+    return learned.of(tables, [source]).by_key["log_e"]
+
+
+def test_a_phrase_that_the_base_hardly_writes_is_found_and_the_base_is_not(world):
+    found = log_e(fresh(world), "style")
+    assert len(found) == PROBLEMS * DRAWS and found.min() > np.log(64 / 0.02)
+    assert log_e(fresh(world), "again").max() < np.log(20)
+    result = support.run(fresh(world), draws=50)
+    words = {
+        v.source: v.word
+        for v in decide({"support": result}, sources=["again", "style", "opening"], reference="base")
+        if v.level == "sequence"
+    }
+    assert words == {"again": "undetermined", "style": "outside", "opening": "outside"}
+    evidence = result.tables["evidence"].set_index("source")
+    assert evidence.loc["style", "mass_low"] > 0.8 and evidence.loc["again", "mass_low"] == 0
+    gains = result.tables["learned"].query("source == 'style'")
+    # the second and third token of the phrase after one token each, the first one after many
+    assert list(gains["n"][:2]) == [PROBLEMS * DRAWS] * 2 and gains["share"][:3].sum() > 0.95
+
+
+def test_neither_the_order_of_the_run_nor_its_parts_change_a_value(world):
+    want = log_e(fresh(world), "style")
+
+    def tokens(model, columns):
+        rng = np.random.default_rng(0)
+        for part in reversed(list(world.tokens(model, columns))):
+            for rows in np.array_split(rng.permutation(len(part)), 7):
+                yield part.iloc[rows]
+
+    scores = world.scores.sample(frac=1, random_state=1, ignore_index=True)
+    got = log_e(fresh(world, tokens=tokens, scores=scores), "style")
+    assert got[want.index].to_numpy() == pytest.approx(want.to_numpy())
+
+
+def test_what_judges_a_trace_does_not_depend_on_its_prompt_nor_on_draws_of_its_number(world):
+    """Other tokens in one half of the prompts, or in all draws of one number, leave the bets on them as they were: only
+    the traces' own factors change, and those of nobody else."""
+    rows = world.scores.query("source == 'style' and model == 'base'")
+    half = pd.Series(pd.factorize(rows["problem"], sort=True)[0] % 2, index=rows["key"])
+    number = pd.Series(rows["sample"].to_numpy() % learned.NUMBERS, index=rows["key"])
+
+    def with_others(changed: set[str]) -> Tables:
+        def tokens(model, columns):
+            for part in world.tokens(model, columns):
+                part = part.copy()
+                for i in part.index[part["key"].isin(changed)]:
+                    part.at[i, "token"] = (part.at[i, "token"] + 11) % (V - 1)
+                yield part
+
+        return fresh(world, tokens=tokens)
+
+    want = log_e(fresh(world), "style")
+    for side in (0, 1):
+        got = log_e(with_others(set(half.index[half == side])), "style")
+        # of half `side` the bets are the same and the tokens others; of the other half the bets are others
+        assert (got[half.index[half != side]] != want[half.index[half != side]]).all()
+    alike = number.index[(number == 1)]
+    got = log_e(with_others(set(alike)), "style")
+    one = learned.of(with_others(set(alike[:1])), ["style"]).by_key["log_e"]
+    same = [k for k in want.index if (half[k] == half[alike[0]] or number[k] == 1) and k != alike[0]]
+    assert one[same].to_numpy() == pytest.approx(want[same].to_numpy())
+    assert len(same) > 40 and (got[[k for k in want.index if number[k] != 1]] != want[number.index[number != 1]]).any()
+
+
+def test_one_draw_a_problem_or_one_prompt_teaches_nothing(world):
+    single = world.scores[world.scores["sample"] == 0]
+    assert log_e(fresh(world, scores=single), "style").empty
+    alike = world.scores.assign(prompt_hash="same")
+    assert log_e(fresh(world, scores=alike), "style").empty
+    result = support.run(fresh(world, scores=single), draws=20)
+    assert (result.tables["evidence"]["taught"] == 0).all()
+
+
+def test_without_the_columns_nothing_is_learned(world):
+    def tokens(model, columns):
+        for part in world.tokens(model, columns):
+            yield part.assign(mass_above=None) if "mass_above" in part else part
+
+    assert log_e(fresh(world, tokens=tokens), "style").empty
+
+
+def test_hotter_than_any_null_nothing_is_learned(world):
+    assert log_e(fresh(world, samplers=world.samplers | {"style": Sampler(1.6)}), "style").empty
+    undeclared = {s: x for s, x in world.samplers.items() if s != "style"}
+    held = log_e(fresh(world, samplers=undeclared), "style")  # against temperatures up to 1.43
+    assert (held < log_e(fresh(world), "style")[held.index]).all() and held.median() > 0
+
+
+def test_first_tokens_are_bet_on_only_where_the_reference_shows_them_whole(world):
+    assert log_e(fresh(world), "opening").min() > np.log(64 / 0.02)
+
+    def texts(columns):
+        for part in world.texts(columns):
+            yield part.assign(response=[" and so" for _ in part["key"]])
+
+    assert log_e(fresh(world, texts=texts), "opening").max() < np.log(20)  # the base begins with a space
+    broken = fresh(world)
+
+    def stripped(model, columns):  # the reference's own first tokens are what it hardly writes
+        for part in world.tokens(model, columns):
+            if "logprob" in part and "token" in part:
+                part = part.copy()
+                for i in part.index[part["source"] == "base"]:
+                    part.at[i, "token"] = np.r_[7, part.at[i, "token"][1:]].astype(np.int32)
+                    part.at[i, "logprob"] = np.r_[np.float32(-9), part.at[i, "logprob"][1:]]
+                    part.at[i, "mass_above"] = np.r_[np.float32(0.99), part.at[i, "mass_above"][1:]]
+            yield part
+
+    assert log_e(replace(broken, tokens=stripped), "opening").max() < np.log(20)
+
+
+def test_a_variation_with_fewer_traces_reads_the_same_numbers(world):
+    whole = fresh(world)
+    want = log_e(whole, "style")
+    few = replace(whole, scores=whole.scores[whole.scores["sample"] == 0])
+    assert log_e(few, "style").equals(want)
