@@ -161,11 +161,11 @@ def _rows(
 
 
 def _number(support_: Result | None, v: Verdict) -> dict[str, Any]:
-    """The number that decides at the sequence level: whole traces beyond the budget, without log q the novel share."""
+    """The number that decides at the sequence level: whole traces beyond the budget, without log q by e-values."""
     nothing = {"quantity": "", "value": math.nan, "low": math.nan, "high": math.nan}
     if v.level != "sequence" or support_ is None:
         return nothing
-    for name in (f"beyond@{v.budget}", f"novel@{max(primary.CERTIFY, v.budget)}"):
+    for name in (f"beyond@{v.budget}", f"novel_mass@{max(primary.CERTIFY, v.budget)}"):
         e = support_.estimates.get(f"{v.source}.{name}")
         if e is not None and math.isfinite(e.value):
             return {"quantity": name, "value": e.value, "low": e.low, "high": e.high}

@@ -57,7 +57,7 @@ REACH = (
     "sampling setting (law) named in its note; reach@k the same at T = 1; lost@k the reverse of reach@k. A hurdle is "
     "one token, or four in a row, beyond k in every sampling setting that is tried; hurdle share@k is the share of "
     "traces with one, each step counted by its excess. horizon@k is the number of tokens after which half of the mass "
-    "is beyond k. novel@k is the share of traces flagged by their surprisal alone (e-value test)."
+    "is beyond k. novel@k is the share of traces flagged by the e-value test, which needs no log q."
 )
 SAID = {"reach": " (at T = 1)", "lost": " (reverse of reach)", "beyond": " (law in its note)"}  # behind a quantity
 HEADINGS = {
@@ -131,6 +131,7 @@ GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hove
     "base's own traces at T = 1",
     "novel@k": "share of traces flagged by the e-value test (their surprisal; without log q also the words that the "
     "source uses on other problems); needs the base alone",
+    "novel_mass@k": "probability mass beyond k times the base's, at least: by the sizes of the e-values",
     "e-value": "a number whose mean is at most 1 if the trace came from the base; large is evidence against it, "
     'and k/e is a p-value for "within k"',
     "level": "what is compared: sequence, skeleton, steps, kinds, answer, correct",
@@ -395,7 +396,7 @@ def heading(name: str) -> str:
 
 def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
     """What is known of whole traces, steps and the horizon at the verdict's budget, with intervals by problem; of a
-    source whose own probabilities are not known, novel@k."""
+    source whose own probabilities are not known, the mass beyond k by e-values."""
     k, parts = v["budget"], []
     for heading, key in support(k).items():
         e = estimate(data["analyses"], "support", f"{v['source']}.{key}")
@@ -407,8 +408,8 @@ def evidence(data: Mapping[str, Any], v: Mapping[str, Any]) -> str:
             parts.append(f"{heading} not reached")
     e = estimate(data["analyses"], "support", f"{v['source']}.beyond@{k}") if parts else None
     if not parts:
-        e = estimate(data["analyses"], "support", f"{v['source']}.novel@{k}")
-        parts = [f"novel@{k} {interval(e)}"] if interval(e) != NONE else []
+        e = estimate(data["analyses"], "support", f"{v['source']}.novel_mass@{k}")
+        parts = [f"beyond {k} by e-values {interval(e)}"] if interval(e) != NONE else []
     known = {r["source"]: r.get("problems") for r in records(data, "perplexity", "sources")}
     problems = known.get(v["source"])
     if parts and e is not None and e["n"]:

@@ -15,7 +15,7 @@ SAID = {  # analysis -> what its number is, and the estimates that hold it, the 
         "Probability mass, by whole traces, beyond {k} times the base's",
         r"beyond@{k}",
         r"reach@{k}",
-        r"novel@{k}",
+        r"novel_mass@{k}",
     ),
     "contained": (
         "Share of traces whose kinds of steps, in order, are among the draws of {reference}",

@@ -55,9 +55,10 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
 
     Estimates: `<s>.sampler_inside` (also of the reference: its self-inclusion), `<s>.reach@<k>` (whole traces against
     the base at T = 1), `<s>.beyond@<k>` (against the kindest of the laws that count for the word inside),
-    `<s>.lost@<k>`, `<s>.novel@<k>`; of local support `<s>.hurdles@<k>` (expected number in a trace),
-    `<s>.hurdle_share@<k>` (share of traces with one), `<s>.hurdle_rate@<k>` (per 1,000 tokens), `<s>.horizon@<k>`
-    (tokens), `<s>.horizon_steps@<k>`, `<s>.temperature_share`.
+    `<s>.lost@<k>`, `<s>.novel@<k>`, `<s>.novel_mass@<k>` (where log q is not known); of local support
+    `<s>.hurdles@<k>` (expected number in a trace), `<s>.hurdle_share@<k>` (share of traces with one),
+    `<s>.hurdle_rate@<k>` (per 1,000 tokens), `<s>.horizon@<k>` (tokens), `<s>.horizon_steps@<k>`,
+    `<s>.temperature_share`.
     Intervals are by problem, for problems such as these; the bounds of the words are for the given problems (evidence).
     Tables: reach, reach_sampler, lost, novel, membership, evidence, laws, spans, prefix, hurdles, hurdle_kinds,
     stretches, plane, plane_counts, top, flagged_tokens and flagged_windows (see `flagged`), learned (see `learned`).
@@ -191,6 +192,9 @@ def _scored(
     if is_reference:
         return reason, omitted
     estimates |= {f"{source}.novel@{row['k']}": _estimate(row) for row in found if row["test"] == novelty.PRIMARY}
+    if reason:  # else the mass beyond k is known better
+        masses = [row for row in found if row["test"] == novelty.MASS]
+        estimates |= {f"{source}.novel_mass@{row['k']}": _estimate(row | {"high": 1.0}) for row in masses if row["n"]}
     frame["p"] = evalue.p_value(frame["log_e"].to_numpy())
     frame["flagged"] = conformal.discoveries(frame["p"].to_numpy(), q=novelty.FDR)
     picked[source] = frame.loc[frame["flagged"], "key"].tolist()

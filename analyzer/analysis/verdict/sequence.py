@@ -156,7 +156,8 @@ def _without_log_q(support: Result, row: Evidence, source: str, budget: int, tau
     if (flagged or beyond) and end.certified:
         held = f"p = {end.p:.2g}, Holm over levels {end.p_holm:.2g}"
         how = "novelty" if flagged else "novelty by rank"
-        return "outside", [*why, f"{how} certified at k={k} ({held}{sentences.where(row)})"], None
+        asked = f"of the text as it is written, the base asked with these prompts: how {source} was asked is not known"
+        return "outside", [*why, f"{how} certified at k={k} ({held}{sentences.where(row)})", asked], None
     if row.needs:  # of rows that bring numbers
         return "undetermined", why, row.needs
     missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
