@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from analyzer.records import Tables
 from analyzer.stats import evalue
 from analyzer.stats import learned as bets
 
-NUMBERS = 4  # classes of the numbers of draws
+NUMBERS = 4  # draws whose numbers are equal modulo this one don't judge each other
 LESSON = 1 << 17  # tokens learned from, of one class in one half of a source
 CLEAR = 1.0  # nats that a token gains to be named
 WORDS = 8  # tokens of each source in the table
@@ -80,7 +80,7 @@ def _begins(tables: Tables) -> bool:
         texts = part.loc[[key in keys for key in part["key"]], "response"]
         if any(isinstance(text, str) and text[:1].isspace() for text in texts):
             return False
-    found = list(_parts(tables, _lesson(rows, dict.fromkeys(keys, (0, 0))), 1.0))
+    found = list(_parts(tables, _lesson(rows, dict.fromkeys(keys, 0)), 1.0))
     if not found:
         return False
     token, bound = (np.concatenate([flat[c] for _, _, flat in found]) for c in ("token", "log_bound"))
@@ -94,46 +94,56 @@ def _rows(tables: Tables, source: str) -> pd.DataFrame:
 
 def _of(tables: Tables, source: str, begins: bool) -> Learned:
     rows = _rows(tables, source)
-    prompt = rows["prompt_hash"] if "prompt_hash" in rows else rows["problem"]  # tables made by hand may have none
-    half_N, number_N = pd.factorize(prompt, sort=True)[0] % 2, rows["sample"].to_numpy(int)
-    classes = min(NUMBERS, len(np.unique(number_N)))
-    cell = dict(zip(rows["key"], zip(half_N.tolist(), (number_N % classes).tolist(), strict=True), strict=True))
     a = evalue.null_exponent(hottest(tables.samplers, tables.reference, source))
-    lessons: dict[tuple[int, int], list[Any]] = defaultdict(list)
-    if classes > 1 and half_N.any() and not math.isnan(a):
-        for keys, lengths_N, flat in _parts(tables, _lesson(rows, cell), a):
-            ends = lengths_N.cumsum()
-            for key, begin, end in zip(keys, ends - lengths_N, ends, strict=True):
-                lessons[cell[key]].append((flat["token"][begin:end], flat["log_bound"][begin:end]))
-    taught = {}
-    for half, number in set(cell.values()):
-        others = [x for (h, m), some in sorted(lessons.items()) if h != half and m != number for x in some]
-        if others:
-            token, bound = map(np.concatenate, zip(*others, strict=True))
-            found = bets.learn(token, np.array([len(t) for t, _ in others]), bound)
-            stake_C = found.stake_C * (np.arange(len(found.stake_C)) > 0)
-            taught[half, number] = found if begins else found._replace(stake_C=stake_C)
-    judged = [key for key in cell if cell[key] in taught]
+    cells = _cells(rows)
+    taught = {} if math.isnan(a) else _taught(tables, rows, cells, a, begins)
+    judged = [key for key, cell in cells.items() if cell in taught]
     log_e, gains = pd.Series(math.nan, index=judged, dtype=float), []
     for keys, lengths_N, flat in _parts(tables, judged, a, "offset") if judged else ():
         gain_T, ends = np.empty(len(flat["token"])), lengths_N.cumsum()
-        of_N = [cell[key] for key in keys]
-        for where in set(of_N):
-            mine_N = np.array([x == where for x in of_N])
-            mine_T = np.repeat(mine_N, lengths_N)
-            parts = flat["token"][mine_T], lengths_N[mine_N], flat["log_bound"][mine_T]
-            gain_T[mine_T] = bets.log_factors(taught[where], *parts)
+        cell_N = np.array([cells[key] for key in keys])
+        for cell in np.unique(cell_N).tolist():
+            mine_T = np.repeat(cell_N == cell, lengths_N)
+            parts = flat["token"][mine_T], lengths_N[cell_N == cell], flat["log_bound"][mine_T]
+            gain_T[mine_T] = bets.log_factors(taught[cell], *parts)
         log_e[keys] = np.add.reduceat(gain_T, ends - lengths_N)
         gains.append(_gains(keys, ends, flat, gain_T))
     log_e = log_e.dropna()
-    by_key = pd.DataFrame({"log_e": log_e, "half": [cell[key][0] for key in log_e.index]})
+    by_key = pd.DataFrame({"log_e": log_e, "half": [cells[key] // NUMBERS for key in log_e.index]})
     return Learned(by_key, _words(tables, source, gains, len(by_key)))
 
 
-def _lesson(rows: pd.DataFrame, cell: dict[str, tuple[int, int]]) -> list[str]:
+def _cells(rows: pd.DataFrame) -> dict[str, int]:
+    """key -> NUMBERS * (half of the prompts) + the draw's number modulo NUMBERS."""
+    prompt = rows["prompt_hash"] if "prompt_hash" in rows else rows["problem"]  # tables made by hand may have none
+    half_N, number_N = pd.factorize(prompt, sort=True)[0] % 2, rows["sample"].to_numpy(int) % NUMBERS
+    return dict(zip(rows["key"], (NUMBERS * half_N + number_N).tolist(), strict=True))
+
+
+def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float, begins: bool) -> dict[int, bets.Bets]:
+    """cell -> what the cells of the other half with other numbers teach; cells that none teaches are left out."""
+    lessons: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    for keys, lengths_N, flat in _parts(tables, _lesson(rows, cells), a):
+        ends = lengths_N.cumsum()
+        for key, begin, end in zip(keys, ends - lengths_N, ends, strict=True):
+            lessons[cells[key]].append((flat["token"][begin:end], flat["log_bound"][begin:end]))
+    out = {}
+    for cell in sorted(set(cells.values())):
+        half, number = divmod(cell, NUMBERS)
+        others = [m + NUMBERS * (1 - half) for m in range(NUMBERS) if m != number]
+        some = [trace for other in others for trace in lessons.get(other, ())]
+        if some:
+            token, bound = map(np.concatenate, zip(*some, strict=True))
+            found = bets.learn(token, np.array([len(trace) for trace, _ in some]), bound)
+            stake_C = found.stake_C * (np.arange(len(found.stake_C)) > 0)
+            out[cell] = found if begins else found._replace(stake_C=stake_C)
+    return out
+
+
+def _lesson(rows: pd.DataFrame, cells: dict[str, int]) -> list[str]:
     """The keys learned from: in an order of their own (not that of the run), until LESSON is full in a cell."""
     order = pd.util.hash_array(rows["key"].to_numpy(dtype=object))
-    rows = rows.assign(order=order, cell=rows["key"].map(cell)).sort_values("order")
+    rows = rows.assign(order=order, cell=rows["key"].map(cells)).sort_values("order")
     before = rows.groupby("cell")["n_tokens"].cumsum() - rows["n_tokens"]
     return rows.loc[before < LESSON, "key"].tolist()
 
