@@ -13,6 +13,7 @@ import pytest
 from analyzer.analysis.boundary import answers
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.data.tables import in_memory
+from analyzer.analysis.verdict.decide import decide
 from analyzer.records import Result, Tables
 from analyzer.stats import passk
 from analyzer.stats.coverage import CELLS
@@ -283,8 +284,12 @@ def test_of_two_graders_the_milder_one_counts_for_the_reference():
     """Both sides give the same answers; the source's grader accepts them, the reference's does not."""
     base, new = (traces(s, {str(i): (64, 16) for i in range(20)}) for s in ("base", "new"))
     strict = base.assign(correct=pd.array([False] * len(base), dtype="boolean"))
-    found = boundary.run(tables(strict, new), budget=4, draws=50).tables["answer_test"].iloc[0]
-    assert found["c_reference"] == 20 * 16 and found["p"] == 1
+    result = boundary.run(tables(strict, new), budget=4, draws=50)
+    found = result.tables["answer_test"].iloc[0]
+    assert found["c_reference"] == 20 * 16 and found["p"] == 1 and found["raised"] == 20 * 16
+    words = decide({"boundary": result}, sources=["new"], reference="base", budget=4)
+    why = next(v.why for v in words if v.level == "correct")
+    assert any(line.startswith("320 draws of the reference labelled wrong count as correct here") for line in why)
     other = strict.assign(answer="something else")
     assert boundary.run(tables(other, new), budget=4, draws=50).tables["answer_test"].iloc[0]["p"] < 1e-6
 

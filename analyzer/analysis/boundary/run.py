@@ -153,11 +153,12 @@ def _answer_test(tables: Tables, sides: Sides, budget: int) -> list[dict[str, An
     traces, own = sides.traces, sides.of(tables.reference)
     guess_P, mild = answers.guess_rate(answers.golds(traces)), answers.lenient(own, traces)
     half = answers.parity(own, np.ones(len(own), bool))
+    raised = int((mild["correct"].astype("boolean") & ~own["correct"].astype("boolean")).fillna(False).sum())
     rows = []
     for (source, step), mask in sides.arms.items():
         if source != tables.reference and sides.held[source, step].index.isin(sides.reference.index).any():
             found = _against(traces, mask, answers.parity(traces, mask), mild, half, guess_P, budget)
-            rows += [{"source": source, "step": step} | row for row in found]
+            rows += [{"source": source, "step": step, "raised": raised} | row for row in found]
     return rows
 
 

@@ -12,6 +12,7 @@ from analyzer.analysis import primary
 from analyzer.analysis.primary import Endpoint, number
 from analyzer.analysis.verdict.sequence import Finding
 from analyzer.records import METHOD, TESTED, Result
+from analyzer.records.display import counted
 from analyzer.stats.bootstrap import ALPHA
 
 COARSER = "a coarser level: more draws like these would not decide this one"
@@ -23,20 +24,20 @@ def decide(results: dict[str, Result], source: str, level: str, budget: int, tau
     found = primary.rows(results.get("contained"), "levels", source)
     inside, why, more = _contained(next((r for r in found if r["level"] == level), {}), budget, tau)
     if level in METHOD:
-        outside, counted, needs = _method(results, source, level, budget, end)
+        outside, told, needs = _method(results, source, level, budget, end)
     else:
-        outside, counted, needs = _outcome(results.get("boundary"), source, level, budget, end)
+        outside, told, needs = _outcome(results.get("boundary"), source, level, budget, end)
         guessed = next((r for r in primary.answer_rows(results.get("boundary"), source, budget) if r["guessed"]), None)
         if guessed:
             said = f"{budget} guesses without reading the question hit ({guessed['guess']:.0%} each)"
             return "undetermined", [f"{said}: this level cannot decide", *why], "a level of the method"
     if outside:
         contradiction = [f"contradiction: by what draws contain, inside at the {level} level"] if inside else []
-        return "outside", [*counted, *why, *contradiction], None
+        return "outside", [*told, *why, *contradiction], None
     if inside:
-        return "inside", [*why, *counted], None
+        return "inside", [*why, *told], None
     wanted = "; or ".join(text for text in (needs, more) if text)
-    return "undetermined", [*why, *counted] or ["nothing at hand on problems that both have"], wanted or COARSER
+    return "undetermined", [*why, *told] or ["nothing at hand on problems that both have"], wanted or COARSER
 
 
 def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
@@ -120,6 +121,11 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
         apart = f" ({n:,} problems have no other)" if n else ""
         why.append(
             f"no answer was read (or a limit cut the draw) from {said}; such draws of the reference do not count{apart}"
+        )
+    if raised := int(found[0].get("raised") or 0):
+        why.append(
+            f"{counted(raised, 'draw')} of the reference labelled wrong count as correct here: their answer counts as "
+            "correct elsewhere (the milder of two graders)"
         )
     best = min(found, key=lambda r: r["p"])
     guesses = _guesses(best, source)
