@@ -12,6 +12,7 @@ from analyzer.analysis.clusters import run as clusters
 from analyzer.analysis.contained import run as contained
 from analyzer.analysis.perplexity import run as perplexity
 from analyzer.analysis.preflight import run as preflight
+from analyzer.analysis.reliability import run as reliability
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import run as support
 from analyzer.analysis.tokens import run as tokens
@@ -23,6 +24,7 @@ ANALYSES: dict[str, ModuleType] = {
     "contained": contained,
     "strategy": strategy,
     "boundary": boundary,
+    "reliability": reliability,
     "clusters": clusters,
     "tokens": tokens,
 }

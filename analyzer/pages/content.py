@@ -68,6 +68,7 @@ HEADINGS = {
     "strategy": "Support: kinds of solution",
     "tokens": "Support: tokens",
     "boundary": "pass@k and coverage",
+    "reliability": "Reliability and forecast",
     "clusters": "Clusters",
     "paired": "Two sources, problem by problem",
 }  # of the sections; an analysis that is not here has its name
@@ -80,6 +81,7 @@ SHORT = {
     "Support: kinds of solution": "Kinds",
     "Support: tokens": "Tokens",
     "pass@k and coverage": "pass@k",
+    "Reliability and forecast": "Forecast",
     "Two sources, problem by problem": "Pairs",
     "Viewer": "Traces",
     "Compare two sources": "Compare",
@@ -138,6 +140,9 @@ GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hove
     "skeleton, steps, kinds": "numbers, symbols and code in order; kinds of steps in order; the set of kinds",
     "contained@k": "chance that k draws of the reference on the same problem hold a trace of the same class",
     "pass@k": "chance that one of k draws is correct (Chen et al. 2021)",
+    "pass^k, G-Pass@k, mG-Pass@k": "chance that all of k draws are correct; that a share tau of them is (gpass50, "
+    "gpass75); its mean over tau from 1/2 on",
+    "forecast@k": "what k draws on these problems would show of pass@k, beyond the draws at hand; it stands on a form",
     "srr, ndr, sds, nscr": "support retention rate, net discovery rate, support dynamic score, net support change"
     " rate (Wu et al. 2507.14843)",
     "delta_se": "the reference's pass@256 (or the largest k) less the source's pass@1",

@@ -13,7 +13,18 @@ from analyzer.records import LEVELS, WORDS, Result, Verdict, json_value
 
 SCHEMA = 2
 # of the page; further analyses follow by name
-ORDER = ("compared", "preflight", "perplexity", "support", "contained", "strategy", "tokens", "boundary", "clusters")
+ORDER = (
+    "compared",
+    "preflight",
+    "perplexity",
+    "support",
+    "contained",
+    "strategy",
+    "tokens",
+    "boundary",
+    "reliability",
+    "clusters",
+)
 LEDGER = ("rows", "rows_used", "rows_rejected", "traces", "traces_scored", "traces_rejected")
 SOURCE = ("traces", "problems", "tokens", "correct")
 COMPARED = ("traces", "problems", "left_out", "basis")  # of a source, beside these: on what it is set side by side

@@ -85,6 +85,7 @@ def test_nothing_is_left_out_of_the_ledger(results):
         "strategy",
         "boundary",
         "clusters",
+        "reliability",
         "tokens",
         "paired",
         "robustness",

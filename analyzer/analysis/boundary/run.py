@@ -46,7 +46,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
     """
-    traces, arms, counts, last, reference, chosen, held = sides = _sides(tables)
+    traces, arms, counts, last, reference, chosen, held = sides = compared(tables)
     options = {"draws": draws, "seed": seed}
     joined = held[last[tables.reference]] if tables.reference in last else _empty()
     beside = {s: held[arm]["n"] for s, arm in last.items() if chosen.kind[s] == basis.COMMON and len(held[arm])}
@@ -129,7 +129,7 @@ class Sides(NamedTuple):
         return self.traces[self.arms[self.last[source]]] if source in self.last else self.traces.iloc[:0]
 
 
-def _sides(tables: Tables) -> Sides:
+def compared(tables: Tables) -> Sides:
     traces = tables.traces.assign(cut=strategy_ends.unfinished(tables, tables.traces))
     arms = _arms(traces, tables.sources)
     counts = {arm: _counts(traces[mask]) for arm, mask in arms.items()}
@@ -145,7 +145,7 @@ def _sides(tables: Tables) -> Sides:
 
 def certifying(tables: Tables, budget: int) -> Result:
     """What the verdict reads: the table `answer_test` alone; nothing is drawn in it."""
-    return Result("boundary", "", {}, {"answer_test": pd.DataFrame(_answer_test(tables, _sides(tables), budget))})
+    return Result("boundary", "", {}, {"answer_test": pd.DataFrame(_answer_test(tables, compared(tables), budget))})
 
 
 def _answer_test(tables: Tables, sides: Sides, budget: int) -> list[dict[str, Any]]:
