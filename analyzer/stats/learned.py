@@ -146,8 +146,9 @@ def shares(bets: Bets, context_T: np.ndarray, token_T: np.ndarray) -> np.ndarray
     return np.where(bets.pair_K[at_T] == pair_T, bets.share_K[at_T], 0.0) + spread_T * word_T
 
 
-@np.errstate(divide="ignore", over="ignore")
+@np.errstate(divide="ignore")
 def _log_factor(share_T: np.ndarray, log_bound_T: np.ndarray, stake: np.ndarray | float) -> np.ndarray:
-    """log(1 - x + x c / B); a bound of 0 (a token that no law of the null draws) counts as e^LARGEST at most."""
-    ratio_T = np.exp(np.minimum(np.log(share_T) - log_bound_T, LARGEST))
+    """log(1 - x + x c / B); a bound of 0 (a token that no law of the null draws) is read as one that lets c / B be
+    e^LARGEST at most, which is 0 where c is."""
+    ratio_T = np.exp(np.minimum(np.log(share_T) - np.maximum(log_bound_T, -LARGEST), LARGEST))
     return np.log1p(stake * (ratio_T - 1))

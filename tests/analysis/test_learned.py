@@ -12,8 +12,10 @@ import pytest
 
 from analyzer.analysis.support import learned
 from analyzer.analysis.support import run as support
+from analyzer.analysis.support.record import Evidence
+from analyzer.analysis.verdict import sentences
 from analyzer.analysis.verdict.decide import decide
-from analyzer.records import Sampler, Tables
+from analyzer.records import Estimate, Sampler, Tables
 from validation import bigram
 from validation.bigram import Component, Made
 
@@ -54,7 +56,7 @@ def test_a_phrase_that_the_base_hardly_writes_is_found_and_the_base_is_not(world
         for v in decide({"support": result}, sources=["again", "style", "opening"], reference="base")
         if v.level == "sequence"
     }
-    assert words == {"again": "undetermined", "style": "outside", "opening": "outside"}
+    assert words == {"again": "undetermined", "style": "outside", "opening": "undetermined"}
     evidence = result.tables["evidence"].set_index("source")
     assert evidence.loc["style", "mass_low"] > 0.8 and evidence.loc["again", "mass_low"] == 0
     gains = result.tables["learned"].query("source == 'style'")
@@ -130,27 +132,55 @@ def test_hotter_than_any_null_nothing_is_learned(world):
     assert (held < log_e(fresh(world), "style")[held.index]).all() and held.median() > 0
 
 
-def test_first_tokens_are_bet_on_only_where_the_reference_shows_them_whole(world):
-    assert log_e(fresh(world), "opening").min() > np.log(64 / 0.02)
+def test_nothing_is_won_on_a_first_token(world):
+    """A dump of texts has lost the space that the base begins with, whatever the reference's ids show."""
+    assert log_e(fresh(world), "opening").max() < np.log(20)
 
-    def texts(columns):
-        for part in world.texts(columns):
-            yield part.assign(response=[" and so" for _ in part["key"]])
 
-    assert log_e(fresh(world, texts=texts), "opening").max() < np.log(20)  # the base begins with a space
-    broken = fresh(world)
+@pytest.mark.parametrize("end", [V - 1, 3])  # with an id that the engine names, and with one that it does not
+def test_nothing_is_won_on_an_end_token(end):
+    """Texts cut anywhere, with an end token appended: how a dump was written, not what the base would write."""
+    rng = np.random.default_rng(8)
+    base_VV = bigram.law(rng, V, 1.5, stop=1e-6)
+    base_VV[:, 3] = np.log(1e-6)
+    base_VV = bigram.normalised(base_VV)
+    parts = {"base": Component(1.0, base_VV), "cut": Component(1.0, base_VV, {20: end})}
+    made = {name: Made(bigram.draw(rng, [part], PROBLEMS, DRAWS, 21)) for name, part in parts.items()}
+    found = log_e(bigram.tables(base_VV, made, unknown=("cut",)), "cut")
+    assert found.max() < np.log(20) if end == V - 1 else found.median() > np.log(20)
 
-    def stripped(model, columns):  # the reference's own first tokens are what it hardly writes
-        for part in world.tokens(model, columns):
-            if "logprob" in part and "token" in part:
-                part = part.copy()
-                for i in part.index[part["source"] == "base"]:
-                    part.at[i, "token"] = np.r_[7, part.at[i, "token"][1:]].astype(np.int32)
-                    part.at[i, "logprob"] = np.r_[np.float32(-9), part.at[i, "logprob"][1:]]
-                    part.at[i, "mass_above"] = np.r_[np.float32(0.99), part.at[i, "mass_above"][1:]]
-            yield part
 
-    assert log_e(replace(broken, tokens=stripped), "opening").max() < np.log(20)
+@pytest.mark.parametrize("number", [lambda n: 4 * n, lambda n: 10 + 2 * n])
+def test_draws_are_told_apart_however_they_are_numbered(world, number):
+    scores = world.scores[world.scores["sample"] < 2]
+    want = log_e(fresh(world, scores=scores), "style")
+    got = log_e(fresh(world, scores=scores.assign(sample=number(scores["sample"]))), "style")
+    assert len(want) == 2 * PROBLEMS and got[want.index].to_numpy() == pytest.approx(want.to_numpy())
+
+
+def test_white_space_that_gains_is_named():
+    """A dump with other line ends looks novel: its reader must see by what."""
+    words = pd.DataFrame({"source": "s", "text": ["\r", "\n", "", " so"], "share": [0.5, 0.3, 0.1, 0.1]})
+    assert learned.said(words, "s") == r"'\r' 50%, '\n' 30%, ' so' 10%"
+
+
+def test_a_run_in_which_nothing_gains_names_nothing():
+    rng, greedy = np.random.default_rng(9), Sampler(1.0, 1.0, 1)
+    base_VV = bigram.law(rng, V, 1.5)
+    likeliest = Component(1.0, bigram.sampled(base_VV, greedy))
+    made = {
+        "base": Made(bigram.draw(rng, [Component(1.0, base_VV)], 4, 4, 20)),
+        "greedy": Made(bigram.draw(rng, [likeliest], 4, 4, 20), greedy),
+    }
+    result = support.run(bigram.tables(base_VV, made, unknown=("greedy",)), draws=20)
+    assert result.tables["learned"].empty and list(result.tables["evidence"]["wording"]) == [""]
+
+
+def test_words_are_named_only_beside_traces_that_are_flagged():
+    row = Evidence(source="s", taught=1.0, wording="' so' 100%")
+    flagged, none = (Estimate(share, 0.0, 0.1, 96, "rate") for share in (0.02, 0.0))
+    assert any("' so' 100%" in line for line in sentences.novelty({1: flagged, 64: none}, row))
+    assert not any("' so'" in line for line in sentences.novelty({1: none, 64: none}, row))
 
 
 def test_a_variation_with_fewer_traces_reads_the_same_numbers(world):

@@ -125,6 +125,15 @@ def test_one_trace_at_a_time_gives_the_same_as_all_at_once():
     assert np.isnan(learned.log_factors(bets, token_T, lengths_N, bound_T)[3])
 
 
+def test_what_no_law_draws_is_no_missing_number():
+    bets = learned.learn(*flat([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), np.full(9, np.log(0.5)))
+    bound_T = np.array([0.0, -np.inf, -np.inf])
+    known, new = (learned.log_factors(bets, np.array(t), np.array([3]), bound_T) for t in ([1, 2, 3], [1, 2, 9]))
+    assert known[1:].min() > 500 and np.isfinite(new).all() and new[2] < 0  # 9: neither learned nor drawn
+    nothing = learned.log_factors(bets, np.array([1, 2, 3]), np.array([3]), np.array([0.0, np.inf, 0.0]))
+    assert nothing[1] < 0  # an infinite bound: nothing is won
+
+
 def means(a: float, b: float, kept: int, bounds) -> list[float]:
     """E[e] of all traces of four tokens of a bigram law that is drawn at temperature 1 / b from the `kept` likeliest
     tokens, for bets learned from such traces and from random ones; bounds: law [V + 1, V] -> log B."""

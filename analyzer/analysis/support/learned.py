@@ -5,8 +5,9 @@ problem's draws (modulo 4): a prompt that stands in a data set twice, copies, an
 evidence. So a source needs two prompts and two draws of some of them. What judges one half of the prompts depends on
 nothing that was drawn for them, so that within a half the e-values are independent.
 
-A trace's first token also tells how a dump was written: texts are stripped of the space or line that the base begins
-with. So nothing is bet on it where the reference's draws begin with white space, or betray their own first tokens.
+A trace's first token and its end token gain nothing: they tell how a dump was written. Texts are stripped of the space
+or line that the base begins with and cut anywhere before an end token is appended; draws of the base, from ids on one
+side and from texts on the other, would be told apart by them alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ WORDS = 8  # tokens of each source in the table
 NAMED = 0.03  # share of the gain from which on a token is named in a sentence
 COLUMNS = ["source", "text", "n", "gain", "share", "traces"]
 ENDS = -2  # in the place of an offset: where the response ends
-BETRAYED = 0.1  # stake on the reference's own first tokens from which on no first token is bet on
 
 
 class Learned(NamedTuple):
@@ -48,9 +48,8 @@ def of(tables: Tables, sources: Collection[str]) -> Learned:
     """What could be learned of these sources. Made once for a run: a variation with fewer traces reads the same."""
     held: dict[str, Learned] = tables.memo.setdefault("learned", {})
     fresh = [s for s in sources if s not in held] if tables.base is not None else []
-    begins = _begins(tables) if fresh else False
     for source in fresh:
-        held[source] = _of(tables, source, begins and source != tables.reference)
+        held[source] = _of(tables, source)
     known = [held[s] for s in sources if s in held]
     if not known:
         return Learned(pd.DataFrame(columns=["log_e", "half"]), pd.DataFrame(columns=COLUMNS))
@@ -58,8 +57,8 @@ def of(tables: Tables, sources: Collection[str]) -> Learned:
 
 
 def said(words: pd.DataFrame, source: str) -> str:
-    """What gains most, for a sentence: "' Und' 34%, ' habe' 8%"; "" for nothing."""
-    mine = words[(words["source"] == source) & (words["share"] >= NAMED) & (words["text"].str.strip() != "")].head(4)
+    """What gains most, for a sentence: "' Und' 34%, '\\r' 8%"; "" for nothing. Blanks too: a dump may add them."""
+    mine = words[(words["source"] == source) & (words["share"] >= NAMED) & (words["text"] != "")].head(4)
     return ", ".join(f"{text!r} {share:.0%}" for text, share in zip(mine["text"], mine["share"], strict=True))
 
 
@@ -70,33 +69,12 @@ def mixed(log_e_N: np.ndarray, learned_N: np.ndarray) -> np.ndarray:
     return out_N
 
 
-def _begins(tables: Tables) -> bool:
-    """Whether first tokens can be bet on, by the reference's draws; never by a source's own."""
-    rows = _rows(tables, tables.reference)
-    keys = set(rows["key"])
-    if not keys:
-        return False
-    for part in tables.texts(["response"]):
-        texts = part.loc[[key in keys for key in part["key"]], "response"]
-        if any(isinstance(text, str) and text[:1].isspace() for text in texts):
-            return False
-    found = list(_parts(tables, _lesson(rows, dict.fromkeys(keys, 0)), 1.0))
-    if not found:
-        return False
-    token, bound = (np.concatenate([flat[c] for _, _, flat in found]) for c in ("token", "log_bound"))
-    return bets.learn(token, np.concatenate([n for _, n, _ in found]), bound).stake_C[0] < BETRAYED
-
-
-def _rows(tables: Tables, source: str) -> pd.DataFrame:
+def _of(tables: Tables, source: str) -> Learned:
     rows = tables.scores[(tables.scores["model"] == tables.base) & (tables.scores["source"] == source)]
-    return rows[rows["n_tokens"] > 0]
-
-
-def _of(tables: Tables, source: str, begins: bool) -> Learned:
-    rows = _rows(tables, source)
+    rows = rows[rows["n_tokens"] > 0]
     a = evalue.null_exponent(hottest(tables.samplers, tables.reference, source))
     cells = _cells(rows)
-    taught = {} if math.isnan(a) else _taught(tables, rows, cells, a, begins)
+    taught = {} if math.isnan(a) else _taught(tables, rows, cells, a)
     judged = [key for key, cell in cells.items() if cell in taught]
     log_e, gains = pd.Series(math.nan, index=judged, dtype=float), []
     for keys, lengths_N, flat in _parts(tables, judged, a, "offset") if judged else ():
@@ -114,10 +92,10 @@ def _of(tables: Tables, source: str, begins: bool) -> Learned:
 
 
 def _cells(rows: pd.DataFrame) -> dict[str, int]:
-    """key -> NUMBERS * (half of the prompts) + the draw's number modulo NUMBERS."""
+    """key -> NUMBERS * (half of the prompts) + the rank of the draw's number modulo NUMBERS."""
     prompt = rows["prompt_hash"] if "prompt_hash" in rows else rows["problem"]  # tables made by hand may have none
-    half_N, number_N = pd.factorize(prompt, sort=True)[0] % 2, rows["sample"].to_numpy(int) % NUMBERS
-    return dict(zip(rows["key"], (NUMBERS * half_N + number_N).tolist(), strict=True))
+    half_N, number_N = (pd.factorize(c, sort=True)[0] for c in (prompt, rows["sample"]))
+    return dict(zip(rows["key"], (NUMBERS * (half_N % 2) + number_N % NUMBERS).tolist(), strict=True))
 
 
 def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float, begins: bool) -> dict[int, bets.Bets]:
@@ -134,9 +112,7 @@ def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float,
         some = [trace for other in others for trace in lessons.get(other, ())]
         if some:
             token, bound = map(np.concatenate, zip(*some, strict=True))
-            found = bets.learn(token, np.array([len(trace) for trace, _ in some]), bound)
-            stake_C = found.stake_C * (np.arange(len(found.stake_C)) > 0)
-            out[cell] = found if begins else found._replace(stake_C=stake_C)
+            out[cell] = bets.learn(token, np.array([len(trace) for trace, _ in some]), bound)
     return out
 
 
@@ -152,8 +128,9 @@ def _parts(
     tables: Tables, keys: Collection[str], a: float, *more: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
     """(keys [N], lengths [N], columns end to end [T]) part by part, of the traces among `keys` whose numbers are known:
-    token, log_bound, and `offset` where it is asked for (-1: unknown)."""
+    token, log_bound (infinite where nothing shall be won), and `offset` where it is asked for (-1: unknown)."""
     wanted, used = set(keys), bets.needed(a)
+    ends = list(tables.engines.get(tables.base or "", {}).get("eos_ids") or ())
     for part in tables.tokens(tables.base or "", [*used, *more]):
         part = part[[key in wanted for key in part["key"]]]
         whole = [all(x is not None and len(x) for x in row) for row in zip(*(part[c] for c in used), strict=True)]
@@ -163,6 +140,8 @@ def _parts(
         lengths_N = part["token"].map(len).to_numpy()
         columns = {c: np.concatenate(part[c].to_list()) for c in used}
         flat = {"token": columns["token"], "log_bound": bets.log_bound(columns, a)}
+        flat["log_bound"][np.isin(flat["token"], ends)] = math.inf
+        flat["log_bound"][lengths_N.cumsum() - lengths_N] = math.inf
         for c in more:
             held = zip(part[c], lengths_N, strict=True)
             flat[c] = np.concatenate([np.full(n, -1) if x is None else x for x, n in held])

@@ -187,7 +187,7 @@ def novelty(novel: dict[int, Estimate | None], row: Evidence) -> list[str]:
     flagged = [f"{percent(e.value, e.low, e.high)} at k={k}" for k, e in known.items()]
     how = "surprisal and by the words it uses on other problems" if row.taught > 0 else "surprisal"
     out = [f"flagged as novel by {how}: {', '.join(flagged)} (n = {n:,})" if n else UNTESTED]
-    if row.wording and any(e.low > 0 for e in known.values()):
+    if row.wording and any(e.value > 0 for e in known.values()):
         out.append(f"words that tell it from the base: {row.wording}")
     return out
 
