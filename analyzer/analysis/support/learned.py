@@ -98,7 +98,7 @@ def _cells(rows: pd.DataFrame) -> dict[str, int]:
     return dict(zip(rows["key"], (NUMBERS * (half_N % 2) + number_N % NUMBERS).tolist(), strict=True))
 
 
-def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float, begins: bool) -> dict[int, bets.Bets]:
+def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float) -> dict[int, bets.Bets]:
     """cell -> what the cells of the other half with other numbers teach; cells that none teaches are left out."""
     lessons: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     for keys, lengths_N, flat in _parts(tables, _lesson(rows, cells), a):
