@@ -64,6 +64,22 @@ def test_a_phrase_that_the_base_hardly_writes_is_found_and_the_base_is_not(world
     assert list(gains["n"][:2]) == [PROBLEMS * DRAWS] * 2 and gains["share"][:3].sum() > 0.95
 
 
+def test_many_sources_at_once_read_as_each_alone(world, monkeypatch):
+    monkeypatch.setattr(learned, "AT_ONCE", 2)
+    passes, names = [], ["style", "again", "opening"]
+    few = world.scores[(world.scores["source"] != "again") | (world.scores["problem"] > "p0002")]
+
+    def tokens(model, columns):
+        passes.append(model)
+        return world.tokens(model, columns)
+
+    found = learned.of(fresh(world, scores=few, tokens=tokens), names)
+    assert len(passes) == 4  # two for two sources
+    alone = [learned.of(fresh(world, scores=few), [name]) for name in names]
+    pd.testing.assert_frame_equal(found.by_key.sort_index(), pd.concat([x.by_key for x in alone]).sort_index())
+    pd.testing.assert_frame_equal(found.words, pd.concat([x.words for x in alone], ignore_index=True))
+
+
 def test_neither_the_order_of_the_run_nor_its_parts_change_a_value(world):
     want = log_e(fresh(world), "style")
 

@@ -2,7 +2,8 @@
 
 A trace is judged by what was learned from the other half of the prompts, from draws with another number among their
 problem's draws (modulo 4): a prompt that stands in a data set twice, copies, and one seed for all requests then make no
-evidence. So a source needs two prompts and two draws of some of them. What judges one half of the prompts depends on
+evidence. (One seed and rows that were dropped and numbered anew do: nothing in a dump shows which seed a row had.) So a
+source needs two prompts and two draws of some of them. What judges one half of the prompts depends on
 nothing that was drawn for them, so that within a half the e-values are independent.
 
 A trace's first token and its end token gain nothing: they tell how a dump was written. Texts are stripped of the space
@@ -28,6 +29,7 @@ from analyzer.stats import learned as bets
 
 NUMBERS = 4  # draws whose numbers are equal modulo this one don't judge each other
 LESSON = 1 << 17  # tokens learned from, of one class in one half of a source
+AT_ONCE = 8  # sources in two passes over the tokens; what is held of each takes up to 60 MB
 CLEAR = 1.0  # nats that a token gains to be named
 WORDS = 8  # tokens of each source in the table
 NAMED = 0.03  # share of the gain from which on a token is named in a sentence
@@ -47,9 +49,12 @@ class Learned(NamedTuple):
 def of(tables: Tables, sources: Collection[str]) -> Learned:
     """What could be learned of these sources. Made once for a run: a variation with fewer traces reads the same."""
     held: dict[str, Learned] = tables.memo.setdefault("learned", {})
-    fresh = [s for s in sources if s not in held] if tables.base is not None else []
-    for source in fresh:
-        held[source] = _of(tables, source)
+    alike: dict[float, list[str]] = defaultdict(list)  # held against one null
+    for source in [s for s in sources if s not in held] if tables.base is not None else ():
+        alike[evalue.null_exponent(hottest(tables.samplers, tables.reference, source))].append(source)
+    for a, fresh in alike.items():
+        for i in range(0, len(fresh), AT_ONCE):
+            held |= _of(tables, fresh[i : i + AT_ONCE], a)
     known = [held[s] for s in sources if s in held]
     if not known:
         return Learned(pd.DataFrame(columns=["log_e", "half"]), pd.DataFrame(columns=COLUMNS))
@@ -69,11 +74,10 @@ def mixed(log_e_N: np.ndarray, learned_N: np.ndarray) -> np.ndarray:
     return out_N
 
 
-def _of(tables: Tables, source: str) -> Learned:
-    rows = tables.scores[(tables.scores["model"] == tables.base) & (tables.scores["source"] == source)]
+def _of(tables: Tables, sources: list[str], a: float) -> dict[str, Learned]:
+    rows = tables.scores[(tables.scores["model"] == tables.base) & tables.scores["source"].isin(sources)]
     rows = rows[rows["n_tokens"] > 0]
-    a = evalue.null_exponent(hottest(tables.samplers, tables.reference, source))
-    cells = _cells(rows)
+    cells = {key: cell for i, s in enumerate(sources) for key, cell in _cells(rows[rows["source"] == s], 2 * i).items()}
     taught = {} if math.isnan(a) else _taught(tables, rows, cells, a)
     judged = [key for key, cell in cells.items() if cell in taught]
     log_e, gains = pd.Series(math.nan, index=judged, dtype=float), []
@@ -85,17 +89,22 @@ def _of(tables: Tables, source: str) -> Learned:
             parts = flat["token"][mine_T], lengths_N[cell_N == cell], flat["log_bound"][mine_T]
             gain_T[mine_T] = bets.log_factors(taught[cell], *parts)
         log_e[keys] = np.add.reduceat(gain_T, ends - lengths_N)
-        gains.append(_gains(keys, ends, flat, gain_T))
+        gains.append(_gains(keys, cell_N // NUMBERS // 2, ends, flat, gain_T))
     log_e = log_e.dropna()
-    by_key = pd.DataFrame({"log_e": log_e, "half": [cells[key] // NUMBERS for key in log_e.index]})
-    return Learned(by_key, _words(tables, source, gains, len(by_key)))
+    half_N = np.array([cells[key] // NUMBERS for key in log_e.index], int)
+    by_key, out = pd.DataFrame({"log_e": log_e, "half": half_N % 2}), {}
+    for i, source in enumerate(sources):
+        mine = by_key[half_N // 2 == i]
+        out[source] = Learned(mine, _words(tables, source, [x[x["number"] == i] for x in gains], len(mine)))
+    return out
 
 
-def _cells(rows: pd.DataFrame) -> dict[str, int]:
-    """key -> NUMBERS * (half of the prompts) + the rank of the draw's number modulo NUMBERS."""
+def _cells(rows: pd.DataFrame, first: int) -> dict[str, int]:
+    """key -> NUMBERS * (half of the prompts, first or first + 1) + the rank of the draw's number modulo NUMBERS, of the
+    rows of one source; first: an even number of its own."""
     prompt = rows["prompt_hash"] if "prompt_hash" in rows else rows["problem"]  # tables made by hand may have none
     half_N, number_N = (pd.factorize(c, sort=True)[0] for c in (prompt, rows["sample"]))
-    return dict(zip(rows["key"], (NUMBERS * (half_N % 2) + number_N % NUMBERS).tolist(), strict=True))
+    return dict(zip(rows["key"], (NUMBERS * (first + half_N % 2) + number_N % NUMBERS).tolist(), strict=True))
 
 
 def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float) -> dict[int, bets.Bets]:
@@ -108,7 +117,7 @@ def _taught(tables: Tables, rows: pd.DataFrame, cells: dict[str, int], a: float)
     out = {}
     for cell in sorted(set(cells.values())):
         half, number = divmod(cell, NUMBERS)
-        others = [m + NUMBERS * (1 - half) for m in range(NUMBERS) if m != number]
+        others = [m + NUMBERS * (half ^ 1) for m in range(NUMBERS) if m != number]
         some = [trace for other in others for trace in lessons.get(other, ())]
         if some:
             token, bound = map(np.concatenate, zip(*some, strict=True))
@@ -148,11 +157,14 @@ def _parts(
         yield part["key"].to_numpy(dtype=object), lengths_N, flat
 
 
-def _gains(keys: np.ndarray, ends: np.ndarray, flat: dict[str, np.ndarray], gain_T: np.ndarray) -> pd.DataFrame:
-    """token, n, gain (nats, summed) and the place of one of them, of the tokens that gain clearly."""
+def _gains(
+    keys: np.ndarray, number_N: np.ndarray, ends: np.ndarray, flat: dict[str, np.ndarray], gain_T: np.ndarray
+) -> pd.DataFrame:
+    """number (of the source), token, n, gain (nats, summed) and the place of one, of the tokens that gain clearly."""
     at = np.flatnonzero(gain_T > CLEAR)
     frame = pd.DataFrame({"token": flat["token"][at], "gain": gain_T[at], "n": 1, "at": at})
-    found = frame.groupby("token", as_index=False).agg({"gain": "sum", "n": "sum", "at": "first"})
+    frame["number"] = number_N[np.searchsorted(ends, at, side="right")]
+    found = frame.groupby(["number", "token"], as_index=False).agg({"gain": "sum", "n": "sum", "at": "first"})
     at = found.pop("at").to_numpy()
     owner = np.searchsorted(ends, at, side="right")
     next_T = np.append(flat["offset"][1:], ENDS)
