@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import AnalyzerError, UsageError, nearest
 from analyzer.records import Figure, Result, json_value
+from analyzer.records.display import spreadsheet
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -220,15 +221,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # not allowe
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:
-    """Write JSON values as csv: UTF-8, LF, empty for null, lists and dicts as JSON. Cells are raw: nothing is put in
-    front of a leading "=", so text from an untrusted dump must be imported as text into a spreadsheet."""
+    """Write JSON values as csv: UTF-8, LF, empty for null, lists and dicts as JSON, text as `display.spreadsheet`. The
+    only place that writes such a file."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(
-            "" if v is None else json.dumps(v, ensure_ascii=False) if isinstance(v, (list, dict)) else v for v in row
-        )
+    for row in (columns, *rows):
+        cells = (json.dumps(v, ensure_ascii=False) if isinstance(v, (list, dict)) else v for v in row)
+        writer.writerow("" if v is None else spreadsheet(v) if isinstance(v, str) else v for v in cells)
     path.write_bytes(out.getvalue().encode("utf-8", "backslashreplace"))
 
 

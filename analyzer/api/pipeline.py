@@ -5,7 +5,6 @@ Nothing prints: progress goes to a callback. The options of a step are keyword a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +19,11 @@ from analyzer.records.options import ReportOptions, signed, stored, taken
 from analyzer.runs import outputs
 from analyzer.runs.disk import saved
 from analyzer.runs.store import Run
+from analyzer.scoring import changes
 from analyzer.scoring import run as scoring
 from analyzer.scoring.parts import Progress, quiet
 
 __all__ = ["analyze", "compare", "ingest", "ledger", "one_trace", "report", "score", "sources"]
-
-VERSIONS = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow")
 
 
 @signed("load")
@@ -50,7 +48,6 @@ def score(
         raise (saved(error) if any(run.path.glob("scores/*/part-*")) else error) from error.__cause__
     with run.writing():
         repeat.remember(run, "score", settings)
-        run.manifest["versions"] = versions()
         run.save()
     if ended is not None:
         raise ended
@@ -179,9 +176,9 @@ def _report(run: Run, folder: Path, how: ReportOptions, command: Sequence[str], 
         "reference": reference,
         **options,
         **{name: run.manifest.get(name, {}) for name in keep},
-        "notes": [*run.manifest.get("input_notes", []), *findings.of_earlier_versions(run.manifest["scorers"])],
+        "notes": [*run.manifest.get("input_notes", []), *findings.of_other_versions(run.manifest["scorers"])],
         **({"title": f"A look at the first {limit} problems only"} if limit else {}),
-        "versions": versions(),
+        "versions": changes.versions(),
         "left_out": left_out,
     }
     paths = write(
@@ -198,10 +195,3 @@ def _report(run: Run, folder: Path, how: ReportOptions, command: Sequence[str], 
         folder_mb=how.traces_max_mb,
     )
     return Written(verdicts, results, left_out, accounts, labels, paths)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide the numbers."""
-    from importlib.metadata import version
-
-    return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in VERSIONS}}

@@ -18,6 +18,7 @@ from analyzer.records import Sampler, Trace
 from analyzer.records.options import ReadOptions, stored
 from analyzer.runs.store import Run
 
+AGAIN, BEYOND = "already in the run", "of problems beyond --limit"  # why rows that were read are not new
 LOOK = "A LOOK ONLY"  # how the note of --limit begins
 
 
@@ -60,12 +61,14 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
         run.refuse_changes(**fixed)
         run.manifest.setdefault("settings", {}).update(fixed)
         run.manifest["samplers"] = recorded | found
-        have = {(f["sha256"], *f["sources"]) for f in run.manifest["inputs"]}
+        have = {(f["sha256"], *f["sources"]): f for f in run.manifest["inputs"]}
         _refuse_lost_rows(run, ledger.as_json()["files"], again)
         for account in ledger.as_json()["files"]:
-            if (account["sha256"], *account["sources"]) not in have:
+            if then := have.get((account["sha256"], *account["sources"])):
+                _refuse_another_reading(run, account, then)
+            else:
                 path = account["path"]
-                more = {"already in the run": again[path], f"of problems beyond --limit {read.limit}": beyond[path]}
+                more = {AGAIN: again[path], f"{BEYOND} {read.limit}": beyond[path]}
                 run.manifest["inputs"].append(_account(account, ledger.rejected, more))
         if rows := beyond.total():
             ledger.notes.append(
@@ -157,6 +160,18 @@ def _refuse_lost_rows(run: Run, files: Iterable[dict[str, Any]], again: Mapping[
                 f"{now['sha256'][:12]} now): {then['rows_used'] - again[now['path']]} of the {then['rows_used']} rows "
                 "used then are gone; restore the file or use another -o folder"
             )
+
+
+def _refuse_another_reading(run: Run, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Raise UsageError when other rows of the very same file were used: the run would hold what it does not account
+    for, or lack what it says."""
+    reasons = then.get("by_reason", {}).items()
+    used = then["rows_used"] + sum(n for reason, n in reasons if reason.startswith((AGAIN, BEYOND)))
+    if now["rows_used"] != used:
+        raise UsageError(
+            f"another version read {used:,} of the {now['rows']:,} rows of {now['path']}, this one "
+            f"{now['rows_used']:,}; use another -o folder than {run.path}"
+        )
 
 
 def _account(account: dict[str, Any], rejected: Sequence[dict], more: Mapping[str, int]) -> dict[str, Any]:

@@ -156,9 +156,9 @@ GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hove
     "approximation",
 }
 ABOUT = {name.partition("@")[0]: meaning for term, meaning in GLOSSARY.items() for name in term.split(", ")}
-RAW = (
-    "Cells of the csv files are raw: text from a dump that begins with = or @ must be imported as text "
-    "into a spreadsheet."
+CELLS = (
+    "In the csv files, text that a spreadsheet would compute (it begins with =, +, - or @ and is no number) has an "
+    "apostrophe before it, and control characters are written out; results.json holds all text as it is."
 )
 
 

@@ -228,7 +228,7 @@ def _record(data: Mapping[str, Any], meta: Mapping[str, Any], basis: Sequence[st
     )
     folds = _fold("How to read the verdicts", words, _text(content.REACH), _text(content.BOUNDS))
     folds += _fold("Glossary", glossary) + _fold("Decisions taken on the way", *decisions)
-    folds += _fold("For your paper", *paste) + _fold("Settings", settings, _text(content.RAW))
+    folds += _fold("For your paper", *paste) + _fold("Settings", settings, _text(content.CELLS))
     missing = _fold("Analyses and figures left out", _block("facts", pairs=left, code=False)) if left else []
     absent = f"{len(left)} analyses or figures." if left else "Nothing."
     said = f"analyzer {data['version']}; the same input and settings give the same bytes."

@@ -31,6 +31,7 @@ BUDGET = 64  # the default k
 TAU = 0.02  # the mass that may lie beyond the budget inside
 HURDLED = 0.05  # the share of traces with a hurdle up to which a source counts as hurdle-free
 
+COLUMNS = 1  # version of what the columns below mean: two can't stand in one run. 1: of runs that record none
 # name -> dtype of the per-token columns of a Scored trace. Unit: nats unless said otherwise.
 CORE_COLUMNS = {
     "token": "int32",  # id of the response token

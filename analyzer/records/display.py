@@ -20,6 +20,7 @@ MARKS = {"inside": "●", "sharpened": "▲", "reweighted": "✚", "outside": "�
 NONE = "–"
 NEUTRAL = {"top_p": 1, "top_k": 0, "min_p": 0}  # of a sampler: what truncates nothing
 _HIDDEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
 COLOUR = r"\x1b\[[0-9;]*m"
 HIDDEN, ONE_LINE = (re.compile(rf"{COLOUR}|[{_HIDDEN}{more}]") for more in ("", r"\t\n"))
 
@@ -32,6 +33,21 @@ def visible(text: str, *, line: bool = False, colour: bool = False) -> str:
     """
     pattern = ONE_LINE if line else HIDDEN
     return pattern.sub(lambda m: m[0] if colour and len(m[0]) > 1 else _escape(m[0][0]) + m[0][1:], text)
+
+
+def spreadsheet(text: str) -> str:
+    """Text as a cell of a csv file: what hides is written out, and what a spreadsheet would compute (it begins as a
+    formula and is no number) has an apostrophe before it, by which spreadsheets know text."""
+    text = visible(text)
+    return f"'{text}" if FORMULA.match(text) and not _is_float(text) else text
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _escape(hidden: str) -> str:

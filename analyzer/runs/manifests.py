@@ -14,6 +14,7 @@ from analyzer.errors import DumpError
 from analyzer.runs.disk import refuse_no_text, write_atomically
 
 SCHEMA = 1
+MADE = ("versions", "path", "dtype", "device")  # of a scorer's record: by what its numbers were made
 REPAIR = "restore run.json from a copy, or make the run again in another -o folder; the Parquet parts are untouched"
 
 
@@ -52,6 +53,20 @@ def write(path: Path, manifest: Mapping[str, Any]) -> bytes:
     data = orjson.dumps(dict(manifest) | {"check": _check(manifest)}, option=orjson.OPT_INDENT_2)
     write_atomically(path / "run.json", data)
     return data
+
+
+def made_by(record: Mapping[str, Any]) -> dict[str, Any]:
+    """By what a scorer's record says that its last numbers were made; which of several devices makes none other."""
+    made = {name: record[name] for name in MADE if name in record}
+    return made | ({"device": made["device"].partition(":")[0]} if "device" in made else {})
+
+
+def earlier(now: Mapping[str, Any], *records: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """{"earlier": by what else than now the records say that their numbers were made}; empty where by nothing else."""
+    known = [made for record in records for made in (*record.get("earlier", ()), made_by(record))]
+    is_now = made_by(now)
+    others = [made for made in known if any(is_now.get(name) != value for name, value in made.items())]
+    return {"earlier": [made for i, made in enumerate(others) if made not in others[:i]]} if others else {}
 
 
 def _check(manifest: Mapping[str, Any]) -> str:

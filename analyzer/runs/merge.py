@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.errors import UsageError
+from analyzer.runs import manifests
 from analyzer.runs.disk import refused
 from analyzer.runs.store import Run
 
 # what a shard counts, measures or is told for itself; everything else in a scorer's record has to agree
-OWN = ("decisions", "examples", "token_budget", "model", "path_reason", "dtype_error", "other_urls")
+OWN = (
+    "decisions",
+    "examples",
+    "token_budget",
+    "model",
+    "path_reason",
+    "dtype_error",
+    "other_urls",
+    "versions",
+    "earlier",
+)
 LATER = ("tokenizer", "eos_ids", "powers")  # earlier runs recorded none
 ALIKE = "only shards of one score can be joined: the same dumps, models and flags but --shard"
 
@@ -83,6 +94,7 @@ def _joined(runs: Sequence[Run]) -> dict[str, Any]:
             _refuse_difference(first, run, f"scorer {label}", _essence(known), _essence(record))
             if others := (_urls(known) | _urls(record)) - {known.get("server", {}).get("url")}:
                 known["other_urls"] = sorted(others)
+            known |= manifests.earlier(known, known, record)
             known["decisions"] = dict(sorted((Counter(known["decisions"]) + Counter(record["decisions"])).items()))
         for source, label in run.manifest.get("policies", {}).items():
             _refuse_difference(first, run, f"model of {source}", policies.setdefault(source, label), label)
@@ -93,7 +105,8 @@ def _joined(runs: Sequence[Run]) -> dict[str, Any]:
 def _essence(record: Mapping[str, Any], name: str | None = None) -> Any:
     """What two shards must have in common under a name of run.json, or in a scorer's record."""
     if name is None:
-        essence = {k: v for k, v in record.items() if k not in OWN} | {"device": record["device"].partition(":")[0]}
+        essence: dict[str, Any] = {"columns": 1}  # of runs that record none
+        essence |= {k: v for k, v in record.items() if k not in OWN} | {"device": record["device"].partition(":")[0]}
         if "server" in record:  # each shard may ask one of its own; the fingerprint is of its address too
             essence |= {"fingerprint": "", "server": {k: v for k, v in record["server"].items() if k != "url"}}
         return essence

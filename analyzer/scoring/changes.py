@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
+from analyzer import __version__
 from analyzer.errors import UsageError
 from analyzer.runs.store import Run
 from analyzer.scoring.work import Work, is_finished, wanted
+
+LIBRARIES = ("torch", "transformers", "numpy", "scipy", "pandas", "scikit-learn", "pyarrow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program, of Python and of the libraries that decide the numbers."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"analyzer": __version__, "python": python, **{name: version(name) for name in LIBRARIES}}
 
 
 def refuse_other_models(run: Run, work: Work) -> None:
@@ -38,21 +49,22 @@ def refuse_other_models(run: Run, work: Work) -> None:
             )
 
 
-def refuse_other_encoding(run: Run, work: Work) -> None:
-    """Raise UsageError when traces are still to be scored in a run where an earlier version made others into ids."""
-    from analyzer.scoring.encoding.encode import ENCODING
+def refuse_other_definitions(run: Run, work: Work) -> None:
+    """Raise UsageError when traces are still to be scored in a run where another version made others into ids, or
+    numbers of them, in another way."""
+    from analyzer.scoring.encoding.findings import differing
 
     records = run.manifest["scorers"].items()
-    other = [label for label, record in records if record.get("encoding") != ENCODING and run.done(label)]
+    other = [(label, *found) for label, record in records if run.done(label) for found in differing(record)]
     for label in work.jobs if other else ():
         todo, done = wanted(run, work, label)
         if not is_finished(run, label, todo, done) and (n := sum(t.key not in done for t in todo)):
-            then = run.manifest["scorers"][other[0]].get("encoding", "none")
+            whose, what, then, now = other[0]
             raise UsageError(
-                f"run {run.path} was scored by another version ({other[0]} has encoding {then}, this one {ENCODING}): "
-                "text, padding and masked tokens became ids in another way then, and scores of both ways can't stand "
-                f"in one run; {n:,} traces are still to be scored under {label}: score all of them into another -o "
-                "folder (what is scored here can still be reported)"
+                f"run {run.path} was scored by another version ({whose} has {what} {then}, this one {now}): text "
+                "became ids, or ids became numbers, in another way then, and scores of both ways can't stand in one "
+                f"run; {n:,} traces are still to be scored under {label}: score all of them into another -o folder "
+                "(what is scored here can still be reported)"
             )
 
 

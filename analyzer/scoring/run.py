@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import NOVEL_POWERS, POWERS, Sampler
 from analyzer.records.options import ModelOptions, ScoreOptions, stored
+from analyzer.runs import manifests
 from analyzer.runs.store import Run
 from analyzer.scoring import changes
 from analyzer.scoring.parts import Progress, quiet, score_all
@@ -61,7 +62,7 @@ def score(
         run.settle(**part)
         today = day(run, how.template_date)
         changes.refuse_other_models(run, work)
-        changes.refuse_other_encoding(run, work)
+        changes.refuse_other_definitions(run, work)
         on_servers = changes.connected(run, work, lambda m: scorers.load(m, concurrent=how.concurrent, **vars(model)))
         with _loader(how, vars(model)) as load:
             loaded = None
@@ -89,6 +90,7 @@ def score(
                     run.settle(template_date=today)
                 path_of = {"path": path, "path_reason": why, "dtype": loaded.dtype, "dtype_error": dtype_error}
                 record = _record(run, work, label, loaded, path_of, coded, how.eos, begun=bool(done))
+                run.manifest["versions"] = record["versions"]
                 run.manifest["scorers"][label] = record | {"examples": findings.examples(encoded)}
                 run.manifest.setdefault("finished", {})[label] = []
                 _record_policies(run, work.produced)
@@ -133,20 +135,21 @@ def _record(
     begun: bool,
 ) -> dict[str, Any]:
     """What run.json says of a scorer; begun: whether an earlier call has scored some."""
-    from analyzer.scoring.encoding.encode import ENCODING
+    from analyzer.scoring.encoding.findings import definitions
     from analyzer.scoring.identity import tokenizer_fingerprint
     from analyzer.scoring.servers import server
 
     name, sampler, _ = work.jobs[label]
     before = run.manifest["scorers"].get(label, {})
     powers = () if server.split(name) else exponents(work, label)
-    return before | {
+    made = {"versions": changes.versions(), "device": loaded.device, **path_of}
+    return {name: value for name, value in before.items() if name != "earlier"} | {
         "model": name,
         "fingerprint": loaded.fingerprint,
         "tokenizer": tokenizer_fingerprint(name),
         "sampler": asdict(sampler) if sampler else None,
-        **path_of,
-        "device": loaded.device,
+        **made,
+        **(manifests.earlier(made, before) if begun else {}),
         "context": loaded.context,
         "vocabulary": loaded.vocab_size,
         "eos": eos,
@@ -154,8 +157,8 @@ def _record(
         "powers": sorted({*powers, *before.get("powers", ())}, key=(NOVEL_POWERS + POWERS).index),
         **(_about(loaded.model, before) if server.split(name) else {}),
         **({} if work.asked_as(label) is None else {"prompt_of": work.asked_as(label), "prompts": coded.prompts}),
-        # with another one all is done (`refuse_other_encoding`), and that is what stays
-        "encoding": before.get("encoding") if before and begun else ENCODING,
+        # with others all is done (`refuse_other_definitions`), and those are what stays
+        **definitions(before if before and begun else None),
         "decisions": {},
     }
 

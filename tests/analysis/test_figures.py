@@ -18,6 +18,7 @@ from analyzer.analysis import drawing, figures
 from analyzer.analysis.questions import ANALYSES
 from analyzer.errors import AnalyzerError, UsageError
 from analyzer.records import Figure, Result
+from analyzer.records.display import visible
 
 NASTY = 'a & b <i> $\\frac{1$ "q" \x07 基础'
 
@@ -122,7 +123,32 @@ def test_csv_is_the_table_of_the_figure(tmp_path):
     with figures.save(SPEC, found, "fig", tmp_path)["csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(r["x"]) for r in rows] == list(found.tables["points"]["x"])  # every digit
-    assert rows[0]["y"] == "" and rows[0]["kind"] == NASTY and rows[0]["ids"] == "[1, 2]"
+    assert rows[0]["y"] == "" and rows[0]["kind"] == visible(NASTY) and rows[0]["ids"] == "[1, 2]"
+
+
+@pytest.mark.parametrize(
+    "text, cell",
+    {
+        "=1+1": "'=1+1",
+        "@SUM(A1)": "'@SUM(A1)",
+        " \t=cmd|' /C calc'!A0": "' \t=cmd|' /C calc'!A0",
+        "-2+3": "'-2+3",
+        "＝1": "'＝1",
+        "-0.5": "-0.5",
+        "+1e3": "+1e3",
+        "-inf": "-inf",
+        "a = b\n-c": "a = b\n-c",
+        "\x9b31m\u202eab\x00\r": "\\u009b31m\\u202eab\\x00\\x0d",
+        "\r=1": "\\x0d=1",
+    }.items(),
+)
+def test_text_of_a_dump_is_no_formula_of_a_spreadsheet_and_hides_nothing(tmp_path, text, cell):
+    figures.write_csv([text, "n"], [[text, -1.5], [None, 2], [[text], -3]], tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        head, one, none, inside = csv.reader(file)
+    assert head == [cell, "n"] and one == [cell, "-1.5"] and none == ["", "2"]
+    assert json.loads(inside[0]) == [text] and inside[1] == "-3"
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", (tmp_path / "t.csv").read_bytes().decode())
 
 
 def test_a_missing_table_is_named(tmp_path):

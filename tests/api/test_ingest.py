@@ -9,7 +9,7 @@ import pytest
 
 from analyzer.api import pipeline
 from analyzer.dumps import read as dumps
-from analyzer.errors import DumpError
+from analyzer.errors import DumpError, UsageError
 from analyzer.runs import manifests, rows
 from analyzer.runs.store import Run
 
@@ -64,6 +64,20 @@ def test_a_file_refused_at_its_end_leaves_nothing(two, tmp_path, monkeypatch):
     bad.write_text(Path(two[1]).read_text() + "{broken\n" * 9)
     with pytest.raises(DumpError, match=r"9 of 49 rows can't be used"):
         pipeline.ingest(Run.open(run.path), [two[0], str(bad)])
+    assert contents(run.path) == before
+
+
+@pytest.mark.parametrize("then", [39, 41])
+def test_a_file_that_another_version_read_otherwise_is_not_added_to_what_it_read(two, tmp_path, then):
+    """The same bytes, and other rows of them used: the run would hold rows that its account does not."""
+    pipeline.ingest(run := Run.create(tmp_path / "run"), two[:1])
+    run.manifest["inputs"][0] |= {"rows_used": then}
+    run.save()
+    before = contents(run.path)
+    with pytest.raises(
+        UsageError, match=rf"another version read {then} of the 40 rows of .*base.jsonl, this one 40; use"
+    ):
+        pipeline.ingest(Run.open(run.path), two)
     assert contents(run.path) == before
 
 

@@ -1,8 +1,10 @@
-"""kill -9 and a full disk at every step of `sample`, of a batch of reports and of `score` taken up with other flags.
+"""kill -9 and a full disk at steps of `sample`, of a batch of reports and of `score` taken up with other flags, and by
+another version.
 
-After each, the same line again ends in the files of an uninterrupted call, byte for byte, and another line is refused
-and changes nothing. KILLS=50 (`make test-kill`): every step; without it some of them. Children are forked from one
-process that has loaded the model, as in test_kill.
+After each, the same line again, or one that may follow it, ends in the files of its own uninterrupted call, byte for
+byte; any other line is refused and changes nothing. KILLS=15: so many steps of each, the last ones among them;
+KILLS=50 (`make test-kill`): every step; without it some of them. Children are forked from one process that has loaded
+the model, as in test_kill.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import pytest
 
 KILLS = int(os.environ.get("KILLS", "0"))
+LAST = 6  # of the steps of a call, one of which is always among those that are chosen
 STEPS = ("fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
 MODELS = Path(__file__).resolve().parents[2] / "data" / "miniature" / "models"
 
@@ -28,7 +31,7 @@ MODELS = Path(__file__).resolve().parents[2] / "data" / "miniature" / "models"
 @pytest.mark.parametrize("what", ["sample", "batch", "score"])
 def test_killed_or_without_room_the_same_line_ends_in_the_same_bytes(tmp_path, what):
     done = subprocess.run(
-        [sys.executable, __file__, what, str(tmp_path), "all" if KILLS else "3"],
+        [sys.executable, __file__, what, str(tmp_path), "all" if KILLS >= 50 else str(KILLS or 3)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(MODELS.parent.parent.parent)},
         capture_output=True,
         text=True,
@@ -60,11 +63,24 @@ LINES = {
     "batch": ["report", "dumps/one", "dumps/two", "-o", "all", "--no-robustness"],
     "score": ["score", "base.jsonl", "rlvr.jsonl", "--base", BASE, "-o", "run"],
 }
+ENCODING, COLUMNS, LIBRARIES = ["encoding"], ["columns"], ["libraries"]  # no words: what a version has otherwise
+# each may follow the line of a call that was killed, and ends as if it had been the first
+FOLLOWING = {
+    "sample": [],
+    "batch": [["--seed", "7"], ["--budget", "8"]],
+    "score": [["--cross", f"x={BASE}"], LIBRARIES],
+}
 OTHERS = {  # each is another call, and says so: (words in place of others, words added)
     "sample": [({"3": "4"}, []), ({"8": "9"}, []), ({}, ["--seed", "7"]), ({}, ["--label", "x"])]
     + [({}, ["--temperature", "0.6"]), ({BASE: str(MODELS / "rlvr")}, []), ({"q.jsonl": "q2.jsonl"}, [])],
     "batch": [],
-    "score": [({}, ["--score-at-most", "2"]), ({}, ["--dtype", "bfloat16"]), ({}, ["--on-overlong", "skip"])]
+    "score": [
+        ({}, ENCODING),
+        ({}, COLUMNS),
+        ({}, ["--score-at-most", "2"]),
+        ({}, ["--dtype", "bfloat16"]),
+        ({}, ["--on-overlong", "skip"]),
+    ]
     + [({}, ["--eos", "1"]), ({}, ["--threshold", "0.5"]), ({BASE: str(MODELS / "rlvr")}, [])]
     + [({"base.jsonl": "base=changed.jsonl"}, []), ({}, ["--sampler", "base=0.5"]), ({}, ["--reference", "rlvr"])],
 }
@@ -73,14 +89,19 @@ OTHERS = {  # each is another call, and says so: (words in place of others, word
 def main(what: str, folder: Path, steps: str) -> None:
     import torch
 
+    from analyzer import records
     from analyzer.analysis import questions as analyses
     from analyzer.analysis.pairs import run as paired
     from analyzer.cli import main as cli
+    from analyzer.scoring import changes
     from analyzer.scoring import load as scorers
     from analyzer.scoring import parts as scoring
+    from analyzer.scoring.encoding import encode
 
     torch.set_num_threads(1)
     scoring.UNIT_TRACES = 8
+    versions = {"encoding": (encode, "ENCODING", 99), "columns": (records, "COLUMNS", 99)}
+    versions["libraries"] = (changes, "versions", lambda: {"torch": "0"})
     analyses.ANALYSES.clear()
     paired.run = none
     load = scorers.load
@@ -111,6 +132,8 @@ def main(what: str, folder: Path, steps: str) -> None:
             try:
                 for number in (1, 2):
                     os.dup2(os.open(folder / "said", os.O_WRONLY | os.O_APPEND), number)
+                if line[-1] in versions:
+                    setattr(*versions[line.pop()])
                 left = failing(at, how)
                 try:
                     code = cli.main(line)
@@ -133,14 +156,16 @@ def main(what: str, folder: Path, steps: str) -> None:
         given = {"base.jsonl", "rlvr.jsonl", "changed.jsonl", "q.jsonl", "q2.jsonl"}
         return {str(p): p.read_bytes() for p in files if str(p) not in given and not p.name.endswith(".lock")}
 
-    line = LINES[what]
-    world("whole")
-    code, said = call(line)
-    want, count = held(), int(Path(folder, "steps").read_text())
-    if code or not want:
-        raise SystemExit(said)
-    rng = random.Random(0)
-    chosen = [*range(count)] if steps == "all" else sorted(rng.sample(range(count), min(count, int(steps))))
+    line, wants = LINES[what], []
+    for number, added in enumerate([*FOLLOWING[what], []]):
+        world(f"whole-{number}")
+        code, said = call(line + added)
+        wants.append((added, held()))
+        if code or not wants[-1][1]:
+            raise SystemExit(said)
+    count, rng = int(Path(folder, "steps").read_text()), random.Random(0)
+    some = count if steps == "all" else min(count, int(steps))
+    chosen = sorted({count - 1 - rng.randrange(LAST), *rng.sample(range(count), some if steps == "all" else some - 1)})
     for how in ("kill", "full"):
         for n in chosen:
             world(f"{how}-{n}")
@@ -161,14 +186,28 @@ def main(what: str, folder: Path, steps: str) -> None:
                     wrong.append(f"{replaced or added} was taken, exit code {code}: {said[-300:]}")
                 elif held() != before:
                     wrong.append(f"{replaced or added} changed something")
-            code, said = call(line)
+            added, want = rng.choice(wants)
+            code, said = call(line + added)
             if code:
-                wrong.append(f"the same line again: exit code {code}: {said[-600:]}")
+                wrong.append(f"the line again, with {added}: exit code {code}: {said[-600:]}")
             have = held()
+            if added == LIBRARIES:
+                have, want = (without_versions(files) for files in (have, want))
             wrong += [f"{name} differs" for name in want.keys() | have.keys() if want.get(name) != have.get(name)]
             row = {"what": what, "how": how, "step": n, "begun": mine or what == "batch", "refused": refused}
             sys.stdout.write(json.dumps(row | {"wrong": wrong}) + "\n")
             sys.stdout.flush()
+
+
+def without_versions(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files, run.json without what it tells of versions."""
+    said = json.loads(files["run/run.json"])
+    del said["check"], said["versions"]
+    for scorer in said["scorers"].values():
+        told = [made["versions"] for made in [*scorer.pop("earlier", ()), scorer]]
+        assert told.pop() == {"torch": "0"} or not told, "what another version did would be said to be its own"
+        del scorer["versions"]
+    return files | {"run/run.json": json.dumps(said).encode()}
 
 
 def none(*about, **more):

@@ -18,6 +18,7 @@ from analyzer.cli import main as cli
 from analyzer.errors import UsageError
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
+from analyzer.scoring import changes
 from analyzer.scoring import load as scorers
 from analyzer.scoring import parts as scoring
 
@@ -163,6 +164,23 @@ def test_what_does_not_belong_together_is_refused(tmp_path, model, monkeypatch):
     score(two, dump, model, (1, 2))
     with pytest.raises(UsageError, match="trace base/.* is scored in both .*/one and .*/two"):
         merge([one, two], tmp_path / "out")
+
+
+def test_shards_of_two_versions_are_joined_and_both_are_told(tmp_path, model, monkeypatch):
+    dump, parts = write_dump(tmp_path / "dump.jsonl", 1), []
+    for i in (0, 1):
+        monkeypatch.setattr(changes, "versions", lambda i=i: {"analyzer": str(i)})
+        parts.append(score(tmp_path / f"shard-{i}", dump, model, (i, 2)).path)
+    for order in (parts, parts[::-1]):
+        merge(order, tmp_path / "out")
+        record = Run.open(tmp_path / "out").manifest["scorers"]["base"]
+        told = [record["versions"], *(made["versions"] for made in record["earlier"])]
+        assert sorted(told, key=str) == [{"analyzer": "0"}, {"analyzer": "1"}]
+    manifest = json.loads((parts[1] / "run.json").read_text())
+    manifest["scorers"]["base"]["columns"] = 2
+    (parts[1] / "run.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != "check"}))
+    with pytest.raises(UsageError, match="scorer base, columns: 1 and 2"):
+        merge(parts, tmp_path / "no")
 
 
 def test_a_folder_that_holds_something_else_is_not_merged_into(tmp_path, model):

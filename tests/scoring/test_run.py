@@ -12,13 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from fake_server import Fake, serving
 
+from analyzer import records
 from analyzer.analysis.data.tables import build
+from analyzer.analysis.support import laws
 from analyzer.api import pipeline
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import NOVEL_COLUMNS, NOVEL_POWERS, POWERS, Sampler
 from analyzer.runs.merge import merge
 from analyzer.runs.rows import ADDED_SCORES
 from analyzer.runs.store import Run
+from analyzer.scoring import changes
 from analyzer.scoring.encoding import findings
 from analyzer.scoring.encoding.padding import PADDED
 from analyzer.scoring.servers import client as server_client
@@ -169,6 +172,68 @@ def test_what_an_earlier_version_began_is_not_gone_on_with_in_another_encoding(t
         pipeline.score(Run.open(whole.path), base=tiny.name, cross={"x": tiny.name})
 
 
+def test_columns_of_another_definition_are_not_gone_on_with(tiny, new, monkeypatch):
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    assert run.manifest["scorers"]["base"]["columns"] == records.COLUMNS
+    grown = new("run", ("rl",))
+    monkeypatch.setattr(records, "COLUMNS", 2)
+    before = (grown.path / "run.json").read_bytes()
+    with pytest.raises(UsageError, match=r"another version \(base has columns 1, this one 2\).* 6 traces are still"):
+        pipeline.score(Run.open(run.path), base=tiny.name)
+    assert (grown.path / "run.json").read_bytes() == before
+    (said,) = findings.of_other_versions(Run.open(run.path).manifest["scorers"])
+    assert "base was scored by another version, with columns 1 (this one: 2)" in said
+    monkeypatch.setattr(records, "COLUMNS", 1)
+    pipeline.score(Run.open(run.path), base=tiny.name)
+
+
+def test_a_later_encoding_is_not_told_as_an_earlier_one(tiny, new):
+    run = new()
+    pipeline.score(run, base=tiny.name)
+    run.manifest["scorers"]["base"]["encoding"] = 99
+    (said,) = findings.of_other_versions(run.manifest["scorers"])
+    assert "base was scored by another version, with encoding 99 (this one: 3)" in said
+
+
+def test_what_is_taken_up_under_other_libraries_says_so_and_what_is_not_keeps_its_own(tiny, new, tmp_path, monkeypatch):
+    run = new("run", ("base", "rl"))
+    monkeypatch.setattr(changes, "versions", lambda: {"analyzer": "1", "torch": "1"})
+    pipeline.score(run, base=tiny.name)
+    monkeypatch.setattr(changes, "versions", lambda: {"analyzer": "2", "torch": "1"})
+    pipeline.score(Run.open(run.path), base=tiny.name)  # all is done: who did it stays
+    record = Run.open(run.path).manifest["scorers"]["base"]
+    assert record["versions"] == {"analyzer": "1", "torch": "1"} and "earlier" not in record
+    run = new("run", ("api",))
+    for _ in range(2):
+        pipeline.score(run, base=tiny.name)
+    record = Run.open(run.path).manifest["scorers"]["base"]
+    assert record["versions"]["analyzer"] == "2"
+    assert [e["versions"] for e in record["earlier"]] == [{"analyzer": "1", "torch": "1"}]
+    pipeline.report(run, tmp_path / "out", robustness=False)
+    said = (tmp_path / "out" / "report.md").read_text()
+    assert "base was scored in several calls that differ in versions" in said and "analyzer 1, then 2" in said
+
+
+def test_a_source_has_a_law_of_the_base_in_all_of_its_traces_or_in_none(tiny, new, tmp_path):
+    """Scored in part without a policy, then with it: the powers of the rest are no law of the whole source."""
+    run = new("run", ("base", "rl"), rl=Sampler(0.5))
+    pipeline.score(run, base=tiny.name)
+    rows = [json.loads(line) for line in (tmp_path / "rl.jsonl").read_text().splitlines()]
+    rows += [r | {"sample": r["sample"] + 9} for r in rows]
+    (tmp_path / "rl.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    run = new("run", ("base", "rl"), rl=Sampler(0.5))
+    pipeline.score(run, base=tiny.name, policy={"rl": tiny.name})
+    known = {key: row["power_5"] is not None for key, row in by_key(run, "base", ["power_5"]).items()}
+    assert sorted(known.values()).count(True) == 6  # those of the second call
+    tables = build(run)
+    laws_of = {part.source: {*part.laws} for part in laws.parts(tables)}
+    assert len(known) == 24 and all(not name.startswith("T=") or name == laws.PLAIN for name in laws_of["rl"]), laws_of
+    results, _ = pipeline.analyze(run, ["support"])
+    of_rows = [r for r in results["support"].tables["laws"].to_dict("records") if r["source"] == "rl"]
+    assert {r["law"] for r in of_rows} <= {laws.PLAIN, laws.SOURCE}, of_rows
+
+
 def test_where_all_was_done_but_not_counted_the_encoding_stays_as_it_was(tiny, new):
     run = new()
     pipeline.score(run, base=tiny.name)
@@ -195,9 +260,9 @@ def test_a_report_says_what_the_second_encoding_cut(tiny, new, tmp_path):
     run = new()
     pipeline.score(run, base=tiny.name)
     run.manifest["scorers"]["base"] |= {"encoding": 2}
-    assert findings.of_earlier_versions(run.manifest["scorers"]) == []
+    assert findings.of_other_versions(run.manifest["scorers"]) == []
     run.manifest["scorers"]["base"]["decisions"][PADDED["response", "end"]] = 3
-    (said,) = findings.of_earlier_versions(run.manifest["scorers"])
+    (said,) = findings.of_other_versions(run.manifest["scorers"])
     assert "base was scored by an earlier version" in said and "(3 traces were cut)" in said
 
 

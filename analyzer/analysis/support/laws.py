@@ -225,6 +225,7 @@ def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[
                     own[key] = np.array(values, np.float32)  # a view would keep the whole part
     powers = [a for a in tables.engines.get(tables.base, {}).get("powers") or () if f"power_{a:g}" in POWER_COLUMNS]
     there = tables.samplers.get(tables.reference)
+    partly = _partly(tables, powers)
     columns = ["token", "logprob", *(f"power_{a:g}" for a in powers)]
     if there is not None and not there.is_plain:
         columns.append("logprob_s")
@@ -234,9 +235,23 @@ def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[
         whole = whole[among(whole["key"], owner)]
         for source, rows in whole.groupby("source", sort=False):
             for at in range(0, len(rows), BATCH):
-                part = _joined(tables, str(source), rows.iloc[at : at + BATCH], owner, own, powers, ends)
+                known = [] if source in partly else powers
+                part = _joined(tables, str(source), rows.iloc[at : at + BATCH], owner, own, known, ends)
                 if part is not None:
                     yield part
+
+
+def _partly(tables: Tables, powers: list[float]) -> set[str]:
+    """Sources that have the powers in some of their traces alone, as where a policy was named only when the scoring was
+    taken up again: a law of a part of a source is none of the source."""
+    if not powers:
+        return set()
+    name = f"power_{powers[0]:g}"
+    known: dict[str, set[bool]] = {}
+    for frame in tables.tokens(tables.base or "", [name]):
+        for source, has in frame[name].notna().groupby(frame["source"]):
+            known.setdefault(str(source), set()).update(has.unique())
+    return {source for source, found in known.items() if len(found) > 1}
 
 
 def _joined(
