@@ -1,4 +1,8 @@
-"""Traces as ids -> parts on disk, unit by unit, resumable: what is on disk is not done again."""
+"""Traces as ids -> parts on disk, unit by unit, resumable: what is on disk is not done again.
+
+A pass over a model writes for every scorer that is this model: what two of them ask of a trace differs in the sampler
+alone, and is told by the same logits.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.records import Sampler, Scored, Trace
+from analyzer.records import NOVEL_COLUMNS, POWER_COLUMNS, SAMPLER_COLUMNS, Sampler, Scored, Trace
 from analyzer.runs.manifests import SCHEMA
 from analyzer.runs.rows import prompt_hash
 from analyzer.runs.store import Run
+from analyzer.scoring.columns import plain_sampler
+from analyzer.scoring.encoding.encode import Encoded
 from analyzer.scoring.plan import units
 
 UNIT_TRACES = 2000  # a unit of work, and so a part on disk, holds at most this many traces,
@@ -29,19 +36,27 @@ def quiet(what: str, done: int, total: int, tokens: int) -> None:
     """The progress callback that says nothing."""
 
 
+class Asked(NamedTuple):
+    """What a scorer has to have of a pass. sampler: its own. encoded: its traces as ids. declared: source -> sampler by
+    which logprob_source is asked for. done: key -> status of what it has."""
+
+    sampler: Sampler | None
+    encoded: list[Encoded]
+    declared: dict[str, Sampler]
+    done: dict[str, str]
+
+
 def score_all(
     run: Run,
-    label: str,
-    encoded: list,
+    asked: dict[str, Asked],
     loaded: Any,
     path: str,
-    sampler: Sampler | None,
     limit: int | None,
     shard: tuple[int, int] | None,
     progress: Progress,
-    done: dict[str, str],
 ) -> None:
-    """Score unit by unit, each written as one part by a thread of its own while the next is scored.
+    """Score unit by unit for the scorers of one pass (label -> what it asks), each written as one part per scorer by a
+    thread of its own while the next is scored.
 
     Units are cut from all traces that the run wants under this model, whatever is on disk and whichever share of them
     this process does: who scores what changes no value. An interrupted unit is written as far as it is done. Progress
@@ -49,35 +64,49 @@ def score_all(
     """
     from analyzer.scoring import load as scorers
 
-    record = run.manifest["scorers"][label]
-    earlier = [e for e in encoded if done.get(e.trace.key) == "ok"]
-    decisions = Counter(d for e in earlier for d in e.decisions)
-    since = tokens = sum(e.tokens for e in earlier)
-    cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
+    records = {label: run.manifest["scorers"][label] for label in asked}
+    lead = next(iter(asked))
+    main, powers = asked[lead].sampler, tuple(records[lead]["powers"])  # of a pass's scorers the base alone has powers
+    decisions: dict[str, Counter] = {}
+    items: dict[str, Encoded] = {}
+    laws: dict[str, list[Sampler | None]] = {}
+    waiting: dict[str, list[str]] = {}  # trace -> scorers that lack it
+    for label, (sampler, encoded, declared, done) in asked.items():
+        decisions[label] = Counter(d for e in encoded if done.get(e.trace.key) == "ok" for d in e.decisions)
+        for e in encoded:
+            items.setdefault(e.trace.key, e)
+            laws.setdefault(e.trace.key, []).extend([sampler, declared.get(e.trace.source)])
+            if e.trace.key not in done:
+                waiting.setdefault(e.trace.key, []).append(label)
+    everything = [replace(e, laws=_laws(laws[key], main)) for key, e in items.items()]
+    cut = units([(e.prompt_ids, e.response_ids) for e in everything], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
     first, step = shard or (0, 1)
     todo = {
-        number: {encoded[i].trace.key: encoded[i] for i in cut[number] if encoded[i].trace.key not in done}
+        number: {everything[i].trace.key: everything[i] for i in cut[number] if everything[i].trace.key in waiting}
         for number in range(first, len(cut), step)
     }
-    finished, total = len(done), len(done) + sum(map(len, todo.values()))
+    finished, tokens = len(asked[lead].done.keys() - waiting), 0
+    total = finished + sum(map(len, todo.values()))
 
     def note(name: str, value: Any) -> None:
-        record[name] = value
+        for record in records.values():
+            record[name] = value
 
-    def save(number: int, rows: list[Scored]) -> None:
-        """What was noted first (nobody notes it again once the last part is on disk), then the part, then the count of
-        the decisions behind it: what is counted was scored."""
+    def save(number: int, scored: list[Scored]) -> None:
+        """What was noted first (nobody notes it again once the last part is on disk), then the parts, then the count of
+        the decisions behind them: what is counted was scored."""
         run.save()
-        rows = sorted(rows, key=lambda scored: scored.key)
-        items = [todo[number][s.key] for s in rows]
-        found = [(item.trace, item.prompt_ids, s) for item, s in zip(items, rows, strict=True)]
-        part = f"{number:05d}-{_unit_id(found, record)}"
-        status = {s.key: "ok" if np.isfinite(s.columns["logprob"]).all() else NOT_FINITE for s in rows}
-        found = [(t, ids, s if status[s.key] == "ok" else NOT_FINITE) for t, ids, s in found]
-        run.append_scores(label, found, part=part)
-        done.update(status)
-        decisions.update(d for item in items if status[item.trace.key] == "ok" for d in item.decisions)
-        record["decisions"] = dict(sorted(decisions.items()))
+        scored = sorted(scored, key=lambda one: one.key)
+        status = {s.key: "ok" if np.isfinite(s.columns["logprob"]).all() else NOT_FINITE for s in scored}
+        for label, record in records.items():
+            mine = [(todo[number][s.key], s) for s in scored if label in waiting[s.key]]
+            rows = [(e.trace, e.prompt_ids, _under(s, e, asked[label], main, record["powers"])) for e, s in mine]
+            part = f"{number:05d}-{_unit_id(rows, record)}"
+            found = [(t, ids, s if status[s.key] == "ok" else NOT_FINITE) for t, ids, s in rows]
+            run.append_scores(label, found, part=part)
+            asked[label].done.update((s.key, status[s.key]) for _, s in mine)
+            decisions[label].update(d for e, s in mine if status[s.key] == "ok" for d in e.decisions)
+            record["decisions"] = dict(sorted(decisions[label].items()))
         run.save()
 
     with ThreadPoolExecutor(1) as writer:
@@ -92,11 +121,11 @@ def score_all(
         parts: dict[int, list[Scored]] = {}  # by unit, as far as they are done
         work = [(number, list(items.values())) for number, items in todo.items() if items]
         try:
-            options = {"path": path, "sampler": sampler, "limit": limit, "powers": tuple(record["powers"])}
+            options = {"path": path, "sampler": main, "limit": limit, "powers": powers}
             for number, scored in scorers.score_units(work, loaded, **options, note=note):
                 parts.setdefault(number, []).append(scored)
                 finished, tokens = finished + 1, tokens + len(scored)
-                progress(label, finished, total, tokens - since)
+                progress(lead, finished, total, tokens)
                 if len(parts[number]) == len(todo[number]):
                     hand_over(number, parts.pop(number))
         finally:
@@ -104,7 +133,30 @@ def score_all(
                 hand_over(number, rows)
             if writing is not None:
                 writing.result()
-    record["decisions"] = dict(sorted(decisions.items()))
+    for label, record in records.items():
+        record["decisions"] = dict(sorted(decisions[label].items()))
+
+
+def _laws(samplers: list[Sampler | None], main: Sampler | None) -> tuple[Sampler, ...]:
+    """The samplers whose columns the core columns and those of the pass's own sampler do not hold."""
+    return tuple(dict.fromkeys(s for s in samplers if s is not None and not s.is_plain and s != main))
+
+
+def _under(scored: Scored, item: Encoded, asked: Asked, main: Sampler | None, powers: list[float]) -> Scored:
+    """A trace's record under one scorer, of what the pass with the sampler `main` computed for all."""
+
+    def by(sampler: Sampler | None) -> dict[str, np.ndarray]:
+        if sampler == main:
+            return {name: scored.columns[name] for name in SAMPLER_COLUMNS if name in scored.columns}
+        if sampler is None:
+            return {}
+        return plain_sampler(scored.columns) if sampler.is_plain else scored.laws[sampler]
+
+    others = {*SAMPLER_COLUMNS, *POWER_COLUMNS, *NOVEL_COLUMNS} - {f"power_{a:g}" for a in powers}
+    columns = {name: values for name, values in scored.columns.items() if name not in others} | by(asked.sampler)
+    if law := asked.declared.get(item.trace.source):
+        columns["logprob_source"] = by(law)["logprob_s"]
+    return replace(scored, columns=columns, laws={})
 
 
 def unit_tokens(loaded: Any) -> int:

@@ -38,6 +38,18 @@ class Work(NamedTuple):
             return None
         return self.prompt_of if label == "base" else label.removeprefix("policy-")
 
+    def passes(self) -> list[list[str]]:
+        """The labels of the scorers, those that one pass over a model serves together: the same weights, tokenizer and
+        prompts, so that only samplers differ. A server tells nothing about another sampler than its own."""
+        from analyzer.scoring.identity import fingerprint, tokenizer_fingerprint
+        from analyzer.scoring.servers import server
+
+        found: dict[Any, list[str]] = {}
+        for label, (model, _, _) in self.jobs.items():
+            alike = fingerprint(model), tokenizer_fingerprint(model), self.asked_as(label)
+            found.setdefault(label if server.split(model) else alike, []).append(label)
+        return [*found.values()]
+
     def encode(self, label: str, traces: list[Trace], loaded: Any, texts: Mapping[str, Any]) -> Coded:
         """The traces as a scorer gets them; texts: `eos`, `date` and `marks` of `encode`. Raises DumpError."""
         from analyzer.scoring.encoding.asked import encode_all, of_source
