@@ -37,55 +37,60 @@ def quiet(what: str, done: int, total: int, tokens: int) -> None:
 
 
 class Asked(NamedTuple):
-    """What a scorer has to have of a pass. sampler: its own. encoded: its traces as ids. declared: source -> sampler by
-    which logprob_source is asked for. done: key -> status of what it has."""
+    """What a scorer is to have of a pass: its own sampler, the sources whose traces it gets, and key -> status of those
+    that are done with."""
 
     sampler: Sampler | None
-    encoded: list[Encoded]
-    declared: dict[str, Sampler]
+    sources: set[str]
     done: dict[str, str]
 
 
 def score_all(
     run: Run,
     asked: dict[str, Asked],
+    encoded: list[Encoded],
+    declared: Mapping[str, Sampler | None],
     loaded: Any,
     path: str,
     limit: int | None,
     shard: tuple[int, int] | None,
     progress: Progress,
 ) -> None:
-    """Score unit by unit for the scorers of one pass (label -> what it asks), each written as one part per scorer by a
-    thread of its own while the next is scored.
+    """Score unit by unit for the scorers of one pass (label -> what it asks), each unit written as one part per scorer
+    by a thread of its own while the next is scored.
 
-    Units are cut from all traces that the run wants under this model, whatever is on disk and whichever share of them
-    this process does: who scores what changes no value. An interrupted unit is written as far as it is done. Progress
-    and decisions count what was done in earlier, interrupted calls too. `done` grows by what is written.
+    declared: source -> its sampler; where it is neither plain nor the scorer's own, log-probs by it are told too. Units
+    are cut from all `encoded` traces, whatever is on disk and whichever share of them this process does: who scores
+    what changes no value. An interrupted unit is written as far as it is done. Progress and decisions count what was
+    done in earlier, interrupted calls too. `done` grows by what is written.
     """
     from analyzer.scoring import load as scorers
 
     records = {label: run.manifest["scorers"][label] for label in asked}
-    lead = next(iter(asked))
-    main, powers = asked[lead].sampler, tuple(records[lead]["powers"])  # of a pass's scorers the base alone has powers
-    decisions: dict[str, Counter] = {}
-    items: dict[str, Encoded] = {}
-    laws: dict[str, list[Sampler | None]] = {}
-    waiting: dict[str, list[str]] = {}  # trace -> scorers that lack it
-    for label, (sampler, encoded, declared, done) in asked.items():
-        decisions[label] = Counter(d for e in encoded if done.get(e.trace.key) == "ok" for d in e.decisions)
-        for e in encoded:
-            items.setdefault(e.trace.key, e)
-            laws.setdefault(e.trace.key, []).extend([sampler, declared.get(e.trace.source)])
-            if e.trace.key not in done:
-                waiting.setdefault(e.trace.key, []).append(label)
-    everything = [replace(e, laws=_laws(laws[key], main)) for key, e in items.items()]
-    cut = units([(e.prompt_ids, e.response_ids) for e in everything], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
+    lead, first_asked = next(iter(asked.items()))
+    main, powers = first_asked.sampler, tuple(records[lead]["powers"])  # the base's, which no other scorer has
+    decisions = {
+        label: Counter(d for e in encoded if one.done.get(e.trace.key) == "ok" for d in e.decisions)
+        for label, one in asked.items()
+    }
+
+    def with_laws(item: Encoded) -> Encoded:
+        source = item.trace.source
+        samplers = [declared.get(source), *(one.sampler for one in asked.values() if source in one.sources)]
+        laws = dict.fromkeys(s for s in samplers if s is not None and not s.is_plain and s != main)
+        return replace(item, laws=tuple(laws))
+
+    waiting = {
+        e.trace.key: [n for n, one in asked.items() if e.trace.source in one.sources and e.trace.key not in one.done]
+        for e in encoded
+    }
+    cut = units([(e.prompt_ids, e.response_ids) for e in encoded], tokens=unit_tokens(loaded), traces=UNIT_TRACES)
     first, step = shard or (0, 1)
     todo = {
-        number: {everything[i].trace.key: everything[i] for i in cut[number] if everything[i].trace.key in waiting}
+        number: {encoded[i].trace.key: with_laws(encoded[i]) for i in cut[number] if waiting[encoded[i].trace.key]}
         for number in range(first, len(cut), step)
     }
-    finished, tokens = len(asked[lead].done.keys() - waiting), 0
+    finished, tokens = sum(not waiting.get(key) for key in first_asked.done), 0
     total = finished + sum(map(len, todo.values()))
 
     def note(name: str, value: Any) -> None:
@@ -100,7 +105,8 @@ def score_all(
         status = {s.key: "ok" if np.isfinite(s.columns["logprob"]).all() else NOT_FINITE for s in scored}
         for label, record in records.items():
             mine = [(todo[number][s.key], s) for s in scored if label in waiting[s.key]]
-            rows = [(e.trace, e.prompt_ids, _under(s, e, asked[label], main, record["powers"])) for e, s in mine]
+            rows = [(e.trace, e.prompt_ids, _under(s, asked[label].sampler, main, declared.get(e.trace.source), record))
+                    for e, s in mine]  # fmt: skip
             part = f"{number:05d}-{_unit_id(rows, record)}"
             found = [(t, ids, s if status[s.key] == "ok" else NOT_FINITE) for t, ids, s in rows]
             run.append_scores(label, found, part=part)
@@ -137,25 +143,20 @@ def score_all(
         record["decisions"] = dict(sorted(decisions[label].items()))
 
 
-def _laws(samplers: list[Sampler | None], main: Sampler | None) -> tuple[Sampler, ...]:
-    """The samplers whose columns the core columns and those of the pass's own sampler do not hold."""
-    return tuple(dict.fromkeys(s for s in samplers if s is not None and not s.is_plain and s != main))
+def _under(
+    scored: Scored, sampler: Sampler | None, main: Sampler | None, drawn: Sampler | None, record: Mapping[str, Any]
+) -> Scored:
+    """A trace under one scorer, by its `sampler`, of what a pass by the sampler `main` tells; drawn: its source's."""
 
+    def by(law: Sampler | None) -> dict[str, np.ndarray]:
+        if law is None or law == main:
+            return {name: scored.columns[name] for name in SAMPLER_COLUMNS if law and name in scored.columns}
+        return plain_sampler(scored.columns) if law.is_plain else scored.laws[law]
 
-def _under(scored: Scored, item: Encoded, asked: Asked, main: Sampler | None, powers: list[float]) -> Scored:
-    """A trace's record under one scorer, of what the pass with the sampler `main` computed for all."""
-
-    def by(sampler: Sampler | None) -> dict[str, np.ndarray]:
-        if sampler == main:
-            return {name: scored.columns[name] for name in SAMPLER_COLUMNS if name in scored.columns}
-        if sampler is None:
-            return {}
-        return plain_sampler(scored.columns) if sampler.is_plain else scored.laws[sampler]
-
-    others = {*SAMPLER_COLUMNS, *POWER_COLUMNS, *NOVEL_COLUMNS} - {f"power_{a:g}" for a in powers}
-    columns = {name: values for name, values in scored.columns.items() if name not in others} | by(asked.sampler)
-    if law := asked.declared.get(item.trace.source):
-        columns["logprob_source"] = by(law)["logprob_s"]
+    others = {*SAMPLER_COLUMNS, *POWER_COLUMNS, *NOVEL_COLUMNS} - {f"power_{a:g}" for a in record["powers"]}
+    columns = {name: values for name, values in scored.columns.items() if name not in others} | by(sampler)
+    if drawn is not None and not drawn.is_plain and drawn != sampler:
+        columns["logprob_source"] = by(drawn)["logprob_s"]
     return replace(scored, columns=columns, laws={})
 
 

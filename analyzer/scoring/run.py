@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import DumpError, UsageError
-from analyzer.records import NOVEL_POWERS, POWERS, Sampler
+from analyzer.records import NOVEL_POWERS, POWERS
 from analyzer.records.options import ModelOptions, ScoreOptions, stored
 from analyzer.runs.store import Run
 from analyzer.scoring import changes
@@ -79,18 +79,18 @@ def score(
                 if how.eos is not None and how.eos >= loaded.vocab_size:
                     raise UsageError(f"--eos {how.eos}: {name} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, how.scorer)
-                texts = {"eos": how.eos, "date": today, "marks": padding_marks(run.manifest, loaded, how.eos)}
-                sources = set().union(*(work.jobs[label][2] for label in left))
-                coded = work.encode(left[0], [t for t in work.traces if t.source in sources], loaded, texts)
                 path_of = {"path": path, "path_reason": why, "dtype": loaded.dtype, "dtype_error": dtype_error}
+                texts = {"eos": how.eos, "date": today, "marks": padding_marks(run.manifest, loaded, how.eos)}
+                # all of the first one's, also when only another is left: how units are cut must not depend on it
+                coded = _fitting(work.encode(left[0], held[labels[0]][0], loaded, texts), loaded, how)
                 asked: dict[str, Asked] = {}
                 for label in left:
-                    done, mine = held[label][1], coded.of(work.jobs[label][2])
+                    _, sampler, sources = work.jobs[label]
+                    done, mine = held[label][1], coded.of(sources)
                     end = None
                     if how.eos is not None:
                         end = special.checked_end(how.eos, loaded, mine.encoded, work.reference)
-                    asked[label] = _asked(run, label, mine, loaded, work.jobs[label][1], how, done)
-                    encoded = asked[label].encoded
+                    encoded = _recorded(run, label, mine, loaded, how, done)
                     for found in [end, *findings.sentences(encoded), findings.of_tokenizer(encoded, loaded)]:
                         if found is not None:
                             tell(f"{label}: {found}")
@@ -101,9 +101,11 @@ def score(
                     record = _record(run, work, label, loaded, path_of, mine, how.eos, begun=bool(done))
                     run.manifest["scorers"][label] = record | {"examples": findings.examples(encoded)}
                     run.manifest.setdefault("finished", {})[label] = []
+                    asked[label] = Asked(sampler, sources, done)
                 _record_policies(run, work.produced)
+                declared = {} if name in on_servers else samplers_of(run)  # a server tells the log-probs of none
                 context = loaded.context if how.on_overlong == "window" else None
-                score_all(run, asked, loaded, path, context, how.shard, progress)
+                score_all(run, asked, coded.encoded, declared, loaded, path, context, how.shard, progress)
                 for label in left:  # in one step: a pass is finished for all of its scorers or for none
                     run.manifest["finished"][label] = [len(held[label][0]), len(held[label][1])]
                     run.record(label)
@@ -183,19 +185,11 @@ def _record_policies(run: Run, produced: dict[str, str]) -> None:
     run.save()
 
 
-def _asked(
-    run: Run, label: str, coded: Coded, loaded: Any, sampler: Sampler | None, how: ScoreOptions, done: dict[str, str]
-) -> Asked:
-    """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
-    disk and in `done`. Where the declared sampler of a trace's source is neither plain nor the model's own `sampler`,
-    its log-probs under that are asked for too (not of a server, which tells none)."""
+def _fitting(coded: Coded, loaded: Any, how: ScoreOptions) -> Coded:
+    """What is to be scored, with what a server's name says; traces beyond the context are refused, or not scored."""
     from analyzer.scoring.servers import served, server
 
-    on_server = isinstance(loaded.model, server.Server)
-    told = served.decisions(loaded.name, loaded.model.name) if on_server else ()
-    declared = {} if on_server else samplers_of(run)
-    other = {source: s for source, s in declared.items() if s is not None and not s.is_plain and s != sampler}
-    unscored = coded.unscored
+    told = served.decisions(loaded.name, loaded.model.name) if isinstance(loaded.model, server.Server) else ()
     encoded = [replace(e, decisions=e.decisions + told) for e in coded.encoded] if told else coded.encoded
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
@@ -206,12 +200,22 @@ def _asked(
             f"(longest {len(worst)}: {worst.trace.key}, {worst.trace.origin}); "
             "--on-overlong skip leaves them out, --on-overlong window scores them in overlapping windows"
         )
+    unscored = coded.unscored
     if overlong and how.on_overlong == "skip":
         why = f"longer than the model's context of {limit} tokens"
-        unscored += [(e.trace, e.prompt_ids, why) for e in overlong]
+        unscored = unscored + [(e.trace, e.prompt_ids, why) for e in overlong]
         encoded = [e for e in encoded if len(e) <= limit]
-    if on_server:
-        refused = server.refusals(loaded.model, (e for e in encoded if e.trace.key not in done), limit)
+    return coded._replace(encoded=encoded, unscored=unscored)
+
+
+def _recorded(run: Run, label: str, coded: Coded, loaded: Any, how: ScoreOptions, done: dict[str, str]) -> list:
+    """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
+    disk and in `done`."""
+    from analyzer.scoring.servers import server
+
+    encoded, unscored = coded.encoded, coded.unscored
+    if isinstance(loaded.model, server.Server):
+        refused = server.refusals(loaded.model, (e for e in encoded if e.trace.key not in done), loaded.context)
         refused |= {key: status for key, status in done.items() if status != "ok"}
         unscored += [(e.trace, e.prompt_ids, refused[e.trace.key]) for e in encoded if e.trace.key in refused]
         encoded = [e for e in encoded if e.trace.key not in refused]
@@ -221,5 +225,5 @@ def _asked(
             run.manifest["finished"][label] = []
             run.save()
         run.append_scores(label, rows)
-        done |= {trace.key: done.get(trace.key, why) for trace, _, why in unscored}
-    return Asked(sampler, encoded, other, done)
+    done |= {trace.key: done.get(trace.key, why) for trace, _, why in unscored}
+    return encoded

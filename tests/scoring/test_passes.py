@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -168,21 +169,10 @@ def test_what_an_earlier_version_or_a_broken_call_left_is_gone_on_with(tiny, dra
     want = rows_of(whole, "policy-cool")
     assert all(np.allclose(r["logprob_s"], want[key]["logprob_s"]) for key, r in rows_of(later, "policy-cool").items())
     assert later.manifest["finished"] == {"base": [64, 64], "policy-cool": [64, 64]}
-    append = Run.append_scores
     for label in ("base", "policy-cool"):
         for number in (0, 3):
             run = begin(tmp_path / f"{label}-{number}", drawn, "base", **samplers)
-            written = []
-
-            def breaks(run, scorer, rows, written=written, label=label, number=number, **options):
-                if scorer == label:
-                    written.append(scorer)
-                    if len(written) > number:
-                        raise KeyboardInterrupt
-                append(run, scorer, rows, **options)
-
-            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-                patched.setattr(Run, "append_scores", breaks)
+            with broken_off(monkeypatch, label, number):
                 pipeline.score(run, **how)
             run = Run.open(run.path)
             assert len(run.done("base")) < 64
@@ -192,6 +182,23 @@ def test_what_an_earlier_version_or_a_broken_call_left_is_gone_on_with(tiny, dra
             for scorer in ("base", "policy-cool"):
                 said = run.manifest["scorers"][scorer]["decisions"]
                 assert said == whole.manifest["scorers"][scorer]["decisions"] and set(said.values()) == {64}
+
+
+@contextmanager
+def broken_off(monkeypatch, label, number):
+    """The call is interrupted at a scorer's part of this number."""
+    append, written = Run.append_scores, []
+
+    def breaks(run, scorer, rows, **options):
+        if scorer == label:
+            written.append(scorer)
+            if len(written) > number:
+                raise KeyboardInterrupt
+        append(run, scorer, rows, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Run, "append_scores", breaks)
+        yield
 
 
 def test_shards_of_a_shared_pass_join_to_the_whole(tiny, drawn, tmp_path, monkeypatch):
@@ -208,6 +215,14 @@ def test_shards_of_a_shared_pass_join_to_the_whole(tiny, drawn, tmp_path, monkey
     joined, missing = merge([s.path for s in shards], tmp_path / "joined")
     assert missing == []
     assert_same_rows(joined, whole)
+    # the policy is named later, when one shard has its base and the other has not: who scores what stays the same
+    late = [begin(tmp_path / f"late{i}", drawn, "base", **samplers) for i in range(2)]
+    pipeline.score(late[0], base=tiny.name, shard=(0, 2))
+    with broken_off(monkeypatch, "base", 1):
+        pipeline.score(late[1], base=tiny.name, shard=(1, 2))
+    for i in range(2):
+        pipeline.score(Run.open(late[i].path), shard=(i, 2), **how)
+        assert Run.open(late[i].path).done("policy-cool") == shards[i].done("policy-cool")
 
 
 def test_a_dry_run_counts_a_shared_pass_once(tiny, drawn, tmp_path):
