@@ -203,7 +203,7 @@ def broken_off(monkeypatch, label, number):
 
 def test_shards_of_a_shared_pass_join_to_the_whole(tiny, drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "UNIT_TRACES", 8)
-    samplers = {"base": Sampler(), "cool": COOL}
+    samplers = {"base": Sampler(), "warm": WARM, "cool": COOL}  # the base has traces that the policy is not asked for
     how = {"base": tiny.name, "policy": {"cool": tiny.name}}
     whole = begin(tmp_path / "whole", drawn, "base", **samplers)
     pipeline.score(whole, **how)
