@@ -156,13 +156,15 @@ class Scored:
 
     `columns` maps a name of CORE_COLUMNS, SAMPLER_COLUMNS, POWER_COLUMNS, NOVEL_COLUMNS or SOURCE_COLUMNS (plus
     "offset", int32 character offset) to an array [T]; all but the first only where they were asked for and are known.
-    `embedding` is float16 [H] or None; `top` holds (position, ids, logprobs) where the surprisal is high.
+    `embedding` is float16 [H] or None; `top` holds (position, ids, logprobs) where the surprisal is high. `laws`:
+    further samplers -> SAMPLER_COLUMNS under them; not on disk, where each scorer has its own.
     """
 
     key: str
     columns: dict[str, np.ndarray]
     embedding: np.ndarray | None = None
     top: tuple[tuple[int, tuple[int, ...], tuple[float, ...]], ...] = ()
+    laws: dict[Sampler, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(v) for v in self.columns.values()}

@@ -6,13 +6,15 @@ int32). Nothing here knows of models, prompts or batches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from analyzer.records import Sampler
+from analyzer.records import SAMPLER_COLUMNS, Sampler
 
 if TYPE_CHECKING:
     import torch
 
+Column = str | tuple[str, Sampler]  # a column under a further sampler has that beside its name
 TOP_ALTERNATIVES = 5
 TOP_CELLS = 1 << 20  # logits of so many cells are copied at a time
 TOP_SURPRISAL = 2.0  # nats: alternatives are kept only for tokens at least this surprising
@@ -136,9 +138,9 @@ def all_columns(
     return columns | sampler_columns(logits, targets, sampler)
 
 
-def plain_sampler(columns: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def plain_sampler(columns: Mapping[Any, Any]) -> dict[str, Any]:
     """The sampler columns of T=1 without truncation: the core columns themselves."""
-    return {f"{name}_s": columns[name] for name in ("mass_above", "logprob", "entropy", "varentropy")}
+    return {name: columns[name.removesuffix("_s")] for name in SAMPLER_COLUMNS}
 
 
 def top_alternatives(

@@ -71,10 +71,13 @@ def dry_run(run: Run, how: ScoreOptions, model: ModelOptions, *, progress: Progr
     devices = model.device.split(",")  # a process each, all alike: one is looked at
     options = vars(model) | {"device": devices[0].strip(), "concurrent": how.concurrent}
     work, texts = planned(run, how), {"eos": how.eos, "date": day(run, how.template_date)}
-    loaded, took, models, scored, on_servers, marks = None, 0.0, {}, 0, {}, None
-    for number, (label, (name, sampler, sources)) in enumerate(work.jobs.items()):
+    loaded, models, scored, on_servers, marks = None, {}, 0, {}, None
+    lead_of = {label: labels[0] for labels in work.passes() for label in labels}
+    computed: dict[str, set[str]] = {lead: set() for lead in lead_of.values()}  # traces that a pass computes already
+    for number, (label, lead) in enumerate(lead_of.items()):
         progress("probe", number, len(work.jobs), 0)
-        done = run.done(label)
+        (name, _, _), (_, sampler, sources) = work.jobs[lead], work.jobs[label]
+        done, took = run.done(label), 0.0
         if label == "base":
             scored = sum(status == "ok" for status in done.values())
         todo = [t for t in work.traces if t.source in sources and t.key not in done]
@@ -90,8 +93,11 @@ def dry_run(run: Run, how: ScoreOptions, model: ModelOptions, *, progress: Progr
         encoded = work.encode(label, todo, loaded, texts | {"marks": marks}).encoded
         if how.eos is not None:
             special.checked_end(how.eos, loaded, encoded, work.reference)
-        models[label] = _model(todo, encoded, loaded, sampler, how, powers)
+        new = [e for e in encoded if e.trace.key not in computed[lead]]
+        computed[lead] |= {e.trace.key for e in new}
+        models[label] = _model(todo, encoded, new, loaded, sampler, how, powers)
         models[label]["seconds"] += took
+        models[label]["pass"] = lead
     return {
         "traces_to_score": models["base"]["traces"],
         "traces_scored": scored,
@@ -106,14 +112,18 @@ def dry_run(run: Run, how: ScoreOptions, model: ModelOptions, *, progress: Progr
 def _model(
     todo: Sequence[Trace],
     encoded: Sequence[Any],
+    new: Sequence[Any],
     loaded: Any,
     sampler: Sampler | None,
     how: ScoreOptions,
     powers: tuple[float, ...],
 ) -> dict[str, Any]:
-    """What one model would cost: model, dtype, device, path and why, traces, empty (not scored), tokens of prompts and
-    responses, computed_tokens (after what is shared), length {median, q95, longest, trace}, context, overlong, memory
-    (bytes by part, and their sum `peak_bytes`), disk_bytes, seconds, probe {traces, tokens, seconds}."""
+    """What one scorer would cost, `new`: the traces that no scorer before it in its pass over the model computes:
+
+    model, dtype, device, path and why, traces, empty (not scored), tokens of prompts and responses, computed_tokens
+    (of the new ones, after what is shared), length {median, q95, longest, trace}, context, overlong, memory (bytes by
+    part, and their sum `peak_bytes`), disk_bytes, seconds, probe {traces, tokens, seconds}. `dry_run` adds `pass`: the
+    scorer that comes first in its pass."""
     from analyzer.scoring import load as scorers
     from analyzer.scoring import local, windows
 
@@ -121,14 +131,20 @@ def _model(
     lengths = sorted(map(len, encoded))
     overlong = [e for e in encoded if loaded.context is not None and len(e) > loaded.context]
     if how.on_overlong == "skip" and overlong:
-        encoded = [e for e in encoded if len(e) <= loaded.context]
+        encoded, new = ([e for e in some if len(e) <= loaded.context] for some in (encoded, new))
     path, why = scorers.choose_path(loaded, sampler, how.scorer)
-    parts = encoded if how.on_overlong != "window" else [p for e in encoded for p in windows.split(e, loaded.context)]
-    pairs = sorted({(e.prompt_ids, e.response_ids) for e in parts})
+
+    def ids(items: Sequence[Any]) -> list[Pair]:
+        parts = items if how.on_overlong != "window" else [p for e in items for p in windows.split(e, loaded.context)]
+        return sorted({(e.prompt_ids, e.response_ids) for e in parts})
+
+    pairs = ids(encoded)
     if hasattr(loaded.model, "parameters"):
         budget = local.TOKEN_BUDGET.get(loaded.model.device.type, 4096)
         computed, widest, kept = _layout(pairs, loaded.model, path, budget, unit_tokens(loaded))
         memory = _memory(loaded, path, pairs, widest, kept)
+        if len(new) < len(encoded):
+            computed = _layout(ids(new), loaded.model, path, budget, unit_tokens(loaded))[0]
         rate, probe, disk = _probe(encoded, pairs, loaded, sampler, powers, path, budget)
         memory |= _peaks(loaded, memory, _memory(loaded, path, pairs, *probe.pop("layout")), probe.pop("peaks"))
     else:  # on a server: what it needs there is not known here, and a probe would cost its owner
@@ -360,7 +376,8 @@ def _lines(label: str, m: Mapping[str, Any]) -> list[str]:
     if m["traces"]:
         out += [
             f"  tokens: {m['prompt_tokens']:,} of prompts, {m['response_tokens']:,} of responses; "
-            f"{m['computed_tokens']:,} computed after what is shared",
+            f"{m['computed_tokens']:,} computed after what is shared"
+            + ("" if m["pass"] == label else f" (the same weights as {m['pass']}: one pass)"),
             f"  length: median {length['median']:,}, 95 % {length['q95']:,}, longest {length['longest']:,} "
             f"({length['trace']}), context {m['context'] or 'unknown'}",
         ]

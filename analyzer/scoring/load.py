@@ -267,7 +267,7 @@ def score(
             yield result
             for twin in twins.pop(result.key, ()):
                 columns = result.columns | {"offset": twin.offset_T[twin.at]}
-                yield Scored(twin.trace.key, columns, result.embedding, result.top)
+                yield replace(result, key=twin.trace.key, columns=columns)
     except (MemoryError, RuntimeError) as error:
         if not local.is_out_of_memory(error):
             raise
@@ -278,11 +278,11 @@ def score(
 
 
 def _twins(encoded: Iterable[Encoded]) -> tuple[list[Encoded], dict[str, list[Encoded]]]:
-    """The traces that differ in ids, mask or sampler, and for each key of these the further traces that equal it."""
+    """The traces that differ in ids, mask or laws, and for each key of these the further traces that equal it."""
     first: dict[tuple, Encoded] = {}
     twins: dict[str, list[Encoded]] = {}
     for item in encoded:
-        known = first.setdefault((item.prompt_ids, item.response_ids, item.sampler, item.own), item)
+        known = first.setdefault((item.prompt_ids, item.response_ids, item.laws, item.own), item)
         if known is not item:
             twins.setdefault(known.trace.key, []).append(item)
     return list(first.values()), twins

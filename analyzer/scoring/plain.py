@@ -5,14 +5,14 @@ Slow and memory-hungry on purpose ([T, V] logits exist); it does not batch, shar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from analyzer.records import Sampler, Scored
+from analyzer.records import SAMPLER_COLUMNS, Sampler, Scored
 from analyzer.scoring import trunk
-from analyzer.scoring.columns import all_columns, sampler_columns, top_alternatives
+from analyzer.scoring.columns import Column, all_columns, sampler_columns, top_alternatives
 from analyzer.scoring.encoding.encode import Encoded
 
 
@@ -34,23 +34,24 @@ def score(
             out = model(ids, output_hidden_states=True, use_cache=False)
             logits, targets = out.logits[0, start - 1 : -1][item.at].float(), ids[0, start:][item.at]
             columns = all_columns(logits, targets, sampler, powers)
-            if item.sampler is not None:
-                columns[item.sampler] = sampler_columns(logits, targets, item.sampler)["logprob_s"]
+            beside = {law: sampler_columns(logits, targets, law) for law in item.laws}
+            columns |= {(name, law): v for law, of_it in beside.items() for name, v in of_it.items()}
             top = top_alternatives(logits, columns["logprob"])
             embedding = out.hidden_states[layer][0, start:][item.at].float().mean(0)
         computed = {name: values.cpu().numpy() for name, values in columns.items()}
-        yield scored(item, own(computed, item.sampler), embedding.cpu().numpy(), top)
+        yield scored(item, computed, embedding.cpu().numpy(), top)
 
 
-def own(columns: dict[str | Sampler, np.ndarray], sampler: Sampler | None) -> dict[str, np.ndarray]:
-    """The columns of a trace from those computed beside it: log-probs by the samplers of several sources stand under
-    the samplers themselves, and become the trace's logprob_source where its source has that one."""
-    mine = {name: values for name, values in columns.items() if isinstance(name, str)}
-    return mine if sampler is None else mine | {"logprob_source": columns[sampler]}
+def wanted(columns: Mapping[Column, np.ndarray], item: Encoded) -> dict[Column, np.ndarray]:
+    """Of the columns that were computed for several traces those that one asks for."""
+    return {name: values for name, values in columns.items() if isinstance(name, str) or name[1] in item.laws}
 
 
-def scored(item: Encoded, columns: dict[str, np.ndarray], embedding: np.ndarray, top: list) -> Scored:
+def scored(item: Encoded, columns: Mapping[Column, np.ndarray], embedding: np.ndarray, top: list) -> Scored:
     """Assemble the record: ids and offsets of the scored tokens beside the computed columns."""
     token_T, offset_T = np.array(item.response_ids, np.int32)[item.at], item.offset_T[item.at]
-    columns = {"token": token_T, **columns, "offset": offset_T}
-    return Scored(item.trace.key, columns, embedding.astype(np.float16), tuple(top))
+    own = {name: values for name, values in columns.items() if isinstance(name, str)}
+    laws = {law: {name: columns[name, law] for name in SAMPLER_COLUMNS} for law in item.laws}
+    return Scored(
+        item.trace.key, {"token": token_T, **own, "offset": offset_T}, embedding.astype(np.float16), tuple(top), laws
+    )

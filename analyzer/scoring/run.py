@@ -11,12 +11,12 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import DumpError, UsageError
-from analyzer.records import NOVEL_POWERS, POWERS, Sampler
+from analyzer.records import NOVEL_POWERS, POWERS
 from analyzer.records.options import ModelOptions, ScoreOptions, stored
 from analyzer.runs import manifests
 from analyzer.runs.store import Run
 from analyzer.scoring import changes
-from analyzer.scoring.parts import Progress, quiet, score_all
+from analyzer.scoring.parts import Asked, Progress, quiet, score_all
 from analyzer.scoring.work import Work, day, exponents, is_finished, padding_marks, planned, samplers_of, wanted
 
 if TYPE_CHECKING:
@@ -38,16 +38,17 @@ def score(
     policies the base also gets the power columns: what its other temperatures would have given. Where a source has none
     it gets those of the exponents below 1: what novelty is told by.
 
-    A model that equals the base, for a source with the reference's sampler, is not run again. Of `how`: template:
-    source label (or "*" for the others) -> file or name, for bare questions. prompt_of: the reference's label, where
-    the base is to be asked under the reference's prompts whatever the source: each response is scored under the base
-    after the prompt that the reference has for the same problem, and under its own policy after its own
-    (`Work.asked_as`). template_date: by default the day of the first call; recorded where a template writes it.
-    server: label (or "*") -> URL[#NAME] of the server that has its model (`servers.server`). shard (i, n): only the
-    units whose number leaves i when divided by n. cluster: see `scoring.cluster`. tell: called with what is to be known
-    of a model's ids before they are scored. Raises DumpError (over-long traces, missing or several prompts),
-    ResourceError (model, memory, disk, another writer), UsageError (unknown labels, changed settings). Settings become
-    fixed for the run once its traces could be encoded with them.
+    A model serves all its scorers in one pass (`Work.passes`): the base's own weights are not run again for a source
+    with another sampler, and one with the reference's has no scorer of its own. Of `how`: template: source label (or
+    "*" for the others) -> file or name, for bare questions. prompt_of: the reference's label, where the base is to be
+    asked under the reference's prompts whatever the source: each response is scored under the base after the prompt
+    that the reference has for the same problem, and under its own policy after its own (`Work.asked_as`).
+    template_date: by default the day of the first call; recorded where a template writes it. server: label (or "*") ->
+    URL[#NAME] of the server that has its model (`servers.server`). shard (i, n): only the units whose number leaves i
+    when divided by n. cluster: see `scoring.cluster`. tell: called with what is to be known of a model's ids before
+    they are scored. Raises DumpError (over-long traces, missing or several prompts), ResourceError (model, memory,
+    disk, another writer), UsageError (unknown labels, changed settings). Settings become fixed for the run once its
+    traces could be encoded with them.
     """
     from analyzer.scoring import load as scorers
     from analyzer.scoring.encoding import findings, padding, special
@@ -66,10 +67,12 @@ def score(
         on_servers = changes.connected(run, work, lambda m: scorers.load(m, concurrent=how.concurrent, **vars(model)))
         with _loader(how, vars(model)) as load:
             loaded = None
-            for label, (name, sampler, _) in work.jobs.items():
-                todo, done = wanted(run, work, label)
-                if is_finished(run, label, todo, done):
+            for labels in work.passes():
+                held = {label: wanted(run, work, label) for label in labels}
+                left = [label for label in labels if not is_finished(run, label, *held[label])]
+                if not left:
                     continue
+                name, sampler, _ = work.jobs[left[0]]
                 if name in on_servers:
                     loaded = on_servers[name]
                 elif loaded is None or loaded.name != name:
@@ -77,27 +80,37 @@ def score(
                 if how.eos is not None and how.eos >= loaded.vocab_size:
                     raise UsageError(f"--eos {how.eos}: {name} has a vocabulary of {loaded.vocab_size}")
                 path, why, dtype_error = scorers.prepare(loaded, sampler, how.scorer)
-                texts = {"eos": how.eos, "date": today, "marks": padding_marks(run.manifest, loaded, how.eos)}
-                coded = work.encode(label, todo, loaded, texts)
-                end = None if how.eos is None else special.checked_end(how.eos, loaded, coded.encoded, work.reference)
-                encoded = _encoded(run, label, coded, loaded, sampler, how, done)
-                for found in [end, *findings.sentences(encoded), findings.of_tokenizer(encoded, loaded)]:
-                    if found is not None:
-                        tell(f"{label}: {found}")
-                run.manifest.setdefault("padding", padding.as_json(texts["marks"]))
-                run.settle(**settings, **({} if how.prompt_of is None else {"prompt_of": how.prompt_of}))
-                if any(d.startswith(DATED) for e in encoded for d in e.decisions):
-                    run.settle(template_date=today)
                 path_of = {"path": path, "path_reason": why, "dtype": loaded.dtype, "dtype_error": dtype_error}
-                record = _record(run, work, label, loaded, path_of, coded, how.eos, begun=bool(done))
-                run.manifest["versions"] = record["versions"]
-                run.manifest["scorers"][label] = record | {"examples": findings.examples(encoded)}
-                run.manifest.setdefault("finished", {})[label] = []
+                texts = {"eos": how.eos, "date": today, "marks": padding_marks(run.manifest, loaded, how.eos)}
+                # all of the first one's, also when only another is left: how units are cut must not depend on it
+                coded = _fitting(work.encode(left[0], held[labels[0]][0], loaded, texts), loaded, how)
+                asked: dict[str, Asked] = {}
+                for label in left:
+                    _, sampler, sources = work.jobs[label]
+                    done, mine = held[label][1], coded.of(sources)
+                    end = None
+                    if how.eos is not None:
+                        end = special.checked_end(how.eos, loaded, mine.encoded, work.reference)
+                    encoded = _recorded(run, label, mine, loaded, how, done)
+                    for found in [end, *findings.sentences(encoded), findings.of_tokenizer(encoded, loaded)]:
+                        if found is not None:
+                            tell(f"{label}: {found}")
+                    run.manifest.setdefault("padding", padding.as_json(texts["marks"]))
+                    run.settle(**settings, **({} if how.prompt_of is None else {"prompt_of": how.prompt_of}))
+                    if any(d.startswith(DATED) for e in encoded for d in e.decisions):
+                        run.settle(template_date=today)
+                    record = _record(run, work, label, loaded, path_of, mine, how.eos, begun=bool(done))
+                    run.manifest["versions"] = record["versions"]
+                    run.manifest["scorers"][label] = record | {"examples": findings.examples(encoded)}
+                    run.manifest.setdefault("finished", {})[label] = []
+                    asked[label] = Asked(sampler, sources, done)
                 _record_policies(run, work.produced)
+                declared = {} if name in on_servers else samplers_of(run)  # a server tells the log-probs of none
                 context = loaded.context if how.on_overlong == "window" else None
-                score_all(run, label, encoded, loaded, path, sampler, context, how.shard, progress, done)
-                run.manifest["finished"][label] = [len(todo), len(done)]
-                run.record(label)
+                score_all(run, asked, coded.encoded, declared, loaded, path, context, how.shard, progress)
+                for label in left:  # in one step: a pass is finished for all of its scorers or for none
+                    run.manifest["finished"][label] = [len(held[label][0]), len(held[label][1])]
+                    run.record(label)
                 run.save()
         _record_policies(run, work.produced)
         made = (d for scorer in run.manifest["scorers"].values() for d in scorer["decisions"])
@@ -175,20 +188,12 @@ def _record_policies(run: Run, produced: dict[str, str]) -> None:
     run.save()
 
 
-def _encoded(
-    run: Run, label: str, coded: Coded, loaded: Any, sampler: Sampler | None, how: ScoreOptions, done: dict[str, str]
-) -> list:
-    """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
-    disk and in `done`. Where the declared sampler of a trace's source is neither plain nor the model's own `sampler`,
-    its log-probs under that are asked for too (not of a server, which tells none)."""
+def _fitting(coded: Coded, loaded: Any, how: ScoreOptions) -> Coded:
+    """What is to be scored, with what a server's name says; traces beyond the context are refused, or not scored."""
     from analyzer.scoring.servers import served, server
 
-    on_server = isinstance(loaded.model, server.Server)
-    told = served.decisions(loaded.name, loaded.model.name) if on_server else ()
-    declared = {} if on_server else samplers_of(run)
-    other = {source: s for source, s in declared.items() if s is not None and not s.is_plain and s != sampler}
-    unscored = coded.unscored
-    encoded = [replace(e, decisions=e.decisions + told, sampler=other.get(e.trace.source)) for e in coded.encoded]
+    told = served.decisions(loaded.name, loaded.model.name) if isinstance(loaded.model, server.Server) else ()
+    encoded = [replace(e, decisions=e.decisions + told) for e in coded.encoded] if told else coded.encoded
     limit = loaded.context
     overlong = [e for e in encoded if limit is not None and len(e) > limit]
     if overlong and how.on_overlong == "error":
@@ -198,12 +203,22 @@ def _encoded(
             f"(longest {len(worst)}: {worst.trace.key}, {worst.trace.origin}); "
             "--on-overlong skip leaves them out, --on-overlong window scores them in overlapping windows"
         )
+    unscored = coded.unscored
     if overlong and how.on_overlong == "skip":
         why = f"longer than the model's context of {limit} tokens"
-        unscored += [(e.trace, e.prompt_ids, why) for e in overlong]
+        unscored = unscored + [(e.trace, e.prompt_ids, why) for e in overlong]
         encoded = [e for e in encoded if len(e) <= limit]
-    if on_server:
-        refused = server.refusals(loaded.model, (e for e in encoded if e.trace.key not in done), limit)
+    return coded._replace(encoded=encoded, unscored=unscored)
+
+
+def _recorded(run: Run, label: str, coded: Coded, loaded: Any, how: ScoreOptions, done: dict[str, str]) -> list:
+    """All traces that can be scored, as ids; those that can't are recorded with the reason (by the first shard), on
+    disk and in `done`."""
+    from analyzer.scoring.servers import server
+
+    encoded, unscored = coded.encoded, coded.unscored
+    if isinstance(loaded.model, server.Server):
+        refused = server.refusals(loaded.model, (e for e in encoded if e.trace.key not in done), loaded.context)
         refused |= {key: status for key, status in done.items() if status != "ok"}
         unscored += [(e.trace, e.prompt_ids, refused[e.trace.key]) for e in encoded if e.trace.key in refused]
         encoded = [e for e in encoded if e.trace.key not in refused]
@@ -213,5 +228,5 @@ def _encoded(
             run.manifest["finished"][label] = []
             run.save()
         run.append_scores(label, rows)
-        done |= {trace.key: done.get(trace.key, why) for trace, _, why in unscored}
+    done |= {trace.key: done.get(trace.key, why) for trace, _, why in unscored}
     return encoded

@@ -41,7 +41,7 @@ def split(item: Encoded, limit: int) -> list[Encoded]:
             ids[a:b],
             ids[b:c],
             item.offset_T[b - start : c - start],
-            sampler=item.sampler,
+            laws=item.laws,
             own=None if item.own is None else own[b - start : c - start],
         )
         for a, b, c in cuts
@@ -61,4 +61,8 @@ def join(parts: list[Scored]) -> Scored:
         embedding = np.average(vectors, axis=0, weights=lengths).astype(np.float16)
     starts = np.cumsum([0, *lengths[:-1]])
     top = tuple((int(pos + at), ids, values) for p, at in zip(parts, starts) for pos, ids, values in p.top)
-    return Scored(parts[0].key, columns, embedding, top)
+    laws = {
+        law: {name: np.concatenate([p.laws[law][name] for p in parts]) for name in found}
+        for law, found in parts[0].laws.items()
+    }
+    return Scored(parts[0].key, columns, embedding, top, laws)

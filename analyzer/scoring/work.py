@@ -38,6 +38,20 @@ class Work(NamedTuple):
             return None
         return self.prompt_of if label == "base" else label.removeprefix("policy-")
 
+    def passes(self) -> list[list[str]]:
+        """The labels of the scorers, those together that one pass over a model serves: the base and what has its
+        weights, tokenizer and prompts, so that only samplers differ. A server tells nothing of another sampler."""
+        from analyzer.scoring.identity import fingerprint, tokenizer_fingerprint
+        from analyzer.scoring.servers import server
+
+        def law(label: str) -> tuple[str, str, str | None]:
+            model = self.jobs[label][0]
+            return fingerprint(model), tokenizer_fingerprint(model), self.asked_as(label)
+
+        base, local = law("base"), [label for label, job in self.jobs.items() if not server.split(job[0])]
+        shared = ["base", *(label for label in local if label != "base" and law(label) == base)]
+        return [shared, *([label] for label in self.jobs if label not in shared)]
+
     def encode(self, label: str, traces: list[Trace], loaded: Any, texts: Mapping[str, Any]) -> Coded:
         """The traces as a scorer gets them; texts: `eos`, `date` and `marks` of `encode`. Raises DumpError."""
         from analyzer.scoring.encoding.asked import encode_all, of_source

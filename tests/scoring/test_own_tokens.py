@@ -37,8 +37,8 @@ def items(masked=True):
             own[3:30] = False  # a whole chunk of a stream
         own = tuple(map(bool, own)) if masked and n not in (1, 3) else None
         trace = Trace("s", f"p{n % 3}", n, "")
-        sampler = Sampler(0.6, 0.9) if n == 4 else None
-        out.append(Encoded(trace, prompts[n % 3], ids, np.arange(length, dtype=np.int32), sampler=sampler, own=own))
+        laws = (Sampler(0.6, 0.9),) if n == 4 else ()
+        out.append(Encoded(trace, prompts[n % 3], ids, np.arange(length, dtype=np.int32), laws=laws, own=own))
     return out
 
 
@@ -55,8 +55,11 @@ def test_what_is_scored_is_what_the_whole_gives_there(tiny, path, budget):
         want, have = whole[item.trace.key], got[item.trace.key]
         at = np.arange(len(item.response_ids))[item.at]
         assert len(have) == item.tokens == len(at) and set(have.columns) == set(want.columns)
-        for name, values in want.columns.items():
-            assert np.allclose(have.columns[name], values[at], atol=2e-4), (name, item.trace.key)
+        columns = [(name, have.columns[name], values) for name, values in want.columns.items()]
+        columns += [(name, have.laws[law][name], of_it[name]) for law, of_it in want.laws.items() for name in of_it]
+        assert len(columns) == len(want.columns) + 4 * len(item.laws)
+        for name, mine_of_it, values in columns:
+            assert np.allclose(mine_of_it, values[at], atol=2e-4), (name, item.trace.key)
         place = {int(n): i for i, n in enumerate(at)}
         assert [p for p, *_ in have.top] == [place[p] for p, *_ in want.top if p in place]
     alone = next(plain.score([mine[2]], tiny.model, None)).embedding

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analyzer.errors import ResourceError
-from analyzer.records import NOVEL_POWERS, Sampler, Trace
+from analyzer.records import NOVEL_POWERS, SAMPLER_COLUMNS, Sampler, Trace
 from analyzer.scoring import load as scorers
 from analyzer.scoring import local, plain, trunk, windows
 from analyzer.scoring.encoding.encode import Encoded
@@ -35,9 +35,12 @@ def loaded(stories):
 
 
 def assert_same(got, want, atol=1e-4):
-    assert set(got.columns) == set(want.columns)
-    for name, values in want.columns.items():
-        other = got.columns[name]
+    got_columns, want_columns = (
+        s.columns | {(name, law): v for law, of_it in s.laws.items() for name, v in of_it.items()} for s in (got, want)
+    )
+    assert set(got_columns) == set(want_columns)
+    for name, values in want_columns.items():
+        other = got_columns[name]
         assert values.dtype == other.dtype and len(values) == len(other)
         assert np.array_equal(np.isfinite(values), np.isfinite(other)), name
         if name == "rank":  # far down the tail neighbours lie closer than float32 sums: the order there is not defined
@@ -112,26 +115,28 @@ def test_row_blocks_do_not_change_anything(loaded, monkeypatch):
         assert_same(got, want[got.key])
 
 
-MIXED = (None, Sampler(0.6, 0.95), Sampler(0.5), Sampler(1.5, 1.0, 0, 0.05), Sampler(1.0, 0.9, 20), Sampler())
+DRAWN = (Sampler(0.6, 0.95), Sampler(0.5), Sampler(1.5, 1.0, 0, 0.05), Sampler(1.0, 0.9, 20), Sampler())
+MIXED = ((), *((s,) for s in DRAWN))
 
 
 def mixed(vocab: int) -> list[Encoded]:
-    """`groups`, each trace with another sampler of its source; two with the ids of others but another sampler."""
-    items = [replace(item, sampler=MIXED[n % len(MIXED)]) for n, item in enumerate(groups(vocab, seed=7))]
-    again = [(items[0], 20, MIXED[2]), (items[9], 21, None)]
-    return items + [replace(i, trace=replace(i.trace, sample=n), sampler=s) for i, n, s in again]
+    """`groups`, each trace with other laws; two with the ids of others but other laws, one of them with two."""
+    items = [replace(item, laws=MIXED[n % len(MIXED)]) for n, item in enumerate(groups(vocab, seed=7))]
+    again = [(items[0], 20, MIXED[1] + MIXED[2]), (items[9], 21, ())]
+    return items + [replace(i, trace=replace(i.trace, sample=n), laws=s) for i, n, s in again]
 
 
 @pytest.mark.parametrize("path", ["shared", "cached", "plain"])
-def test_powers_and_log_probs_by_the_source_are_the_definition_whatever_the_order_budget_and_company(path):
+def test_powers_and_further_laws_are_the_definition_whatever_the_order_budget_and_company(path):
     model, exponents, items = tiny("llama"), (*NOVEL_POWERS, 1.25, 2.5), mixed(97)
     want = {s.key: s for s in plain.score(items, model, Sampler(0.8), powers=exponents)}
-    for item in items:  # the definition itself: each trace scored under its source's sampler
-        columns = want[item.trace.key].columns
-        assert ("logprob_source" in columns) == (item.sampler is not None)
-        if item.sampler is not None:
-            [own] = plain.score([item], model, item.sampler)
-            assert np.allclose(columns["logprob_source"], own.columns["logprob_s"], atol=1e-6)
+    for item in items:  # the definition itself: each trace scored under that sampler alone
+        columns, laws = want[item.trace.key].columns, want[item.trace.key].laws
+        assert tuple(laws) == item.laws
+        for law in item.laws:
+            [own] = plain.score([item], model, law)
+            for name in SAMPLER_COLUMNS:
+                assert np.allclose(laws[law][name], own.columns[name], atol=1e-6)
         cooler = next(plain.score([item], model, Sampler(0.4))).columns["logprob_s"]
         assert np.allclose(2.5 * columns["logprob"] - columns["power_2.5"], cooler, atol=1e-4)
     rng = np.random.default_rng(5)
@@ -165,23 +170,24 @@ def test_two_threads_give_the_columns_of_one():
         assert_same(found[1][key], want, atol=1e-5)
 
 
-def test_windows_and_equal_ids_keep_the_sampler_of_the_source():
+def test_windows_and_equal_ids_keep_the_laws():
     model = tiny("llama")
     here = scorers.Loaded("m", "f", model, None, 97, 256, "float32", "cpu")
-    long = [replace(i, sampler=Sampler(0.5)) for i in made_up(97, [(5, 60)])]
+    half, cut = Sampler(0.5), Sampler(0.6, 0.9)
+    long = [replace(i, laws=(half,)) for i in made_up(97, [(5, 60)])]
     how = {"path": "shared", "sampler": None, "powers": (2.0,)}
     [got] = scorers.score(long, here, limit=40, **how)
     own = 2 * got.columns["logprob"] - got.columns["power_2"]  # temperature 1/2
-    assert len(got) == 60 and np.allclose(got.columns["logprob_source"], own, atol=1e-4)
+    assert len(got) == 60 and np.allclose(got.laws[half]["logprob_s"], own, atol=1e-4)
     [same] = made_up(97, [(4, 9)])
-    samplers = [None, Sampler(0.5), Sampler(0.5), Sampler(0.6, 0.9)]
-    four = [replace(same, trace=replace(same.trace, sample=n), sampler=s) for n, s in enumerate(samplers)]
-    got = {s.key: s.columns for s in scorers.score(four, here, limit=None, **how)}
+    laws = [(), (half,), (half,), (cut,)]
+    four = [replace(same, trace=replace(same.trace, sample=n), laws=some) for n, some in enumerate(laws)]
+    got = {s.key: s.laws for s in scorers.score(four, here, limit=None, **how)}
     a, b, c, d = (got[i.trace.key] for i in four)
-    assert "logprob_source" not in a and np.array_equal(b["logprob_source"], c["logprob_source"])
-    assert not np.allclose(b["logprob_source"], d["logprob_source"])
+    assert not a and np.array_equal(b[half]["logprob_s"], c[half]["logprob_s"])
+    assert not np.allclose(b[half]["logprob_s"], d[cut]["logprob_s"])
     light = sent(four[1])
-    assert light.sampler == Sampler(0.5) and light.trace.response == ""
+    assert light.laws == (half,) and light.trace.response == ""
 
 
 def tiny(kind: str):

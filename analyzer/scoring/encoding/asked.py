@@ -8,7 +8,7 @@ does not end in it, or the other way round, is glued at a seam: it is scored as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -49,6 +49,14 @@ class Coded(NamedTuple):
     encoded: list[Encoded]
     unscored: list[tuple[Trace, Ids, str]]
     prompts: dict[str, dict[str, Any]]
+
+    def of(self, sources: Collection[str]) -> Coded:
+        """Those of some sources."""
+        return Coded(
+            [e for e in self.encoded if e.trace.source in sources],
+            [row for row in self.unscored if row[0].source in sources],
+            {source: counts for source, counts in self.prompts.items() if source in sources},
+        )
 
 
 def of_source(

@@ -53,15 +53,15 @@ EXAMPLES = (
 @dataclass(frozen=True)
 class Encoded:
     """One trace as ids. `offset_T`: character offset of each response token in the response, -1 where unknown;
-    `sampler`: the one by which logprob_source is asked for, None: not asked for; `own`: whether the policy wrote each
-    response token, only those are scored, None: all."""
+    `laws`: samplers by which the sampler columns are asked for beside those of the scorer's own, none of them plain;
+    `own`: whether the policy wrote each response token, only those are scored, None: all."""
 
     trace: Trace
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     offset_T: np.ndarray
     decisions: tuple[str, ...] = ()  # which way prompt and response became ids
-    sampler: Sampler | None = None
+    laws: tuple[Sampler, ...] = ()
     own: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:

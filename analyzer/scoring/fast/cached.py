@@ -25,7 +25,7 @@ CACHE_SHARE = 4  # tokens of copied prompt per token of response that a batch ma
 def score(
     items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int, powers: tuple[float, ...] = ()
 ) -> Iterator[Scored]:
-    """Score traces that differ in ids or sampler by prompts, short responses first; at least one response a batch."""
+    """Score traces that differ in ids or laws by prompts, short responses first; at least one response a batch."""
     import torch
 
     work = head.prepare(model)
@@ -81,12 +81,12 @@ def _batch(
         before_BTH = torch.cat([last_H.expand(len(batch), 1, -1), last_BTH[:, :-1]], 1)
         rows = torch.cat([before_BTH[b, i.at] for b, i in enumerate(batch)])
         targets = torch.cat([ids_BT[b, i.at] for b, i in enumerate(batch)]).to(model.device)
-        ranges = [(i.sampler, end - i.tokens, end) for i, end in zip(batch, ends, strict=True)]
-        columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_sampler(ranges, len(targets)))
+        ranges = [(i.laws, end - i.tokens, end) for i, end in zip(batch, ends, strict=True)]
+        columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_law(ranges, len(targets)))
     at = 0
     for b, (item, end) in enumerate(zip(batch, ends, strict=True)):
         top = [(n - at, *tops[n]) for n in range(at, end) if n in tops]
         embedding_H = middle_BTH[b, item.at].float().mean(0).cpu().numpy().astype(np.float32)
-        mine = plain.own(columns, item.sampler)
+        mine = plain.wanted(columns, item)
         yield plain.scored(item, {name: v[at:end].copy() for name, v in mine.items()}, embedding_H, top)
         at = end

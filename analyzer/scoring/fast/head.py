@@ -8,15 +8,15 @@ l) / 2 and h_v = exp x_v for all tokens but the target (whose share is added aft
     H = log Z - E[d]    var = E[d^2] - E[d]^2    Renyi_1/2 = 2 log(R + h_t) - log Z       with d = 2 x
 
 Rows for which this form would lose digits (cancellation in the variance) take the definition instead. The power columns
-take an exponential more for each exponent, or a product where it is twice another one (`sums.exponentials`). Log-probs
-by the samplers of several sources are computed for their rows alone and stand under the samplers themselves.
+take an exponential more for each exponent, or a product where it is twice another one (`sums.exponentials`). The
+sampler columns under further samplers (laws) are computed for the rows that ask for them.
 Rank and mass above are needed only where the target is not the arg-max. They compare raw float32 logits strictly.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.records import Sampler
+from analyzer.records import SAMPLER_COLUMNS, Sampler
 from analyzer.scoring.columns import (
+    Column,
     all_columns,
     core_columns,
     plain_sampler,
@@ -86,14 +87,14 @@ def prepare(model: Any) -> Head:
     )
 
 
-def by_sampler(ranges: Iterable[tuple[Sampler | None, int, int]], count: int) -> dict[Sampler, Any]:
-    """(sampler of a trace's source or None, begin, end of its rows) -> sampler -> which rows need it, bool [count]."""
+def by_law(ranges: Iterable[tuple[tuple[Sampler, ...], int, int]], count: int) -> dict[Sampler, Any]:
+    """(laws that a trace asks for, begin, end of its rows) -> law -> which rows need it, bool [count]."""
     import torch
 
     out: dict[Sampler, Any] = {}
-    for sampler, begin, end in ranges:
-        if sampler is not None:
-            out.setdefault(sampler, torch.zeros(count, dtype=torch.bool))[begin:end] = True
+    for laws, begin, end in ranges:
+        for law in laws:
+            out.setdefault(law, torch.zeros(count, dtype=torch.bool))[begin:end] = True
     return out
 
 
@@ -103,11 +104,11 @@ def columns(
     head: Head,
     sampler: Sampler | None,
     exponents: tuple[float, ...] = (),
-    sources: Mapping[Sampler, Any] = MappingProxyType({}),
-) -> tuple[dict[str | Sampler, np.ndarray], dict[int, tuple[tuple[int, ...], tuple[float, ...]]]]:
+    laws: Mapping[Sampler, Any] = MappingProxyType({}),
+) -> tuple[dict[Column, np.ndarray], dict[int, tuple[tuple[int, ...], tuple[float, ...]]]]:
     """All columns of M scored tokens as numpy arrays [M], and row -> (ids, log-probs) of kept alternatives.
 
-    exponents: of the power columns. sources: see `by_sampler`; under each sampler stands the log-prob by it, NaN in the
+    exponents: of the power columns. laws: see `by_law`; under (name, law) stand the sampler columns by each, NaN in the
     rows that do not need it.
     """
     import torch
@@ -118,7 +119,7 @@ def columns(
     for at in range(0, len(targets_M), rows):
         targets = targets_M[at : at + rows]
         logits = _logits(hidden_MH[at : at + rows], head)
-        here = {s: needed_M[at : at + rows].to(device) for s, needed_M in sources.items()}
+        here = {law: needed_M[at : at + rows].to(device) for law, needed_M in laws.items()}
         if logits.device.type == "cpu":
             found = _columns_by_threads(logits, targets, head.work, sampler, exponents, here)
         else:
@@ -166,19 +167,19 @@ def _columns_by_threads(
     work: Any,
     sampler: Sampler | None,
     exponents: tuple[float, ...],
-    sources: Mapping[Sampler, Any],
-) -> dict[str | Sampler, Any]:
+    laws: Mapping[Sampler, Any],
+) -> dict[Column, Any]:
     """`_columns_on_cpu`, the rows divided among threads."""
     import torch
 
     count = len(work)
     if count == 1 or len(logits) < 2 * count:
-        return _columns_on_cpu(logits, targets, work[0], sampler, exponents, sources)
+        return _columns_on_cpu(logits, targets, work[0], sampler, exponents, laws)
 
-    def part(n: int) -> dict[str | Sampler, Any]:
+    def part(n: int) -> dict[Column, Any]:
         with torch.inference_mode():
             mine = slice(n * len(logits) // count, (n + 1) * len(logits) // count)
-            needed = {s: needed_R[mine] for s, needed_R in sources.items()}
+            needed = {law: needed_R[mine] for law, needed_R in laws.items()}
             return _columns_on_cpu(logits[mine], targets[mine], work[n], sampler, exponents, needed)
 
     parts = list(_threads(count).map(part, range(count)))
@@ -191,14 +192,15 @@ def _columns_on_cpu(
     work: Any,
     sampler: Sampler | None,
     exponents: tuple[float, ...] = (),
-    sources: Mapping[Sampler, Any] = MappingProxyType({}),
-) -> dict[str | Sampler, Any]:
+    laws: Mapping[Sampler, Any] = MappingProxyType({}),
+) -> dict[Column, Any]:
     """`columns.all_columns`, with every pass but the first over few rows at a time that stay in cache."""
     import torch
 
     top_R = logits.amax(-1)
     target_R = logits.gather(1, targets[:, None])[:, 0]
-    count_R, mass_R, mass_s_R = _above(logits, target_R, top_R, 1.0 if sampler is None else sampler.temperature)
+    drawn = [law for law in (sampler, *laws) if law is not None]
+    count_R, mass_R, *masses_R = _above(logits, target_R, top_R, (1.0, *(law.temperature for law in drawn)))
     out = sums.moments(logits, targets, top_R, target_R, work)
     total_R = out.pop("total")
     out |= {"rank": 1 + count_R, "mass_above": (mass_R / total_R).float()}
@@ -206,15 +208,17 @@ def _columns_on_cpu(
     if exponents:
         sums_AR = sums.exponentials(logits, targets, top_R, exponents, work)
         out |= _powers(sums_AR, exponents, logits, top_R, target_R, total_R, out["logprob"])
-    for source, needed_R in sources.items():
-        rows, out[source] = needed_R.nonzero()[:, 0], torch.full((len(logits),), torch.nan)
-        if len(rows):
-            out[source][rows] = nucleus.logprobs(logits, targets, rows, source, work, top_R, target_R, total_R)
+    mass_of, given = dict(zip(drawn, masses_R, strict=True)), (work, top_R, target_R, total_R)
+    for law, needed_R in laws.items():
+        out |= {(name, law): torch.full((len(logits),), torch.nan) for name in SAMPLER_COLUMNS}
+        if len(rows := needed_R.nonzero()[:, 0]):
+            for name, values in nucleus.columns(logits, targets, rows, law, *given, mass_of[law]).items():
+                out[name, law][rows] = values[rows]
     if sampler is None:
         return out
     if sampler.is_plain:
         return out | plain_sampler(out)
-    return out | nucleus.columns(logits, targets, sampler, work, top_R, target_R, total_R, mass_s_R)
+    return out | nucleus.columns(logits, targets, torch.arange(len(logits)), sampler, *given, mass_of[sampler])
 
 
 def _columns_on_device(
@@ -222,18 +226,19 @@ def _columns_on_device(
     targets: Any,
     sampler: Sampler | None,
     exponents: tuple[float, ...] = (),
-    sources: Mapping[Sampler, Any] = MappingProxyType({}),
-) -> dict[str | Sampler, Any]:
+    laws: Mapping[Sampler, Any] = MappingProxyType({}),
+) -> dict[Column, Any]:
     """`columns.all_columns` by the one-pass kernel; by the definition, some rows at a time, where Triton is missing."""
     import torch
 
     step = max(1, EAGER_CELLS // logits.shape[1])
     some_logits, some_targets = logits.split(step), targets.split(step)
-    beside: dict[str | Sampler, Any] = {}
-    for source, needed_R in sources.items():
-        beside[source] = torch.full((len(logits),), torch.nan, device=logits.device)
+    beside: dict[Column, Any] = {}
+    for law, needed_R in laws.items():
+        beside |= {(name, law): torch.full((len(logits),), torch.nan, device=logits.device) for name in SAMPLER_COLUMNS}
         for rows in needed_R.nonzero()[:, 0].split(step):
-            beside[source][rows] = sampler_columns(logits[rows], targets[rows], source)["logprob_s"]
+            for name, values in sampler_columns(logits[rows], targets[rows], law).items():
+                beside[name, law][rows] = values
     if find_spec("triton") is None:
         parts = [all_columns(*some, sampler, exponents) for some in zip(some_logits, some_targets, strict=True)]
         return {name: torch.cat([p[name] for p in parts]) for name in parts[0]} | beside
@@ -265,25 +270,25 @@ def _take_definition(out: dict[str, Any], logits: Any, targets: Any) -> None:
             out[name][again] = values
 
 
-def _above(logits: Any, target_R: Any, top_R: Any, temperature: float) -> tuple[Any, Any, Any]:
-    """The tokens that are strictly likelier than the target: how many, int32 [R], and the sum of exp(l - max l) over
-    them at T=1 and at `temperature`, float64 [R].
+def _above(logits: Any, target_R: Any, top_R: Any, temperatures: Sequence[float]) -> tuple[Any, ...]:
+    """The tokens that are strictly likelier than the target: how many, int32 [R], and the sum of exp((l - max l) / T)
+    over them at each temperature, float64 [R].
 
     Only rows whose target is not the arg-max are looked at; there are few, and few tokens above.
     """
     import torch
 
     vocab = logits.shape[1]
-    count_R, mass_2R = np.zeros(len(logits), np.int32), np.zeros((2, len(logits)))
+    count_R, masses_R = np.zeros(len(logits), np.int32), np.zeros((len(temperatures), len(logits)))
     for some in (target_R < top_R).nonzero()[:, 0].split(max(1, GATHER_CELLS // vocab)):
         block, rows = logits[some].numpy(), some.numpy()
         flat = np.flatnonzero(block > target_R[some, None].numpy())  # numpy compares into bool six times faster
         row = flat // vocab
         below_top = block.ravel()[flat].astype(np.float64) - top_R[some].numpy().astype(np.float64)[row]
         count_R[rows] = np.bincount(row, minlength=len(rows))
-        for mass_R, t in zip(mass_2R, (1.0, temperature), strict=True):
+        for mass_R, t in zip(masses_R, temperatures, strict=True):
             mass_R[rows] = np.bincount(row, np.exp(below_top / t), minlength=len(rows))
-    return torch.from_numpy(count_R), *torch.from_numpy(mass_2R)
+    return torch.from_numpy(count_R), *torch.from_numpy(masses_R)
 
 
 def _powers(

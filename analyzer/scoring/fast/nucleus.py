@@ -18,60 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.records import Sampler
+from analyzer.records import SAMPLER_COLUMNS, Sampler
 from analyzer.scoring.columns import sampler_columns
 from analyzer.scoring.fast import sums
 
 NEAR, FAR = 6.0, 14.0  # nats at temperature T below the largest logit
-NAMES = ("mass_above_s", "logprob_s", "entropy_s", "varentropy_s")
+NAMES = tuple(SAMPLER_COLUMNS)
+GATHER_CELLS = 1 << 20  # some rows of all are copied so many logits at a time
 ROUNDING = 1e-5  # of a mass: float32 sums over a vocabulary may decide otherwise within it
 
 
 def columns(
-    logits: Any, targets: Any, sampler: Sampler, work: Any, top_R: Any, target_R: Any, total_R: Any, above_R: Any
-) -> dict[str, Any]:
-    """mass_above_s, logprob_s, entropy_s, varentropy_s, float32 [R].
-
-    logits float32 [R, V] on CPU, raw; targets int64 [R]; top_R, target_R: the largest and the target's logit; total_R
-    = sum exp(l - max l) at T=1; above_R: sum exp((l - max l) / T) over the tokens likelier than the target, float64;
-    work: float32 [3, cells] to compute in.
-    """
-    import torch
-
-    if _is_tempered_only(sampler):
-        found = sums.moments(logits, targets, top_R, target_R, work, sampler.temperature)
-        mass = above_R / found["total"]
-        out = dict(zip(NAMES, [mass.float(), *(found[n] for n in ("logprob", "entropy", "varentropy"))], strict=True))
-        todo = sum(out.values()).isnan().nonzero()[:, 0]
-        _take_definition(out, todo, logits, targets, sampler, work)
-        return out
-    return _truncated(logits, targets, torch.arange(len(logits)), sampler, work, top_R, target_R, total_R, above_R)
-
-
-def logprobs(
-    logits: Any, targets: Any, rows: Any, sampler: Sampler, work: Any, top_R: Any, target_R: Any, total_R: Any
-) -> Any:
-    """logprob_s of the rows int64 [K] alone, float32 [K]; the other arguments are those of `columns`."""
-    import torch
-
-    if not _is_tempered_only(sampler):
-        unused_R = torch.zeros(len(logits), dtype=torch.float64)
-        found = _truncated(logits, targets, rows, sampler, work, top_R, target_R, total_R, unused_R)
-        return found["logprob_s"][rows]
-    vocab, a, parts = logits.shape[1], 1 / sampler.temperature, []
-    for some in rows.split(work.shape[1] // vocab):
-        top, target = top_R[some], target_R[some]
-        block = torch.index_select(logits, 0, some, out=work[2, : len(some) * vocab].view(len(some), vocab))
-        [others] = sums.exponentials(block, targets[some], top, (a,), work)
-        parts.append(((target.double() - top.double()) * a - sums.log_sums(others, a, top, target)).float())
-    return torch.cat(parts)
-
-
-def _is_tempered_only(sampler: Sampler) -> bool:
-    return sampler.top_p >= 1 and not sampler.top_k and not sampler.min_p
-
-
-def _truncated(
     logits: Any,
     targets: Any,
     rows: Any,
@@ -82,29 +39,41 @@ def _truncated(
     total_R: Any,
     above_R: Any,
 ) -> dict[str, Any]:
-    """`columns` of a sampler that truncates; only the rows int64 [K] are computed, the others are 0."""
+    """mass_above_s, logprob_s, entropy_s, varentropy_s, float32 [R]; of the rows int64 [K], in order, the others are 0.
+
+    logits float32 [R, V] on CPU, raw; targets int64 [R]; top_R, target_R: the largest and the target's logit; total_R
+    = sum exp(l - max l) at T=1; above_R: sum exp((l - max l) / T) over the tokens likelier than the target, float64;
+    work: float32 [3, cells] to compute in.
+    """
     import torch
 
     out = {name: torch.zeros(len(logits)) for name in NAMES}
-    # half of the mass on one token also means that no other ties with it
-    peaked = (target_R == top_R) & (1 / total_R > max(sampler.top_p, 0.5) + ROUNDING)
-    todo = rows if sampler.temperature > 1 else rows[~peaked[rows]]
-    for reach in (NEAR, FAR):
-        if len(todo):
-            near = _near_the_top(logits, todo, sampler, work, top_R, reach)
-            found, settled = _kept(near, sampler, top_R[todo], target_R[todo], above_R[todo].numpy())
+    if sampler.top_p >= 1 and not sampler.top_k and not sampler.min_p:
+        alone, few = len(rows) < len(logits), max(1, GATHER_CELLS // logits.shape[1])
+        for some in rows.split(few if alone else len(rows)):
+            block = logits[some] if alone else logits
+            given = targets[some], top_R[some], target_R[some]
+            found = sums.moments(block, *given, work, sampler.temperature)
+            found["mass_above"] = (above_R[some] / found["total"]).float()
             for name in NAMES:
-                out[name][todo] = torch.from_numpy(found[name].astype(np.float32))
-            todo = todo[torch.from_numpy(~settled)]
-    _take_definition(out, todo, logits, targets, sampler, work)
+                out[name][some] = found[name.removesuffix("_s")]
+        todo = rows[sum(values[rows] for values in out.values()).isnan()]
+    else:
+        # half of the mass on one token also means that no other ties with it
+        peaked = (target_R == top_R) & (1 / total_R > max(sampler.top_p, 0.5) + ROUNDING)
+        todo = rows if sampler.temperature > 1 else rows[~peaked[rows]]
+        for reach in (NEAR, FAR):
+            if len(todo):
+                near = _near_the_top(logits, todo, sampler, work, top_R, reach)
+                found, settled = _kept(near, sampler, top_R[todo], target_R[todo], above_R[todo].numpy())
+                for name in NAMES:
+                    out[name][todo] = torch.from_numpy(found[name].astype(np.float32))
+                todo = todo[torch.from_numpy(~settled)]
+    # what is left takes the definition
+    for some in todo.split(max(1, work.shape[1] // logits.shape[1])) if len(todo) else ():
+        for name, values in sampler_columns(logits[some], targets[some], sampler).items():
+            out[name][some] = values
     return out
-
-
-def _take_definition(out: dict[str, Any], todo: Any, logits: Any, targets: Any, sampler: Sampler, work: Any) -> None:
-    """The columns of some rows again, in place, by the definition."""
-    for rows in todo.split(max(1, work.shape[1] // logits.shape[1])) if len(todo) else ():
-        for name, values in sampler_columns(logits[rows], targets[rows], sampler).items():
-            out[name][rows] = values
 
 
 class Near(NamedTuple):

@@ -41,7 +41,7 @@ def refusal(model: Any) -> str | None:
 def score(
     items: Sequence[Encoded], model: Any, sampler: Sampler | None, *, token_budget: int, powers: tuple[float, ...] = ()
 ) -> Iterator[Scored]:
-    """Score traces that differ in ids or sampler; yields each when its last token is done, group by group.
+    """Score traces that differ in ids or laws; yields each when its last token is done, group by group.
 
     Raises trunk.Unsupported where the model asks for more than a flat pack can give.
     """
@@ -52,7 +52,7 @@ def score(
     kept: list[dict] = []  # keys and values of kept packs, one entry per depth
     last: list[Any] = []  # the hidden state of each kept pack's last token
     waiting: dict[int, list[tuple]] = {}  # trace -> what its earlier packs gave
-    pairs, own = [(i.prompt_ids, i.response_ids) for i in items], [i.sampler for i in items]
+    pairs = [(i.prompt_ids, i.response_ids) for i in items]
     past = [0] * len(items)  # tokens of each response that earlier packs held
     for pack in packs(pairs, token_budget, segment_cost=_segment_cost(model)):
         del kept[pack.depth :], last[pack.depth :]
@@ -67,9 +67,9 @@ def score(
             pack = _of_the_policy(pack, items, past)
             if scored := [p for p in pack.pieces if p.ranges]:
                 before_1H = last[pack.depth - 1] if pack.depth else None
-                found = _statistics(pack, hidden_NH, before_1H, work, sampler, powers, own)
+                found = _statistics(pack, hidden_NH, before_1H, work, sampler, powers, items)
                 for piece, total_H in zip(scored, _sums(scored, middle_NH), strict=True):
-                    waiting.setdefault(piece.trace, []).append((*_part(piece, found, own[piece.trace]), total_H))
+                    waiting.setdefault(piece.trace, []).append((*_part(piece, found, items[piece.trace]), total_H))
         for piece in pack.pieces:
             if piece.last:
                 yield _joined(items[piece.trace], waiting.pop(piece.trace))
@@ -140,11 +140,11 @@ def _statistics(
     work: head.Head,
     sampler: Sampler | None,
     powers: tuple[float, ...],
-    own: list[Sampler | None],
+    items: Sequence[Encoded],
 ) -> tuple:
     """(number of each token among the scored ones int64 [N], columns of the scored tokens, alternatives by number).
 
-    own: sampler of each trace's source; traces with different ones may share tokens.
+    items: traces with different laws may share tokens.
     """
     import torch
 
@@ -155,9 +155,9 @@ def _statistics(
     rows = hidden_NH[torch.from_numpy(before).to(hidden_NH.device)]
     if last_1H is not None:  # a row that the kept token predicts
         rows[torch.from_numpy(before == -1).to(rows.device)] = last_1H
-    ranges = [(own[p.trace], number_N[a], number_N[b - 1] + 1) for p in pack.pieces for a, b in p.ranges]
+    ranges = [(items[p.trace].laws, number_N[a], number_N[b - 1] + 1) for p in pack.pieces for a, b in p.ranges]
     targets = torch.from_numpy(pack.ids_N[scored]).to(rows.device)
-    columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_sampler(ranges, len(targets)))
+    columns, tops = head.columns(rows, targets, work, sampler, powers, head.by_law(ranges, len(targets)))
     return number_N, columns, tops
 
 
@@ -174,10 +174,10 @@ def _sums(pieces: Sequence[Piece], middle_NH: Any) -> np.ndarray:
     return np.add.reduceat(sum_RH.cpu().numpy(), first_P, axis=0)
 
 
-def _part(piece: Piece, found: tuple, own: Sampler | None) -> tuple:
-    """(columns, alternatives as (position, ids, log-probs), tokens) of a piece; own: its source's sampler."""
+def _part(piece: Piece, found: tuple, item: Encoded) -> tuple:
+    """(columns, alternatives as (position, ids, log-probs), tokens) of a piece of a trace."""
     number_N, columns, tops = found
-    columns = plain.own(columns, own)
+    columns = plain.wanted(columns, item)
     parts = [slice(number_N[a], number_N[b - 1] + 1) for a, b in piece.ranges]
     if len(parts) == 1:
         mine = {name: values[parts[0]].copy() for name, values in columns.items()}
