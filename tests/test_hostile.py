@@ -151,3 +151,53 @@ def test_suggestions_are_few_and_short():
     assert errors.nearest("x", list("abcd")) == "; allowed: a, b, c, d"
     long = "q" * 1000
     assert len(errors.nearest(long + "x", [long])) < 120 and len(errors.nearest("x", [long] * 9)) < 300
+
+
+FORGED = "FORGED: all is well"
+LINES = f"a\n{FORGED}\tb\u2028{FORGED}"
+
+
+def test_no_name_or_id_begins_a_line_of_its_own(tmp_path, monkeypatch, capsys):
+    """File and folder names, ids and labels of a dump with line breaks: on the terminal and in report.md."""
+    monkeypatch.chdir(tmp_path)
+    dump = write_dump(Path(LINES) / f"{LINES}.jsonl", problem=LINES, group=LINES, answer=LINES)
+    other = write_dump(Path(LINES) / "rlvr.jsonl", "rlvr", problem=LINES)
+    bad = Path(f"{LINES}-bad.jsonl")
+    bad.write_text('{"prompt": "a", "response": "b"}\n{"x\n')
+    run = f"{LINES}-out/run"
+    for code, *words in (
+        (0, "check", dump, other),
+        (3, "check", bad),
+        (3, "check", f"{LINES}-no"),
+        (2, "convert", dump, "-o", f"{LINES}.txt"),
+        (0, "convert", dump, "-o", f"{LINES}-2.jsonl"),
+        (0, "report", dump, other, "-o", f"{LINES}-out", "--no-robustness"),
+        (2, "report", dump, other, "-o", f"{LINES}-out", "--reference", LINES),
+        (0, "report", Path(LINES), "-o", f"{LINES}-folder", "--no-robustness"),
+        (3, "report", f"{LINES}.toml", "-o", "x"),
+        (2, "report", dump, "-o", "."),
+        (4, "report", run, "-o", f"{LINES}-out", "--base", f"./{LINES}"),
+        (0, "report", f"{LINES}", f"{LINES}-d2", "-o", f"{LINES}-all", "--no-robustness"),
+        (0, "analyze", run),
+        (0, "compare", run, "base", "rlvr"),
+        (2, "compare", run, "base", LINES),
+        (2, "analyze", run, LINES),
+        (2, "show", run, LINES),
+        (0, "show", run, f"base/{LINES}/0"),
+        (3, "show", f"{LINES}-no", "x"),
+        (2, "check", dump, "--map", f"response={LINES}"),
+        (3, "check", dump, f"--{LINES}"),
+        (2, LINES),
+        (2, "merge", run, "-o", LINES),
+    ):
+        if words[0] == "report" and f"{LINES}-d2" in words:
+            write_dump(Path(f"{LINES}-d2") / "base.jsonl")
+        try:
+            found = cli.main([str(w) for w in words])
+        except SystemExit as ended:
+            found = ended.code
+        printed = "".join(capsys.readouterr())
+        assert found == code, (words, printed)
+        assert not [line for line in printed.splitlines() if line.startswith(FORGED)], (words, printed)
+    pages = [*tmp_path.rglob("report.md")]
+    assert len(pages) >= 4 and not any(line.startswith(FORGED) for p in pages for line in p.read_text().splitlines())

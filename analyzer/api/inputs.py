@@ -25,6 +25,7 @@ from analyzer.dumps.files import expand, labels_of
 from analyzer.dumps.recognise import checked_map
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
+from analyzer.runs import outputs
 from analyzer.runs.store import Run
 from analyzer.scoring.names import parts
 
@@ -90,7 +91,7 @@ def study_file(path: str) -> dict[str, Any]:
     return {"dumps": dumps, **held}
 
 
-def is_run(path: str | Path) -> bool:
+def is_run(path: str | os.PathLike[str]) -> bool:
     return (Path(path) / "run.json").is_file()
 
 
@@ -99,7 +100,17 @@ def run_of(data: Any) -> Run | None:
     [only] = data if isinstance(data, (list, tuple)) and len(data) == 1 else [data]
     if isinstance(only, Run):
         return only
-    return Run.open(os.fspath(only)) if isinstance(only, (str, os.PathLike)) and is_run(os.fspath(only)) else None
+    if not isinstance(only, (str, os.PathLike)):
+        return None
+    _restore(only)
+    return Run.open(os.fspath(only)) if is_run(os.fspath(only)) else None
+
+
+def _restore(path: str | os.PathLike[str]) -> None:
+    """Where no run is at a path, bring back one that a killed report had moved out of its folder for a moment."""
+    for folder in (Path(path), Path(path).parent):
+        if not is_run(path):
+            outputs.restore(folder)
 
 
 def paths(data: Any) -> list[str]:
@@ -116,6 +127,7 @@ def paths(data: Any) -> list[str]:
 def opened(path: str | Path) -> Run:
     """The run at a path, or of the report at it. Raises for any other folder, and says what it is."""
     path = os.fspath(path)
+    _restore(path)
     if is_run(Path(path) / "run") and not is_run(path):
         path = str(Path(path) / "run")
     elif Path(path).is_dir() and not is_run(path):
@@ -212,6 +224,8 @@ def begun(path: str | Path | None) -> Iterator[Run]:
     """The run at `path`, opened or new; without a path in a new temporary folder. Where the block raises before
     anything is scored, what is new goes again, with the folders that it made; an interrupted run stays, and so does one
     that was there before or that another process has written into."""
+    if path is not None:
+        _restore(path)
     temporary = Path(tempfile.mkdtemp(prefix="analyzer-run-")) if path is None else None
     path = temporary or Path(str(path))
     made = [p for p in (path, *path.parents) if not p.exists()]

@@ -200,7 +200,8 @@ def many(
             except Exception as error:  # one broken study must not cost the others
                 known = refusal(error)
                 if known is None:
-                    to.tell(traceback.format_exc())
+                    for line in traceback.format_exc().splitlines():
+                        to.tell(line)
                     known = AnalyzerError(f"internal error: {type(error).__name__}: {error}")
                 to.tell(f"analyzer: {name}: {known}")
                 results[name] = known

@@ -10,7 +10,7 @@ from analyzer import __version__
 from analyzer.cli import flags
 from analyzer.errors import nearest
 from analyzer.records import WORDS
-from analyzer.records.display import visible
+from analyzer.records.display import one_line
 
 # command -> (in one line, more about it, examples)
 COMMANDS = {
@@ -111,7 +111,7 @@ class Parser(argparse.ArgumentParser):
         elif commands and "invalid choice: " in message:
             word = message.split("invalid choice: ", 1)[1].split("'")[1]
             message = f"{word!r} is not a command{nearest(word, commands[0].choices)}"
-        self.exit(2, f"{self.prog}: error: {visible(message)}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def _shown(examples: list[str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from analyzer.cli.flags import given
 from analyzer.cli.progress import Progress, counted_warnings, put, say
 from analyzer.errors import AnalyzerError, GateError, UsageError
 from analyzer.records import values
-from analyzer.records.display import counted
+from analyzer.records.display import counted, one_line
 from analyzer.records.options import STEPS, given_flags, names, taken
 
 # which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     # NumPy's products here are many and small: threads waiting for each other made all analyses 2.5 times slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if argv is None:  # a fault of the program, whose last words may quote a dump
-        sys.excepthook = lambda *error: say("".join(traceback.format_exception(*error)), end="")
+        sys.excepthook = lambda *error: say(*"".join(traceback.format_exception(*error)).splitlines())
     arguments = build_parser().parse_args(argv)
     arguments.line = ["analyzer", *(sys.argv[1:] if argv is None else argv)]
     for stream in (sys.stdout, sys.stderr):
@@ -55,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         return _refused(error)
     except KeyboardInterrupt as error:
         saved = arguments.command in CONTINUED and not getattr(arguments, "dry_run", False)
-        line = f"; what was finished is saved. Continue with the same line:\n  {shlex.join(arguments.line)}"
-        say(f"\nanalyzer: interrupted{line if saved else ''}")
+        said = "analyzer: interrupted"
+        again = ("; what was finished is saved. Continue with the same line:", f"  {shlex.join(arguments.line)}")
+        say("", *((said + again[0], again[1]) if saved else (said,)))
         return 143 if isinstance(error, Terminated) else 130
     except BrokenPipeError:
         # the reader of stdout left (| head): not an error of ours, and Python must not complain at exit
@@ -176,7 +177,7 @@ def _score(a: argparse.Namespace) -> int:
     share = "" if shard is None else f", the share {shard[0]}/{shard[1]}"
     done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {folder}{share}"
     after = f"analyzer report {folder} -o DIR" if shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
-    put(json.dumps({"run": folder, "ledger": ledger}) if a.json else f"{done}; next: {after}")
+    put(json.dumps({"run": folder, "ledger": ledger}) if a.json else one_line(f"{done}; next: {after}"))
     return 0
 
 
@@ -193,7 +194,8 @@ def _planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[
     if a.json:
         put(json.dumps(found if several else next(iter(found.values()))))
     else:
-        put("\n\n".join(f"{name}: {render(plan)}" if several else render(plan) for name, plan in found.items()))
+        heads = [f"{one_line(name)}: " if several else "" for name in found]
+        put("\n\n".join(head + render(plan) for head, plan in zip(heads, found.values(), strict=True)))
     return 0
 
 
@@ -207,7 +209,7 @@ def _merge(a: argparse.Namespace) -> int:
         say(f"missing: {what}; score it, then merge again")
     done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {a.out}"
     text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
-    put(text if a.json else f"{done}; next: analyzer report {a.out} -o DIR")
+    put(text if a.json else one_line(f"{done}; next: analyzer report {a.out} -o DIR"))
     return 0
 
 
@@ -218,7 +220,7 @@ def _convert(a: argparse.Namespace) -> int:
         ledger = convert(a.dumps, a.out, progress=show, **given(a, "convert"))
     _account(ledger)
     done = f"{counted(ledger.traces, 'trace')} from {ledger.rows_used:,} of {counted(ledger.rows, 'row')} in {a.out}"
-    put(json.dumps(ledger.as_json()) if a.json else done)
+    put(json.dumps(ledger.as_json()) if a.json else one_line(done))
     return 0
 
 
@@ -239,7 +241,7 @@ def _sample(a: argparse.Namespace) -> int:
     text = f"{counted(done['samples'], 'response')} to {counted(done['problems'], 'problem')}{there} in {a.out}"
     if "template_date" in done:
         text += f"; chat templates wrote the day {done['template_date']} (--template-date)"
-    put(json.dumps(done | {"out": a.out}) if a.json else f"{text}; next: analyzer check {a.out}")
+    put(json.dumps(done | {"out": a.out}) if a.json else one_line(f"{text}; next: analyzer check {a.out}"))
     return 0
 
 

@@ -12,26 +12,26 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from analyzer.records.display import span, visible
+from analyzer.records.display import one_line, span, visible
 
 EVERY = {True: 0.1, False: 10.0}  # seconds between lines, on a terminal and elsewhere
 WARNINGS = 5  # kinds of warnings that are shown; the others are counted
 
 
 def put(text: str, *, colour: bool = False) -> None:
-    """A line on stdout: what a command was asked for."""
+    """What a command was asked for, on stdout; its lines are the command's own (`display.one_line`)."""
     sys.stdout.write(visible(text, colour=colour) + "\n")
 
 
-def say(text: str, end: str = "\n") -> None:
-    """A line on stderr, at once."""
-    sys.stderr.write(visible(text) + end)
+def say(*lines: str) -> None:
+    """Lines on stderr, at once; a line break inside one is of a name or a text, and written out."""
+    sys.stderr.write("".join(f"{one_line(text)}\n" for text in lines))
     sys.stderr.flush()
 
 
 def _rewrite(text: str = "") -> None:
     """Write over the terminal's last line."""
-    sys.stderr.write(f"\r\x1b[K{visible(text, line=True)}")
+    sys.stderr.write(f"\r\x1b[K{one_line(text)}")
     sys.stderr.flush()
 
 

@@ -93,11 +93,11 @@ def judge(account: dict[str, Any], rejected: list[dict[str, Any]], first_bad: st
             hint += f"; name the fields: --map question={asked or 'FIELD'}"
         elif keys and why & {"no response", "response is not text", "not a list", "not an object"}:
             hint += "; name the fields: --map response=FIELD"
-        raise DumpError(f"{first_bad}\nnone of {counted(rows, 'row')} can be used ({listed}){hint}")
+        raise DumpError(f"{first_bad}; none of {counted(rows, 'row')} can be used ({listed}){hint}")
     if bad > max_bad * rows:
         share = min(1.0, -(-bad * 1000 // rows) / 1000)
         raise DumpError(
-            f"{first_bad}\n{bad} of {counted(rows, 'row')} can't be used ({listed}); allowed are "
+            f"{first_bad}; {bad} of {counted(rows, 'row')} can't be used ({listed}); allowed are "
             f"{max_bad:.1%} of a file's rows. "
             + (
                 f"Repair them, or --max-bad {share:g} leaves them out and counts them"

@@ -12,7 +12,7 @@ from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.counts import Counts, count
 from analyzer.dumps.survey import Source, Survey
 from analyzer.records import BUDGET, HURDLED, TAU, TESTED
-from analyzer.records.display import counted
+from analyzer.records.display import counted, one_line
 
 
 def describe(survey: Survey, ledger: Ledger) -> dict[str, Any]:
@@ -353,7 +353,7 @@ def render(description: dict[str, Any]) -> str:
             ]
     lines += ["", "WARNINGS"] + ([f"  - {t}" for t in description["warnings"]] or ["  none"])
     lines += ["", "WHAT THE NEXT STEPS CAN SAY"] + [f"  - {t}" for t in description["next"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(one_line, lines)) + "\n"
 
 
 def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> str:
@@ -389,7 +389,7 @@ def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> st
         "sources have in common.",
         f"All of one, with its warnings: analyzer check {' '.join(whole)}",
     ]
-    return "\n".join([*_table(rows), "", *lines, *([""] if lines else []), *done]) + "\n"
+    return "\n".join(map(one_line, [*_table(rows), "", *lines, *([""] if lines else []), *done])) + "\n"
 
 
 def _numbers(numbers: dict[str, Any]) -> str:

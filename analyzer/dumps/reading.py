@@ -169,7 +169,7 @@ def traces_of(
     }
     if rows > len(rejected) and not sources:  # further filters of responses whose own rows were rejected
         raise DumpError(
-            f"{first_bad or file.name}\nno trace is left: the {rows - len(rejected)} rows that can be used repeat "
+            f"{first_bad or file.name}; no trace is left: the {rows - len(rejected)} rows that can be used repeat "
             "responses of rows that were rejected; repair those"
         )
     accounts.book(ledger, account, rejected, first_bad, max_bad)

@@ -15,9 +15,9 @@ from markupsafe import Markup
 from analyzer.errors import AnalyzerError
 from analyzer.pages import content, render
 from analyzer.pages.results import SCHEMA, encode, relative
-from analyzer.pages.terminal import clean, columns
+from analyzer.pages.terminal import columns
 from analyzer.records import display
-from analyzer.records.display import counted
+from analyzer.records.display import counted, one_line
 
 NUMBERS = ("beyond", "hurdle_share", "horizon", "reach", "novel")  # of support, at the budget; the first are shown
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -111,8 +111,9 @@ def text(index: Mapping[str, Any], *, directory: str) -> str:
     shown = table(index)
     narrow = content.Grid(shown.columns[:-1], [row[:-1] for row in shown.rows], [])
     lines = [summary(index), "", *columns(narrow), ""]
-    lines += [clean(f"{s['study']}: {s['error']}") for s in index["studies"] if s["error"]]
-    return "\n".join([*lines, f"Index: {directory.rstrip('/')}/index.html (and index.json, a folder per study)"])
+    lines += [f"{s['study']}: {s['error']}" for s in index["studies"] if s["error"]]
+    lines.append(f"Index: {directory.rstrip('/')}/index.html (and index.json, a folder per study)")
+    return "\n".join(map(one_line, lines))
 
 
 def write(directory: Path, index: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from analyzer.analysis.support.prompts import phrase
 from analyzer.pages import content, render
 from analyzer.pages import key as key_numbers
 from analyzer.records import Result, Trace, display, json_value
-from analyzer.records.display import counted, visible
+from analyzer.records.display import counted, one_line, visible
 
 WORD_COLORS = {"inside": "32", "sharpened": "34", "reweighted": "35", "outside": "31", "undetermined": "33"}
 STEPS = ((6.0, "1;97;48;5;88"), (3.0, "30;48;5;215"), (1.0, "30;48;5;230"))  # surprisal in nats from -> its colours
@@ -43,7 +43,7 @@ def _rendered(template: str, values: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> Markup:
-    return value if isinstance(value, Markup) else Markup(clean(str(value)))
+    return value if isinstance(value, Markup) else Markup(one_line(str(value)))
 
 
 def _word(word: str, colour: bool) -> Markup:
@@ -89,7 +89,7 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
     A trace that was not scored (`not_scored`: why) is its text alone.
     """
     if "not_scored" in row:
-        head = clean(f"{item.key}: {', '.join([*_facts(item), 'not scored'])}: {row['not_scored']}")
+        head = one_line(f"{item.key}: {', '.join([*_facts(item), 'not scored'])}: {row['not_scored']}")
         return "\n".join([head, "", visible(item.response)])
     surprisal = [-float(x) for x in row["logprob"]]
     pieces = _pieces(item.response, [int(x) for x in row["offset"]], [int(x) for x in row["token"]])
@@ -109,7 +109,7 @@ def trace(item: Trace, row: Mapping[str, Any], *, colour: bool = False) -> str:
     ]
     grid = content.Grid(["position", "nats", "rank", "entropy", "token"], rows, [])
     legend = "background: from 1, 3 and 6 nats" if colour else "⟦ ⟧: from 3 nats, ⟦⟦ ⟧⟧: from 6"
-    head = clean(f"{item.key}: " + ", ".join(f for f in facts if f))
+    head = one_line(f"{item.key}: " + ", ".join(f for f in facts if f))
     return "\n".join([head, f"Surprisal of a token, {legend}.", "", text, "", "Most surprising:", *columns(grid)])
 
 
@@ -141,7 +141,7 @@ def left_out(items: Sequence[Mapping[str, str]]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for item in items:
         by_reason.setdefault(item["why"], []).append(item["analysis"])
-    return [clean(f"left out: {', '.join(names)}: {why}") for why, names in by_reason.items()]
+    return [one_line(f"left out: {', '.join(names)}: {why}") for why, names in by_reason.items()]
 
 
 def _pieces(text: str, offsets: Sequence[int], ids: Sequence[int]) -> list[str]:
@@ -164,7 +164,7 @@ def _mark(piece: str, surprisal: float, colour: bool) -> str:
 def columns(grid: content.Grid, *, width: int = WIDTH) -> list[str]:
     """Lines of aligned cells within `width`, the first column to the left, numbers to the right. What is too wide is
     wrapped; where columns do not fit beside each other even so, the second half follows below, behind the first one."""
-    rows = [list(map(clean, row)) for row in [grid.columns, *grid.rows]]
+    rows = [list(map(one_line, row)) for row in [grid.columns, *grid.rows]]
     cells = list(zip(*rows, strict=True))
     widths = [max(map(_width, column)) for column in cells]
     least = [min(LONGEST, max(_width(w) for c in column for w in _words(c))) for column in cells]
@@ -213,8 +213,3 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def clean(text: str) -> str:
-    """One line in which nothing is hidden (see `display.visible`)."""
-    return visible(text, line=True)

@@ -35,6 +35,11 @@ def visible(text: str, *, line: bool = False, colour: bool = False) -> str:
     return pattern.sub(lambda m: m[0] if colour and len(m[0]) > 1 else _escape(m[0][0]) + m[0][1:], text)
 
 
+def one_line(text: Any) -> str:
+    """Text as (a part of) one line: no name or id in it begins another."""
+    return visible(str(text), line=True)
+
+
 def spreadsheet(text: str) -> str:
     """Text as a cell of a csv file: what hides is written out, and what a spreadsheet would compute (it begins as a
     formula and is no number) has an apostrophe before it, by which spreadsheets know text."""

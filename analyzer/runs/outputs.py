@@ -185,16 +185,27 @@ def _staging(home: Path, at_once: bool) -> Path:
 
 
 def _clear_leftovers(home: Path) -> None:
-    """Finish what a killed writer left: a folder that was not exchanged yet goes, from one that was everything that is
-    not ours comes back."""
-    for left in [p for folder in (home.parent, home) for p in folder.glob(f".{_glob(home.name)}.*.new")]:
-        if not _is_staging(left, home.name) or not left.is_dir() or left.is_symlink():
-            continue
+    """Finish what a killed writer left: from a folder that was exchanged everything that is not ours comes back, one
+    that was not exchanged yet goes."""
+    restore(home)
+    for left in _leftovers(home):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def restore(directory: str | Path) -> None:
+    """Bring back what is not ours (a run) from a folder that stood in the place of `directory` when a report was
+    killed.
+    Raises ResourceError where another process writes there, UsageError where its place is taken."""
+    home = Path(os.path.realpath(directory))  # links may lead round in a circle
+    for left in _leftovers(home):
         if (left / LOCK).exists():  # it stood in the place of `home`
             with lock(left / LOCK, str(home), "use another -o folder"):
                 _bring_back(left, home, listed(left) or set())
-        else:
-            shutil.rmtree(left, ignore_errors=True)
+
+
+def _leftovers(home: Path) -> list[Path]:
+    found = [p for folder in (home.parent, home) for p in folder.glob(f".{_glob(home.name)}.*.new")]
+    return [p for p in found if _is_staging(p, home.name) and p.is_dir() and not p.is_symlink()]
 
 
 def _glob(name: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from analyzer.errors import AnalyzerError
 from analyzer.records import Sampler, Trace
-from analyzer.records.display import size, span
+from analyzer.records.display import one_line, size, span
 from analyzer.records.options import ModelOptions, ScoreOptions
 from analyzer.runs.store import Run
 from analyzer.scoring.parts import UNIT_TRACES, Progress, quiet, unit_tokens
@@ -365,7 +365,7 @@ def render(plan: Mapping[str, Any]) -> str:
     )
     if plan["devices"] > 1:
         lines.append(f"Of one of {plan['devices']} processes: together they take that much memory each, and less time.")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _lines(label: str, m: Mapping[str, Any]) -> list[str]:

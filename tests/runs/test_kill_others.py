@@ -20,9 +20,11 @@ import sys
 import traceback
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 KILLS = int(os.environ.get("KILLS", "0"))
+TRACES = 48  # of the world
 LAST = 6  # of the steps of a call, one of which is always among those that are chosen
 STEPS = ("fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
 MODELS = Path(__file__).resolve().parents[2] / "data" / "miniature" / "models"
@@ -179,6 +181,8 @@ def main(what: str, folder: Path, steps: str) -> None:
             mine = any(name.endswith((".part", ".gz")) or "part-" in name for name in before)
             refused = 0
             others = OTHERS[what] if settled(what) else []
+            if what == "score" and scored() == TRACES:  # nothing is left to do in another way
+                others = [other for other in others if other[1] not in (ENCODING, COLUMNS)]
             for replaced, added in others if steps == "all" else rng.sample(others, min(3, len(others))):
                 code, said = call([replaced.get(word, word) for word in line] + added)
                 refused += code in (2, 3)
@@ -223,6 +227,11 @@ def settled(what: str) -> bool:
         part = Path(".out.jsonl.gz.part")
         return Path("out.jsonl.gz").exists() or (part.exists() and part.read_bytes().count(b"\n") > 0)
     return any(Path("run").glob("scores/base/part-*"))
+
+
+def scored() -> int:
+    """Rows of scores on disk."""
+    return sum(pq.read_metadata(part).num_rows for part in Path("run").glob("scores/base/part-*"))
 
 
 def failing(at: int, how: str) -> list[int]:

@@ -265,6 +265,31 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(tmp_path, fast, monkeypatc
     assert sum(seen) > 5, "the kills after the exchange say something"
 
 
+def test_a_run_that_a_killed_report_had_moved_is_found_again_before_another_is_begun(tmp_path, fast, report):
+    dump, at, hidden = write_dump(tmp_path / "base.jsonl"), 0, 0
+    while True:
+        out = tmp_path / str(at) / "out"
+        put(out, OLD)
+        run = Run.create(out / "run")
+        fill(run.path, {"traces/mine": "mine"})
+        died = killed(lambda out=out: put(out, NEW), at)
+        hidden += not run.path.exists()
+        found = studies.opened(out) if at % 2 else studies.run_of(str(out / "run"))
+        assert found.path == run.path and (run.path / "traces/mine").exists(), at
+        if not died:
+            break
+        at += 1
+    assert hidden
+    out = tmp_path / "whole" / "out"
+    assert report(dump, "-o", out)[0] == 0
+    began = (out / "run" / "run.json").read_bytes()
+    (out.parent / ".out.1.new").mkdir()  # killed between the exchange and what comes back after it
+    (out / "run").rename(out.parent / ".out.1.new" / "run")
+    fill(out.parent / ".out.1.new", {outputs.LOCK: "", outputs.MARKER: (out / outputs.MARKER).read_text()})
+    assert report(dump, "-o", out) == (0, "") and (out / "run" / "run.json").read_bytes() == began
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+
+
 def test_file_by_file_a_kill_never_leaves_pages_of_both(tmp_path, fast):
     at = 0
     while True:

@@ -210,9 +210,9 @@ def probe(
     if away and all(isinstance(problem, Away) or problem.status for problem in sent):
         said = "; ".join(dict.fromkeys(map(str, away)))
         raise ResourceError(f"{about}: the probe got no answer, however it asked: {said}; its own log may say why")
-    listed = "".join(dict.fromkeys(f"\n  {way}: {problem}" for way, problem in reasons))
+    listed = "; ".join(dict.fromkeys(f"{way}: {problem}" for way, problem in reasons))
     raise ResourceError(
-        f"{about}: it gives no log-probs of a prompt that can be trusted{listed}\n"
+        f"{about}: it gives no log-probs of a prompt that can be trusted ({listed}); "
         "vLLM, SGLang and llama-cpp-python's server with logits_all can"
     )
 
