@@ -27,6 +27,7 @@ from analyzer.runs import disk
 from analyzer.runs.rows import ADDED_SCORES, SCORES, TRACES
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
+from analyzer.scoring import names
 from analyzer.scoring import parts as scoring
 
 
@@ -386,3 +387,20 @@ def test_reading_ahead_gives_the_same_items_and_the_same_error():
     assert next(abandoned) == 0
     abandoned.close()
     assert made == [0, 1]  # one ahead, no more
+
+
+def test_what_one_system_alone_has_is_asked_for_where_it_is_needed():
+    """As on Windows: without these modules every command is there, and what can't be measured is refused in words."""
+    code = (
+        "import sys\nfor name in ('resource', 'fcntl', 'pwd', 'termios'): sys.modules[name] = None\n"
+        "from analyzer.api import making; from analyzer.cli import main; from analyzer.dumps import grading\n"
+        "from analyzer.scoring import estimate\n"
+        "try: estimate._peak()\nexcept estimate.ResourceError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "does not tell memory" in done.stdout, done.stderr
+
+
+def test_names_of_files_are_told_from_those_of_the_hub():
+    files = ("./a", "/a", "~/a", "a/b/c", r"C:\a", r"a\b")
+    assert all(map(names.is_path, files)) and not any(map(names.is_path, ("gpt2", "org/name", "org/name@main")))
