@@ -27,7 +27,7 @@ from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
 from analyzer.runs import outputs
 from analyzer.runs.store import Run
-from analyzer.scoring.names import parts
+from analyzer.scoring.names import is_path, parts
 
 
 def find(specs: Sequence[str]) -> dict[str, str] | None:
@@ -213,7 +213,7 @@ def _refuse_missing_part(flag: str, name: str) -> None:
         raise ResourceError(f"{flag}: the file {name} does not exist; a GGUF file is downloaded first")
     above = Path(name).parent
     inside = sorted(p.name for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
-    if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or ("/" in name and inside):
+    if is_path(name) or name.endswith("/") or ("/" in name and inside):
         close = difflib.get_close_matches(Path(name).name, inside, n=1)
         hint = f"did you mean {str(above / close[0])!r}?" if close else "check the path; a hub name is ORG/NAME"
         raise ResourceError(f"{flag}: model folder {name} does not exist; {hint}")

@@ -48,8 +48,13 @@ def is_call(known: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
 
 
 def sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DumpError(
+            f"{path}: can't be read ({error.strerror or error}); put it back, or give its new place"
+        ) from None
 
 
 def calls(run: Run) -> dict[str, Any]:

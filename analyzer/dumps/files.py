@@ -204,6 +204,7 @@ def _matches(text: str, notes: list[str]) -> list[str]:
 def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
     """Find out how a file is written, and open it. Raises DumpError for a fault of the whole file."""
     shown = "<stdin>" if path is None else name
+    states: set[tuple[int, int]] = set()
     try:
         if (raw := _piped(shown, path)) is not None:
 
@@ -212,7 +213,7 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
         else:
 
             def opened() -> BinaryIO:
-                return path.open("rb")
+                return _still(shown, path, states)
 
         with opened() as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -220,7 +221,7 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
             stream.seek(0)
             magic = stream.read(64)
     except OSError as e:
-        raise DumpError(f"{shown}: can't be read ({e.strerror or e}); check the path and its permissions") from None
+        raise _unreadable(shown, e) from None
     out = Opened(shown, path, label, digest, size, "jsonl")
     if not size:
         raise DumpError(
@@ -235,11 +236,41 @@ def open_dump(name: str, path: Path | None, label: str | None) -> Opened:
         out.kind, out.records = "eval", lambda: parse.inspect_log(shown, opened)
     else:
         _open_text(out, opened)
+    walk = out.records
+    out.records = lambda: _to_its_end(walk, opened)
     if not out.head:
         out.head = first(out.records())
     if out.kind == "jsonl" and len(out.head) == 1 and isinstance(out.head[0][1], dict) and not _named(out, ROWS):
         out.document = out.head[0][1]  # a nested document on one line, or a single row: the dialect decides
     return out
+
+
+def _unreadable(shown: str, error: OSError) -> DumpError:
+    return DumpError(f"{shown}: can't be read ({error.strerror or error}); check the path and its permissions")
+
+
+def _still(shown: str, path: Path, states: set[tuple[int, int]]) -> BinaryIO:
+    """The file, opened. Raises DumpError where it can't be, or is no more what it was: `states` holds size and time."""
+    try:
+        stream = path.open("rb")
+    except OSError as e:
+        raise _unreadable(shown, e) from None
+    about = os.fstat(stream.fileno())
+    states.add((about.st_size, about.st_mtime_ns))
+    if len(states) > 1:
+        stream.close()
+        raise DumpError(
+            f"{shown} has changed while it was read; wait until it is written, then run the same line again"
+        )
+    return stream
+
+
+def _to_its_end(
+    records: Callable[[], Iterator[tuple[int, Any]]], opened: Callable[[], BinaryIO]
+) -> Iterator[tuple[int, Any]]:
+    """All records; then the file must still be what it was."""
+    yield from records()
+    opened().close()
 
 
 MOST_PIPED = 1 << 31  # bytes of a stream, which stay in memory

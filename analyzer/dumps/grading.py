@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import select
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analyzer.errors import ResourceError
+from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Trace
 
 # reason -> label; the reasons of None stay apart from a wrong answer
@@ -106,6 +107,8 @@ class Judge:
         return reason if reason in LABELS else "crashed"
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if os.name != "posix":
+            raise UsageError("--grade bounds memory and time of each answer as Linux and macOS alone can; leave it out")
         try:
             # in a session of its own: a Ctrl-C in the terminal is for the parent, which ends this process
             self.process = subprocess.Popen(

@@ -110,7 +110,7 @@ def _packs(folder: Path, packs: Sequence[str]) -> None:
     if packs:
         folder.mkdir(exist_ok=True)
     for i, text in enumerate(packs):
-        (folder / f"t{i}.js").write_text(f'analyzerPack("t{i}", "{text}");\n', encoding="ascii")
+        (folder / f"t{i}.js").write_bytes(f'analyzerPack("t{i}", "{text}");\n'.encode("ascii"))
 
 
 def _draw(

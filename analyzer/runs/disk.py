@@ -186,7 +186,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise MemoryError(f"reading {path}: {str(error).partition(chr(10))[0] or 'no more'}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             raise DumpError(f"{path} is gone while the run was read; run the same line again") from error
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise ResourceError(f"{path} can't be read: {error.strerror or error}") from error

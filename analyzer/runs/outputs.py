@@ -232,7 +232,7 @@ def _put(new: Path, home: Path, before: set[str]) -> None:
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes no file that is open for reading
         os.fsync(file.fileno())
 
 

@@ -8,7 +8,6 @@ small sample by the chosen path. A run that exists is read, never written.
 from __future__ import annotations
 
 import contextlib
-import resource
 import shutil
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from analyzer.errors import AnalyzerError
+from analyzer.errors import AnalyzerError, ResourceError
 from analyzer.records import Sampler, Trace
 from analyzer.records.display import one_line, size, span
 from analyzer.records.options import ModelOptions, ScoreOptions
@@ -46,14 +45,22 @@ def rehearsal(path: str | Path | None) -> Iterator[Run]:
         (own / "traces").mkdir(parents=True)
         if path is not None and ((path := Path(path)) / "run.json").is_file():
             for part in (path / "traces").glob("part-*.parquet"):
-                (own / "traces" / part.name).symlink_to(part.resolve())
+                _linked(own / "traces" / part.name, part)
             if (path / "scores").is_dir():
-                (own / "scores").symlink_to((path / "scores").resolve(), target_is_directory=True)
+                _linked(own / "scores", path / "scores")
             shutil.copy(path / "run.json", own)
         try:
             yield Run.create(own)
         except AnalyzerError as error:
             raise type(error)(str(error).replace(str(own), str(path or "in memory"))) from None
+
+
+def _linked(link: Path, target: Path) -> None:
+    """A symbolic link, or a copy where the system allows none."""
+    try:
+        link.symlink_to(target.resolve(), target_is_directory=target.is_dir())
+    except OSError:
+        (shutil.copytree if target.is_dir() else shutil.copy)(target, link)
 
 
 def dry_run(run: Run, how: ScoreOptions, model: ModelOptions, *, progress: Progress = quiet) -> dict[str, Any]:
@@ -340,6 +347,10 @@ def _touch(model: Any) -> None:
 def _peak(*, again: bool = False) -> int:
     """The most bytes of memory that this process has held so far; `again`: from now on that of what follows,
     where the system can do that."""
+    try:
+        import resource
+    except ImportError:
+        raise ResourceError("what scoring would cost is measured, and this system does not tell memory") from None
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if again:
         with contextlib.suppress(OSError):

@@ -122,7 +122,7 @@ def _loaded(
         on_cpu = device == "cpu" or (device == "map" and not torch.cuda.is_available())
         kind = torch.float32 if on_cpu else "auto"
     name, is_folder = parts.model, Path(parts.model).is_dir()
-    if not is_folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf")):
+    if not is_folder and (names.is_path(name) or name.endswith(".gguf")):
         raise ResourceError(f"model {'file' if name.endswith('.gguf') else 'folder'} {name} does not exist")
     if parts.gguf is not None and find_spec("gguf") is None:
         raise UsageError(f"{parts.gguf} needs gguf: pip install 'reasoning-path-analyzer[gguf]'")

@@ -36,6 +36,11 @@ class Parts(NamedTuple):
         return self.model if self.revision is None else f"{self.model}@{self.revision}"
 
 
+def is_path(name: str) -> bool:
+    """Whether a name can only be that of a file or a folder: a hub name is ORG/NAME."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_absolute()
+
+
 def split(name: str) -> tuple[str, str] | None:
     """("MODEL", "URL[#NAME]") of a model spec "MODEL@URL[#NAME]", None where the name holds no address."""
     found = re.fullmatch(r"(.+?)@(https?://.+)", name)
@@ -100,7 +105,7 @@ def _base_of(adapter: Path) -> str:
     if not isinstance(base, str) or not base or Path(base).resolve() == adapter.resolve():
         raise ResourceError(f"{file} names no model of its own as base_model_name_or_path; give MODEL+{adapter}")
     is_hub = not Path(base).exists()
-    if is_hub and (base.startswith((".", "/", "~")) or base.count("/") > 1):
+    if is_hub and is_path(base):
         raise ResourceError(f"{file} names {base} as its base, which is not here; give MODEL+{adapter}")
     return f"{base}@{revision}" if is_hub and isinstance(revision, str) and revision else base
 

@@ -146,7 +146,15 @@ def _jobs(
         else:
             produced[label] = f"policy-{label}"
             jobs[f"policy-{label}"] = (model, samplers[label], {label, reference})
-    return jobs | {f"cross-{label}": (model, None, set(samplers)) for label, model in cross.items()}, produced
+    jobs |= {f"cross-{label}": (model, None, set(samplers)) for label, model in cross.items()}
+    spelled: dict[str, str] = {}
+    for label in jobs:
+        if (other := spelled.setdefault(label.casefold(), label)) != label:
+            raise UsageError(
+                f"{other} and {label} differ in the case of letters alone, and their scores would lie in one folder on "
+                "many systems; name one of the two otherwise"
+            )
+    return jobs, produced
 
 
 def samplers_of(run: Run) -> dict[str, Sampler | None]:

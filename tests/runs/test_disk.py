@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from analyzer.runs import disk
 from analyzer.runs.rows import ADDED_SCORES, SCORES, TRACES
 from analyzer.runs.store import Run
 from analyzer.scoring import load as scorers
+from analyzer.scoring import names
 from analyzer.scoring import parts as scoring
 
 
@@ -179,28 +181,57 @@ def test_a_lock_is_gone_after_its_block_and_its_folder_is_not_made(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_an_input_that_goes_while_it_is_read_is_named_as_the_input(tmp_path, monkeypatch, capsys):
-    """At any opening of it: exit code 3 and its name, never the output that could not be made of it."""
-    dump, out = write_dump(tmp_path / "in.jsonl", 2000), tmp_path / "out.jsonl"
-    begun, opened, at = dump.read_bytes(), [], 0
+VANISHES = {
+    "gone": lambda dump: dump.unlink(),
+    "cut": lambda dump: dump.write_bytes(dump.read_bytes()[: dump.stat().st_size // 2]),
+    "empty": lambda dump: dump.write_bytes(b""),
+    "folder": lambda dump: (dump.unlink(), dump.mkdir()),
+    "grown": lambda dump: dump.write_bytes(dump.read_bytes() * 2),
+}
+ENDED = {"act": None, "path": "", "at": 0, "seen": 0}  # what the hook, which can't be taken away, does and to what
 
-    def audit(event, arguments):
-        if opened is not None and event == "open" and str(arguments[0]) == str(dump):
-            opened.append(event)
-            if len(opened) == at + 1:
-                dump.unlink(missing_ok=True)
 
-    sys.addaudithook(audit)  # stays, and does nothing after this test: the dump is named nowhere else
+def _audit(event, arguments):
+    if ENDED["act"] and event == "open" and str(arguments[0]) == ENDED["path"]:
+        ENDED["seen"] += 1
+        if ENDED["seen"] == ENDED["at"] + 1:
+            act, ENDED["act"] = ENDED["act"], None
+            act(Path(ENDED["path"]))
+            ENDED["act"] = lambda dump: None
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.mark.parametrize("how", VANISHES)
+@pytest.mark.parametrize("command, name", [("convert", "in.jsonl"), ("check", "in.jsonl.gz"), ("report", "in.json")])
+def test_an_input_that_goes_or_changes_while_it_is_read_is_named_as_the_input(
+    tmp_path, monkeypatch, capsys, command, name, how
+):
+    """At any opening of it: exit code 3 and its name, never the output that could not be made of it, nor numbers of a
+    part of it."""
+    monkeypatch.setattr("analyzer.analysis.questions.ANALYSES", {})
+    text = write_dump(tmp_path / "rows", 2000).read_bytes()
+    (tmp_path / "rows").unlink()
+    if name.endswith(".json"):
+        text = b"[" + b",".join(text.splitlines()) + b"]"
+    dump, out, at = tmp_path / name, tmp_path / "out.jsonl", 0
+    line = [command, str(dump), *([] if command == "check" else ["-o", str(out)])]
     while True:
-        opened.clear()
-        code, said = cli.main(["convert", str(dump), "-o", str(out)]), capsys.readouterr().err
-        if len(opened) <= at:
+        shutil.rmtree(dump) if dump.is_dir() else None
+        dump.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+        ENDED.update(act=VANISHES[how], path=str(dump), at=at, seen=0)
+        code, said = cli.main([*line, *(["--no-robustness"] * (command == "report"))]), capsys.readouterr().err
+        ENDED["act"] = None
+        if ENDED["seen"] <= at:
             break
-        assert code == 3 and said.count(str(dump)) and "can't be written" not in said, (at, said)
-        assert sorted(p.name for p in tmp_path.iterdir()) == [], at
-        dump.write_bytes(begun)
+        if at or how in ("gone", "empty", "folder"):  # at first it is what it is
+            assert code == 3 and str(dump) in said and "can't be written" not in said, (at, said)
+            assert not out.exists(), at
+        elif out.exists():
+            shutil.rmtree(out) if out.is_dir() else out.unlink()
         at += 1
-    assert code == 0 and at >= 3
+    assert code == 0 and at >= 4
 
 
 @pytest.mark.parametrize("lost", ["traces", "scores/base", "run.json"])
@@ -356,3 +387,20 @@ def test_reading_ahead_gives_the_same_items_and_the_same_error():
     assert next(abandoned) == 0
     abandoned.close()
     assert made == [0, 1]  # one ahead, no more
+
+
+def test_what_one_system_alone_has_is_asked_for_where_it_is_needed():
+    """As on Windows: without these modules every command is there, and what can't be measured is refused in words."""
+    code = (
+        "import sys\nfor name in ('resource', 'fcntl', 'pwd', 'termios'): sys.modules[name] = None\n"
+        "from analyzer.api import making; from analyzer.cli import main; from analyzer.dumps import grading\n"
+        "from analyzer.scoring import estimate\n"
+        "try: estimate._peak()\nexcept estimate.ResourceError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "does not tell memory" in done.stdout, done.stderr
+
+
+def test_names_of_files_are_told_from_those_of_the_hub():
+    files = ("./a", "/a", "~/a", "a/b/c", r"C:\a", r"a\b")
+    assert all(map(names.is_path, files)) and not any(map(names.is_path, ("gpt2", "org/name", "org/name@main")))

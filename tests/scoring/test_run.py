@@ -366,3 +366,10 @@ def test_shards_may_have_servers_of_their_own_but_no_models(tiny, folders, new, 
     record = run.manifest["scorers"]["base"]
     assert missing == [] and len(run.done("base")) == 12
     assert [record["server"]["url"], *record["other_urls"]] == urls[:2]
+
+
+def test_labels_that_differ_in_case_alone_would_share_a_folder(tiny, new):
+    run = new()
+    with pytest.raises(UsageError, match="cross-X and cross-x differ in the case of letters alone"):
+        pipeline.score(run, base=tiny.name, cross={"X": tiny.name, "x": tiny.name})
+    assert not run.scorers()

@@ -40,7 +40,10 @@ def load_template(name: str | None) -> str | None:
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"--template {name!r} is neither a file nor a known name{nearest(name, TEMPLATES)}")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DumpError(f"--template {name}: this file can't be read: {error}") from None
     if "{question}" not in text:
         raise UsageError(f"--template {name}: the file has no {{question}} to put the question into")
     return text
