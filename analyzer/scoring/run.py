@@ -109,7 +109,8 @@ def score(
                 context = loaded.context if how.on_overlong == "window" else None
                 score_all(run, asked, coded.encoded, declared, loaded, path, context, how.shard, progress)
                 for label in left:  # in one step: a pass is finished for all of its scorers or for none
-                    run.manifest["finished"][label] = [len(held[label][0]), len(held[label][1])]
+                    # on disk: what can't be scored the first shard writes for all
+                    run.manifest["finished"][label] = [len(held[label][0]), run.status_counts(label).total()]
                     run.record(label)
                 run.save()
         _record_policies(run, work.produced)
