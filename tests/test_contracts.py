@@ -30,7 +30,7 @@ def patterns(page: str) -> dict[str, list[re.Pattern]]:
         name = first.strip("` ") or name
         for key in re.findall(r"`([^`]+)`", keys):
             text = re.escape(key).replace("L", "[^.]+", 1) if key.startswith("L.") else re.escape(key)
-            text = text.replace("@k", r"@\d+").replace("LEVEL", f"({'|'.join(LEVELS)})")
+            text = text.replace("@k", r"@\d+").replace(r"\^k", r"\^\d+").replace("LEVEL", f"({'|'.join(LEVELS)})")
             found.setdefault(name, []).append(re.compile(text.replace("A\\-B", "[^.]+").replace("MEASURE", r"[\w@]+")))
     return found
 
