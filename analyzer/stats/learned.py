@@ -17,8 +17,8 @@ order with the temperature). Such a law gives v the probability p_v^b / sum_{u i
 tokens at least as likely as v. Since p_u / p_v >= 1 there, that is at most B(v) = p_v^a / sum_{u in U} p_u^a. At a = 1
 the sum is known, mass_above + p_v; else bounds of it from below are taken, see `log_bound`.
 
-Not covered: laws that aren't of this kind (penalties for repetition, typical sampling), and what was learned
-from draws that the trace depends on (one seed for both): the caller keeps them apart.
+Not covered: laws that aren't of this kind (penalties for repetition, typical sampling), and bets that were learned on
+draws that the trace depends on (one seed for both): the caller keeps them apart.
 """
 
 from __future__ import annotations
