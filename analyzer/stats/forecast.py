@@ -3,8 +3,8 @@
 The chance p of a problem is 0 with a share z (never solved); else logit p comes from a mixture of two normal laws, on
 the grid LOGITS. The correct draws c_i of n_i on each problem tell of the six numbers by a posterior (random-walk
 Metropolis, seeded); a problem's own draws then tell of its own p. Below p = 1 / n nothing is seen: there a forecast
-stands on this form. A Beta law with a share of zeros, as usual for such counts, covered the truth in 0 to 95 of 100
-worlds where 90 were claimed; this one in 87 to 100 (the six kinds of worlds of `validation/forecasts.py`).
+stands on this form. A Beta law with a share of zeros, as usual for such counts, missed laws with two humps or a long
+tail (docs/decisions.md); what this one covers is measured by `validation/forecasts.py`.
 """
 
 from __future__ import annotations

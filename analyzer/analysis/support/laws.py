@@ -207,12 +207,17 @@ def _of_scores(tables: Tables, models: dict[str, str]) -> Iterator[Part]:
                 held = 0
             held += n if model != tables.base else 0
             portions[-1][key] = model
+    powers = [a for a in tables.engines.get(tables.base, {}).get("powers") or () if f"power_{a:g}" in POWER_COLUMNS]
+    partly = _partly(tables, powers) if any(portions) else set()
     for owner in portions:
         if owner:
-            yield from _portion(tables, owner, ends)
+            yield from _portion(tables, owner, ends, powers, partly)
 
 
-def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[Part]:
+def _portion(
+    tables: Tables, owner: dict[str, str], ends: set[int], powers: list[float], partly: set[str]
+) -> Iterator[Part]:
+    """Part by part, of the traces of `owner`; partly: sources without the powers."""
     own: dict[str, np.ndarray] = {}
     for model in dict.fromkeys(m for m in owner.values() if m != tables.base):
         mine = {key for key, m in owner.items() if m == model}
@@ -223,9 +228,7 @@ def _portion(tables: Tables, owner: dict[str, str], ends: set[int]) -> Iterator[
             for key, values in zip(frame["key"], frame[name], strict=True):
                 if values is not None:
                     own[key] = np.array(values, np.float32)  # a view would keep the whole part
-    powers = [a for a in tables.engines.get(tables.base, {}).get("powers") or () if f"power_{a:g}" in POWER_COLUMNS]
     there = tables.samplers.get(tables.reference)
-    partly = _partly(tables, powers)
     columns = ["token", "logprob", *(f"power_{a:g}" for a in powers)]
     if there is not None and not there.is_plain:
         columns.append("logprob_s")

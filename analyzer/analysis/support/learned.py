@@ -2,9 +2,9 @@
 
 A trace is judged by what was learned from the other half of the prompts, from draws with another number among their
 problem's draws (modulo 4): a prompt that stands in a data set twice, copies, and one seed for all requests then make no
-evidence. (One seed and rows that were dropped and numbered anew do: nothing in a dump shows which seed a row had.) So a
-source needs two prompts and two draws of some of them. What judges one half of the prompts depends on
-nothing that was drawn for them, so that within a half the e-values are independent.
+evidence. (One seed does where rows were dropped and the rest renumbered: no dump shows which seed a row had.) So a
+source needs two prompts and two draws of some of them. What judges one half of the prompts depends on nothing that was
+drawn for them, so that within a half the e-values are independent.
 
 A trace's first token and its end token gain nothing: they tell how a dump was written. Texts are stripped of the space
 or line that the base begins with and cut anywhere before an end token is appended; draws of the base, from ids on one
@@ -92,10 +92,12 @@ def _of(tables: Tables, sources: list[str], a: float) -> dict[str, Learned]:
         gains.append(_gains(keys, cell_N // NUMBERS // 2, ends, flat, gain_T))
     log_e = log_e.dropna()
     half_N = np.array([cells[key] // NUMBERS for key in log_e.index], int)
-    by_key, out = pd.DataFrame({"log_e": log_e, "half": half_N % 2}), {}
+    by_key, words = pd.DataFrame({"log_e": log_e, "half": half_N % 2}), _words(tables, gains)
+    out = {}
     for i, source in enumerate(sources):
-        mine = by_key[half_N // 2 == i]
-        out[source] = Learned(mine, _words(tables, source, [x[x["number"] == i] for x in gains], len(mine)))
+        mine, own = by_key[half_N // 2 == i], words[words["number"] == i]
+        own = own.assign(source=source, gain=own["gain"] / max(1, len(mine)), traces=len(mine))
+        out[source] = Learned(mine, own[COLUMNS])
     return out
 
 
@@ -172,17 +174,18 @@ def _gains(
     return found.assign(key=keys[owner], begin=flat["offset"][at], end=next_T[at])
 
 
-def _words(tables: Tables, source: str, gains: list[pd.DataFrame], traces: int) -> pd.DataFrame:
+def _words(tables: Tables, gains: list[pd.DataFrame]) -> pd.DataFrame:
+    """number (of the source), text, n, gain (nats, summed) and share of the WORDS tokens of each source that gain most;
+    one pass over the texts."""
     if not gains:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=["number", "text", "n", "gain", "share"])
     how = {"gain": "sum", "n": "sum", "key": "first", "begin": "first", "end": "first"}
-    frame = pd.concat(gains, ignore_index=True).groupby("token", as_index=False).agg(how)
-    frame["share"] = frame["gain"] / frame["gain"].sum()
-    frame = frame.sort_values("gain", ascending=False, kind="stable").head(WORDS).reset_index(drop=True)
+    frame = pd.concat(gains, ignore_index=True).groupby(["number", "token"], as_index=False).agg(how)
+    frame["share"] = frame["gain"] / frame.groupby("number")["gain"].transform("sum")
+    frame = frame.sort_values("gain", ascending=False, kind="stable").groupby("number").head(WORDS)
+    frame = frame.reset_index(drop=True)
     sizes = tables.traces.set_index("key")["characters"].fillna(0)
     last = frame["end"] == ENDS
     frame.loc[last, "end"] = sizes.reindex(frame.loc[last, "key"]).to_numpy(int)
     places = zip(frame["key"], frame["begin"].tolist(), frame["end"].tolist(), strict=True)
-    frame["text"] = cut(tables, [Place(*row) for row in places])
-    frame["gain"] /= traces
-    return frame.assign(source=source, traces=traces)[COLUMNS]
+    return frame.assign(text=cut(tables, [Place(*row) for row in places]))
