@@ -27,6 +27,7 @@ from analyzer.analysis.clusters import grouping
 from analyzer.analysis.clusters import run as clusters
 from analyzer.analysis.data import features
 from analyzer.analysis.data import tables as tables_module
+from analyzer.analysis.data.summaries import among
 from analyzer.analysis.questions import ANALYSES
 from analyzer.errors import AnalyzerError, UsageError
 from analyzer.records import LEVELS, Tables
@@ -79,7 +80,7 @@ def resampled(tables: Tables, rng: np.random.Generator, *, keep: float = KEEP) -
 
     def tokens(model: str, columns: list[str]) -> Iterator[pd.DataFrame]:
         for part in tables.tokens(model, columns):
-            yield part[part["key"].isin(keys)]
+            yield part[among(part["key"], keys)]
 
     return replace(tables, traces=traces, scores=scores, tokens=tokens)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
-from analyzer.analysis.questions import ANALYSES
-from analyzer.analysis.verdict.decide import decide
+from analyzer.analysis.data import features
+from analyzer.analysis.strategy import change
+from analyzer.analysis.strategy import run as strategy
+from analyzer.records import Tables
 from validation import worlds
 from validation.checks import Gate, share
-from validation.verdicts import BUDGET, PROBLEMS, READ, TRACES
+from validation.verdicts import BUDGET, PROBLEMS, READ, TRACES, read, results
 
+TESTED = 4  # the budget at which a strategy is certified
 SOURCES = ("base again", "tilt .2", "teacher .5")
 
 
@@ -25,29 +29,39 @@ def gate_strategy(rng: np.random.Generator, runs: int) -> Gate:
         drawn["tilt .2"] = worlds.draw(world, rng, TRACES, weights=worlds.tilt(world, 0.2))
         drawn["teacher .5"] = worlds.draw(world, rng, TRACES, weights=worlds.teacher(world, 0.5))
         tables = worlds.tables(drawn)
-        results = {name: ANALYSES[name].run(tables, budget=BUDGET, seed=run) for name in READ}
-        for v in decide(results, sources=tables.sources, reference="base", budget=BUDGET):
-            if v.level == "skeleton":
-                outside[v.source] += v.word == "outside"
-        test, change = (results["strategy"].tables[name] for name in ("strategy_test", "change"))
-        preflight = results["preflight"].tables["checks"]
+        found = results(tables, READ, run, (TESTED, BUDGET))
+        for source, levels in read(found, tables).items():
+            outside[source] += levels["skeleton"] == "outside"
+        test = found["strategy"].tables["strategy_test"]
+        moved = _moved(tables, run)
+        preflight = found["preflight"].tables["checks"]
         alarms += bool((preflight.loc[preflight["check"] == "A/A", "passed"] == False).any())  # noqa: E712 - None is open
         for name in SOURCES:
-            mine = test[(test["source"] == name) & (test["representation"] == "skeleton") & (test["k"] == 4)]
+            mine = test[(test["source"] == name) & (test["representation"] == "skeleton") & (test["k"] == TESTED)]
             certified[name] += bool(mine["certified"].any())
-            energy = change[(change["source"] == name) & (change["representation"] == "skeleton")]
-            energy = energy[(energy["statistic"] == "energy") & (energy["conditioned"] == "all")]
-            changed[name] += bool((energy["p"] <= 0.05).any())
+            changed[name] += moved[name] <= 0.05
     checks = []
     for name in ("base again", "tilt .2"):
         mutant = ("energy test p <= .05 read as leaving", changed[name]) if name == "tilt .2" else None
         what = f"{name}: outside at any level of the method, budget 64"
         checks.append(share("V10", what, outside[name], runs, at_most=0.05, mutant=mutant))
-    what = "base again: strategy cluster certified at k = 4"
+    what = f"base again: strategy cluster certified at k = {TESTED}"
     checks.append(share("V8", what, certified["base again"], runs, at_most=0.05))
-    what = "teacher .5: strategy cluster of skeletons certified at k = 4 (64 traces per problem and arm)"
+    what = f"teacher .5: strategy cluster of skeletons certified at k = {TESTED} (64 traces per problem and arm)"
     checks.append(share("V10", what, certified["teacher .5"], runs, at_least=0.9))
     checks.append(
         share("V8", "A/A of the preflight, all levels: alarm on the base's halves", alarms, runs, at_most=0.05)
     )
     return Gate(checks, {})
+
+
+def _moved(tables: Tables, seed: int) -> dict[str, float]:
+    """Source -> p of the energy test of skeletons, all traces."""
+    rows, _ = strategy.prepared(tables)
+    counts, none = features.word_counts(rows["response"]), np.empty((0, 0))
+    options = {"at_most": strategy.AT_MOST, "permutations": strategy.permutation.PERMUTATIONS, "seed": seed}
+    found = pd.DataFrame(change.tables(tables, rows, counts, [], none, list(SOURCES), **options)[0])
+    wanted = {"representation": "skeleton", "statistic": "energy", "conditioned": "all"}
+    for column, value in wanted.items():
+        found = found[found[column] == value]
+    return dict(zip(found["source"], found["p"], strict=True))

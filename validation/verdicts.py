@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from analyzer.analysis.questions import ANALYSES
+from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.verdict.decide import decide
 from analyzer.records import WORDS, Result, Tables, Verdict
 from validation import worlds
@@ -26,7 +27,17 @@ INSIDE = SOURCES[:5]  # E_64 = 0 in all of these
 
 def words(tables: Tables, *, seed: int = 0, names: tuple[str, ...] = QUICK) -> dict[str, dict[str, str]]:
     """Source -> level -> word, by the analyses in `names` and `decide`."""
-    return read({name: ANALYSES[name].run(tables, budget=BUDGET, seed=seed) for name in names}, tables)
+    return read(results(tables, names, seed), tables)
+
+
+def results(
+    tables: Tables, names: tuple[str, ...], seed: int, budgets: tuple[int, ...] = (BUDGET,)
+) -> dict[str, Result]:
+    """The analyses in `names` at BUDGET; of `strategy` what the verdict reads, at `budgets`."""
+    found = {name: ANALYSES[name].run(tables, budget=BUDGET, seed=seed) for name in names if name != "strategy"}
+    if "strategy" in names:
+        found["strategy"] = strategy.certifying(tables, strategy.skeletons(tables), budgets, seed)
+    return found
 
 
 def read(results: dict[str, Result], tables: Tables) -> dict[str, dict[str, str]]:

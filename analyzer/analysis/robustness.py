@@ -115,7 +115,7 @@ def _redone(
     again = {
         "preflight": lambda: preflight.run(case.tables, **options),
         "support": lambda: support.run(case.tables, **options),
-        "strategy": lambda: strategy.certifying(case.tables, skeletons, budget, case.seed),
+        "strategy": lambda: strategy.certifying(case.tables, skeletons, [budget], case.seed),
         "contained": lambda: contained.bounds(case.tables, classes, budget),
         "boundary": lambda: boundary.certifying(case.tables, budget),
     }

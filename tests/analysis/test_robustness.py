@@ -165,7 +165,7 @@ def test_what_a_variation_computes_is_what_the_analyses_compute(world):
     for part in (two, variations.kept(two, variations.halves(two) == 0)):
         whole = strategy.run(part, seed=1, permutations=1, at_most=0).tables["strategy_test"]
         whole = whole[whole["representation"].isin(METHOD) & (whole["k"] == 64)].reset_index(drop=True)
-        got = strategy.certifying(part, skeletons, 64, 1).tables["strategy_test"]
+        got = strategy.certifying(part, skeletons, [64], 1).tables["strategy_test"]
         pd.testing.assert_frame_equal(got, whole)
         whole = boundary.run(part, draws=50).tables["answer_test"]
         pd.testing.assert_frame_equal(boundary.certifying(part, 64).tables["answer_test"], whole)

@@ -301,7 +301,7 @@ def _a_a(tables: Tables, budget: int, seed: int, draws: int) -> tuple[pd.DataFra
     label, results = half.sources[1], {}
     if len(half.scores):
         results["support"] = support.run(half, budget=budget, seed=seed, draws=draws)
-    results["strategy"] = strategy.certifying(half, strategy.skeletons(half), budget, seed, PERMUTATIONS)
+    results["strategy"] = strategy.certifying(half, strategy.skeletons(half), [budget], seed, PERMUTATIONS)
     results["boundary"] = boundary.certifying(half, budget)
     found, n = primary.endpoints(results, label, budget), int((half.traces["source"] == label).sum())
     frame = pd.DataFrame([(level, *found[level], n) for level in LEVELS], columns=columns)

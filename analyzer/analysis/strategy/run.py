@@ -13,7 +13,7 @@ Two are described: `tfidf` (the words as well), `hidden` (mean hidden states of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,15 +170,15 @@ def _of_shapes(rows: pd.DataFrame) -> csr_matrix:
 
 
 def certifying(
-    tables: Tables, known: Skeletons, budget: int, seed: int, permutations: int = permutation.PERMUTATIONS
+    tables: Tables, known: Skeletons, budgets: Sequence[int], seed: int, permutations: int = permutation.PERMUTATIONS
 ) -> Result:
-    """What the verdict reads: the table `strategy_test` of the levels of the method at the budget, without the tests of
-    change. known: of at least these traces."""
+    """What the verdict reads: the table `strategy_test` of the levels of the method, without the tests of change.
+    known: of at least these traces."""
     rows, matrix = known
     at = np.flatnonzero(among(rows["key"], set(tables.traces["key"])))
     rows, shapes, tests = rows.iloc[at].reset_index(drop=True), {SKELETON: matrix[at]}, []
     for source in (s for s in tables.sources if s != tables.reference and len(rows)):
-        found = reach(rows, shapes, source, tables.reference, [budget], seed, permutations)
+        found = reach(rows, shapes, source, tables.reference, budgets, seed, permutations)
         tests += [test for part in found.values() for test in part["tests"]]
     return Result("strategy", "", {}, {"strategy_test": pd.DataFrame(tests)})
 
@@ -225,7 +225,7 @@ def reach(
     matrices: dict[str, Any],
     source: str,
     reference: str,
-    budgets: list[int],
+    budgets: Sequence[int],
     seed: int,
     permutations: int,
 ) -> dict[str, dict[str, Any]]:
@@ -256,7 +256,7 @@ def _reach(
     matrices: dict[str, Any],
     source: str,
     reference: str,
-    budgets: list[int],
+    budgets: Sequence[int],
     seed: int,
     permutations: int,
 ) -> dict[str, dict[str, Any]]:

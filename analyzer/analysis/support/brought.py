@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzer.analysis.data.summaries import last_steps
+from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.data.tables import GREEDY, OTHER, PARTIAL
 from analyzer.analysis.support import membership
 from analyzer.records import Sampler, Tables
@@ -72,7 +72,7 @@ def _once(tables: Tables, beside: str, numbers: Callable[[], Iterator[pd.DataFra
         drawn: set[tuple[str, ...]] = set()
         for frame in numbers():
             keys = keys or set(last_steps(tables.traces)["key"])
-            mine = frame[frame["key"].isin(keys)]
+            mine = frame[among(frame["key"], keys)]
             mine = pd.DataFrame({name: mine[name] for name in ("key", "source", "logprobs_temperature")}).assign(
                 stated=mine.get("stated", ""),
                 laws=[tuple(held) for held in mine["laws"]],

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzer.analysis.data.summaries import last_steps
+from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.support import brought, engine, laws, membership, novelty
 from analyzer.records import Sampler, Tables
 from analyzer.stats import reach
@@ -141,7 +141,7 @@ def _lost_by_rows(tables: Tables, source: str) -> Ratios:
     ratio: dict[str, float] = {}
     problem: dict[str, str] = {}
     for frame in tables.policy_numbers() if not why else ():
-        for row in frame[frame["key"].isin(keys)].itertuples():
+        for row in frame[among(frame["key"], keys)].itertuples():
             own_T = slice(None) if row.written is None else row.written
             log_q = [row.laws[source, t][own_T].sum(dtype=float) if (source, t) in row.laws else math.nan
                      for t in at]  # fmt: skip
