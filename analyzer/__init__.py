@@ -23,6 +23,7 @@ _HOMES = {
     "plot": "api.notebook",
     "report": "api.notebook",
     "sample": "api.notebook",
+    "handover": "api.notebook",
     "studies": "api.notebook",
     "reproduce": "api.notebook",
     "estimate": "api.notebook",

@@ -10,12 +10,14 @@ from types import ModuleType
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.clusters import run as clusters
 from analyzer.analysis.contained import run as contained
+from analyzer.analysis.handover import run as handover
 from analyzer.analysis.perplexity import run as perplexity
 from analyzer.analysis.preflight import run as preflight
 from analyzer.analysis.reliability import run as reliability
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import run as support
 from analyzer.analysis.tokens import run as tokens
+from analyzer.records import Tables
 
 ANALYSES: dict[str, ModuleType] = {
     "preflight": preflight,
@@ -25,6 +27,12 @@ ANALYSES: dict[str, ModuleType] = {
     "strategy": strategy,
     "boundary": boundary,
     "reliability": reliability,
+    "handover": handover,
     "clusters": clusters,
     "tokens": tokens,
 }
+
+
+def of_report(tables: Tables) -> list[str]:
+    """The analyses that a report asks for: `handover` where something was handed over, all others."""
+    return [name for name in ANALYSES if name != "handover" or tables.handovers() is not None]

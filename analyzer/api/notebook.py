@@ -167,6 +167,22 @@ def sample(
         return sampling.sample(named, out, read, how, model, progress=progress, account=account, tell=tell)
 
 
+@signed("handover")
+def handover(
+    data: Any, *sources: str, progress: Progress = quiet, tell: making.Tell = making.silent, **options: Any
+) -> dict[str, Any]:
+    """Let the base go on from growing prefixes of the sources' correct traces, and keep in the run what came; see
+    `api.handover.handover`. options: `records.options.HandoverOptions`, and how the model is loaded."""
+    from analyzer.api import handover as handing
+
+    how, model = taken("handover", options)
+    run = inputs.run_of(data)
+    if run is None:
+        raise UsageError(f"{data!r} is no run; a handover goes on from scored traces: analyzer score ... -o RUN")
+    with _as_before():
+        return handing.handover(run, sources, how, model, progress=progress, tell=tell)
+
+
 @signed("analyze")
 def analyze(data: Any, *names: str, progress: Progress = quiet, **options: Any) -> Results:
     """Run analyses (all, or those named) on a run, or on anything that `load` takes.

@@ -67,7 +67,7 @@ def analyze(
     An analysis that was asked for by name and can't run raises its UsageError; one that was not asked for is left out.
     """
     from analyzer.analysis.data import tables as tables_module
-    from analyzer.analysis.questions import ANALYSES
+    from analyzer.analysis.questions import ANALYSES, of_report
     from analyzer.analysis.support import prompts
 
     [how] = taken("analyze", options)
@@ -77,7 +77,7 @@ def analyze(
     tables = tables or tables_module.build(run)
     results: dict[str, Result] = {}
     left_out: list[dict[str, str]] = []
-    chosen = list(names or ANALYSES)
+    chosen = list(names or of_report(tables))
     for n, name in enumerate(chosen):
         progress(f"analysis {name}", n, len(chosen), 0)
         try:

@@ -70,6 +70,12 @@ COMMANDS = {
             "--template none",
         ],
     ),
+    "handover": (
+        "from which step of a source's traces on could the base have gone on alone?",
+        "Lets the base continue correct traces from growing prefixes, and keeps in the run how many end correct; the "
+        "same line again continues. The next report shows it.",
+        ["analyzer handover run rlvr", "analyzer handover run rlvr --grader grade.py:correct --traces 100"],
+    ),
     "show": (
         "one trace in the terminal, tokens coloured by surprisal",
         "The text of one trace, token by token under a model.",
@@ -141,10 +147,13 @@ def build_parser() -> argparse.ArgumentParser:
         "dumps", nargs="+", metavar="PROBLEMS", help="a dump, or a file of questions or prompts"
     )
     made["merge"].add_argument("runs", nargs="+", metavar="RUN", help="runs that `score --shard` made")
-    for name in ("analyze", "show", "compare"):
+    for name in ("analyze", "show", "compare", "handover"):
         made[name].add_argument("run", metavar="RUN")
     made["analyze"].add_argument(
         "names", nargs="*", metavar="NAME", help="preflight, perplexity, support, strategy ... (default: all)"
+    )
+    made["handover"].add_argument(
+        "sources", nargs="*", metavar="SOURCE", help="whose traces (default: of all but the reference)"
     )
     made["show"].add_argument("key", metavar="KEY", help="source/problem/sample[@step]")
     made["show"].add_argument("--model", default="base", metavar="LABEL", help="scorer label (default base)")

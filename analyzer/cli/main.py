@@ -31,7 +31,7 @@ from analyzer.records.options import STEPS, given_flags, names, taken
 
 # which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
 SEVERITY = (0, 5, 2, 3, 4, 1)
-CONTINUED = ("demo", "sample", "score", "report")  # commands that save as they go
+CONTINUED = ("demo", "sample", "handover", "score", "report")  # commands that save as they go
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -245,6 +245,16 @@ def _sample(a: argparse.Namespace) -> int:
     return 0
 
 
+def _handover(a: argparse.Namespace) -> int:
+    with Progress() as show:
+        done = analyzer.handover(a.run, *a.sources, **show.callbacks(), **given(a, "handover"))
+    traces = ", ".join(f"{n:,} of {source}" for source, n in done["sources"].items())
+    there = f" ({done['continued']:,} prefixes were there)" if done["continued"] else ""
+    text = f"{counted(done['drawn'], 'continuation')} from {done['prefixes']:,} prefixes{there}; traces: {traces}"
+    put(json.dumps(done) if a.json else one_line(f"{text}; next: analyzer report {a.run} -o DIR"))
+    return 0
+
+
 def _report(a: argparse.Namespace) -> int:
     from analyzer.api import inputs
 
@@ -364,6 +374,7 @@ COMMANDS = {
     "show": _show,
     "compare": _compare,
     "agree": _agree,
+    "handover": _handover,
 }
 
 

@@ -7,6 +7,7 @@ that process; it reads one {"gold", "response"} per line and answers {"reason"}.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -48,11 +49,8 @@ def grade(
     start as the judging process. Raises ResourceError where math-verify is not installed or the process can't be
     started.
     """
-    if command == COMMAND and importlib.util.find_spec("math_verify") is None:
-        raise ResourceError("--grade needs math-verify; install it: pip install 'reasoning-path-analyzer[math-verify]'")
     known: dict[tuple[str, str], str] = {}
-    judge = Judge(command, seconds)
-    try:
+    with judging(seconds, command) as judge:
         for t in traces:
             gold = t.meta.get("gold")
             if t.correct is not None or gold is None or not t.response.strip():
@@ -67,6 +65,16 @@ def grade(
             reason = known[pair]
             counts[reason] += 1
             yield replace(t, correct=LABELS[reason], meta={**t.meta, "graded": reason})
+
+
+@contextlib.contextmanager
+def judging(seconds: float = SECONDS, command: Sequence[str] = COMMAND) -> Iterator[Judge]:
+    """A judging process that ends with the block. Raises ResourceError where math-verify is not installed."""
+    if command == COMMAND and importlib.util.find_spec("math_verify") is None:
+        raise ResourceError("grading needs math-verify; install it: pip install 'reasoning-path-analyzer[math-verify]'")
+    judge = Judge(command, seconds)
+    try:
+        yield judge
     finally:
         judge.stop()
 

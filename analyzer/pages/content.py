@@ -69,6 +69,7 @@ HEADINGS = {
     "tokens": "Support: tokens",
     "boundary": "pass@k and coverage",
     "reliability": "Reliability and forecast",
+    "handover": "Handover to the base",
     "clusters": "Clusters",
     "paired": "Two sources, problem by problem",
 }  # of the sections; an analysis that is not here has its name
@@ -82,6 +83,7 @@ SHORT = {
     "Support: tokens": "Tokens",
     "pass@k and coverage": "pass@k",
     "Reliability and forecast": "Forecast",
+    "Handover to the base": "Handover",
     "Two sources, problem by problem": "Pairs",
     "Viewer": "Traces",
     "Compare two sources": "Compare",

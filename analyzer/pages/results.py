@@ -23,6 +23,7 @@ ORDER = (
     "tokens",
     "boundary",
     "reliability",
+    "handover",
     "clusters",
 )
 LEDGER = ("rows", "rows_used", "rows_rejected", "traces", "traces_scored", "traces_rejected")

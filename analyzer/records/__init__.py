@@ -345,6 +345,9 @@ class Tables:
         array, False: the token was not written by the policy; None: all were).
     policy_numbers: the same of the traces whose rows bring log-probs under the policies of other sources beside those
         under their own; laws: dict (source, temperature) -> float32 array.
+    handovers: the prefixes that were handed over to the base (`analyzer handover`): DataFrame with source, by (base or
+        policy), problem, key, cut (0 to cuts - 1), cuts, step, of (steps), tokens, next (text), n, correct, unread,
+        cut_off; None where none were.
     memo: what is worth making once (name -> what was made); copies made by dataclasses.replace share it.
     base: scorer label of the base model, or None. policies: source label -> scorer label of the model it came from.
     samplers: source label -> its Sampler; a source that is missing here has an unknown sampler.
@@ -362,6 +365,7 @@ class Tables:
     texts: Callable[[list[str]], Iterator[pd.DataFrame]] = lambda columns: iter(())
     numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
     policy_numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
+    handovers: Callable[[], pd.DataFrame | None] = lambda: None
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property

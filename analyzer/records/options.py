@@ -314,6 +314,36 @@ class AgreeOptions:
         _check(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HandoverOptions:
+    """Which traces are continued, from where, how often, and what says whether a continuation is correct."""
+
+    grader: Any = _input(
+        None,
+        values.grader,
+        "says whether a response is correct: a Python function that takes a Trace, in a file (default: math-verify on "
+        "the dump's reference answers)",
+        "FILE.py:FUNCTION",
+    )
+    base: str | None = _models(None, values.text, "where the run's base model is now, or a server that has it", "MODEL")
+    self_test: bool = _models(
+        True, values.switch, "do not let the source's own model continue its traces beside the base"
+    )
+    traces: int = _draws(200, at_least_1, "correct traces of a source, problems in turn", "N")
+    cuts: int = _draws(8, values.whole(2), "prefixes of a trace: 0/N to (N-1)/N of its steps", "N")
+    n: int = _draws(8, at_least_1, "continuations of each prefix", "N", flag="-n")
+    max_tokens: int | None = _draws(
+        None, at_least_1, "of a continuation (default: twice the run's longest response)", "N"
+    )
+    seed: int = _draws(0, at_least_0, "of all draws", "N")
+    batch: int = _machine(256, at_least_1, "continuations at a time", "N")
+    concurrent: int = _machine(16, at_least_1, "requests at a time that a server is asked", "N")
+
+    def __post_init__(self) -> None:
+        _check(self)
+        _refuse_concurrent(self, False, [self.base or ""])
+
+
 # ---- which steps take which options
 
 
@@ -340,6 +370,7 @@ STEPS: dict[str, dict[type, tuple[str, ...]]] = {
     "report": FULL | {ReportOptions: _but(ReportOptions)},
     "report_run": {ReportOptions: _but(ReportOptions)},
     "agree": {AgreeOptions: _but(AgreeOptions), ModelOptions: ("device",)},
+    "handover": {HandoverOptions: _but(HandoverOptions), ModelOptions: ALL_MODEL},
 }
 BASE = {"base": "--base MODEL"}
 NEEDED = {"sample": {"model": "--model MODEL"}, "score": BASE, "score_run": BASE, "estimate": BASE}

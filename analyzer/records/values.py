@@ -95,6 +95,16 @@ def sampler(flag: str, value: Any) -> Sampler:
     return value if isinstance(value, Sampler) else Sampler.parse(str(value))
 
 
+def grader(flag: str, value: Any) -> Any:
+    """A function, or FILE.py:FUNCTION as text."""
+    if callable(value):
+        return value
+    path, _, name = text(flag, value).rpartition(":")
+    if not (path.endswith(".py") and os.path.isfile(path) and name.isidentifier()):
+        raise UsageError(f"{flag} {value!r}: expected FILE.py:FUNCTION, of a file that is there")
+    return value
+
+
 def share(flag: str, value: Any) -> tuple[int, int]:
     """(i, n) of "i/n", 0 <= i < n."""
     given = "/".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

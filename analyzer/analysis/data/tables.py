@@ -14,6 +14,7 @@ from analyzer.analysis.data.ragged import summarise_many
 from analyzer.analysis.data.summaries import SUMMARY_COLUMNS
 from analyzer.errors import DumpError
 from analyzer.records import NOVEL_COLUMNS, Sampler, Tables, trace_key
+from analyzer.runs import handover
 from analyzer.runs.rows import IDENTITY
 from analyzer.runs.store import Run
 
@@ -70,7 +71,20 @@ def build(run: Run) -> Tables:
         texts=texts,
         numbers=lambda: _numbers(run, BASE),
         policy_numbers=lambda: _numbers(run, POLICY),
+        handovers=lambda: _handovers(run),
     )
+
+
+def _handovers(run: Run) -> pd.DataFrame | None:
+    """A row for each cut of each trace; texts that were drawn stay on disk."""
+    rows = [
+        {name: value for name, value in row.items() if name not in ("cuts", "responses")}
+        | {"cut": cut, "cuts": settings["cuts"]}
+        for _, settings, found in handover.rows(run.path)
+        for row in found
+        for cut in row["cuts"]
+    ]
+    return pd.DataFrame(rows) if rows else None
 
 
 def in_memory(frame: pd.DataFrame) -> dict[str, Any]:

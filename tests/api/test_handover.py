@@ -1,0 +1,222 @@
+"""Handover: the ids that the base goes on from, what is kept and continued, and the numbers made of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from itertools import islice
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+
+import analyzer
+from analyzer.analysis.data import tables
+from analyzer.analysis.handover import run as analysis
+from analyzer.api import handover as handing
+from analyzer.errors import UsageError
+from analyzer.runs import handover as kept
+from analyzer.scoring.load import load
+from analyzer.stats import handover as stats
+from miniature.verifier import grade
+
+WORLD = analyzer.miniature()
+FEW = {"traces": 4, "cuts": 3, "n": 2, "batch": 16}
+
+
+def correct(trace) -> bool:
+    return grade(trace.prompt, trace.response)["correct"]
+
+
+def rows(source: str, problems: int) -> list[dict]:
+    """Correct traces of the first problems that have one, and one wrong trace."""
+    with gzip.open(WORLD / "dumps" / f"{source}.jsonl.gz", "rt") as file:
+        found = [json.loads(line) for line in islice(file, 1500)]
+    right = list({r["problem"]: r for r in found if r["correct"]}.values())[:problems]
+    return [*right, next(r for r in found if not r["correct"])]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder, models = tmp_path_factory.mktemp("handover"), WORLD / "models"
+    dumps = {source: rows(source, 5) for source in ("base", "rlvr")}
+    return analyzer.score(dumps, base=models / "base", policy={"rlvr": models / "rlvr"}, path=folder / "run")
+
+
+@pytest.fixture(scope="module")
+def handed(made):
+    done = analyzer.handover(made, "rlvr", grader=correct, **FEW)
+    return made, done
+
+
+def test_prefixes_are_the_scored_ids_up_to_a_step(handed):
+    run, done = handed
+    _, found, _ = kept.read(kept.file(run.path, "rlvr"))
+    scored = {key: ids for f in run.tokens("base", ["token"]) for key, ids in zip(f["key"], f["token"])}
+    texts = {t.key: t.response for t in run.traces()}
+    decode = load(str(WORLD / "models" / "base")).tokenizer.decode
+    for row in found:
+        prefix = decode(scored[row["key"]][: row["tokens"]].tolist())
+        rest = texts[row["key"]][len(prefix) :].lstrip()
+        assert texts[row["key"]].startswith(prefix) and rest.startswith(row["next"][:20].rstrip("…"))
+        assert row["step"] == 0 or row["tokens"] > 0
+        assert all(text.startswith(prefix.strip()) for text in row["responses"])
+        assert row["n"] == len(row["responses"]) == FEW["n"]
+    assert {row["by"] for row in found} == {"base", "policy"}
+    assert done["sources"] == {"rlvr": 4, "base": 4} and done["prefixes"] == sum(
+        len(kept.read(kept.file(run.path, s))[1]) for s in ("rlvr", "base")
+    )
+
+
+def test_counts_are_those_of_the_grader(handed):
+    run, _ = handed
+    traces = {t.key: t for t in run.traces()}
+    for _, _, found in kept.rows(run.path):
+        for row in found:
+            prompt = traces[row["key"]].prompt
+            assert row["correct"] == sum(grade(prompt, text)["correct"] for text in row["responses"])
+            assert row["unread"] == 0
+
+
+def test_a_killed_call_goes_on_to_the_same_bytes(handed):
+    run, _ = handed
+    path = kept.file(run.path, "rlvr")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # in the middle of a line
+    done = analyzer.handover(run, "rlvr", grader=correct, **FEW)
+    assert 0 < done["continued"] < done["prefixes"] and done["drawn"] == 2 * (done["prefixes"] - done["continued"])
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_other_settings_are_refused_and_nothing_changes(handed):
+    run, _ = handed
+    path = kept.file(run.path, "rlvr")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="was begun with n 2, now 3"):
+        analyzer.handover(run, "rlvr", grader=correct, **FEW | {"n": 3})
+    assert path.read_bytes() == before
+
+
+def test_a_grader_that_contradicts_the_dump_is_refused(made):
+    with pytest.raises(UsageError, match="4 of 4 traces of rlvr that the dump calls correct are not"):
+        analyzer.handover(made, "rlvr", grader=lambda trace: False, **FEW)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"grader": "no.py:f"}, "expected FILE.py:FUNCTION"),
+        ({"cuts": 1}, "--cuts 1 is not a whole number of at least 2"),
+        ({"base": str(WORLD / "models" / "rlvr"), "grader": correct}, "is another model than the one that scored"),
+    ],
+)
+def test_wrong_options_are_told(made, given, said):
+    with pytest.raises(UsageError, match=said):
+        analyzer.handover(made, "rlvr", **FEW | {"seed": 9} | given)
+
+
+def test_a_source_that_is_not_there(made):
+    with pytest.raises(UsageError, match="no source 'rvlr'.*did you mean 'rlvr'"):
+        analyzer.handover(made, "rvlr", grader=correct)
+
+
+def test_what_a_report_reads(handed):
+    run, _ = handed
+    found = analysis.run(tables.build(run))
+    table = found.tables["handover"]
+    assert set(zip(table["source"], table["by"])) == {("base", "base"), ("rlvr", "base"), ("rlvr", "policy")}
+    assert (table.loc[table["cut"] == 1, "success"] == 1).all()
+    _, rows_, _ = kept.read(kept.file(run.path, "rlvr"))
+    first = [r for r in rows_ if r["by"] == "base" and 0 in r["cuts"]]
+    value = found.estimates["rlvr.handover_start"].value
+    assert value == pytest.approx(np.mean([r["correct"] / r["n"] for r in first]))
+    assert "handover" in analyzer.analyze(run)
+
+
+def test_nothing_handed_over_is_no_section(tmp_path):
+    run = analyzer.load({"base": rows("base", 2)}, path=tmp_path / "run")
+    assert tables.build(run).handovers() is None
+    with pytest.raises(UsageError, match="nothing was handed over"):
+        analyzer.analyze(run, "handover")
+    assert "handover" not in str(analyzer.analyze(run).left_out)
+
+
+@pytest.mark.parametrize("text", [b'{"n": 2}\nnonsense\n', b'{"by": "base"}\n', b"[1]\n"])
+def test_a_file_of_somebody_else_is_refused(tmp_path, text):
+    path = tmp_path / "rlvr.jsonl"
+    path.write_bytes(text)
+    with pytest.raises(analyzer.AnalyzerError, match="no line of a handover"):
+        kept.read(path)
+
+
+# ---- prefixes and numbers
+
+
+def test_cuts_fall_on_steps_and_no_token_straddles_one():
+    text = "First we add two numbers. Then we double them. So the answer is 8."
+    cut = [0, 5, 8, 12, 16, 24, 25, 30, 45, 46, 50, 66]  # " Then" begins at the blank before its step
+    offset_T = np.array(cut[:-1])
+    found = list(handing._prefixes(text, np.arange(11), offset_T, (7,), 3))
+    assert [(p.cuts, p.step, p.text) for p in found] == [
+        ((0,), 0, ""),
+        ((1,), 1, "First we add two numbers."),
+        ((2,), 2, "First we add two numbers. Then we double them."),
+    ]
+    assert [p.prefix_ids for p in found] == [(), tuple(range(6)), tuple(range(9))]
+    short = list(handing._prefixes("Four.", np.arange(2), np.array([0, 4]), (7,), 8))
+    assert [(p.cuts, p.step, p.of) for p in short] == [(tuple(range(8)), 0, 1)]
+
+
+def test_the_cliff_is_where_the_excess_is():
+    """Closed form: a rise of .6 in the third stretch against none of the control."""
+    own, control = np.tile([0.1, 0.1, 0.1, 0.7, 0.8, 1.0], (8, 1)), np.tile([0.6, 0.7, 0.8, 0.9, 0.9, 1.0], (8, 1))
+    problem = np.repeat(np.arange(4), 2)
+    for cliff in (stats.paired(own, control), stats.unpaired(own, problem, control, problem)):
+        assert cliff.at == 2 and cliff.rise == pytest.approx(0.5) and cliff.p < 0.05
+    assert stats.unpaired(own, problem, control, problem + 9) is None
+    same = stats.paired(own, own)
+    assert same.rise == 0 and same.p == 1
+
+
+def test_size_of_the_cliff_test():
+    """Two draws of one law: p <= .05 in at most 5 % of 400 runs (42 or more of 400 come with chance < 1e-5)."""
+    rng, hits = np.random.default_rng(0), np.zeros(2)
+    problem = np.repeat(np.arange(6), 3)
+    for run in range(400):
+        p = rng.beta(2, 2, (6, 5))[problem]
+        one, other = (np.c_[rng.binomial(4, p) / 4, np.ones(18)] for _ in range(2))
+        hits[0] += stats.paired(one, other, seed=run, permutations=199).p <= 0.05
+        hits[1] += stats.unpaired(one, problem, other, problem, seed=run, permutations=199).p <= 0.05
+    assert hits.max() <= 41
+
+
+def test_half_is_the_first_cut_that_has_it():
+    cut = np.arange(5) / 4
+    assert stats.first_at_least(cut, np.array([0.1, 0.2, 0.5, 0.4, 1]), np.full(5, 0.45)) == 0.5
+    assert math.isnan(stats.first_at_least(cut, np.zeros(5), np.full(5, 0.45)))
+
+
+def test_the_largest_rise_of_a_trace_is_listed_with_its_step():
+    frame = pd.DataFrame(
+        [
+            {"source": "rl", "by": "base", "key": key, "problem": key, "cut": cut, "cuts": 2, "step": cut, "of": 2}
+            | {"tokens": 3 * cut, "next": f"step {cut}", "n": 4, "correct": c, "unread": 0, "cut_off": 0}
+            for key, counts in (("a", (0, 4)), ("b", (1, 2)))
+            for cut, c in enumerate(counts)
+        ]
+    )
+    found = analysis._steps(frame, "rl", analysis._arm(frame, "rl", "base"))
+    assert found[["key", "step", "before", "after", "text"]].values.tolist() == [
+        ["a", 0, 0.0, 1.0, "step 0"],
+        ["b", 1, 0.5, 1.0, "step 1"],
+    ]
+
+
+def test_a_torn_line_is_left_out(tmp_path):
+    path = tmp_path / "x.jsonl"
+    lines = [orjson.dumps({"n": 2}), orjson.dumps({"by": "base", "key": "a"}), b'{"by": "ba']
+    path.write_bytes(b"\n".join(lines))
+    settings, found, end = kept.read(path)
+    assert settings == {"n": 2} and found == [{"by": "base", "key": "a"}] and end == len(b"\n".join(lines[:2])) + 1
