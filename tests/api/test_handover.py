@@ -132,6 +132,7 @@ def test_what_a_report_reads(handed):
     first = [r for r in rows_ if r["by"] == "base" and 0 in r["cuts"]]
     value = found.estimates["rlvr.handover_start"].value
     assert value == pytest.approx(np.mean([r["correct"] / r["n"] for r in first]))
+    assert set(found.estimates) == {f"rlvr.handover_{name}" for name in ("start", "half", "entrance", "cliff")}
     assert "handover" in analyzer.analyze(run)
 
 
