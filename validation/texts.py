@@ -19,6 +19,7 @@ from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.contained import run as contained
 from analyzer.analysis.data import features
 from analyzer.analysis.strategy import run as strategy
+from analyzer.analysis.strategy import split as split_test
 from analyzer.analysis.verdict.decide import decide
 from analyzer.records import METHOD, OUTCOME, Result, Tables
 from validation import text_worlds as W
@@ -42,7 +43,7 @@ def split(tables: Tables, *, seed: int = 0) -> Result:
     distinct, where_N = np.unique(rows["shape"].to_numpy(dtype=object), return_inverse=True)
     shapes = {strategy.SKELETON: features.skeleton_counts(list(distinct))[where_N]}
     budgets = list(strategy.BUDGETS)
-    found = strategy.reach(rows, shapes, SOURCE, tables.reference, budgets, seed, PERMUTATIONS)
+    found = split_test.reach(rows, shapes, SOURCE, tables.reference, budgets, seed, PERMUTATIONS)
     tested = pd.DataFrame(
         [row for name in found for row in found[name]["tests"]], columns=None if found else ["source"]
     )

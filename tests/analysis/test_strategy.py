@@ -14,6 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from analyzer.analysis.strategy import change as strategy_change
 from analyzer.analysis.strategy import run as strategy
+from analyzer.analysis.strategy import split
 from analyzer.analysis.strategy import units as strategy_units
 from analyzer.records import Result
 
@@ -173,7 +174,7 @@ def test_size_of_the_strategy_test_under_equality(make_tables):
         ]
         traces = strategy.prepared(make_tables(rows, base=None))[0]
         matrices = {"skeleton": strategy.features.skeleton_counts(traces["shape"].tolist())}
-        found = strategy.reach(traces, matrices, "again", "base", [1], seed, 99)
+        found = split.reach(traces, matrices, "again", "base", [1], seed, 99)
         hits += found["skeleton"]["tests"][0]["certified"]
     assert hits < 9
 
@@ -250,7 +251,7 @@ def test_the_plan_is_flagged_and_another_draw_is_not(dumped, make_tables):
         "tfidf": strategy_units.words(traces["response"].tolist()),
     }
     for seed in range(3):
-        found = {s: strategy.reach(traces, spaces, s, "base", [16], seed, 9) for s in ("base-again", "distill-plan")}
+        found = {s: split.reach(traces, spaces, s, "base", [16], seed, 9) for s in ("base-again", "distill-plan")}
         for name in spaces:
             certified = {source: f[name]["tests"][0]["certified"] for source, f in found.items()}
             assert certified == {"base-again": False, "distill-plan": True}, (seed, name)
