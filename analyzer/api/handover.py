@@ -24,6 +24,7 @@ from analyzer.analysis.data.excerpts import shortened
 from analyzer.analysis.data.steps import steps
 from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.dumps import grading
+from analyzer.dumps.numbers import mask_of
 from analyzer.errors import AnalyzerError, UsageError, nearest
 from analyzer.records import Sampler, Trace
 from analyzer.records.display import counted
@@ -33,7 +34,7 @@ from analyzer.runs.store import Run
 from analyzer.scoring import draws
 from analyzer.scoring.load import load
 from analyzer.scoring.parts import Progress, quiet
-from analyzer.scoring.sample import Asked
+from analyzer.scoring.sample import AHEAD, Asked
 from analyzer.scoring.servers import draws as server_draws
 from analyzer.scoring.servers import server
 
@@ -67,8 +68,9 @@ def handover(
     """Draw, grade and keep the continuations of the sources (all but the reference where none is named) and, for
     control, of the reference; the same call again continues a killed one.
 
-    Returns {"sources": {source: traces}, "prefixes", "drawn", "continued"}. Raises UsageError (no scores, no sampler, a
-    grader that contradicts the dump, other settings than before), ResourceError, and what the grader raises.
+    Returns {"sources": {source: traces}, "prefixes", "continued" (prefixes that were there), "drawn", and of those
+    "cut_off" and "unread"}. A function for a grader is known by its name alone when a call is continued. Raises
+    UsageError (no scores, no sampler, a grader that contradicts the dump, other settings than before), ResourceError.
     """
     record = run.manifest["scorers"].get("base")
     if record is None:
@@ -78,51 +80,57 @@ def handover(
     for name in sources:
         if name not in known:
             raise UsageError(f"no source {name!r} in run {run.path}{nearest(name, known)}")
-    asked = list(sources) or [s for s in known if s != reference]
-    asked += [reference] * (reference not in asked)
-    where, policies = how.base or record["model"], run.manifest.get("policies", {})
+    asked = list(dict.fromkeys([*(sources or (s for s in known if s != reference)), reference]))
+    sampler = _sampler(run, reference)
+    traces, policies = {}, run.manifest.get("policies", {})
     most = how.max_tokens or 2 * max(len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"])
-    chosen = _chosen(run, asked, how.traces)
-    done: dict[str, Any] = {"sources": {}, "prefixes": 0, "drawn": 0, "continued": 0}
+    done: dict[str, Any] = {"sources": {}, "prefixes": 0, "drawn": 0, "continued": 0, "cut_off": 0, "unread": 0}
     with _grader(how.grader) as (grade, said), run.writing():
-        arms = [("base", "base", source) for source in asked]
+        chosen = _chosen(run, asked, how.traces)
+        for source in asked:
+            if not chosen[source]:
+                none = f"no trace of {source} is known to be correct, and a handover goes on from those"
+                if source == reference or source in sources:
+                    raise UsageError(f"{none}; it needs `correct` in the dump")
+                tell(f"{none}; left out")
+                continue
+            traces[source] = _graded(chosen[source], run, source, grade, tell)
+        arms = [("base", "base", source) for source in traces]
         arms += [
-            ("policy", policies[s], s)
-            for s in asked
-            if how.self_test and policies.get(s, "base") != "base" and _other(run, policies[s])
+            ("policy", policies[s], s) for s in traces if how.self_test and _has_other_weights(run, policies.get(s))
         ]
-        traces = {source: _graded(keys, run, source, grade, tell) for source, keys in chosen.items()}
-        loaded, at = None, None
-        for by, label, source in sorted(arms, key=lambda arm: (arm[0] != "base", asked.index(arm[2]))):
-            sampler = _sampler(run, reference if by == "base" else source)
-            name = where if by == "base" else run.manifest["scorers"][label]["model"]
+        loaded: Any = None
+        at = ""
+        for by, label, source in arms:
+            name = how.base if by == "base" and how.base else run.manifest["scorers"][label]["model"]
             if name != at:
                 loaded, at = _loaded(name, how, model, run.manifest["scorers"][label]), name
-            jobs = _jobs(run, label, traces[source], how.cuts)
+            jobs = _jobs(run, label, traces[source], how.cuts, loaded.context, tell)
             settings = {"cuts": how.cuts, "n": how.n, "seed": how.seed, "max_tokens": most, "grader": said}
             settings |= {"traces": hashlib.sha256(repr(sorted(traces[source])).encode()).hexdigest()[:16]}
-            settings |= {"base": record["fingerprint"], "sampler": asdict(_sampler(run, reference))}
+            settings |= {"base": record["fingerprint"], "sampler": asdict(sampler)}
             with kept.adding(kept.file(run.path, source), settings) as (there, writer):
                 have = {(r["key"], r["tokens"]) for r in there if r["by"] == by}
                 left = [(t, p) for t, p in jobs if (t.key, len(p.prefix_ids)) not in have]
-                done["continued"] += len(jobs) - len(left)
-                draw, step = _drawer(loaded, how)
-                for start in range(0, len(left), step):
-                    some = left[start : start + step]
-                    rows = _continued(loaded, draw, some, how, sampler, most, by, grade)
-                    for row in rows:
-                        writer.write(row)
-                        done["drawn"] += how.n
-                    progress(f"handing {source} over to the {by}", start + len(some), len(left), 0)
-            done["sources"][source] = len(traces[source])
+                own = sampler if by == "base" else _sampler(run, source)
+                for n, row in enumerate(_continued(loaded, left, how, own, most, by, grade), 1):
+                    writer.write(row)
+                    done |= {"drawn": done["drawn"] + how.n}
+                    done |= {what: done[what] + row[what] for what in ("cut_off", "unread")}
+                    progress(f"handing {source} over to the {by}", n, len(left), 0)
+            done["sources"][source] = len({trace.key for trace, _ in jobs})
             done["prefixes"] += len(jobs)
+            done["continued"] += len(jobs) - len(left)
+    for what, why in (("cut_off", f"were cut at {most:,} tokens (--max-tokens)"), ("unread", "could not be graded")):
+        if done[what]:
+            tell(f"{done[what]:,} of {done['drawn']:,} continuations {why}; they count as not correct")
     return done
 
 
-def _other(run: Run, label: str) -> bool:
-    """Whether a policy's weights are not the base's own."""
+def _has_other_weights(run: Run, label: str | None) -> bool:
+    """Whether a source's own model is known, and is not the base."""
     scorers = run.manifest["scorers"]
-    return scorers[label]["fingerprint"] != scorers["base"]["fingerprint"]
+    return label is not None and scorers[label]["fingerprint"] != scorers["base"]["fingerprint"]
 
 
 def _sampler(run: Run, source: str) -> Sampler:
@@ -136,16 +144,12 @@ def _sampler(run: Run, source: str) -> Sampler:
 
 
 def _chosen(run: Run, sources: list[str], at_most: int) -> dict[str, list[str]]:
-    """Source -> keys of its correct traces of its last step that no limit cut, problems in turn, those that all sources
-    have solved before others, lowest sample first."""
+    """Source -> keys of its correct traces (last step, not cut by a limit), problems in turn, lowest sample first."""
     frame = last_steps(run.trace_table(["key", "source", "problem", "step", "sample", "correct", "finish"]))
     frame = frame[frame["correct"].fillna(False).astype(bool) & (frame["finish"] != "length")]
-    frame = frame[frame["source"].isin(sources)].sort_values("sample", kind="stable")
-    for source in set(sources) - set(frame["source"]):
-        raise UsageError(f"no trace of {source} is known to be correct; a handover needs `correct` in the dump")
-    frame["turn"] = frame.groupby(["source", "problem"], sort=False).cumcount()
-    frame["alone"] = frame.groupby("problem")["source"].transform("nunique") < len(sources)
-    frame = frame.sort_values(["turn", "alone", "problem"], kind="stable")
+    frame = frame.sort_values("sample", kind="stable")
+    turn = frame.groupby(["source", "problem"], sort=False).cumcount()
+    frame = frame.assign(turn=turn).sort_values(["turn", "problem"], kind="stable")
     return {source: frame.loc[frame["source"] == source, "key"].head(at_most).tolist() for source in sources}
 
 
@@ -166,14 +170,22 @@ def _graded(keys: list[str], run: Run, source: str, grade: Grader, tell: Callabl
     return right
 
 
-def _jobs(run: Run, label: str, traces: dict[str, Trace], cuts: int) -> list[tuple[Trace, Prefix]]:
-    """Every trace with each of its prefixes, by the ids that were scored."""
+def _jobs(
+    run: Run, label: str, traces: dict[str, Trace], cuts: int, context: int | None, tell: Callable[[str], None]
+) -> list[tuple[Trace, Prefix]]:
+    """Every trace with each of its prefixes, by the ids that were scored. Left out, and told, are traces that were not
+    scored, whose steps can't be found among their tokens, or of which a mask covers a part."""
     prompts, out = run.prompts(label), {}
     for frame in run.tokens(label, ["token", "offset"]):
         frame = frame[among(frame["key"], traces) & frame["offset"].notna()]
         for key, prompt, token, offset in zip(*(frame[n] for n in ("key", "prompt", "token", "offset")), strict=True):
-            own = _prefixes(traces[key].response, token, offset, tuple(prompts[prompt].tolist()), cuts)
-            out[key] = [(traces[key], p) for p in own]
+            long = context is not None and len(prompts[prompt]) + len(token) > context
+            if not long and (np.diff(offset, prepend=0) >= 0).all() and mask_of(traces[key]) is None:
+                own = _prefixes(traces[key].response, token, offset, tuple(prompts[prompt].tolist()), cuts)
+                out[key] = [(traces[key], p) for p in own]
+    if left := [key for key in traces if key not in out]:
+        why = "not scored, beyond the context, masked in part, or with tokens that have no place in the text"
+        tell(f"{len(left):,} of {counted(len(traces), 'trace')} can't be handed over ({why}); first {left[0]}")
     return [pair for key in traces for pair in out.get(key, ())]
 
 
@@ -200,15 +212,8 @@ def _loaded(name: str, how: HandoverOptions, model: ModelOptions, record: dict[s
     return loaded
 
 
-def _drawer(loaded: Any, how: HandoverOptions) -> tuple[Callable[..., Any], int]:
-    if isinstance(loaded.model, server.Server):
-        return server_draws.draw, max(1, 8 * how.concurrent // how.n)
-    return draws.drawer(loaded, how.batch), max(1, 4 * how.batch // how.n)
-
-
 def _continued(
     loaded: Any,
-    draw: Callable[..., Any],
     jobs: list[tuple[Trace, Prefix]],
     how: HandoverOptions,
     sampler: Sampler,
@@ -217,36 +222,41 @@ def _continued(
     grade: Grader,
 ) -> Iterator[dict[str, Any]]:
     """A row for each prefix: what was drawn from it, and how much of it is correct."""
-    asked = []
-    for trace, prefix in jobs:
-        ids = prefix.prompt_ids + prefix.prefix_ids
-        room = most if loaded.context is None else min(most, loaded.context - len(ids))
-        if room < 1:
-            raise UsageError(f"{trace.key}: {len(ids)} tokens leave no room in the context of {loaded.name}")
-        name = f"{by} {trace.key} {len(prefix.prefix_ids)}"  # random numbers of its own
-        asked.append(Asked(replace(trace, problem=name), ids, room))
-    drawn = iter(draw(loaded, asked, how.n, sampler, how.seed))
-    for trace, prefix in jobs:
-        responses: list[str] = []
-        ends: Counter[str] = Counter()
-        for ids, _, text, finish in (next(drawn) for _ in range(how.n)):
-            if ids is not None and loaded.tokenizer is not None:  # a piece decoded alone may lose its first blank
-                text = loaded.tokenizer.decode([*prefix.prefix_ids, *ids], skip_special_tokens=True)
-            else:
-                text = prefix.text + text
-            verdict = grade(replace(trace, response=text, finish=finish, response_ids=None, correct=None))
-            ends[{True: "correct", False: "wrong", None: "unread"}[verdict]] += 1
-            ends["cut_off"] += finish == "length"
-            responses.append(text)
-        row: dict[str, Any] = {"by": by, "source": trace.source, "problem": trace.problem, "key": trace.key}
-        row |= {
-            "cuts": prefix.cuts,
-            "step": prefix.step,
-            "of": prefix.of,
-            "tokens": len(prefix.prefix_ids),
-            "next": prefix.next,
-        }
-        yield row | {"n": how.n, **{k: ends[k] for k in ("correct", "unread", "cut_off")}, "responses": responses}
+    draw: Callable[..., Any]
+    if isinstance(loaded.model, server.Server):
+        draw, step = server_draws.draw, max(1, AHEAD * how.concurrent // how.n)
+    else:
+        draw, step = draws.drawer(loaded, how.batch), max(1, 4 * how.batch // how.n)
+    for start in range(0, len(jobs), step):
+        some, asked = jobs[start : start + step], []
+        for trace, prefix in some:
+            ids = prefix.prompt_ids + prefix.prefix_ids
+            room = most if loaded.context is None else min(most, loaded.context - len(ids))
+            name = f"{by} {trace.key} {len(prefix.prefix_ids)}"  # random numbers of its own
+            asked.append(Asked(replace(trace, problem=name), ids, room))
+        drawn = iter(draw(loaded, asked, how.n, sampler, how.seed))
+        for trace, prefix in some:
+            yield _row(trace, prefix, by, [next(drawn) for _ in range(how.n)], loaded.tokenizer, grade)
+
+
+def _row(
+    trace: Trace, prefix: Prefix, by: str, drawn: list[draws.Drawn], tokenizer: Any, grade: Grader
+) -> dict[str, Any]:
+    responses: list[str] = []
+    ends: Counter[str] = Counter()
+    for ids, _, text, finish in drawn:
+        if ids is not None and tokenizer is not None:  # a piece decoded alone may lose its first blank
+            text = tokenizer.decode([*prefix.prefix_ids, *ids], skip_special_tokens=True)
+        else:
+            text = prefix.text + text
+        verdict = grade(replace(trace, response=text, finish=finish, response_ids=None, correct=None))
+        ends[{True: "correct", False: "wrong", None: "unread"}[verdict]] += 1
+        ends["cut_off"] += finish == "length"
+        responses.append(text)
+    row: dict[str, Any] = {"by": by, "source": trace.source, "problem": trace.problem, "key": trace.key}
+    row |= {"cuts": prefix.cuts, "step": prefix.step, "of": prefix.of, "tokens": len(prefix.prefix_ids)}
+    row |= {"next": prefix.next, "n": len(drawn), **{k: ends[k] for k in ("correct", "unread", "cut_off")}}
+    return row | {"responses": responses}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jsonlines
 import orjson
@@ -20,29 +21,42 @@ FOLDER = "handover"
 
 
 def file(run: Path, source: str) -> Path:
-    return run / FOLDER / f"{source}.jsonl"
+    return run / FOLDER / f"{quote(source, safe='')}.jsonl"
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """(settings, rows, bytes of whole lines); a torn last line is left out. Raises DumpError for other content."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n")]
-    found = []
-    for number, line in enumerate(whole, 1):
-        try:
-            found.append(orjson.loads(line))
-        except orjson.JSONDecodeError as error:
-            raise DumpError(f"{path}:{number}: no line of a handover ({error}); remove the file") from None
-        if not isinstance(found[-1], dict) or ("by" in found[-1]) == (number == 1):
-            raise DumpError(f"{path}:{number}: no line of a handover; remove the file and hand over again")
-    return (found[0] if found else {}), found[1:], sum(map(len, whole))
+    """(settings, rows without the texts that were drawn, bytes of whole lines); a torn last line is left out. Raises
+    DumpError for other content."""
+    found: list[dict[str, Any]] = []
+    end = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                break
+            row = _parsed(line)
+            if row is None or ("by" in row) == (number == 1):
+                raise DumpError(f"{path}:{number}: no line of a handover; remove the file and hand over again")
+            row.pop("responses", None)
+            found.append(row)
+            end += len(line)
+    return (found[0] if found else {}), found[1:], end
 
 
-def rows(run: Path) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
-    """(source, settings, rows) of all that is there."""
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        row = orjson.loads(line)
+        return row if isinstance(row, dict) else None
+    return None
+
+
+def rows(run: Path, base: str) -> Iterator[dict[str, Any]]:
+    """All rows that are there, with `of_cuts`, how many cuts there are. base: the fingerprint of the run's base model.
+    Raises DumpError where another one drew."""
     for path in sorted((run / FOLDER).glob("*.jsonl")):
         settings, found, _ = read(path)
-        yield path.stem, settings, found
+        if settings and settings["base"] != base:
+            raise DumpError(f"{path} was drawn from another base model than the run's; remove it and hand over again")
+        yield from (row | {"of_cuts": settings["cuts"]} for row in found)
 
 
 @contextlib.contextmanager

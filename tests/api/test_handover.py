@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -45,6 +46,11 @@ def made(tmp_path_factory):
     return analyzer.score(dumps, base=models / "base", policy={"rlvr": models / "rlvr"}, path=folder / "run")
 
 
+def drawn(run, source: str) -> list[dict]:
+    """Rows with their texts."""
+    return list(map(orjson.loads, kept.file(run.path, source).read_bytes().splitlines()[1:]))
+
+
 @pytest.fixture(scope="module")
 def handed(made):
     done = analyzer.handover(made, "rlvr", grader=correct, **FEW)
@@ -53,7 +59,7 @@ def handed(made):
 
 def test_prefixes_are_the_scored_ids_up_to_a_step(handed):
     run, done = handed
-    _, found, _ = kept.read(kept.file(run.path, "rlvr"))
+    found = drawn(run, "rlvr")
     scored = {key: ids for f in run.tokens("base", ["token"]) for key, ids in zip(f["key"], f["token"])}
     texts = {t.key: t.response for t in run.traces()}
     decode = load(str(WORLD / "models" / "base")).tokenizer.decode
@@ -73,11 +79,10 @@ def test_prefixes_are_the_scored_ids_up_to_a_step(handed):
 def test_counts_are_those_of_the_grader(handed):
     run, _ = handed
     traces = {t.key: t for t in run.traces()}
-    for _, _, found in kept.rows(run.path):
-        for row in found:
-            prompt = traces[row["key"]].prompt
-            assert row["correct"] == sum(grade(prompt, text)["correct"] for text in row["responses"])
-            assert row["unread"] == 0
+    for row in [*drawn(run, "rlvr"), *drawn(run, "base")]:
+        prompt = traces[row["key"]].prompt
+        assert row["correct"] == sum(grade(prompt, text)["correct"] for text in row["responses"])
+        assert row["unread"] == 0
 
 
 def test_a_killed_call_goes_on_to_the_same_bytes(handed):
@@ -142,6 +147,44 @@ def test_nothing_handed_over_is_no_section(tmp_path):
     with pytest.raises(UsageError, match="nothing was handed over"):
         analyzer.analyze(run, "handover")
     assert "handover" not in str(analyzer.analyze(run).left_out)
+
+
+def test_another_base_than_the_run_s_is_refused(handed, tmp_path):
+    run, _ = handed
+    path = kept.file(tmp_path, "rlvr")
+    path.parent.mkdir()
+    path.write_bytes(kept.file(run.path, "rlvr").read_bytes())
+    assert len(list(kept.rows(tmp_path, run.manifest["scorers"]["base"]["fingerprint"]))) == len(drawn(run, "rlvr"))
+    with pytest.raises(analyzer.AnalyzerError, match="another base model than the run's"):
+        list(kept.rows(tmp_path, "another"))
+
+
+def test_a_second_source_shares_the_control(made):
+    """What is chosen of the reference does not depend on which sources are asked for."""
+    for sources in (["rlvr", "base"], ["base"]):
+        assert handing._chosen(made, sources, 3)["base"] == handing._chosen(made, ["base"], 3)["base"]
+
+
+def test_names_of_sources_are_no_paths(tmp_path):
+    assert kept.file(tmp_path, "../a/b").parent == tmp_path / "handover"
+
+
+@pytest.mark.parametrize(
+    ("offsets", "mask"), [([0, -1, -1, 5], None), ([0, 2, 4, 6], [1, 0, 1, 1]), ([0, 2, 4, 6], None)]
+)
+def test_what_can_not_be_cut_is_left_out_and_told(offsets, mask):
+    ids, meta = (1, 2, 3, 4), {} if mask is None else {"response_mask": mask}
+    trace = analyzer.Trace("s", "p", 0, "Add two. So 4", response_ids=ids, meta=meta)
+    frame = {"key": [trace.key], "prompt": ["h"], "token": [np.array(ids)], "offset": [np.array(offsets)]}
+    run = SimpleNamespace(
+        prompts=lambda label: {"h": np.array([9])}, tokens=lambda label, columns: [pd.DataFrame(frame)]
+    )
+    said: list[str] = []
+    found = handing._jobs(run, "base", {trace.key: trace}, 2, 5, said.append)
+    whole = offsets == [0, 2, 4, 6] and mask is None
+    assert bool(found) == whole and bool(said) != whole
+    assert handing._jobs(run, "base", {trace.key: trace}, 2, 4, said.append) == []  # beyond the context
+    assert "1 of 1 trace can't be handed over" in said[-1]
 
 
 @pytest.mark.parametrize("text", [b'{"n": 2}\nnonsense\n', b'{"by": "base"}\n', b"[1]\n"])

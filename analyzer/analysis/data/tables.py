@@ -78,13 +78,11 @@ def build(run: Run) -> Tables:
 def _handovers(run: Run) -> pd.DataFrame | None:
     """A row for each cut of each trace; texts that were drawn stay on disk."""
     rows = [
-        {name: value for name, value in row.items() if name not in ("cuts", "responses")}
-        | {"cut": cut, "cuts": settings["cuts"]}
-        for _, settings, found in handover.rows(run.path)
-        for row in found
+        row | {"cut": cut, "cuts": row["of_cuts"]}
+        for row in handover.rows(run.path, run.manifest["scorers"].get("base", {}).get("fingerprint", ""))
         for cut in row["cuts"]
     ]
-    return pd.DataFrame(rows) if rows else None
+    return pd.DataFrame(rows).drop(columns="of_cuts") if rows else None
 
 
 def in_memory(frame: pd.DataFrame) -> dict[str, Any]:
