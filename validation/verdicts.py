@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from analyzer.analysis.boundary import run as boundary
+from analyzer.analysis.contained import run as contained
 from analyzer.analysis.questions import ANALYSES
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.verdict.decide import decide
@@ -33,11 +36,14 @@ def words(tables: Tables, *, seed: int = 0, names: tuple[str, ...] = QUICK) -> d
 def results(
     tables: Tables, names: tuple[str, ...], seed: int, budgets: tuple[int, ...] = (BUDGET,)
 ) -> dict[str, Result]:
-    """The analyses in `names` at BUDGET; of `strategy` what the verdict reads, at `budgets`."""
-    found = {name: ANALYSES[name].run(tables, budget=BUDGET, seed=seed) for name in names if name != "strategy"}
-    if "strategy" in names:
-        found["strategy"] = strategy.certifying(tables, strategy.skeletons(tables), budgets, seed)
-    return found
+    """The analyses in `names` at BUDGET, of those of the levels what the verdict reads; `strategy` at `budgets`."""
+    read = {
+        "contained": lambda: contained.bounds(tables, contained.classes(tables), BUDGET),
+        "strategy": lambda: strategy.certifying(tables, strategy.skeletons(tables), budgets, seed),
+        "boundary": lambda: boundary.certifying(tables, BUDGET),
+    }
+    whole = {n: partial(ANALYSES[n].run, tables, budget=BUDGET, seed=seed) for n in names if n not in read}
+    return {name: (read | whole)[name]() for name in names}
 
 
 def read(results: dict[str, Result], tables: Tables) -> dict[str, dict[str, str]]:

@@ -119,12 +119,19 @@ def rare_upper(values_N: np.ndarray, *, alpha: float = ALPHA) -> float:
     """
     values_N = np.asarray(values_N, dtype=float)
     z = np.sort(values_N[values_N > 0])[::-1]
-    # of many values, stretches in which each counts as its largest: never smaller, and a thousand bounds instead of n
-    at = np.arange(len(z) + 1)
-    if len(z) > STRETCHES:
-        at = np.unique(np.geomspace(1, len(z) + 1, STRETCHES).astype(int) - 1)
-    bound = share_upper(at, len(values_N), alpha=alpha)
-    return float(bound[0] + np.diff(bound) @ z[at[:-1]])
+    at, first, more = _event_bounds(len(z), len(values_N), alpha)
+    return float(first + more @ z[at])
+
+
+@lru_cache(maxsize=512)  # sources, laws and variations of one run ask for the same counts
+def _event_bounds(events: int, n: int, alpha: float) -> tuple[np.ndarray, float, np.ndarray]:
+    """Places of the sorted values, the bound of none, and what each further event adds. Of many values, stretches in
+    which each counts as its largest: never smaller, and a thousand bounds instead of n."""
+    at = np.arange(events + 1)
+    if events > STRETCHES:
+        at = np.unique(np.geomspace(1, events + 1, STRETCHES).astype(int) - 1)
+    bound = share_upper(at, n, alpha=alpha)
+    return at[:-1], float(bound[0]), np.diff(bound)
 
 
 def rate(values_N: np.ndarray, problem_N: np.ndarray, *, alpha: float = ALPHA) -> Interval:

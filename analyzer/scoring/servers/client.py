@@ -139,13 +139,16 @@ class Client:
             if not kept:
                 connection = self._local.connection = self._connect()
             connection.timeout = self.timeout  # may have changed since it was opened
-            if connection.sock is not None:
-                connection.sock.settimeout(self.timeout)
             late = threading.Event()
             watch = threading.Timer(self.timeout, _cut_off, (connection, late))  # the socket's own starts at every byte
             watch.daemon = True
             watch.start()
             try:
+                if connection.sock is None:
+                    connection.connect()
+                connection.sock.settimeout(self.timeout)
+                if self.stop.is_set():  # `close` has not seen a connection that was just made
+                    raise ConnectionError("given up")
                 connection.request("GET" if data is None else "POST", urlsplit(self.url).path + path, data, headers)
                 response = connection.getresponse()
                 raw = response.read(largest + 1)
@@ -216,6 +219,7 @@ class Client:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname, parts.port, timeout=self.timeout)
+        connection.auto_open = 0  # one that `close` has closed must not open again
         self._open.add(connection)
         return connection
 
