@@ -145,8 +145,8 @@ GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hove
     "pass^k, G-Pass@k, mG-Pass@k": "chance that all of k draws are correct; that a share tau of them is (gpass50, "
     "gpass75); its mean over tau from 1/2 on",
     "handover_start, handover_half, handover_entrance, handover_cliff": "success of the base from the prompts of the "
-    "source's correct traces alone; the share of the steps from which on it has half of the success of the source's own "
-    "model; the part of the gain that the first steps bring; where its success rises more than on its own correct "
+    "source's correct traces alone; the share of the steps from which on it has half of the success of the source's "
+    "own model; the part of the gain that the first steps bring; where its success rises more than on its own correct "
     "traces, if that is certified",
     "forecast@k": "what k draws on these problems would show of pass@k, beyond the draws at hand; it stands on a form",
     "srr, ndr, sds, nscr": "support retention rate, net discovery rate, support dynamic score, net support change"
