@@ -105,10 +105,3 @@ async function copy(text, node) {
 	try { await navigator.clipboard.writeText(text); node.textContent = "Copied"; } catch { node.textContent = "Not allowed"; }
 	setTimeout(() => { node.textContent = was; }, 1500);
 }
-
-// A printed page shows what is folded on the screen, but for long tables.
-{
-	let opened = [];
-	addEventListener("beforeprint", () => { opened = $$("details:not([open]):not([data-pack])"); for (const d of opened) d.open = true; });
-	addEventListener("afterprint", () => { for (const d of opened) d.open = false; });
-}
