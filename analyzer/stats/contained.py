@@ -102,7 +102,7 @@ def _worst(n: int, traces: int, k: int, most: int) -> np.ndarray:
     return (k_CL.T[:, None, :] + mu_LM[:, :, None] * (1 - CHANCES) ** k).max(-1)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=24)  # at most 4 MB each
 def _chances(n: int) -> np.ndarray:
     """Bin(m; n, p) of all of CHANCES [C, n + 1]."""
     return binom.pmf(np.arange(n + 1), n, CHANCES[:, None])
