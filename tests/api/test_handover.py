@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
 from itertools import islice
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from analyzer.runs import handover as kept
 from analyzer.scoring.load import load
 from analyzer.stats import handover as stats
 from miniature.verifier import grade
+from tests.helpers.fake_server import Fake, serving
 
 WORLD = analyzer.miniature()
 FEW = {"traces": 4, "cuts": 3, "n": 2, "batch": 16}
@@ -264,3 +266,20 @@ def test_a_torn_line_is_left_out(tmp_path):
     path.write_bytes(b"\n".join(lines))
     settings, found, end = kept.read(path)
     assert settings == {"n": 2} and found == [{"by": "base", "key": "a"}] and end == len(b"\n".join(lines[:2])) + 1
+
+
+def test_a_server_goes_on_from_the_very_prefixes(made, tmp_path):
+    """The base on a server: the requests hold the prompt's and the trace's own ids."""
+    where, few = WORLD / "models" / "base", FEW | {"traces": 1, "max_tokens": 8}
+    base = load(str(where))
+    shutil.copytree(made.path, tmp_path / "run", ignore=shutil.ignore_patterns("handover"))
+    run = analyzer.Run.open(tmp_path / "run")
+    fake = Fake(base.model, tokenizer=base.tokenizer)
+    with serving(fake) as url:
+        analyzer.handover(run, "rlvr", grader=correct, base=f"{where}@{url}", self_test=False, concurrent=2, **few)
+    asked = {tuple(b["prompt"]) for b in fake.bodies if b["max_tokens"] == 8}
+    scored = {key: ids.tolist() for f in run.tokens("base", ["token"]) for key, ids in zip(f["key"], f["token"])}
+    prompts = {t.key: list(t.prompt_ids) for t in run.traces()}
+    rows_ = [*drawn(run, "rlvr"), *drawn(run, "base")]
+    assert {tuple(prompts[r["key"]] + scored[r["key"]][: r["tokens"]]) for r in rows_} == asked
+    assert {r["by"] for r in rows_} == {"base"} and all(len(r["responses"]) == few["n"] for r in rows_)
