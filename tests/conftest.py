@@ -16,6 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "helpers"))  # what tests of several folders import by name
 
 
+LONG = ("test_gates.py", "test_demo.py", "test_preflight.py", "test_kill_others.py", "test_studies.py")  # minutes each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT

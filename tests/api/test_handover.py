@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
+from fake_server import Fake, serving
 
 import analyzer
 from analyzer.analysis.data import tables
@@ -23,7 +24,6 @@ from analyzer.runs import handover as kept
 from analyzer.scoring.load import load
 from analyzer.stats import handover as stats
 from miniature.verifier import grade
-from tests.helpers.fake_server import Fake, serving
 
 WORLD = analyzer.miniature()
 FEW = {"traces": 4, "cuts": 3, "n": 2, "batch": 16}
