@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analyzer.analysis.figures import safe_name
-from analyzer.pages import content, findings, key, methods, paper, sequences
+from analyzer.pages import content, findings, key, methods, paper, sequences, wording
 from analyzer.pages.content import ALL, Grid, count
 
 Block = dict[str, Any]
@@ -105,7 +105,7 @@ def _panel(at: str, heading: str, said: str = "", question: str = "", **more: Se
 def _key(data: Mapping[str, Any], budget: int, meta: Mapping[str, Any]) -> dict[str, Any]:
     under = f"Under the base: {content.asked(data)}. " if content.asked(data) else ""
     shown = [_table(grid, title=title) for title, grid in key.tables(data, budget=budget, meta=meta)]
-    return _panel("key", "Key numbers", blocks=[*shown, _text(under + content.BRACKETS)])
+    return _panel("key", "Key numbers", blocks=[*shown, _text(under + wording.BRACKETS)])
 
 
 def _analysis(
@@ -219,16 +219,16 @@ def _record(data: Mapping[str, Any], meta: Mapping[str, Any], basis: Sequence[st
     rows += _fold("Notes on the input", *([_list(notes)] if notes else []))
     left = [(i["analysis"], i["why"]) for i in meta["left_out"]]
     decisions = [_list(meta["decisions"])] if meta.get("decisions") else []
-    words = _block("facts", pairs=[*content.WORDS.items(), *content.LEVELS.items()], code=False)
-    glossary = _block("facts", pairs=content.GLOSSARY.items(), code=False)
+    words = _block("facts", pairs=[*wording.WORDS.items(), *wording.LEVELS.items()], code=False)
+    glossary = _block("facts", pairs=wording.GLOSSARY.items(), code=False)
     settings = _block("facts", pairs=methods.settings(data, meta).rows, code=True)
     paste = (
         _block("paste", id="paragraph", title="A paragraph for your paper", text=paper.paragraph(data, meta)),
         _block("paste", id="latex", title="The key table in LaTeX", text=paper.latex(data, meta)),
     )
-    folds = _fold("How to read the verdicts", words, _text(content.REACH), _text(content.BOUNDS))
+    folds = _fold("How to read the verdicts", words, _text(wording.REACH), _text(wording.BOUNDS))
     folds += _fold("Glossary", glossary) + _fold("Decisions taken on the way", *decisions)
-    folds += _fold("For your paper", *paste) + _fold("Settings", settings, _text(content.CELLS))
+    folds += _fold("For your paper", *paste) + _fold("Settings", settings, _text(wording.CELLS))
     missing = _fold("Analyses and figures left out", _block("facts", pairs=left, code=False)) if left else []
     absent = f"{len(left)} analyses or figures." if left else "Nothing."
     said = f"analyzer {data['version']}; the same input and settings give the same bytes."

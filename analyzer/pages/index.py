@@ -13,7 +13,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from analyzer.errors import AnalyzerError
-from analyzer.pages import content, render
+from analyzer.pages import content, render, wording
 from analyzer.pages.results import SCHEMA, encode, relative
 from analyzer.pages.terminal import columns
 from analyzer.records import display
@@ -100,7 +100,7 @@ def summary(index: Mapping[str, Any]) -> str:
     """How many studies came to what, in one sentence."""
     failed = [s["study"] for s in index["studies"] if s["error"]]
     words = [v["verdict"] for s in index["studies"] for v in s["verdicts"]]
-    found = ", ".join(f"{words.count(w)} {w}" for w in content.WORDS if w in words)
+    found = ", ".join(f"{words.count(w)} {w}" for w in wording.WORDS if w in words)
     count, sources = len(index["studies"]), counted(len(words), "source")
     text = f"{count} {'study' if count == 1 else 'studies'}, {sources} judged: {found or 'no verdict'}"
     return text + (f"; {len(failed)} failed ({', '.join(failed)})" if failed else "") + "."

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analyzer.pages import content, lead
+from analyzer.pages import content, lead, wording
 from analyzer.records import display
 
 
@@ -33,14 +33,21 @@ def environment(escape: Callable[[Any], Any] = shown) -> Environment:
         lstrip_blocks=True,
     )
     made.filters["address"] = lambda words: "#/" + "/".join(quote(w, safe="", errors="replace") for w in words)
-    made.globals |= {"content": content, "lead": lead, "MARKS": display.MARKS, "NONE": display.NONE, "rows": rows}
+    made.globals |= {
+        "content": content,
+        "wording": wording,
+        "lead": lead,
+        "MARKS": display.MARKS,
+        "NONE": display.NONE,
+        "rows": rows,
+    }
     return made
 
 
 def rows(grid: content.Grid, at_most: int | None = None) -> Markup:
     """The HTML table of a grid, its first `at_most` rows; a term of the glossary says on hover what it means."""
     cut = len(grid.rows) if at_most is None else at_most
-    return display.table(grid.columns, grid.rows[:cut], at_most=cut, about=content.ABOUT)
+    return display.table(grid.columns, grid.rows[:cut], at_most=cut, about=wording.ABOUT)
 
 
 def chip(word: str) -> Markup:

@@ -14,7 +14,7 @@ import pytest
 
 from analyzer.analysis import figures
 from analyzer.analysis.figures import curve_id
-from analyzer.pages import content, document, html, markdown, methods, parts, render, sequences
+from analyzer.pages import content, document, html, markdown, methods, parts, render, sequences, wording
 from analyzer.pages import write as report
 from analyzer.records import Estimate, Result, display
 
@@ -218,8 +218,8 @@ def test_contrast(theme):
     css = render.asset("report.css")
     colors = {name: pair[theme] for name, *pair in re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", css)}
     tints, shades = [f"h{i}" for i in range(1, 6)], [f"p{i}" for i in range(5)]
-    assert set(colors) == {"paper", "panel", "ink", "muted", "rule", "link", "heat", *tints, *shades, *content.WORDS}
-    for name in ("ink", "muted", "link", *content.WORDS):
+    assert set(colors) == {"paper", "panel", "ink", "muted", "rule", "link", "heat", *tints, *shades, *wording.WORDS}
+    for name in ("ink", "muted", "link", *wording.WORDS):
         for ground in ("paper", "panel"):
             assert contrast(colors[name], colors[ground]) >= 4.5, (name, ground)
     for tint in tints:  # text on the background of a token
@@ -334,7 +334,7 @@ def test_the_glossary_is_that_of_the_docs():
     plain = {
         term.replace("`", ""): re.sub(r" \(\[[^]]*\]\([^)]*\)\)", "", m).replace("`", "") for term, m in told.items()
     }
-    assert plain == content.GLOSSARY
+    assert plain == wording.GLOSSARY
 
 
 def test_a_term_of_the_glossary_is_explained_on_hover(written):
@@ -345,7 +345,7 @@ def test_a_term_of_the_glossary_is_explained_on_hover(written):
 def test_every_word_has_one_colour_and_one_mark():
     css = render.asset("report.css")
     light = dict(re.findall(r"--(\w+): light-dark\((#\w{6}), #\w{6}\)", css))
-    assert {word: light[word] for word in content.WORDS} == figures.WORD_COLORS
+    assert {word: light[word] for word in wording.WORDS} == figures.WORD_COLORS
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><path style="fill: #a63c00"/></svg>'
     assert "var(--outside)" in parts.inline_svg(svg, prefix="p", label="l")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analyzer import records
 from analyzer.analysis import robustness
 from analyzer.analysis.support import evidence
-from analyzer.pages import content, document, key, markdown, paper, terminal
+from analyzer.pages import content, document, key, markdown, paper, terminal, wording
 from analyzer.records import HURDLED, Trace, display
 
 
@@ -48,7 +48,7 @@ def test_sentences():
     for level in ("skeleton", "steps", "kinds"):
         assert "written otherwise" in content.overturn(verdict("outside", level=level))
     assert "written otherwise" not in content.overturn(verdict("outside", level="correct"))
-    for word in content.WORDS:
+    for word in wording.WORDS:
         text = content.overturn(verdict(word))
         assert text.endswith(".") and "{" not in text
 
@@ -237,12 +237,12 @@ def test_markdown_shows_hostile_text_as_text(written):
 
 def test_the_words_are_those_of_the_records():
     """One list: texts, marks, colours and what would overturn each; the shares that the texts name are the rules'."""
-    for table in (content.WORDS, content.OVERTURN, terminal.WORD_COLORS, display.MARKS, robustness.LOOK):
+    for table in (wording.WORDS, wording.OVERTURN, terminal.WORD_COLORS, display.MARKS, robustness.LOOK):
         assert tuple(table) == records.WORDS
     assert len(set(display.MARKS.values())) == len(set(terminal.WORD_COLORS.values())) == len(records.WORDS)
     share = f"{100 * HURDLED:.0f} % of the traces hold a step"
-    assert all(share in content.WORDS[word] for word in ("sharpened", "reweighted", "outside"))
-    assert evidence.EXPLAINED == 0.5 and all("half" in content.WORDS[w] for w in ("sharpened", "reweighted"))
+    assert all(share in wording.WORDS[word] for word in ("sharpened", "reweighted", "outside"))
+    assert evidence.EXPLAINED == 0.5 and all("half" in wording.WORDS[w] for w in ("sharpened", "reweighted"))
 
 
 def test_markdown_tables_have_even_rows(written):
