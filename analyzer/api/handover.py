@@ -83,16 +83,16 @@ def handover(
     asked = list(dict.fromkeys([*(sources or (s for s in known if s != reference)), reference]))
     sampler = _sampler(run, reference)
     traces, policies = {}, run.manifest.get("policies", {})
-    most = how.max_tokens or 2 * max(len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"])
+    most = how.max_tokens or 2 * max((len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"]), default=1)
     done: dict[str, Any] = {"sources": {}, "prefixes": 0, "drawn": 0, "continued": 0, "cut_off": 0, "unread": 0}
     with _grader(how.grader) as (grade, said), run.writing():
         chosen = _chosen(run, asked, how.traces)
         for source in asked:
             if not chosen[source]:
                 none = f"no trace of {source} is known to be correct, and a handover goes on from those"
-                if source == reference or source in sources:
+                if source in sources:
                     raise UsageError(f"{none}; it needs `correct` in the dump")
-                tell(f"{none}; left out")
+                tell(f"{none}; {'there is no control' if source == reference else 'left out'}")
                 continue
             traces[source] = _graded(chosen[source], run, source, grade, tell)
         arms = [("base", "base", source) for source in traces]
@@ -130,7 +130,7 @@ def handover(
 def _has_other_weights(run: Run, label: str | None) -> bool:
     """Whether a source's own model is known, and is not the base."""
     scorers = run.manifest["scorers"]
-    return label is not None and scorers[label]["fingerprint"] != scorers["base"]["fingerprint"]
+    return label in scorers and scorers[label]["fingerprint"] != scorers["base"]["fingerprint"]
 
 
 def _sampler(run: Run, source: str) -> Sampler:

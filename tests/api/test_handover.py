@@ -124,6 +124,20 @@ def test_wrong_options_are_told(made, given, said):
         analyzer.handover(made, "rlvr", **FEW | {"seed": 9} | given)
 
 
+def test_a_base_that_never_solves_leaves_the_source_s_model_as_control(tmp_path):
+    """The reference has no correct trace, and the handover goes on and says so."""
+    models = WORLD / "models"
+    dumps = {"base": [r for r in rows("base", 3) if not r["correct"]], "rlvr": rows("rlvr", 3)}
+    run = analyzer.score(dumps, base=models / "base", policy={"rlvr": models / "rlvr"}, path=tmp_path / "run")
+    said: list[str] = []
+    done = analyzer.handover(run, grader=correct, tell=said.append, **FEW)
+    assert done["sources"] == {"rlvr": 3} and any("there is no control" in text for text in said)
+    note = analysis.run(tables.build(run)).estimates["rlvr.handover_cliff"].note
+    assert "with its own model on the same traces" in note
+    with pytest.raises(UsageError, match="no trace of base is known to be correct"):
+        analyzer.handover(run, "base", grader=correct, **FEW)
+
+
 def test_a_source_that_is_not_there(made):
     with pytest.raises(UsageError, match="no source 'rvlr'.*did you mean 'rlvr'"):
         analyzer.handover(made, "rvlr", grader=correct)
