@@ -95,6 +95,9 @@ def test_a_killed_call_goes_on_to_the_same_bytes(handed):
     done = analyzer.handover(run, "rlvr", grader=correct, **FEW)
     assert 0 < done["continued"] < done["prefixes"] and done["drawn"] == 2 * (done["prefixes"] - done["continued"])
     assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    path.write_bytes(whole + b'{"by": "base", "key": "torn')
+    assert analyzer.handover(run, "rlvr", grader=correct, **FEW)["drawn"] == 0
+    assert path.read_bytes() == whole
 
 
 def test_other_settings_are_refused_and_nothing_changes(handed):
@@ -225,6 +228,10 @@ def test_cuts_fall_on_steps_and_no_token_straddles_one():
         ((2,), 2, "First we add two numbers. Then we double them."),
     ]
     assert [p.prefix_ids for p in found] == [(), tuple(range(6)), tuple(range(9))]
+    lines = list(
+        handing._prefixes("Add one and two.\nDouble all of it.", np.arange(4), np.array([0, 16, 17, 24]), (), 2)
+    )
+    assert [p.prefix_ids for p in lines] == [(), (0, 1)]  # the break belongs to the step before it
     short = list(handing._prefixes("Four.", np.arange(2), np.array([0, 4]), (7,), 8))
     assert [(p.cuts, p.step, p.of) for p in short] == [(tuple(range(8)), 0, 1)]
 
@@ -238,6 +245,14 @@ def test_the_cliff_is_where_the_excess_is():
     assert stats.unpaired(own, problem, control, problem + 9) is None
     same = stats.paired(own, own)
     assert same.rise == 0 and same.p == 1
+
+
+@pytest.mark.parametrize(("p", "where"), [(0.05, 0.5), (0.051, math.nan)])
+def test_a_place_is_told_where_it_is_certified(p, where):
+    own = pd.DataFrame(np.zeros((3, 5)))
+    told = analysis._told(stats.Cliff(2, 0.3, p), "base", own, "base")
+    assert told.value == pytest.approx(where, nan_ok=True)
+    assert ("not certified" in told.note) == math.isnan(where)
 
 
 def test_size_of_the_cliff_test():
