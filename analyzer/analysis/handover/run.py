@@ -70,7 +70,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
         estimates,
         frames,
         tuple(_notes(rows, frames["steps"], cliffs)),
-        {"jump": JUMP, "alpha": ALPHA},
+        {"jump": JUMP, "alpha": ALPHA, "order": tables.sources},
         seed,
     )
 
@@ -202,7 +202,7 @@ def _notes(rows: pd.DataFrame, steps: pd.DataFrame, cliffs: list[dict[str, Any]]
 def draw(result: Result, ax: Any) -> Any:
     """Success by the share handed over: the base on a source's traces solid, the source's own model dashed."""
     table = result.tables["handover"]
-    styles = look(table["source"].unique())
+    styles = look(result.params["order"])
     for (source, by), part in table.groupby(["source", "by"], sort=False):
         color, label = styles[source]["color"], source if by == BASE else f"{source}, by its own model"
         ax.fill_between(part["cut"], part["low"], part["high"], color=color, alpha=0.12, linewidth=0)
@@ -211,7 +211,7 @@ def draw(result: Result, ax: Any) -> Any:
         if row["p"] <= ALPHA:
             ends = [(row["at"] + more) / row["cuts"] for more in (0, 1)]
             ax.axvspan(*ends, color=styles[row["source"]]["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel="share of the steps handed over", ylabel="success of the base", ylim=(-0.02, 1.02))
+    ax.set(xlabel="share of the steps handed over", ylabel="continuations that are correct", ylim=(-0.02, 1.02))
     above(ax)
     return ax
 
