@@ -94,12 +94,16 @@ def handover(
         chosen = _chosen(run, asked, how.traces)
         for source in asked:
             if not chosen[source]:
-                none = f"no trace of {source} is known to be correct, and a handover goes on from those"
-                if source == reference or source in sources:
+                none = f"no scored trace of {source} is known to be correct, and a handover goes on from those"
+                if source in sources:
                     raise UsageError(f"{none}; it needs `correct` in the dump")
-                tell(f"{none}; left out")
+                tell(f"{none}; left out{' as control' if source == reference else ''}")
                 continue
             traces[source] = _graded(chosen[source], run, source, grade, tell)
+        if not traces:
+            raise UsageError(
+                f"no scored trace in run {run.path} is known to be correct; it needs `correct` in the dumps"
+            )
         arms = [("base", "base", source, sampler) for source in traces]
         own = [s for s in traces if how.self_test and _has_other_weights(run, policies.get(s))]
         arms += [("policy", policies[s], s, _sampler(run, s)) for s in own]
@@ -150,9 +154,12 @@ def _sampler(run: Run, source: str) -> Sampler:
 
 
 def _chosen(run: Run, sources: list[str], at_most: int) -> dict[str, list[str]]:
-    """Source -> keys of its correct traces (last step, not cut by a limit), problems in turn, lowest sample first."""
+    """Source -> keys of its correct traces (scored, last step, not cut by a limit), problems in turn, lowest sample
+    first."""
     frame = last_steps(run.trace_table(["key", "source", "problem", "step", "sample", "correct", "finish"]))
-    frame = frame[frame["correct"].fillna(False).astype(bool) & (frame["finish"] != "length")]
+    scored = {key for key, status in run.done("base").items() if status == "ok"}
+    right = frame["correct"].fillna(False).astype(bool) & (frame["finish"] != "length")
+    frame = frame[right & among(frame["key"], scored)]
     frame = frame.sort_values("sample", kind="stable")
     turn = frame.groupby(["source", "problem"], sort=False).cumcount()
     frame = frame.assign(turn=turn).sort_values(["turn", "problem"], kind="stable")
@@ -190,7 +197,7 @@ def _jobs(
                 own = _prefixes(traces[key].response, token, offset, tuple(prompts[prompt].tolist()), cuts)
                 out[key] = [(traces[key], p) for p in own]
     if left := [key for key in traces if key not in out]:
-        why = "not scored, beyond the context, masked in part, or with tokens that have no place in the text"
+        why = "beyond the context, masked in part, or with tokens that have no place in the text"
         tell(f"{len(left):,} of {counted(len(traces), 'trace')} can't be handed over ({why}); first {left[0]}")
     return [pair for key in traces for pair in out.get(key, ())]
 

@@ -85,8 +85,10 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
             cliffs.append({"source": source, **found, "jumps": own.jumps, "control_jumps": control and control.jumps})
         estimates[f"{source}.handover_cliff"] = _told(found, why, len(own.success), tables.reference)
         listed.append(_steps(rows, source, own))
+    if not estimates:
+        raise UsageError("no trace of a source was handed over at every cut; the same analyzer handover line goes on")
     frames = {"handover": pd.DataFrame(curves, columns=HANDOVER), "cliffs": pd.DataFrame(cliffs)}
-    frames["steps"] = pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=STEPS)
+    frames["steps"] = pd.concat(listed, ignore_index=True)
     return Result(
         "handover",
         QUESTION,
@@ -228,9 +230,9 @@ def _notes(rows: pd.DataFrame, steps: pd.DataFrame, cliffs: list[dict[str, Any]]
         one = listed.iloc[0]
         own = "" if row["control_jumps"] is None else f" (of the base's own: {row['control_jumps']:.0%})"
         notes.append(
-            f"{row['source']}: in {row['jumps']:.0%} of the traces the base's success rises by {JUMP:g} or "
-            f"more from one cut to the next{own}; most in {one['key']} over steps {one['step'] + 1} to {one['until']} of {one['of']}, from "
-            f"{one['before']:.2f} to {one['after']:.2f} of {one['draws']} draws: “{one['text']}”"
+            f"{row['source']}: in {row['jumps']:.0%} of the traces the base's success rises by {JUMP:g} or more from "
+            f"one cut to the next{own}; most in {one['key']} over steps {one['step'] + 1} to {one['until']} of "
+            f"{one['of']}, from {one['before']:.2f} to {one['after']:.2f} of {one['draws']} draws: “{one['text']}”"
         )
     return notes
 
