@@ -253,9 +253,10 @@ def _continued(
             room = most if loaded.context is None else min(most, loaded.context - len(ids))
             name = f"{by} {trace.key} {len(prefix.prefix_ids)}"  # random numbers of its own
             asked.append(Asked(replace(trace, problem=name), ids, room))
-        drawn = iter(draw(loaded, asked, how.n, sampler, how.seed))
-        for trace, prefix in some:
-            yield _row(trace, prefix, by, [next(drawn) for _ in range(how.n)], loaded.tokenizer, grade)
+        drawn = list(draw(loaded, asked, how.n, sampler, how.seed))  # a server left in the middle asks no more
+        for at, (trace, prefix) in enumerate(some):
+            own = drawn[at * how.n : (at + 1) * how.n]
+            yield _row(trace, prefix, by, own, loaded.tokenizer, grade)
 
 
 def _row(

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
+from fake_server import Fake, serving
 
 import analyzer
 from analyzer.analysis.data import tables
@@ -120,6 +121,35 @@ def test_a_base_that_moved_is_told_and_named(made, tmp_path):
     record = moved.manifest["scorers"]["base"]
     with pytest.raises(analyzer.AnalyzerError, match=r"gone does not exist \(--base MODEL gives"):
         handing._loaded(record["model"], HandoverOptions(), ModelOptions(), record, "base")
+
+
+def test_a_server_draws_batch_after_batch(tmp_path):
+    """Eight requests are on their way for one connection: one prefix of eight continuations at a time."""
+    base = str(WORLD / "models" / "base")
+    run = analyzer.score({"base": rows("base", 3), "rlvr": rows("rlvr", 3)}, base=base, path=tmp_path / "run")
+    with serving(Fake(load(base).model)) as url:
+        how = {"traces": 2, "cuts": 3, "n": 8, "max_tokens": 2, "concurrent": 1, "base": f"{base}@{url}"}
+        done = analyzer.handover(run, "rlvr", grader=correct, **how)
+    assert done["prefixes"] > 8 and done["drawn"] == 8 * done["prefixes"]
+
+
+def test_a_reference_that_is_never_right_is_no_control(tmp_path):
+    dumps = {"base": rows("base", 1)[-1:], "rlvr": rows("rlvr", 3)}
+    run = analyzer.score(dumps, base=WORLD / "models" / "base", path=tmp_path / "run")
+    said: list[str] = []
+    done = analyzer.handover(run, grader=correct, tell=said.append, **FEW)
+    assert done["sources"] == {"rlvr": 3} and "no scored trace of base is known to be correct" in said[0]
+    with pytest.raises(UsageError, match="no scored trace of base"):
+        analyzer.handover(run, "base", grader=correct, **FEW)
+
+
+def test_only_scored_traces_are_chosen(tmp_path):
+    with gzip.open(WORLD / "dumps" / "base.jsonl.gz", "rt") as file:
+        found = [row for row in map(json.loads, islice(file, 1500)) if row["correct"]]
+    run = analyzer.score({"base": found}, base=WORLD / "models" / "base", score_at_most=1, path=tmp_path / "run")
+    scored = {key for key, status in run.done("base").items() if status == "ok"}
+    chosen = set(handing._chosen(run, ["base"], 200)["base"])
+    assert chosen == scored and len(scored) < len(found)
 
 
 def test_requests_at_a_time_are_a_server_s(made):

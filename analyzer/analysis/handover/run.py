@@ -229,9 +229,12 @@ def _notes(rows: pd.DataFrame, steps: pd.DataFrame, cliffs: list[dict[str, Any]]
             continue
         one = listed.iloc[0]
         own = "" if row["control_jumps"] is None else f" (of the base's own: {row['control_jumps']:.0%})"
+        where = (
+            f"steps {one['step'] + 1} to {one['until']}" if one["until"] > one["step"] + 1 else f"step {one['until']}"
+        )
         notes.append(
             f"{row['source']}: in {row['jumps']:.0%} of the traces the base's success rises by {JUMP:g} or more from "
-            f"one cut to the next{own}; most in {one['key']} over steps {one['step'] + 1} to {one['until']} of "
+            f"one cut to the next{own}; most in {one['key']} over {where} of "
             f"{one['of']}, from {one['before']:.2f} to {one['after']:.2f} of {one['draws']} draws: “{one['text']}”"
         )
     return notes
