@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import runpy
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from analyzer.analysis.data.steps import steps
 from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.dumps import grading
 from analyzer.dumps.numbers import mask_of
-from analyzer.errors import AnalyzerError, UsageError, nearest
+from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import Sampler, Trace
 from analyzer.records.display import counted
 from analyzer.records.options import HandoverOptions, ModelOptions
@@ -40,12 +41,14 @@ from analyzer.scoring.servers import server
 
 EXCERPT = 160  # characters of the step that follows a prefix
 DISAGREE = 0.05  # share of traces that the dump calls correct and the grader does not, beyond which it is another one
+DOUBTFUL = 0.1  # share of continuations without an end or an answer, beyond which the success is doubtful
 Grader = Callable[[Trace], bool | None]
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a trace is continued from: cuts, the numbers of the cuts that fall here; step of `of`; text of the next."""
+    """What a trace is continued from: cuts, the numbers of the cuts that fall here; step of `of`; text up to the next
+    prefix."""
 
     cuts: tuple[int, ...]
     step: int
@@ -72,7 +75,8 @@ def handover(
     "cut_off" and "unread"}. A function for a grader is known by its name alone when a call is continued. Raises
     UsageError (no scores, no sampler, a grader that contradicts the dump, other settings than before), ResourceError.
     """
-    record = run.manifest["scorers"].get("base")
+    scorers = run.manifest["scorers"]
+    record = scorers.get("base")
     if record is None:
         raise UsageError(f"nothing in run {run.path} is scored under a base model; score it with --base MODEL")
     reference = run.manifest["settings"]["reference"]
@@ -83,47 +87,54 @@ def handover(
     asked = list(dict.fromkeys([*(sources or (s for s in known if s != reference)), reference]))
     sampler = _sampler(run, reference)
     traces, policies = {}, run.manifest.get("policies", {})
-    most = how.max_tokens or 2 * max((len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"]), default=1)
+    lengths = (len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"])
+    most = how.max_tokens or 2 * max(lengths, default=0)
     done: dict[str, Any] = {"sources": {}, "prefixes": 0, "drawn": 0, "continued": 0, "cut_off": 0, "unread": 0}
     with _grader(how.grader) as (grade, said), run.writing():
         chosen = _chosen(run, asked, how.traces)
         for source in asked:
             if not chosen[source]:
-                none = f"no trace of {source} is known to be correct, and a handover goes on from those"
+                none = f"no scored trace of {source} is known to be correct, and a handover goes on from those"
                 if source in sources:
                     raise UsageError(f"{none}; it needs `correct` in the dump")
-                tell(f"{none}; {'there is no control' if source == reference else 'left out'}")
+                tell(f"{none}; left out{' as control' if source == reference else ''}")
                 continue
             traces[source] = _graded(chosen[source], run, source, grade, tell)
-        arms = [("base", "base", source) for source in traces]
-        arms += [
-            ("policy", policies[s], s) for s in traces if how.self_test and _has_other_weights(run, policies.get(s))
-        ]
+        if not traces:
+            raise UsageError(
+                f"no scored trace in run {run.path} is known to be correct; it needs `correct` in the dumps"
+            )
+        arms = [("base", "base", source, sampler) for source in traces]
+        own = [s for s in traces if how.self_test and _has_other_weights(run, policies.get(s))]
+        arms += [("policy", policies[s], s, _sampler(run, s)) for s in own]
+        names = [how.base if by == "base" and how.base else scorers[label]["model"] for by, label, *_ in arms]
+        if how.concurrent != HandoverOptions().concurrent and not any(map(server.split, names)):
+            raise UsageError("--concurrent: requests at a time are made to a server alone")
         loaded: Any = None
         at = ""
-        for by, label, source in arms:
-            name = how.base if by == "base" and how.base else run.manifest["scorers"][label]["model"]
+        settings = {"cuts": how.cuts, "n": how.n, "seed": how.seed, "max_tokens": most, "grader": said}
+        settings |= {"dtype": model.dtype, "base": record["fingerprint"], "sampler": asdict(sampler)}
+        for name, (by, label, source, sampler_of) in zip(names, arms, strict=True):
             if name != at:
-                loaded, at = _loaded(name, how, model, run.manifest["scorers"][label]), name
+                loaded = None  # two models need not fit
+                loaded, at = _loaded(name, how, model, scorers[label], by), name
             jobs = _jobs(run, label, traces[source], how.cuts, loaded.context, tell)
-            settings = {"cuts": how.cuts, "n": how.n, "seed": how.seed, "max_tokens": most, "grader": said}
-            settings |= {"traces": hashlib.sha256(repr(sorted(traces[source])).encode()).hexdigest()[:16]}
-            settings |= {"base": record["fingerprint"], "sampler": asdict(sampler)}
             with kept.adding(kept.file(run.path, source), settings) as (there, writer):
-                have = {(r["key"], r["tokens"]) for r in there if r["by"] == by}
-                left = [(t, p) for t, p in jobs if (t.key, len(p.prefix_ids)) not in have]
-                own = sampler if by == "base" else _sampler(run, source)
-                for n, row in enumerate(_continued(loaded, left, how, own, most, by, grade), 1):
+                have = {(r["key"], r["step"]) for r in there if r["by"] == by}
+                left = [(t, p) for t, p in jobs if (t.key, p.step) not in have]
+                for n, row in enumerate(_continued(loaded, left, how, sampler_of, most, by, grade), 1):
                     writer.write(row)
                     done |= {"drawn": done["drawn"] + how.n}
                     done |= {what: done[what] + row[what] for what in ("cut_off", "unread")}
                     progress(f"handing {source} over to the {by}", n, len(left), 0)
-            done["sources"][source] = len({trace.key for trace, _ in jobs})
+            done["sources"].setdefault(source, len({trace.key for trace, _ in jobs}))
             done["prefixes"] += len(jobs)
             done["continued"] += len(jobs) - len(left)
     for what, why in (("cut_off", f"were cut at {most:,} tokens (--max-tokens)"), ("unread", "could not be graded")):
         if done[what]:
-            tell(f"{done[what]:,} of {done['drawn']:,} continuations {why}; they count as not correct")
+            share = done[what] / done["drawn"]
+            bad = f", and {share:.0%} are too many to trust the success" if share > DOUBTFUL else ""
+            tell(f"{done[what]:,} of {done['drawn']:,} continuations {why}; they count as not correct{bad}")
     return done
 
 
@@ -144,9 +155,12 @@ def _sampler(run: Run, source: str) -> Sampler:
 
 
 def _chosen(run: Run, sources: list[str], at_most: int) -> dict[str, list[str]]:
-    """Source -> keys of its correct traces (last step, not cut by a limit), problems in turn, lowest sample first."""
+    """Source -> keys of its correct traces (scored, last step, not cut by a limit), problems in turn, lowest sample
+    first."""
     frame = last_steps(run.trace_table(["key", "source", "problem", "step", "sample", "correct", "finish"]))
-    frame = frame[frame["correct"].fillna(False).astype(bool) & (frame["finish"] != "length")]
+    scored = {key for key, status in run.done("base").items() if status == "ok"}
+    right = frame["correct"].fillna(False).astype(bool) & (frame["finish"] != "length")
+    frame = frame[right & among(frame["key"], scored)]
     frame = frame.sort_values("sample", kind="stable")
     turn = frame.groupby(["source", "problem"], sort=False).cumcount()
     frame = frame.assign(turn=turn).sort_values(["turn", "problem"], kind="stable")
@@ -184,7 +198,7 @@ def _jobs(
                 own = _prefixes(traces[key].response, token, offset, tuple(prompts[prompt].tolist()), cuts)
                 out[key] = [(traces[key], p) for p in own]
     if left := [key for key in traces if key not in out]:
-        why = "not scored, beyond the context, masked in part, or with tokens that have no place in the text"
+        why = "beyond the context, masked in part, or with tokens that have no place in the text"
         tell(f"{len(left):,} of {counted(len(traces), 'trace')} can't be handed over ({why}); first {left[0]}")
     return [pair for key in traces for pair in out.get(key, ())]
 
@@ -195,18 +209,24 @@ def _prefixes(
     """The prefixes at 0/cuts to (cuts - 1)/cuts of the steps; cuts that fall on one step are one."""
     found = steps(text)
     end_T = np.append(offset_T[1:], len(text))
-    at = [j * len(found) // cuts for j in range(cuts)]
-    for step, group in groupby(range(cuts), key=lambda j: at[j]):
-        begins = found[step].start if step else 0
-        n = int(np.searchsorted(end_T, begins, "right")) if step else 0
-        own = tuple(token_T[:n].tolist())
-        said = shortened(text[found[step].start : found[step].end], EXCERPT) if found else ""
-        yield Prefix(tuple(group), step, len(found), said, prompt, own, text[: int(offset_T[n]) if n else 0])
+    groups = [(step, tuple(own)) for step, own in groupby(range(cuts), key=lambda j: j * len(found) // cuts)]
+    for (step, own), (to, _) in pairwise([*groups, (len(found), ())]):
+        n = 0
+        if step:
+            n = int(np.searchsorted(end_T, found[step].start, "right"))
+            n = int(np.searchsorted(offset_T, offset_T[n]))  # bytes of one character stay together
+        said = shortened(text[found[step].start : found[to - 1].end], EXCERPT) if found else ""
+        ids = tuple(token_T[:n].tolist())
+        yield Prefix(own, step, len(found), said, prompt, ids, text[: int(offset_T[n]) if n else 0])
 
 
-def _loaded(name: str, how: HandoverOptions, model: ModelOptions, record: dict[str, Any]) -> Any:
+def _loaded(name: str, how: HandoverOptions, model: ModelOptions, record: dict[str, Any], by: str) -> Any:
     """The model of a scorer. Raises UsageError where it is not the one that scored."""
-    loaded = server_draws.connect(name, how.concurrent) if server.split(name) else load(name, **vars(model))
+    try:
+        loaded = server_draws.connect(name, how.concurrent) if server.split(name) else load(name, **vars(model))
+    except ResourceError as error:
+        other = "--base MODEL gives the base's place" if by == "base" else "--no-self-test leaves this model out"
+        raise ResourceError(f"{error} ({other})") from error
     if not server.split(name) and not server.split(record["model"]) and loaded.fingerprint != record["fingerprint"]:
         raise UsageError(f"{name} is another model than the one that scored the run ({record['model']})")
     return loaded
@@ -234,9 +254,10 @@ def _continued(
             room = most if loaded.context is None else min(most, loaded.context - len(ids))
             name = f"{by} {trace.key} {len(prefix.prefix_ids)}"  # random numbers of its own
             asked.append(Asked(replace(trace, problem=name), ids, room))
-        drawn = list(draw(loaded, asked, how.n, sampler, how.seed))
-        for i, (trace, prefix) in enumerate(some):
-            yield _row(trace, prefix, by, drawn[i * how.n : (i + 1) * how.n], loaded.tokenizer, grade)
+        drawn = list(draw(loaded, asked, how.n, sampler, how.seed))  # a server left in the middle asks no more
+        for at, (trace, prefix) in enumerate(some):
+            own = drawn[at * how.n : (at + 1) * how.n]
+            yield _row(trace, prefix, by, own, loaded.tokenizer, grade)
 
 
 def _row(
@@ -270,14 +291,20 @@ def _grader(given: Any) -> Iterator[tuple[Grader, str]]:
             yield partial(_equals_gold, judge), "math-verify"
         return
     path, _, name = given.rpartition(":")
+    beside = str(Path(path).resolve().parent)
+    sys.path.insert(0, beside)  # as Python does for a script
     try:
-        function = runpy.run_path(path).get(name)
-    except Exception as error:
-        raise UsageError(f"--grader {given}: {type(error).__name__}: {error}") from error
-    if not callable(function):
-        raise UsageError(f"--grader {given}: {path} has no function {name!r}")
-    mark = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
-    yield _checked(function, given), f"{Path(path).name}:{name} ({mark})"
+        try:
+            function = runpy.run_path(path).get(name)
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"--grader {given}: {type(error).__name__}: {error}") from error
+        if not callable(function):
+            raise UsageError(f"--grader {given}: {path} has no function {name!r}")
+        mark = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
+        yield _checked(function, given), f"{Path(path).name}:{name} ({mark})"
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(beside)
 
 
 def _equals_gold(judge: grading.Judge, trace: Trace) -> bool | None:
@@ -291,10 +318,15 @@ def _checked(function: Grader, named: str) -> Grader:
     def grade(trace: Trace) -> bool | None:
         try:
             found = function(trace)
-        except Exception as error:
-            raise AnalyzerError(f"--grader {named} on {trace.key}: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"--grader {named} on {trace.key}: {type(error).__name__}: {error}; return None for what can't be read"
+            ) from error
         if found is not None and not isinstance(found, (bool, np.bool_)):
-            raise UsageError(f"--grader {named}: expected True, False or None, got {found!r} for {trace.key}")
+            raise UsageError(
+                f"--grader {named}: expected True, False or None (not read), got {found!r} for {trace.key}; of a "
+                "reward return reward > 0, or wherever correct begins"
+            )
         return None if found is None else bool(found)
 
     return grade

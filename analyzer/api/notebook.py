@@ -178,7 +178,8 @@ def handover(
     how, model = taken("handover", options)
     run = inputs.run_of(data)
     if run is None:
-        raise UsageError(f"{data!r} is no run; a handover goes on from scored traces: analyzer score ... -o RUN")
+        named = data if isinstance(data, (str, os.PathLike)) else f"this {type(data).__name__}"
+        raise UsageError(f"{named} is no run; a handover goes on from scored traces: analyzer score ... -o RUN")
     with _as_before():
         return handing.handover(run, sources, how, model, progress=progress, tell=tell)
 

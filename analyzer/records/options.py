@@ -341,7 +341,6 @@ class HandoverOptions:
 
     def __post_init__(self) -> None:
         _check(self)
-        _refuse_concurrent(self, False, [self.base or ""])
 
 
 # ---- which steps take which options

@@ -18,6 +18,9 @@ from analyzer.errors import DumpError, UsageError
 from analyzer.runs.disk import unwritable
 
 FOLDER = "handover"
+AGAIN = "remove the file, or this line and all below it, and hand over again"
+SETTINGS = {"base", "cuts"}  # that a reader needs
+ROW = {"by", "source", "problem", "key", "cuts", "step", "of", "tokens", "next", "n", "correct", "unread", "cut_off"}
 
 
 def file(run: Path, source: str) -> Path:
@@ -26,16 +29,21 @@ def file(run: Path, source: str) -> Path:
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
     """(settings, rows without the texts that were drawn, bytes of whole lines); a torn last line is left out. Raises
-    DumpError for other content."""
+    DumpError for other content, and where a prefix stands twice."""
     found: list[dict[str, Any]] = []
+    known: set[tuple[Any, ...]] = set()
     end = 0
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.endswith(b"\n"):
                 break
             row = _parsed(line)
-            if row is None or ("by" in row) == (number == 1):
-                raise DumpError(f"{path}:{number}: no line of a handover; remove the file and hand over again")
+            if row is None or not (ROW if number > 1 else SETTINGS) <= row.keys():
+                raise DumpError(f"{path}:{number}: no line of a handover; {AGAIN}")
+            prefix = tuple(row.get(name) for name in ("by", "key", "step"))
+            if prefix in known:
+                raise DumpError(f"{path}:{number}: this prefix was there before; {AGAIN}")
+            known.add(prefix)
             row.pop("responses", None)
             found.append(row)
             end += len(line)

@@ -54,6 +54,14 @@ def unpaired(
     return _cliff(np.sum(gains, axis=0) / total, permuted / total) if gains else None
 
 
+def at_shares(share_NF: np.ndarray, value_NF: np.ndarray, stretches: int) -> np.ndarray:
+    """The curve of each trace at 0, 1/stretches ... 1, between its cuts on straight lines [N, stretches + 1]. share_NF:
+    the shares at which it was cut, never falling, 0 first and 1 last."""
+    at = np.arange(stretches + 1) / stretches
+    last_NF = np.diff(share_NF, axis=1, append=np.inf) > 0  # cuts that fall on one step are one
+    return np.array([np.interp(at, s[last], v[last]) for s, v, last in zip(share_NF, value_NF, last_NF, strict=True)])
+
+
 def _cliff(gain_F: np.ndarray, permuted_BF: np.ndarray) -> Cliff:
     at = int(gain_F.argmax())
     as_large = int((permuted_BF.max(1) >= gain_F[at] - 1e-12).sum())

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import shutil
+import sys
 from itertools import islice
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from analyzer.analysis.data import tables
 from analyzer.analysis.handover import run as analysis
 from analyzer.api import handover as handing
 from analyzer.errors import UsageError
+from analyzer.records.options import HandoverOptions, ModelOptions
 from analyzer.runs import handover as kept
 from analyzer.scoring.load import load
 from analyzer.stats import handover as stats
@@ -109,6 +111,76 @@ def test_other_settings_are_refused_and_nothing_changes(handed):
     assert path.read_bytes() == before
 
 
+def test_more_traces_are_added_later_and_fewer_are_there(handed):
+    run, before = handed
+    done = analyzer.handover(run, "rlvr", grader=correct, **FEW | {"traces": 5})
+    assert done["sources"] == {"rlvr": 5, "base": 5} and done["continued"] == before["prefixes"] and done["drawn"] > 0
+    done = analyzer.handover(run, "rlvr", grader=correct, **FEW | {"traces": 3})
+    assert done["sources"] == {"rlvr": 3, "base": 3} and done["drawn"] == 0
+
+
+def test_a_base_that_moved_is_told_and_named(made, tmp_path):
+    moved = analyzer.Run.open(made.path)
+    moved.manifest["scorers"]["base"]["model"] = str(tmp_path / "gone")
+    record = moved.manifest["scorers"]["base"]
+    with pytest.raises(analyzer.AnalyzerError, match=r"gone does not exist \(--base MODEL gives"):
+        handing._loaded(record["model"], HandoverOptions(), ModelOptions(), record, "base")
+
+
+def test_a_server_draws_batch_after_batch(tmp_path):
+    """Eight requests are on their way for one connection: one prefix of eight continuations at a time."""
+    base = str(WORLD / "models" / "base")
+    run = analyzer.score({"base": rows("base", 3), "rlvr": rows("rlvr", 3)}, base=base, path=tmp_path / "run")
+    with serving(Fake(load(base).model)) as url:
+        how = {"traces": 2, "cuts": 3, "n": 8, "max_tokens": 2, "concurrent": 1, "base": f"{base}@{url}"}
+        done = analyzer.handover(run, "rlvr", grader=correct, **how)
+    assert done["prefixes"] > 8 and done["drawn"] == 8 * done["prefixes"]
+
+
+def test_a_reference_that_is_never_right_is_no_control(tmp_path):
+    dumps = {"base": rows("base", 1)[-1:], "rlvr": rows("rlvr", 3)}
+    run = analyzer.score(dumps, base=WORLD / "models" / "base", path=tmp_path / "run")
+    said: list[str] = []
+    done = analyzer.handover(run, grader=correct, tell=said.append, **FEW)
+    assert done["sources"] == {"rlvr": 3} and "no scored trace of base is known to be correct" in said[0]
+    with pytest.raises(UsageError, match="no scored trace of base"):
+        analyzer.handover(run, "base", grader=correct, **FEW)
+
+
+def test_only_scored_traces_are_chosen(tmp_path):
+    with gzip.open(WORLD / "dumps" / "base.jsonl.gz", "rt") as file:
+        found = [row for row in map(json.loads, islice(file, 1500)) if row["correct"]]
+    run = analyzer.score({"base": found}, base=WORLD / "models" / "base", score_at_most=1, path=tmp_path / "run")
+    scored = {key for key, status in run.done("base").items() if status == "ok"}
+    chosen = set(handing._chosen(run, ["base"], 200)["base"])
+    assert chosen == scored and len(scored) < len(found)
+
+
+def test_requests_at_a_time_are_a_server_s(made):
+    with pytest.raises(UsageError, match="--concurrent: requests at a time are made to a server alone"):
+        analyzer.handover(made, "rlvr", grader=correct, concurrent=3, **FEW)
+
+
+GRADERS = {
+    "exits.py": ("import sys\nsys.exit(3)\ndef f(t): ...", "SystemExit: 3"),
+    "quits.py": ("def f(t): raise SystemExit", "rlvr/.*SystemExit: .*return None for what can't be read"),
+    "reward.py": ("def f(t): return 1.0", r"expected True, False or None \(not read\), got 1.0 .* return reward > 0"),
+    "wrong.py": ("def f(t: return True", "SyntaxError"),
+    "fine.py": ("def f(t):\n    import beside\n    return beside.no", "4 of 4 traces"),
+}
+
+
+@pytest.mark.parametrize("name", GRADERS)
+def test_graders_from_a_file(made, tmp_path, name):
+    text, said = GRADERS[name]
+    (tmp_path / name).write_text(text)
+    (tmp_path / "beside.py").write_text("no = False")
+    before = list(sys.path)
+    with pytest.raises(UsageError, match=said):
+        analyzer.handover(made, "rlvr", grader=f"{tmp_path / name}:f", **FEW)
+    assert sys.path == before
+
+
 def test_a_grader_that_contradicts_the_dump_is_refused(made):
     with pytest.raises(UsageError, match="4 of 4 traces of rlvr that the dump calls correct are not"):
         analyzer.handover(made, "rlvr", grader=lambda trace: False, **FEW)
@@ -134,10 +206,10 @@ def test_a_base_that_never_solves_leaves_the_source_s_model_as_control(tmp_path)
     run = analyzer.score(dumps, base=models / "base", policy={"rlvr": models / "rlvr"}, path=tmp_path / "run")
     said: list[str] = []
     done = analyzer.handover(run, grader=correct, tell=said.append, **FEW)
-    assert done["sources"] == {"rlvr": 3} and any("there is no control" in text for text in said)
+    assert done["sources"] == {"rlvr": 3} and any("left out as control" in text for text in said)
     note = analysis.run(tables.build(run)).estimates["rlvr.handover_cliff"].note
-    assert "with its own model on the same traces" in note
-    with pytest.raises(UsageError, match="no trace of base is known to be correct"):
+    assert "with its own model on these traces" in note
+    with pytest.raises(UsageError, match="no scored trace of base is known to be correct"):
         analyzer.handover(run, "base", grader=correct, **FEW)
 
 
@@ -206,7 +278,7 @@ def test_what_can_not_be_cut_is_left_out_and_told(offsets, mask):
     assert "1 of 1 trace can't be handed over" in said[-1]
 
 
-@pytest.mark.parametrize("text", [b'{"n": 2}\nnonsense\n', b'{"by": "base"}\n', b"[1]\n"])
+@pytest.mark.parametrize("text", [b'{"base": "b", "cuts": 2}\nnonsense\n', b'{"by": "base"}\n', b"[1]\n"])
 def test_a_file_of_somebody_else_is_refused(tmp_path, text):
     path = tmp_path / "rlvr.jsonl"
     path.write_bytes(text)
@@ -236,6 +308,23 @@ def test_cuts_fall_on_steps_and_no_token_straddles_one():
     assert [(p.cuts, p.step, p.of) for p in short] == [(tuple(range(8)), 0, 1)]
 
 
+def test_bytes_of_one_character_stay_together():
+    """A step that begins with a character of three tokens, all of which stand at one place."""
+    text = "First we add. 🙂 Then we go on."
+    offset_T = np.array([0, 6, 14, 14, 14, 16])
+    found = list(handing._prefixes(text, np.arange(6), offset_T, (7,), 2))
+    assert found[1].prefix_ids == (0, 1) and found[1].text == "First we add. "
+
+
+def test_the_text_of_a_prefix_goes_to_the_next_one():
+    text = "One is first here.\nTwo is second here.\nThree is third here.\nFour is fourth here."
+    found = list(handing._prefixes(text, np.arange(1), np.array([0]), (7,), 2))
+    assert [p.next for p in found] == [
+        "One is first here. Two is second here.",
+        "Three is third here. Four is fourth here.",
+    ]
+
+
 def test_the_cliff_is_where_the_excess_is():
     """Closed form: a rise of .6 in the third stretch against none of the control."""
     own, control = np.tile([0.1, 0.1, 0.1, 0.7, 0.8, 1.0], (8, 1)), np.tile([0.6, 0.7, 0.8, 0.9, 0.9, 1.0], (8, 1))
@@ -249,8 +338,8 @@ def test_the_cliff_is_where_the_excess_is():
 
 @pytest.mark.parametrize(("p", "where"), [(0.05, 0.5), (0.051, math.nan)])
 def test_a_place_is_told_where_it_is_certified(p, where):
-    own = pd.DataFrame(np.zeros((3, 5)))
-    told = analysis._told(stats.Cliff(2, 0.3, p), "base", own, "base")
+    cliff = {"against": "base", **stats.Cliff(2, 0.3, p)._asdict()}
+    told = analysis._told(cliff | {"stretches": 4, "traces": 3, "control": 3, "problems": 3}, "", 3, "base")
     assert told.value == pytest.approx(where, nan_ok=True)
     assert ("not certified" in told.note) == math.isnan(where)
 
@@ -289,12 +378,89 @@ def test_the_largest_rise_of_a_trace_is_listed_with_its_step():
     ]
 
 
+def line(**given) -> dict:
+    """A row of a handover."""
+    row = {"source": "rl", "by": "base", "key": "a", "problem": "a", "cuts": [0], "step": 0, "of": 4, "tokens": 0}
+    return row | {"next": "step", "n": 4, "correct": 2, "unread": 0, "cut_off": 0} | given
+
+
 def test_a_torn_line_is_left_out(tmp_path):
     path = tmp_path / "x.jsonl"
-    lines = [orjson.dumps({"n": 2}), orjson.dumps({"by": "base", "key": "a"}), b'{"by": "ba']
+    lines = [orjson.dumps({"base": "b", "cuts": 2}), orjson.dumps(line()), b'{"by": "ba']
     path.write_bytes(b"\n".join(lines))
     settings, found, end = kept.read(path)
-    assert settings == {"n": 2} and found == [{"by": "base", "key": "a"}] and end == len(b"\n".join(lines[:2])) + 1
+    assert settings == {"base": "b", "cuts": 2} and found == [line()] and end == len(b"\n".join(lines[:2])) + 1
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([{"by": "base"}], ":2: no line of a handover"),
+        ([line(), line(step=1), line()], ":4: this prefix was there before; remove the file, or this line and all"),
+        ([line(), {"base": "b", "cuts": 2}], ":3: no line of a handover"),
+    ],
+)
+def test_rows_without_their_fields_and_rows_that_stand_twice_are_refused(tmp_path, more, said):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in [{"base": "b", "cuts": 2}, *more]))
+    with pytest.raises(analyzer.AnalyzerError, match=said):
+        kept.read(path)
+
+
+def cut_up(lines: list[dict], cuts: int) -> pd.DataFrame:
+    """Rows as the analyses get them: one for each cut."""
+    return pd.DataFrame([row | {"cut": cut, "cuts": cuts} for row in lines for cut in row["cuts"]])
+
+
+def test_traces_that_a_killed_call_left_half_are_no_part_of_a_curve():
+    """Also where no trace at all got farther."""
+    first = [line(), line(cuts=[1], step=1)]
+    assert analysis._arm(cut_up(first, 4), "rl", "base") is None
+    whole = [line(cuts=[j], step=j, key="b") for j in range(4)]
+    arm = analysis._arm(cut_up([*first, *whole], 4), "rl", "base")
+    assert arm.success.index.tolist() == [("b", "a")] and arm.success.shape == (1, 5)
+    assert arm.share_NF.tolist() == [[0, 0.25, 0.5, 0.75, 1]] and arm.steps_N.tolist() == [4]
+
+
+def handed_over(rng, per_line: int, source: str) -> pd.DataFrame:
+    """The base on traces of its own law, 8 to 11 lines each that settle it bit by bit, of which `per_line` make one."""
+    out = []
+    for problem, chance in enumerate(np.linspace(0.1, 0.7, 12)):
+        for n in range(4):
+            settled = np.cumsum(np.r_[0, rng.dirichlet(np.full(rng.integers(8, 12), 2.0))])
+            at = [*range(0, len(settled) - 1, per_line)]
+            for step in sorted({j * len(at) // 8 for j in range(8)}):
+                cuts = [j for j in range(8) if j * len(at) // 8 == step]
+                right = int(rng.binomial(8, chance ** (1 - settled[at[step]])))
+                more = {"source": source, "key": f"{source}/{problem}/{n}", "problem": str(problem), "n": 8}
+                out.append(line(**more, cuts=cuts, step=step, of=len(at), correct=right))
+    return cut_up(out, 8)
+
+
+@pytest.mark.parametrize("per_line", [2, 4, 12])
+def test_lines_that_are_joined_are_no_cliff(per_line):
+    """One law in fewer and longer steps. Compared cut by cut, 25 to 100 % of such runs had a cliff; now 20 or more of
+    40 come with a chance below 1e-5 while the true rate is below .15."""
+    rng, found = np.random.default_rng(0), 0
+    for seed in range(40):
+        arms = [analysis._arm(handed_over(rng, many, s), s, "base") for s, many in (("rl", per_line), ("base", 1))]
+        cliff, why = analysis._cliff(arms[0], None, arms[1], seed)
+        assert cliff or "one step" in why
+        found += bool(cliff) and cliff["p"] <= 0.05
+    assert found < 20
+
+
+def test_a_curve_between_its_cuts():
+    share = np.array([[0, 0, 0.5, 0.5, 1.0]])
+    assert stats.at_shares(share, np.array([[0.2, 0.2, 0.6, 0.6, 1.0]]), 4) == pytest.approx(
+        np.array([[0.2, 0.4, 0.6, 0.8, 1.0]])
+    )
+
+
+def test_continuations_that_were_cut_are_told_first():
+    rows = pd.DataFrame({"n": [8, 8], "unread": [0, 0], "cut_off": [0, 2]})
+    first = analysis._notes(rows, pd.DataFrame(columns=analysis.STEPS), [])[0]
+    assert first.startswith("Of 16 continuations 0 had") and "too many: the success is understated" in first
 
 
 def test_a_server_goes_on_from_the_very_prefixes(made, tmp_path):
