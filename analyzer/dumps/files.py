@@ -259,10 +259,12 @@ def _still(shown: str, path: Path, states: set[tuple[int, int]]) -> BinaryIO:
     states.add((about.st_size, about.st_mtime_ns))
     if len(states) > 1:
         stream.close()
-        raise DumpError(
-            f"{shown} has changed while it was read; wait until it is written, then run the same line again"
-        )
+        raise changed(shown)
     return stream
+
+
+def changed(name: str) -> DumpError:
+    return DumpError(f"{name} has changed while it was read; wait until it is written, then run the same line again")
 
 
 def _to_its_end(

@@ -112,9 +112,10 @@ def _plans(
 ) -> list[Plan]:
     """How each file is read. What a folder or pattern brought along and holds no responses (a document such as a
     summary, or a file of a known kind) is left out, and said; a file that was named is an error."""
-    plans, left = [], []
+    plans, left, opened = [], [], {}
     for name in names:
         file = files.open_dump(*name)
+        opened[file.name] = file.sha256
         try:
             plan = plan_file(file, field_map)
             given = field_map.get("response")
@@ -127,6 +128,9 @@ def _plans(
             ):
                 raise
             left.append((file.name, error))
+    if ledger.opened and (unlike := sorted({x for x, _ in ledger.opened.items() ^ opened.items()})):
+        raise files.changed(unlike[0])
+    ledger.opened = opened
     if not plans:
         raise left[0][1]
     reasons: dict[str, list[str]] = {}
