@@ -11,8 +11,8 @@ from operator import attrgetter
 from typing import Any
 
 from analyzer.api import repeat
-from analyzer.dumps.files import expand
 from analyzer.dumps.read import Ledger, batches, stream
+from analyzer.dumps.specs import expand
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Sampler, Trace
 from analyzer.records.options import ReadOptions, stored

@@ -1,7 +1,7 @@
 """Any dump -> Traces, with a Ledger that accounts for every row.
 
 `read_dumps` is the whole interface, `batches` the same for dumps that memory can't hold. What a file holds is decided
-by `formats`: a known dialect, or fields found by their names, or `--map`. Problems are joined on the text of their
+by `recognise`: a known dialect, or fields found by their names, or `--map`. Problems are joined on the text of their
 question, never on their position. A row is used whole or not at all; what is not used is counted and kept with its
 file, line and reason.
 """
@@ -19,6 +19,7 @@ from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.automatic import NoResponseError, RefusedError
 from analyzer.dumps.paths import has
 from analyzer.dumps.recognise import Plan, checked_map, plan_file, refuse_unused_map
+from analyzer.dumps.specs import expand
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Trace
@@ -150,7 +151,7 @@ def _walk(
 ) -> Iterator[Trace]:
     """The traces of all files in order. samplers: labels that sources must have, asked beforehand where no row can
     name another one."""
-    names, notes = files.expand(specs)
+    names, notes = expand(specs)
     ledger.notes += notes
     plans = _plans(specs, names, field_map, ledger)
     sides = []

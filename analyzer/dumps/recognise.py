@@ -12,6 +12,7 @@ from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
 from analyzer.dumps.dialects.dialect import BY_RECORD, Dialect
 from analyzer.dumps.fields import CANONICAL, clean
+from analyzer.dumps.names import RESPONSE, SYNONYMS
 from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records.display import counted
@@ -359,11 +360,11 @@ def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]
     lists = [k for k, v in document.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v[:50])]
     values = list(document.values())
     inside = document[lists[0]] if len(lists) == 1 else []
-    asked = {k for f in ("question", "prompt") for k in automatic.SYNONYMS[f]}
+    asked = {k for f in ("question", "prompt") for k in SYNONYMS[f]}
     own = inside and any(k in inside[0] for k in asked) and not any(k in document for k in asked)
     if automatic.turned(document):
         return file.records
-    if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in automatic.RESPONSE)):
+    if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in RESPONSE)):
         return lambda: shapes.nested(document, f"{lists[0]}[]")
     if (
         values
