@@ -86,7 +86,7 @@ def render(description: dict[str, Any]) -> str:
                 label,
                 f"{s['traces']:,}",
                 f"{s['problems']:,}",
-                f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
+                _per_problem(n),
                 f"{s['labelled']:,}",
                 _share(s["pass@1"]),
                 _share(s["any_correct"]),
@@ -169,7 +169,7 @@ def render_studies(described: dict[str, Any], found: dict[str, list[str]]) -> st
                     f"{s['traces']:,}",
                     f"{s['problems']:,}",
                     "" if i else "-" if shared is None else f"{shared:,}",
-                    f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})",
+                    _per_problem(n),
                     f"{s['labelled']:,}",
                     _share(s["pass@1"]),
                     "" if i else f"{len(d['warnings']):,}",
@@ -206,6 +206,10 @@ def _numbers(numbers: dict[str, Any]) -> str:
     )
     brought = f"{counted(rows, 'row')} {'brings' if rows == 1 else 'bring'}"
     return f"{brought} log-probs under the base at {', '.join(laws)}; {beside}; {then}"
+
+
+def _per_problem(n: dict[str, int]) -> str:
+    return f"{n['min']}" if n["min"] == n["max"] else f"{n['most']} ({n['min']}-{n['max']})"
 
 
 def _share(value: float | None) -> str:

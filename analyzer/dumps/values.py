@@ -126,19 +126,15 @@ def prompt(value: Any) -> str | list[dict[str, Any]]:
             raise Fault("bad prompt", "the prompt is an empty list; expected text or chat messages")
         out = []
         for i, message in enumerate(value):
-            if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            content = message.get("content") if isinstance(message, dict) else None
+            if not isinstance(content, (str, list)) or not isinstance(message.get("role"), str):
                 raise Fault(
                     "bad prompt",
                     f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
                 )
-            content, shown = message.get("content"), list(media.of_column(message.get("images")))
+            shown = list(media.of_column(message.get("images")))
             if isinstance(content, list):
                 message = {**message, "content": thought(*parts(content, "prompt", shown)[::-1])}
-            elif not isinstance(content, str):
-                raise Fault(
-                    "bad prompt",
-                    f'message {i} of the prompt is {show(message)}; expected {{"role": text, "content": text}}',
-                )
             text(message["content"], "prompt")
             out.append({**message, "images": shown} if shown else message)
         try:
