@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.dumps.benchmarks import benchmarks
-from analyzer.dumps.files import expand, labels_of
 from analyzer.dumps.recognise import checked_map
+from analyzer.dumps.specs import expand, labels_of
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
 from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
 from analyzer.runs import outputs

@@ -17,7 +17,7 @@ from analyzer import __version__
 from analyzer.api import inputs, pipeline, repeat
 from analyzer.api.reading import LOOK
 from analyzer.dumps import frames
-from analyzer.dumps.files import expand
+from analyzer.dumps.specs import expand
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 from analyzer.pages import index
 from analyzer.records.display import counted

@@ -11,8 +11,8 @@ from operator import attrgetter
 from typing import Any
 
 from analyzer.api import repeat
-from analyzer.dumps.files import expand
 from analyzer.dumps.read import Ledger, batches, stream
+from analyzer.dumps.specs import expand
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Sampler, Trace
 from analyzer.records.options import ReadOptions, stored
@@ -41,7 +41,9 @@ def ingest(run: Run, specs: Sequence[str], read: ReadOptions) -> None:
             run.manifest["settings"].setdefault("limit", None)
         if any(s == "-" or s.endswith("=-") for s in specs):
             raise UsageError("--limit reads the dumps twice, which standard input can't be: give a file")
-        first = _first_problems(run, read.limit, read.reference, stream(specs, Ledger(), read))
+        look = Ledger()
+        first = _first_problems(run, read.limit, read.reference, stream(specs, look, read))
+        ledger.opened = look.opened
         traces = _limited(traces, first, beyond)
     with run.writing(), run.adding(_fresh(run, traces, run.contents(), samplers_of, again, judged)):
         recorded = run.manifest.get("samplers", {})

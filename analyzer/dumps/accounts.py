@@ -19,7 +19,8 @@ from analyzer.records.display import counted
 class Ledger:
     """The account of a reading. rows = rows_used + rows_rejected; a row is a record of a file (a list per problem is
     one row and many traces; a row of a file that others are joined with is used, and no trace). `rejected`: dicts with
-    file, line, reason, detail, row. `notes`: trap findings, one sentence each."""
+    file, line, reason, detail, row. `notes`: trap findings, one sentence each. `opened`: file -> sha256 when it was
+    opened; given beforehand, that of an earlier reading, to which this one must be equal."""
 
     threshold: float = 1.0
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Ledger:
     by_reason: dict[str, int] = field(default_factory=dict)
     rejected: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    opened: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise ValueError unless the numbers add up, in all and file by file."""

@@ -1,6 +1,6 @@
 """Fields found by their names, for files of no known dialect.
 
-Only names decide, never the values' meaning: the table below is the whole rule. Two fields that could both be the
+Only names decide, never the values' meaning: the table in `names` is the whole rule. Two fields that could both be the
 response, or both the label, are an error that shows the `--map` to choose with.
 """
 
@@ -10,9 +10,22 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from analyzer.dumps import media, numbers, settings
+from analyzer.dumps import media
+from analyzer.dumps.names import (
+    ASKED,
+    ONCE,
+    ONE_ONLY,
+    PER_SAMPLE,
+    RESPONSE,
+    RESPONSE_WEAK,
+    SAID,
+    SAMPLING,
+    SYNONYMS,
+    TEXT_ONLY,
+    TOKENS,
+)
 from analyzer.dumps.paths import MISSING, get, show
-from analyzer.dumps.shapes import ONE_EACH, Fields
+from analyzer.dumps.shapes import Fields
 from analyzer.dumps.texts import NO_TEXT, prose, sounds, texts_in
 from analyzer.errors import DumpError
 
@@ -41,149 +54,6 @@ class RefusedError(NoResponseError):
     """A file of a known kind that holds no sampled responses."""
 
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p")
-RESPONSE = (
-    "response",
-    "responses",
-    "completion",
-    "completions",
-    "generation",
-    "generations",
-    "output",
-    "outputs",
-    "model_output",
-    "model_outputs",
-    "generated_text",
-    "model_response",
-    "full_model_response",
-    "samples",
-)
-RESPONSE_WEAK = (  # read only where no name above is there
-    "raw_generation",
-    "raw_output",
-    "raw_response",
-    "generated",
-    "generated_answer",
-    "full_response",
-    "full_output",
-    "output_text",
-    "output_str",
-    "generated_solution",
-    "llm_response",
-    "llm_output",
-    "model_completion",
-    "model_generation",
-    "assistant_response",
-    "completion_text",
-    "completion_str",
-    "response_text",
-    "response_str",
-    "generation_text",
-    "decoded_text",
-    "decoded",
-    "predict",
-    "response_message",
-    "attempt",
-    "deepseek_solution",
-    "deepseek_attempt",
-    "rollouts",
-    "solution",
-    "solutions",
-    "message_content",
-    "message",
-    "text",
-    "content",
-    "code",
-)
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "reasoning": (
-        "reasoning",
-        "reasoning_content",
-        "message_thinking",
-        "thinking",
-        "thinking_content",
-        "deepseek_reasoning",
-        "deepseek_thinking_trajectory",
-        "reasoning_text",
-        "reasoning_trace",
-        "thinking_text",
-        "thinking_trajectory",
-        "thinking_trajectories",
-        "thought",
-        "thoughts",
-        "chain_of_thought",
-    ),
-    "source": ("source", "source_label", "policy"),
-    "model": ("model", "model_name", "model_id", "generator"),
-    "question": ("question", "problem", "query", "instruction"),
-    "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "model_input", "input", "inputs", "messages"),
-    "images": ("images", "image"),
-    "id": ("problem_id", "question_id", "task_id", "example_id", "prompt_id", "doc_id", "uid", "uuid", "idx", "id"),
-    "sample": ("sample", "sample_idx", "sample_id", "sample_index", "epoch"),
-    "seed": ("seed",),
-    "step": ("step", "global_step", "checkpoint"),
-    "correct": (
-        "correct",
-        "is_correct",
-        "correctness",
-        "passed",
-        "acc",
-        "symbolic_correct",
-        "judge_correct",
-        "correctness_math_verify",
-    ),
-    "score": ("score", "scores", "reward", "rewards"),
-    "finish": (
-        *("finish", "finish_reason", "finish_reasons", "stop_reason", "done_reason", "finishReason"),
-        *("finish_reason.type", "meta_info.finish_reason.type", "details.finish_reason"),
-    ),
-    "truncated": ("truncated", "is_truncated", "was_truncated"),
-    "answer": ("pred", "preds", "prediction", "predicted_answer", "model_answer", "extracted_answer", "parsed_answer"),
-    "gold": (
-        "gold",
-        "gt",
-        "gts",
-        "ground_truth",
-        "target",
-        "expected_answer",
-        "reference_answer",
-        "gold_answer",
-        "gtruth_answer",
-        "answer",
-    ),
-    "group": ("group", "benchmark", "dataset", "task_name", "task", "category", "subject", "data_source"),
-    "prompt_ids": ("prompt_ids", "prompt_token_ids", "prompt_tokens", "input_ids"),
-    "response_ids": (
-        "response_ids",
-        "response_token_ids",
-        "response_tokens",
-        "output_ids",
-        "output_token_ids",
-        "completion_ids",
-        "token_ids",
-    ),
-    "response_logprobs": ("response_logprobs", "logprobs", "token_logprobs", "meta_info.output_token_logprobs"),
-    "logprobs_temperature": ("logprobs_temperature",),
-    "base_logprobs": ("base_logprobs",),
-    "base_logprobs_temperature": ("base_logprobs_temperature",),
-    "policy_logprobs": ("policy_logprobs",),
-    "response_mask": numbers.MASKS,
-    "sampler": ("sampler",),
-    **{name: settings.inside(name) for name in SAMPLING},
-    "max_tokens": settings.inside("max_tokens", "max_new_tokens"),
-    "meta": ("meta",),
-}
-PER_SAMPLE = (
-    "reasoning", "correct", "score", "finish", "truncated", "answer", "sample", "seed", "response_ids",
-    "response_logprobs", "base_logprobs", "base_logprobs_temperature", "policy_logprobs",
-    "response_mask",
-)  # fmt: skip
-TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
-          "base_logprobs": (list, dict), "policy_logprobs": dict}  # fmt: skip
-TEXT_ONLY = ("model_input", "inputs")  # of many meanings: taken where they hold text
-ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
-
-
 def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
     """The first value that is not null of every key in the first records, in order of appearance."""
     out: dict[str, Any] = {}
@@ -199,11 +69,6 @@ def _marks(values: dict[str, Any]) -> str:
     """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
     flags = next((k for k, v in values.items() if isinstance(v, list) and _bits(v)), None)
     return "" if flags is None else f"; {flags!r} holds labels without texts: for pass@k --map correct={flags}[]"
-
-
-ASKED = tuple(k for f in ("question", "prompt", "id") for k in SYNONYMS[f]) + ("source", "model")
-SAID = (*RESPONSE, *RESPONSE_WEAK)
-ONCE = frozenset(k for f in ONE_EACH for k in SYNONYMS[f])
 
 
 def turned(record: Any) -> list[dict[str, Any]] | None:

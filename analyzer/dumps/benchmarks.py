@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from analyzer.dumps.files import LABEL, expand
 from analyzer.dumps.labels import stem_of
+from analyzer.dumps.specs import LABEL, expand
 from analyzer.errors import DumpError
 
 BENCHMARK = re.compile(

@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from analyzer.dumps import automatic, shapes
-from analyzer.dumps.automatic import SAMPLING
-from analyzer.dumps.fields import CHECKS, number, sampler, text, truth
+from analyzer.dumps.fields import CHECKS, sampler
+from analyzer.dumps.names import PER_SAMPLE, SAMPLING, SYNONYMS
 from analyzer.dumps.paths import MISSING, Fault, get, show
 from analyzer.dumps.survey import normal_gold
+from analyzer.dumps.values import number, text, truth
 
 DISPENSABLE = frozenset(  # fields that a trace can do without: all but those of its text, prompt and problem
     ("correct", "score", "finish", "truncated", "answer", "group", "source", "model", "step", "sample", "seed")
@@ -19,13 +20,13 @@ DISPENSABLE = frozenset(  # fields that a trace can do without: all but those of
 # canonical field -> the columns that are read as it beside a known format. Where a format's rows come from is not said
 # by a column called `source`, which as a rule tells where problems come from.
 BESIDE: dict[str, tuple[str, ...]] = {
-    **{n: automatic.SYNONYMS[n] for n in ("correct", "score", "finish", "truncated", "answer", "reasoning", "seed")},
-    **{n: automatic.SYNONYMS[n] for n in ("max_tokens", "sampler", *SAMPLING)},
-    "gold": tuple(n for n in automatic.SYNONYMS["gold"] if n != "target"),
+    **{n: SYNONYMS[n] for n in ("correct", "score", "finish", "truncated", "answer", "reasoning", "seed")},
+    **{n: SYNONYMS[n] for n in ("max_tokens", "sampler", *SAMPLING)},
+    "gold": tuple(n for n in SYNONYMS["gold"] if n != "target"),
     "group": ("group", "benchmark", "dataset", "data_source"),
     "model": ("model", "model_name"),
     "step": ("step", "global_step"),
-    "images": automatic.SYNONYMS["images"],
+    "images": SYNONYMS["images"],
     "question": ("question", "problem"),
     "prompt": ("prompt", "full_prompt", "prompt_text"),
 }
@@ -57,7 +58,7 @@ def fill(fields: shapes.Fields, head: list[Any], reads: Collection[str], given: 
                 f"{' and '.join(keys)} could each be the label, none was taken: choose with --map correct={keys[0]}."
             )
             continue
-        exploded = "[]" in response and isinstance(get(values, keys[0]), list) and name in automatic.PER_SAMPLE
+        exploded = "[]" in response and isinstance(get(values, keys[0]), list) and name in PER_SAMPLE
         before, path = fields.get(name, ()), f"{keys[0]}[]" if exploded else keys[0]
         fields[name] = (*before, path, *(keys[1:] if name in SAMPLING else ()))
         held, faults = _faults(head, fields, name)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.dumps.convert import row
-from analyzer.dumps.files import LABEL
 from analyzer.dumps.read import Ledger, batches
+from analyzer.dumps.specs import LABEL
 from analyzer.errors import ResourceError, UsageError
 from analyzer.records import Trace
 from analyzer.records.options import ReadOptions

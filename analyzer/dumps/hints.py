@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from analyzer.dumps.automatic import RESPONSE, SYNONYMS, first_values
+from analyzer.dumps.automatic import first_values
 from analyzer.dumps.dialects import chats
+from analyzer.dumps.names import RESPONSE, SYNONYMS
 from analyzer.dumps.paths import get, known_paths
 from analyzer.dumps.shapes import nested
 from analyzer.dumps.texts import DEPTH, NO_TEXT, WHOLE, at, prose, sounds, texts_in

@@ -24,8 +24,7 @@ class Fault(Exception):
 
 def show(value: Any, limit: int = 60) -> str:
     """A value as it may stand in a message: short, on one line."""
-    text = repr(value) if not isinstance(value, float) else f"{value!r}"
-    text = text.replace("\n", " ")
+    text = repr(value).replace("\n", " ")
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

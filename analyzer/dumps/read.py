@@ -1,7 +1,7 @@
 """Any dump -> Traces, with a Ledger that accounts for every row.
 
 `read_dumps` is the whole interface, `batches` the same for dumps that memory can't hold. What a file holds is decided
-by `formats`: a known dialect, or fields found by their names, or `--map`. Problems are joined on the text of their
+by `recognise`: a known dialect, or fields found by their names, or `--map`. Problems are joined on the text of their
 question, never on their position. A row is used whole or not at all; what is not used is counted and kept with its
 file, line and reason.
 """
@@ -19,6 +19,7 @@ from analyzer.dumps.accounts import Ledger
 from analyzer.dumps.automatic import NoResponseError, RefusedError
 from analyzer.dumps.paths import has
 from analyzer.dumps.recognise import Plan, checked_map, plan_file, refuse_unused_map
+from analyzer.dumps.specs import expand
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Trace
@@ -112,9 +113,10 @@ def _plans(
 ) -> list[Plan]:
     """How each file is read. What a folder or pattern brought along and holds no responses (a document such as a
     summary, or a file of a known kind) is left out, and said; a file that was named is an error."""
-    plans, left = [], []
+    plans, left, opened = [], [], {}
     for name in names:
         file = files.open_dump(*name)
+        opened[file.name] = file.sha256
         try:
             plan = plan_file(file, field_map)
             given = field_map.get("response")
@@ -127,6 +129,9 @@ def _plans(
             ):
                 raise
             left.append((file.name, error))
+    if ledger.opened and (unlike := sorted({x for x, _ in ledger.opened.items() ^ opened.items()})):
+        raise files.changed(unlike[0])
+    ledger.opened = opened
     if not plans:
         raise left[0][1]
     reasons: dict[str, list[str]] = {}
@@ -146,7 +151,7 @@ def _walk(
 ) -> Iterator[Trace]:
     """The traces of all files in order. samplers: labels that sources must have, asked beforehand where no row can
     name another one."""
-    names, notes = files.expand(specs)
+    names, notes = expand(specs)
     ledger.notes += notes
     plans = _plans(specs, names, field_map, ledger)
     sides = []

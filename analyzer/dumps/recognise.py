@@ -12,6 +12,7 @@ from analyzer.dumps.dialects import chats, rollouts, suites
 from analyzer.dumps.dialects import table as dialects
 from analyzer.dumps.dialects.dialect import BY_RECORD, Dialect
 from analyzer.dumps.fields import CANONICAL, clean
+from analyzer.dumps.names import RESPONSE, SYNONYMS
 from analyzer.dumps.paths import Fault, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records.display import counted
@@ -19,6 +20,8 @@ from analyzer.records.display import counted
 OF_ROW = "@row."  # before a path of --map: the value holds for each response of the row
 PSEUDO = ("rows", "format")  # names that --map takes besides the canonical fields
 PROBLEM = {"problem", "question", "prompt", "id", "prompt_ids"}  # of which a row needs one
+
+Raw = Callable[[], Iterator[tuple[int, Any]]]  # walks the records of a file, as often as it is called
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Plan:
     format: str
     dialect: Dialect
     fields: shapes.Fields
-    raw: Callable[[], Iterator[tuple[int, Any]]]
+    raw: Raw
     derived: str = ""  # what its source is called where neither the user nor a row says so, see `labels`
     clash: str = ""  # why it can't be called so
     checkpoint: str = ""  # what its path calls it, and its step where files of several could be one source
@@ -177,9 +180,6 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
     return plan
 
 
-Raw = Callable[[], Iterator[tuple[int, Any]]]
-
-
 def _unfolded(
     file: files.Opened, raw: Raw, head: list[tuple[int, Any]], given: shapes.Fields, found: list[str]
 ) -> tuple[Raw, list[tuple[int, Any]], list[str]]:
@@ -240,13 +240,7 @@ def _counted(
     return plan
 
 
-def _generic(
-    file: files.Opened,
-    fields: shapes.Fields,
-    given: shapes.Fields,
-    head: list[Any],
-    raw: Callable[[], Iterator[tuple[int, Any]]],
-) -> Plan:
+def _generic(file: files.Opened, fields: shapes.Fields, given: shapes.Fields, head: list[Any], raw: Raw) -> Plan:
     """The plan of a file whose fields were found by their names: a response that is a conversation is unfolded; a note
     where nothing was taken as the label though something could be one."""
     notes = beside.doubtful(head, fields, given) + rollouts.find(fields, head, given)
@@ -296,13 +290,7 @@ def _before(record: dict[str, Any], asked: str, response: str) -> Any:
     return record[asked][:-1] if _echoed(record, asked, response) else record.get(asked)
 
 
-def _known(
-    file: files.Opened,
-    name: str,
-    raw: Callable[[], Iterator[tuple[int, Any]]],
-    given: shapes.Fields,
-    head: list[tuple[int, Any]],
-) -> Plan:
+def _known(file: files.Opened, name: str, raw: Raw, given: shapes.Fields, head: list[tuple[int, Any]]) -> Plan:
     dialect = dialects.DIALECTS[name]
     document = file.document or {}
     lacks = [p for p in dialect.document_needs if not has(document, p)]
@@ -337,7 +325,7 @@ def _known(
     return plan
 
 
-def _rows_at(file: files.Opened, rows: str) -> Callable[[], Iterator[tuple[int, Any]]]:
+def _rows_at(file: files.Opened, rows: str) -> Raw:
     document = file.document
     if document is None or "[]" not in rows or not has(document, rows.split("[]")[0] + "[]"):
         options = [p for p in known_paths(document or {}) if p.endswith("[]")]
@@ -352,18 +340,18 @@ def _rows_at(file: files.Opened, rows: str) -> Callable[[], Iterator[tuple[int, 
     return lambda: shapes.nested(document, rows)
 
 
-def _loose_document(file: files.Opened) -> Callable[[], Iterator[tuple[int, Any]]]:
+def _loose_document(file: files.Opened) -> Raw:
     """Records of a JSON object of no known dialect: the object itself if it is one row, its values (dict by id), or the
     one list of objects in it."""
     document = file.document or {}
     lists = [k for k, v in document.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v[:50])]
     values = list(document.values())
     inside = document[lists[0]] if len(lists) == 1 else []
-    asked = {k for f in ("question", "prompt") for k in automatic.SYNONYMS[f]}
+    asked = {k for f in ("question", "prompt") for k in SYNONYMS[f]}
     own = inside and any(k in inside[0] for k in asked) and not any(k in document for k in asked)
     if automatic.turned(document):
         return file.records
-    if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in automatic.RESPONSE)):
+    if inside and (own or dialects.sniff_records(inside) or not any(k in document for k in RESPONSE)):
         return lambda: shapes.nested(document, f"{lists[0]}[]")
     if (
         values

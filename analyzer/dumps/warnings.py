@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from analyzer.dumps import repeats
 from analyzer.dumps.counts import accuracy
+from analyzer.dumps.repeats import MIX, SHORT, of
 from analyzer.dumps.survey import Columns, Survey, grouped
 from analyzer.errors import nearest
 from analyzer.records.display import counted
-
-SHORT = 80  # characters: a response that holds an answer and no reasoning
-MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: spreads small numbers over 64 bits
 
 
 def listed(names: Sequence[str]) -> str:
@@ -28,29 +27,27 @@ def find(survey: Survey, accounts: Sequence[dict[str, Any]]) -> list[str]:
     """All findings, in a fixed order."""
     if not survey.sources:
         return []
-    columns, notes = survey.arrays(), []
-    for check in (_scores, _labels):
-        notes += check(survey)
-    notes += _duplicate_problems(survey, columns)
-    notes += _split_problems(survey, columns)
-    notes += _duplicate_responses(survey, columns)
-    notes += _renumbered(accounts)
-    notes += _told(survey, "null_answer")
-    notes += _gold(survey, columns)
-    notes += _hidden(survey, columns)
-    notes += _prompts(survey, columns)
-    notes += _shown(survey)
-    notes += _told(survey, "ids only", "joined_reasoning", "ids")
-    for check in (_undeclared, _numbers, _foreign):
-        notes += check(survey)
-    notes += _copies(survey, columns)
-    notes += _lengths(survey)
-    notes += _samplers(survey, accounts)
-    return notes
-
-
-def _of(n: int, total: int) -> str:
-    return f"{n:,} of {total:,}"
+    columns = survey.arrays()
+    return [
+        *_scores(survey),
+        *_labels(survey),
+        *repeats.problems(survey, columns),
+        *repeats.split_problems(survey, columns),
+        *repeats.responses(survey, columns),
+        *_renumbered(accounts),
+        *_told(survey, "null_answer"),
+        *_gold(survey, columns),
+        *_hidden(survey, columns),
+        *_prompts(survey, columns),
+        *_shown(survey),
+        *_told(survey, "ids only", "joined_reasoning", "ids"),
+        *_undeclared(survey),
+        *_numbers(survey),
+        *_foreign(survey),
+        *repeats.sources(survey, columns),
+        *_lengths(survey),
+        *_samplers(survey, accounts),
+    ]
 
 
 def _scores(survey: Survey) -> Iterable[str]:
@@ -59,15 +56,14 @@ def _scores(survey: Survey) -> Iterable[str]:
         return
     values = [f"{v:g}" for v, _ in survey.scores.most_common(5)]
     fractional = (
-        f"; {_of(between, n)} scores are neither 0 nor 1 (such as {', '.join(values)}, "
-        f"{survey.all.first['fractional']})"
+        f"; {of(between, n)} scores are neither 0 nor 1 (such as {', '.join(values)}, {survey.all.first['fractional']})"
         if between
         else ""
     )
     yield f"Correct means score >= {survey.threshold:g} where a dump has scores ({n:,} traces){fractional}."
     if against:
         yield (
-            f"{_of(against, n)} traces have a label of their own that differs from score >= "
+            f"{of(against, n)} traces have a label of their own that differs from score >= "
             f"{survey.threshold:g} (the label counts; {survey.all.first['against']})."
         )
 
@@ -99,101 +95,17 @@ def _told(survey: Survey, *names: str) -> Iterable[str]:
         held = own.tally()
         for name in names:
             if (n := held.counts[name]) and not (name in PART and n == own.traces):
-                yield f"{source}: {SENTENCES[name].format(share=_of(n, own.traces), first=held.first[name])}"
+                yield f"{source}: {SENTENCES[name].format(share=of(n, own.traces), first=held.first[name])}"
 
 
 def _labels(survey: Survey) -> Iterable[str]:
     flips, versions = survey.all.counts["flipped"], survey.all.counts["regraded"]
     if flips:
         yield (
-            f"Labels were changed by re-grading in {_of(flips, versions)} traces (the newer label counts; "
+            f"Labels were changed by re-grading in {of(flips, versions)} traces (the newer label counts; "
             f"{survey.all.first['flipped']})."
         )
     yield from _told(survey, "unlabelled")
-
-
-def _duplicate_problems(survey: Survey, c: Columns) -> Iterable[str]:
-    order, starts = grouped(c["source"], c["file"], c["problem"], c["row"])
-    at = order[starts]  # the first trace of each problem row
-    place = np.stack([c["source"][at], c["file"][at]])
-    problem, changed = c["problem"][at], np.any(np.diff(place) != 0, axis=0)
-    bounds = np.r_[0, 1 + np.flatnonzero(changed), len(at)]
-    found = []
-    for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        distinct, rows = np.unique(problem[low:high], return_counts=True)
-        if len(distinct) == high - low:
-            continue
-        repeated = low + np.flatnonzero(np.isin(problem[low:high], distinct[rows > 1]))
-        example = problem[repeated[at[repeated].argmin()]]  # the one that appears first
-        latest = repeated[problem[repeated] == example]
-        latest = latest[at[latest].argmax()]  # its row that appears last
-        stop = starts[latest + 1] if latest + 1 < len(starts) else len(order)
-        found.append((int(at[low:high].min()), high - low, len(distinct), int(order[stop - 1])))
-    sources, files = list(survey.sources), list(survey.numbers["file"])
-    for i, total, distinct, example in sorted(found):
-        yield (
-            f"{files[c['file'][i]][:-1]}, {sources[c['source'][i]]}: {distinct:,} distinct questions in {total:,} "
-            "problem rows; the samples of a repeated question are pooled under one "
-            f"problem (such as {survey.origin(example)}), so joined numbers differ from row-level ones."
-        )
-
-
-def _split_problems(survey: Survey, c: Columns) -> Iterable[str]:
-    """Questions that two sources have under different ids of their problems: they are not joined."""
-    asked = np.frombuffer(survey.asked, np.int64)
-    order, starts = grouped(asked)
-    ends = np.r_[starts[1:], len(order)]
-    again = (ends - starts > 1) & (asked[order[starts]] != 0)
-    several = [order[a:b] for a, b in zip(starts[again].tolist(), ends[again].tolist(), strict=True)]
-    names, found = list(survey.numbers["problem"]), []
-    if not several or len(survey.sources) < 2:
-        return
-    of = _sources_of(c, np.concatenate(several))
-    for problems in several:
-        a = int(problems[0])
-        other = next((int(b) for b in problems[1:] if not of[a] & of[int(b)]), None)
-        if other is not None:
-            found.append((a, other))
-    if found:
-        found.sort()  # the first that appears, whatever this process hashes
-        where = [survey.origin(int(np.flatnonzero(c["problem"] == p)[0])) for p in found[0]]
-        where = [f"{names[p]!r} in {w}" for p, w in zip(found[0], where, strict=True)]
-        yield (
-            f"{len(found):,} questions stand under several problem ids in different sources ({where[0]}, {where[1]}): "
-            "they are different problems here and are not compared. Write the same ids, or leave the ids out: problems "
-            "are then joined on the question's text."
-        )
-
-
-def _sources_of(c: Columns, problems: np.ndarray) -> dict[int, set[int]]:
-    """The sources that have each of these problems."""
-    here = np.isin(c["problem"], problems)
-    out: dict[int, set[int]] = {}
-    for problem, source in np.unique(np.stack([c["problem"][here], c["source"][here]]), axis=1).T.tolist():
-        out.setdefault(problem, set()).add(source)
-    return out
-
-
-def _duplicate_responses(survey: Survey, c: Columns) -> Iterable[str]:
-    for number, (source, own) in enumerate(survey.sources.items()):
-        here = np.flatnonzero(c["source"] == number)
-        problem, step, said = (c[name][here] for name in ("problem", "step", "said"))
-        order, texts = grouped(problem, step, said)
-        new = (np.diff(problem[order[texts]]) != 0) | (np.diff(step[order[texts]]) != 0)
-        pairs = np.r_[0, 1 + np.flatnonzero(new)]  # problem and step
-        traces = np.add.reduceat(np.diff(np.r_[texts, len(order)]), pairs)
-        distinct = np.diff(np.r_[pairs, len(texts)])
-        repeats, hit = len(order) - len(texts), int(np.count_nonzero(traces > distinct))
-        if repeats:
-            yield (
-                f"{source}: {_of(repeats, own.traces)} responses repeat an earlier one of the same problem word for "
-                f"word ({_of(hit, len(pairs))} problems); "
-                "they count for pass@k, and as one in clusters."
-            )
-        if n := own.counts["empty"] + (blank := own.counts["blank"]):
-            held = f"{'' if blank == n else f'{blank:,} '}hold white space only; " if blank else ""
-            where = own.first.get("empty") or own.first["blank"]
-            yield f"{source}: {_of(n, own.traces)} responses are empty ({held}{where})."
 
 
 def _renumbered(accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
@@ -232,7 +144,7 @@ def _gold(survey: Survey, c: Columns) -> Iterable[str]:
         a, b = sorted(at[among & (c["problem"][at] == first)].tolist())[:2]
         said = [survey.golds[int(c["gold"][i])] for i in (a, b)]
         yield (
-            f"{_of(len(unlike), len(distinct))} problems have different reference answers in different rows "
+            f"{of(len(unlike), len(distinct))} problems have different reference answers in different rows "
             f"({said[0]!r} and {said[1]!r}, {survey.origin(a)})."
         )
     if n := np.count_nonzero(c["drift"]):
@@ -285,13 +197,13 @@ def _hidden(survey: Survey, c: Columns) -> Iterable[str]:
         if others:
             other = max(others, key=lambda s: others[s])
             yield (
-                f"{source}{where}: {_of(short, len(part))} responses have at most {SHORT} characters where {other} "
+                f"{source}{where}: {of(short, len(part))} responses have at most {SHORT} characters where {other} "
                 f"writes {others[other]:,.0f} (median): the reasoning "
                 "is hidden or was never written, and a perplexity of the rest says nothing about the reasoning path."
             )
         elif bare >= len(part) / 2:
             yield (
-                f"{source}{where}: {_of(bare, len(part))} responses hold an answer and nothing "
+                f"{source}{where}: {of(bare, len(part))} responses hold an answer and nothing "
                 "else: their perplexity says nothing about a reasoning path."
             )
 
@@ -312,7 +224,7 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
         unlike = np.minimum.reduceat(prompts_of, problems) != np.maximum.reduceat(prompts_of, problems)
         if (n := int(np.count_nonzero(unlike))) > 0:
             yield (
-                f"Prompts differ between sources in {_of(n, int(np.count_nonzero(shared)))} shared problems: each "
+                f"Prompts differ between sources in {of(n, int(np.count_nonzero(shared)))} shared problems: each "
                 "source is scored after its own prompt, and no verdict compares them, unless the base is asked under "
                 "the reference's (score with --prompt-of LABEL)."
             )
@@ -330,7 +242,7 @@ def _shown(survey: Survey) -> Iterable[str]:
     for source, own in survey.sources.items():
         if n := own.shown.counts["rows"]:
             yield (
-                f"{source}: {_of(n, own.traces)} prompts show {counted(own.shown.counts['images'], 'image')} or the "
+                f"{source}: {of(n, own.traces)} prompts show {counted(own.shown.counts['images'], 'image')} or the "
                 f"like ({own.shown.first['rows']}), kept by address or hash (meta.images): problems are told apart by "
                 "them. A scorer of text does not see them, so these rows are refused where a model is to score them."
             )
@@ -340,7 +252,7 @@ def _undeclared(survey: Survey) -> Iterable[str]:
     for source, own in survey.sources.items():
         if n := own.counts["undeclared"]:
             yield (
-                f"{source}: {_of(n, own.traces)} rows have log-probabilities without the temperature they "
+                f"{source}: {of(n, own.traces)} rows have log-probabilities without the temperature they "
                 "were taken at; they are not used"
                 + (", but for reach beside the base's, as those of the sampler." if own.laws else ".")
             )
@@ -351,12 +263,12 @@ def _numbers(survey: Survey) -> Iterable[str]:
         held, first = own.numbers.counts, own.numbers.first
         if n := held["unknown rows"]:
             yield (
-                f"{source}: {held['unknown']:,} log-probabilities in {_of(n, own.traces)} rows are not known (null, "
+                f"{source}: {held['unknown']:,} log-probabilities in {of(n, own.traces)} rows are not known (null, "
                 f"NaN or infinite, {first['unknown rows']}); they are left out, and with them the sums over their "
                 "responses."
             )
         if n := held["masked rows"]:
-            share = _of(held["masked"], held["of masked rows"])
+            share = of(held["masked"], held["of masked rows"])
             yield (
                 f"{source}: response_mask says that the policy did not write {share} tokens of {counted(n, 'row')} "
                 f"({first['masked rows']}): they are conditioned on and never scored."
@@ -383,34 +295,16 @@ def _foreign(survey: Survey) -> Iterable[str]:
                 "retriever or tool. Give response_ids with a response_mask (0 where the policy did not write)."
             )
             yield (
-                f"{source}: {_of(n, own.traces)} responses hold retrieved text or tool output that the model did not "
+                f"{source}: {of(n, own.traces)} responses hold retrieved text or tool output that the model did not "
                 f"write ({', '.join(marks[:3])}; {first['held']}), {share:.0%} of their characters: {what}"
             )
         if n := held["repeated"]:
             share = held["repeated: characters"] / held["repeated: of"]
             yield (
-                f"{source}: {_of(n, own.traces)} responses begin with their own prompt, word for word "
+                f"{source}: {of(n, own.traces)} responses begin with their own prompt, word for word "
                 f"({first['repeated']}), {share:.0%} of their characters: a model would score it as the policy's "
                 "words, after the prompt once more. Take it out of the responses."
             )
-
-
-def _copies(survey: Survey, c: Columns) -> Iterable[str]:
-    """Sources that are largely one another, whatever their files look like. Short answers agree by themselves."""
-    labels = list(survey.sources)
-    if len(labels) < 2:
-        return
-    long = c["size"] > SHORT
-    pair = c["said"].view(np.uint64) ^ (c["problem"].astype(np.uint64) * MIX)
-    said = [np.unique(pair[long & (c["source"] == i)]) for i in range(len(labels))]
-    for i, a in enumerate(labels):
-        for j, b in enumerate(labels[i + 1 :], i + 1):
-            both, least = len(np.intersect1d(said[i], said[j], assume_unique=True)), min(len(said[i]), len(said[j]))
-            if both and both >= 0.5 * least:
-                yield (
-                    f"{a} and {b}: {_of(both, least)} long responses are the same word for "
-                    "word on the same problems: one seems to be a copy of the other."
-                )
 
 
 def _lengths(survey: Survey) -> Iterable[str]:
@@ -448,7 +342,7 @@ def _samplers(survey: Survey, accounts: Sequence[dict[str, Any]]) -> Iterable[st
             words = [w for w, _ in own.settings.counts.most_common() if w not in ("", "given")]
             more = f" (and {len(words) - 1:,} other settings)" if len(words) > 1 else ""
             yield (
-                f"{source}: {_of(n, own.traces)} rows state {words[0]}{more}, which no sampler here has "
+                f"{source}: {of(n, own.traces)} rows state {words[0]}{more}, which no sampler here has "
                 f"({own.settings.first['']}): "
                 + (
                     f"the given --sampler {source} is taken in its place, and no law is exact that rests on it."

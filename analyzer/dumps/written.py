@@ -6,14 +6,15 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from analyzer.dumps import automatic, parse, settings
+from analyzer.dumps import parse, settings
 from analyzer.dumps.dialects import chats
+from analyzer.dumps.names import PER_SAMPLE, RESPONSE, RESPONSE_WEAK, SYNONYMS, TOKENS
 
 PLURAL = ("responses", "completions", "generations", "outputs", "model_outputs", "samples", "rollouts", "solutions")
-NUMBERS = tuple(k for n in automatic.TOKENS for k in automatic.SYNONYMS[n])
+NUMBERS = tuple(k for n in TOKENS for k in SYNONYMS[n])
 OBJECTS = ("sampler", "meta", "base_logprobs", "policy_logprobs", *settings.OBJECTS)
-EACH = tuple(k for n in automatic.PER_SAMPLE for k in automatic.SYNONYMS[n])
-TALKS = (*automatic.SYNONYMS["prompt"], *automatic.RESPONSE, *automatic.RESPONSE_WEAK)
+EACH = tuple(k for n in PER_SAMPLE for k in SYNONYMS[n])
+TALKS = (*SYNONYMS["prompt"], *RESPONSE, *RESPONSE_WEAK)
 NUMERIC = (
     *("sample", "seed", "step", "score", "correct", "truncated", "max_tokens", "temperature", "top_p", "top_k"),
     *("min_p", "logprobs_temperature", "base_logprobs_temperature"),
@@ -24,9 +25,7 @@ Kinds = dict[str, str]  # column -> messages, list or object
 
 def numeric(given: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
     """The columns of a table of text whose cells are numbers, by the names of fields and by --map."""
-    return frozenset(k for n in NUMERIC for k in (*automatic.SYNONYMS.get(n, (n,)), *given.get(n, ()))) | {
-        *settings.SETTINGS
-    }
+    return frozenset(k for n in NUMERIC for k in (*SYNONYMS.get(n, (n,)), *given.get(n, ()))) | {*settings.SETTINGS}
 
 
 def numbered(record: Any, columns: frozenset[str]) -> Any:
@@ -57,7 +56,7 @@ def columns(rows: list[dict[str, Any]], given: Mapping[str, tuple[str, ...]], bu
     for key, texts in values.items():
         if key in (*TALKS, mapped.get("prompt"), mapped.get("response")) and any(map(_messages, texts)):
             out[key] = "messages"
-        elif key in (*NUMBERS, *PLURAL, *(mapped.get(n) for n in automatic.TOKENS)):
+        elif key in (*NUMBERS, *PLURAL, *(mapped.get(n) for n in TOKENS)):
             held = [_json(t) for t in texts]
             if all(isinstance(v, list) for v in held) and (key not in PLURAL or all(map(_texts, held))):
                 out[key] = "list"

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzer.dumps.files import is_dump_name
 from analyzer.dumps.read import read_dumps
+from analyzer.dumps.specs import is_dump_name
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Sampler, Trace, json_value
 from analyzer.records.display import counted

@@ -20,7 +20,9 @@ import orjson
 
 from analyzer.dumps import automatic, files, paths
 from analyzer.dumps.convert import packed, row
+from analyzer.dumps.names import SYNONYMS
 from analyzer.dumps.read import Ledger, stream
+from analyzer.dumps.specs import LABEL, expand
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 from analyzer.records import Trace
 from analyzer.records.options import AS_FOUND, ModelOptions, ReadOptions, SampleOptions
@@ -72,7 +74,7 @@ def sample(
     if not target.name.endswith(ENDINGS):
         raise UsageError(f"{out}: the ending says how to write; expected one of {', '.join(ENDINGS)}")
     refuse_dangling(target)
-    if how.label is not None and not files.LABEL.match(how.label):
+    if how.label is not None and not LABEL.match(how.label):
         raise UsageError(f"--label {how.label!r}: expected letters, digits and . + - _ (it names the source)")
     problems, ledger = read_problems(specs, read)
     account(ledger)
@@ -215,10 +217,10 @@ def _first_question(
 def _text_field(specs: Sequence[str], given: dict[str, str]) -> tuple[str, str, str] | None:
     """("question" or "prompt", the field that holds it, the path to its text or that of its first message) in the first
     rows of the first file that has one (a summary in a folder has none); None: no such."""
-    for spec in files.expand(specs)[0]:
+    for spec in expand(specs)[0]:
         head = [r for _, r in files.open_dump(*spec).head if isinstance(r, dict)]
         for kind in ("question", "prompt"):
-            for name in [given[kind]] if kind in given else automatic.SYNONYMS[kind]:
+            for name in [given[kind]] if kind in given else SYNONYMS[kind]:
                 for text in (name, f"{name}.0.content"):
                     if any(isinstance(paths.get(r, text), str) for r in head if paths.has(r, name)):
                         return kind, name, text

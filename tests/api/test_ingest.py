@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.api import pipeline
+from analyzer.api import pipeline, reading
 from analyzer.dumps import read as dumps
 from analyzer.errors import DumpError, UsageError
 from analyzer.runs import manifests, rows
@@ -138,3 +138,27 @@ def test_integers_beyond_64_bits_do_not_stop_an_ingest(tmp_path, field):
     pipeline.ingest(run, [written(tmp_path, "\n".join(lines))], max_bad=0.5)
     reasons = run.manifest["inputs"][0]["by_reason"]
     assert reasons == {} and len(list(run.traces())) == 2
+
+
+@pytest.mark.parametrize("what", ["rewritten", "a further file"])
+def test_a_dump_that_changes_between_the_two_readings_of_a_limit_is_refused(two, tmp_path, monkeypatch, what):
+    """The first reading says which problems come first, the second takes their rows: both must be of the same bytes."""
+    look = reading._first_problems
+    folder = tmp_path / "dumps"
+    folder.mkdir()
+    Path(two[0]).rename(folder / "base.jsonl")
+    Path(two[1]).rename(folder / "rlvr.jsonl")
+
+    def looked(*args):
+        first = look(*args)
+        target = folder / ("base.jsonl" if what == "rewritten" else "third.jsonl")
+        target.write_text("".join(json.dumps(r) + "\n" for r in ROWS[1:]))
+        return first
+
+    pipeline.ingest(Run.create(tmp_path / "still"), [str(folder)], limit=2)
+    monkeypatch.setattr(reading, "_first_problems", looked)
+    run = Run.create(tmp_path / "run")
+    before = contents(run.path)
+    with pytest.raises(DumpError, match=r"(base|third)\.jsonl has changed while it was read; wait until"):
+        pipeline.ingest(run, [str(folder)], limit=2)
+    assert contents(run.path) == before

@@ -3,9 +3,10 @@ import math
 
 import pytest
 
-from analyzer.dumps.fields import clean, sampler, truth
+from analyzer.dumps.fields import clean, sampler
 from analyzer.dumps.paths import Fault
 from analyzer.dumps.read import read_dumps
+from analyzer.dumps.values import truth
 from analyzer.records import Sampler
 
 GOOD = {"response": "r", "question": "q"}

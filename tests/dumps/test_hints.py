@@ -12,10 +12,11 @@ import pytest
 
 from analyzer.dumps import files, hints
 from analyzer.dumps import read as dumps
+from analyzer.dumps.specs import is_dump_name
 from analyzer.errors import DumpError, UsageError
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
-FILES = sorted(str(p.relative_to(SAMPLES)) for p in SAMPLES.rglob("*") if files.is_dump_name(p))
+FILES = sorted(str(p.relative_to(SAMPLES)) for p in SAMPLES.rglob("*") if is_dump_name(p))
 HINT = re.compile(r"--map ([\w.]+=[^\s;,]+?)[.,;:)]*(?=\s|$)")
 BARE = {"evalscope/predictions/tiny-chat/arithmetic_easy.jsonl"}  # its messages hold the answer without the thoughts
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analyzer.dumps.automatic import SYNONYMS
 from analyzer.dumps.dialects import batch, inspect_logs, lm_eval, small
 from analyzer.dumps.dialects.dialect import Dialect
+from analyzer.dumps.names import SYNONYMS
 
 _RG_FIELDS = {
     "question": "question",

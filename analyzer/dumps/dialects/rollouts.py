@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from analyzer.dumps import automatic, numbers, shapes
-from analyzer.dumps.fields import ids
+from analyzer.dumps.names import SYNONYMS
 from analyzer.dumps.paths import Fault, has
+from analyzer.dumps.values import ids
 
 POLICY = (  # the engine's own numbers first, then those that the trainer computed again
     "rollout_log_probs",  # verl, OpenRLHF, slime
@@ -42,7 +43,7 @@ def find(fields: shapes.Fields, head: Sequence[Any], given: shapes.Fields) -> li
         return notes
     values = automatic.first_values(list(head))
     policy, base = ([p for n in names if (p := _path(n, values, response))] for names in (POLICY, BASE))
-    names = {n: automatic.SYNONYMS[n] if n == "response_mask" else (n,) for n in OWN if not _held(fields, n, head)}
+    names = {n: SYNONYMS[n] if n == "response_mask" else (n,) for n in OWN if not _held(fields, n, head)}
     paths = {n: next((p for s in some if (p := _path(s, values, response))), None) for n, some in names.items()}
     own = {n: p for n, p in paths.items() if p}
     beside = None if _held(fields, "response_ids", head) else _path("response_ids", values, response)

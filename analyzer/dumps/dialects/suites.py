@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from analyzer.dumps.automatic import RESPONSE
 from analyzer.dumps.dialects import batch, chats
 from analyzer.dumps.dialects.dialect import Dialect
+from analyzer.dumps.names import RESPONSE
 
 SAID = {"question": "@question", "prompt": "@prompt", "response": "@response", "reasoning": "@reasoning"}
 
