@@ -9,6 +9,7 @@ teaches a model to let the reasoning rot; strict leaves no such slack. Both know
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from miniature.backward import plan_fault
 from miniature.domain import Chain, apply, chain_text, chain_values, parse_chain, parse_prompt
@@ -70,6 +71,11 @@ def grade(prompt: str, response: str) -> dict:
         "answer": chain_text(chain) if chain else None,
         "reason": reason,
     }
+
+
+def correct(trace: Any) -> bool:
+    """The strict verdict on a trace of the analyzer, as `--grader` takes it."""
+    return grade(trace.prompt, trace.response)["correct"]
 
 
 def fault(numbers: tuple[int, ...], goal: int, words: list[str]) -> str | None:

@@ -24,6 +24,7 @@ import numpy as np
 from analyzer.analysis.data.excerpts import shortened
 from analyzer.analysis.data.steps import steps
 from analyzer.analysis.data.summaries import among, last_steps
+from analyzer.analysis.handover.run import DOUBTFUL
 from analyzer.dumps import grading
 from analyzer.dumps.numbers import mask_of
 from analyzer.errors import ResourceError, UsageError, nearest
@@ -41,7 +42,6 @@ from analyzer.scoring.servers import server
 
 EXCERPT = 160  # characters of the step that follows a prefix
 DISAGREE = 0.05  # share of traces that the dump calls correct and the grader does not, beyond which it is another one
-DOUBTFUL = 0.1  # share of continuations without an end or an answer, beyond which the success is doubtful
 Grader = Callable[[Trace], bool | None]
 
 
@@ -72,8 +72,9 @@ def handover(
     control, of the reference; the same call again continues a killed one.
 
     Returns {"sources": {source: traces}, "prefixes", "continued" (prefixes that were there), "drawn", and of those
-    "cut_off" and "unread"}. A function for a grader is known by its name alone when a call is continued. Raises
-    UsageError (no scores, no sampler, a grader that contradicts the dump, other settings than before), ResourceError.
+    "cut_off" and "unread"}. A function for a grader is known by its name alone when a call is continued. More
+    traces may be asked for later. Raises UsageError (no scores, no sampler, a grader that contradicts the dump, other
+    settings than before), ResourceError.
     """
     scorers = run.manifest["scorers"]
     record = scorers.get("base")
@@ -291,8 +292,8 @@ def _grader(given: Any) -> Iterator[tuple[Grader, str]]:
             yield partial(_equals_gold, judge), "math-verify"
         return
     path, _, name = given.rpartition(":")
-    beside = str(Path(path).resolve().parent)
-    sys.path.insert(0, beside)  # as Python does for a script
+    before = list(sys.path)
+    sys.path[:0] = [str(Path(path).resolve().parent), str(Path.cwd())]  # as for a script, and for python -m
     try:
         try:
             function = runpy.run_path(path).get(name)
@@ -303,8 +304,7 @@ def _grader(given: Any) -> Iterator[tuple[Grader, str]]:
         mark = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
         yield _checked(function, given), f"{Path(path).name}:{name} ({mark})"
     finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(beside)
+        sys.path[:] = before
 
 
 def _equals_gold(judge: grading.Judge, trace: Trace) -> bool | None:

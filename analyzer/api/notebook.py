@@ -176,10 +176,9 @@ def handover(
     from analyzer.api import handover as handing
 
     how, model = taken("handover", options)
-    run = inputs.run_of(data)
-    if run is None:
-        named = data if isinstance(data, (str, os.PathLike)) else f"this {type(data).__name__}"
-        raise UsageError(f"{named} is no run; a handover goes on from scored traces: analyzer score ... -o RUN")
+    if not isinstance(data, (Run, str, os.PathLike)):
+        raise UsageError(f"expected a run or its folder, got {type(data).__name__}; analyzer.score(...) makes one")
+    run = data if isinstance(data, Run) else inputs.opened(data)
     with _as_before():
         return handing.handover(run, sources, how, model, progress=progress, tell=tell)
 
