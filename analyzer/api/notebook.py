@@ -178,7 +178,7 @@ def handover(
     how, model = taken("handover", options)
     if not isinstance(data, (Run, str, os.PathLike)):
         raise UsageError(f"expected a run or its folder, got {type(data).__name__}; analyzer.score(...) makes one")
-    run = data if isinstance(data, Run) else inputs.opened(data)
+    run = data if isinstance(data, Run) else inputs.opened(Path(data))
     with _as_before():
         return handing.handover(run, sources, how, model, progress=progress, tell=tell)
 
