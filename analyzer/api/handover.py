@@ -89,7 +89,8 @@ def handover(
     sampler = _sampler(run, reference)
     traces, policies = {}, run.manifest.get("policies", {})
     lengths = (len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"])
-    most = how.max_tokens or 2 * max(lengths, default=0)
+    begun = next(iter(kept.settings(run.path).values()), {})
+    most = how.max_tokens or begun.get("max_tokens") or 2 * max(lengths, default=0)  # the run may have grown since
     done: dict[str, Any] = {"sources": {}, "prefixes": 0, "drawn": 0, "continued": 0, "cut_off": 0, "unread": 0}
     with _grader(how.grader) as (grade, said), run.writing():
         chosen = _chosen(run, asked, how.traces)
@@ -115,6 +116,7 @@ def handover(
         at = ""
         settings = {"cuts": how.cuts, "n": how.n, "seed": how.seed, "max_tokens": most, "grader": said}
         settings |= {"dtype": model.dtype, "base": record["fingerprint"], "sampler": asdict(sampler)}
+        kept.refuse_other(run.path, settings)
         for name, (by, label, source, sampler_of) in zip(names, arms, strict=True):
             if name != at:
                 loaded = None  # two models need not fit
@@ -131,7 +133,8 @@ def handover(
             done["sources"].setdefault(source, len({trace.key for trace, _ in jobs}))
             done["prefixes"] += len(jobs)
             done["continued"] += len(jobs) - len(left)
-    for what, why in (("cut_off", f"were cut at {most:,} tokens (--max-tokens)"), ("unread", "could not be graded")):
+    limit = f"were cut at {most:,} tokens (--max-tokens) or the model's context"
+    for what, why in (("cut_off", limit), ("unread", "could not be graded")):
         if done[what]:
             share = done[what] / done["drawn"]
             bad = f", and {share:.0%} are too many to trust the success" if share > DOUBTFUL else ""
@@ -172,7 +175,7 @@ def _graded(keys: list[str], run: Run, source: str, grade: Grader, tell: Callabl
     """The chosen traces by key, without those that the grader does not call correct."""
     wanted = set(keys)
     found = {t.key: t for t in run.traces() if t.key in wanted}
-    right = {key: found[key] for key in keys if grade(found[key]) is True}
+    right = {key: found[key] for key in keys if grade(replace(found[key], correct=None)) is True}
     wrong = len(keys) - len(right)
     if wrong > DISAGREE * len(keys):
         first = next(key for key in keys if key not in right)
@@ -296,7 +299,8 @@ def _grader(given: Any) -> Iterator[tuple[Grader, str]]:
     sys.path[:0] = [str(Path(path).resolve().parent), str(Path.cwd())]  # as for a script, and for python -m
     try:
         try:
-            function = runpy.run_path(path).get(name)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is the command's own
+                function = runpy.run_path(path).get(name)
         except (Exception, SystemExit) as error:
             raise UsageError(f"--grader {given}: {type(error).__name__}: {error}") from error
         if not callable(function):
@@ -317,7 +321,8 @@ def _equals_gold(judge: grading.Judge, trace: Trace) -> bool | None:
 def _checked(function: Grader, named: str) -> Grader:
     def grade(trace: Trace) -> bool | None:
         try:
-            found = function(trace)
+            with contextlib.redirect_stdout(sys.stderr):
+                found = function(trace)
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"--grader {named} on {trace.key}: {type(error).__name__}: {error}; return None for what can't be read"

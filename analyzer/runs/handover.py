@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,14 +28,14 @@ def file(run: Path, source: str) -> Path:
     return run / FOLDER / f"{quote(source, safe='')}.jsonl"
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """(settings, rows without the texts that were drawn, bytes of whole lines); a torn last line is left out. Raises
-    DumpError for other content, and where a prefix stands twice."""
+def read(path: Path, most: int | None = None) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
+    """(settings, rows without the texts that were drawn, bytes of whole lines) of the first `most` lines, or of all; a
+    torn last line is left out. Raises DumpError for other content, and where a prefix stands twice."""
     found: list[dict[str, Any]] = []
     known: set[tuple[Any, ...]] = set()
     end = 0
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(islice(stream, most), 1):
             if not line.endswith(b"\n"):
                 break
             row = _parsed(line)
@@ -61,30 +62,41 @@ def rows(run: Path, base: str) -> Iterator[dict[str, Any]]:
     """All rows that are there, with `of_cuts`, how many cuts there are. base: the fingerprint of the run's base model.
     Raises DumpError where another one drew."""
     for path in sorted((run / FOLDER).glob("*.jsonl")):
-        settings, found, _ = read(path)
-        if settings and settings["base"] != base:
+        begun, found, _ = read(path)
+        if begun and begun["base"] != base:
             raise DumpError(f"{path} was drawn from another base model than the run's; remove it and hand over again")
-        yield from (row | {"of_cuts": settings["cuts"]} for row in found)
+        yield from (row | {"of_cuts": begun["cuts"]} for row in found)
+
+
+def settings(run: Path) -> dict[Path, dict[str, Any]]:
+    """Of each file that is there, by its first line; files that were torn there have none. Raises DumpError."""
+    found = {path: read(path, 1)[0] for path in sorted((run / FOLDER).glob("*.jsonl"))}
+    return {path: begun for path, begun in found.items() if begun}
+
+
+def refuse_other(run: Path, wanted: dict[str, Any]) -> None:
+    """Raise UsageError where any file was begun with other settings: all sources are compared with one control."""
+    for path, begun in settings(run).items():
+        for name in wanted:
+            if begun.get(name) != wanted[name]:
+                raise UsageError(
+                    f"{path} was begun with {name} {begun.get(name)!r}, now {wanted[name]!r}; use the same settings, "
+                    f"or remove {path.parent}"
+                )
 
 
 @contextlib.contextmanager
-def adding(path: Path, settings: dict[str, Any]) -> Iterator[tuple[list[dict[str, Any]], jsonlines.Writer]]:
-    """(rows that are there, a writer of more). Raises UsageError where the file was begun with other settings."""
-    before, there, end = read(path) if path.exists() else ({}, [], 0)
-    for name in settings if before else ():
-        if before.get(name) != settings[name]:
-            raise UsageError(
-                f"{path} was begun with {name} {before.get(name)!r}, now {settings[name]!r}; use the same settings, or "
-                "remove that file"
-            )
+def adding(path: Path, head: dict[str, Any]) -> Iterator[tuple[list[dict[str, Any]], jsonlines.Writer]]:
+    """(rows that are there, a writer of more); head: the settings, which `refuse_other` let pass."""
+    begun, there, end = read(path) if path.exists() else ({}, [], 0)
     try:
         path.parent.mkdir(exist_ok=True)
         with path.open("r+b" if path.exists() else "w+b") as stream:
             stream.truncate(end)
             stream.seek(end)
             writer = jsonlines.Writer(stream, dumps=orjson.dumps, flush=True)
-            if not before:
-                writer.write(settings)
+            if not begun:
+                writer.write(head)
             yield there, writer
     except OSError as error:
         raise unwritable(path, error) from error

@@ -111,6 +111,43 @@ def test_other_settings_are_refused_and_nothing_changes(handed):
     assert path.read_bytes() == before
 
 
+def test_other_settings_than_the_control_s_are_refused_before_anything_is_drawn(handed, tmp_path):
+    """Sources are compared with one control: a new source may not begin with other cuts than the reference has."""
+    shutil.copytree(handed[0].path, tmp_path / "run")
+    run = analyzer.Run.open(tmp_path / "run")
+    kept.file(run.path, "rlvr").unlink()
+    with pytest.raises(UsageError, match="base.jsonl was begun with cuts 3, now 2"):
+        analyzer.handover(run, "rlvr", grader=correct, **FEW | {"cuts": 2})
+    assert not kept.file(run.path, "rlvr").exists()
+
+
+def test_the_limit_of_tokens_is_that_which_was_begun_with(handed, tmp_path):
+    """The default follows the run's longest response, and a run may grow between two calls of the same line."""
+    shutil.copytree(handed[0].path, tmp_path / "run")
+    run = analyzer.Run.open(tmp_path / "run")
+    for source in ("rlvr", "base"):
+        path = kept.file(run.path, source)
+        head, *rest = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([orjson.dumps(orjson.loads(head) | {"max_tokens": 7}) + b"\n", *rest]))
+    assert analyzer.handover(run, "rlvr", grader=correct, **FEW)["drawn"] == 0
+    with pytest.raises(UsageError, match="max_tokens 7, now 8"):
+        analyzer.handover(run, "rlvr", grader=correct, **FEW | {"max_tokens": 8})
+
+
+def test_a_grader_that_reads_the_label_is_refused_at_once(made):
+    """No continuation has a label, so that all of them would be unread."""
+    with pytest.raises(UsageError, match="are not by this grader"):
+        analyzer.handover(made, "rlvr", grader=lambda trace: trace.correct, **FEW)
+
+
+def test_what_a_grader_prints_is_no_output(tmp_path, capsys):
+    path = tmp_path / "loud.py"
+    path.write_text("print('read')\ndef f(trace):\n    print('asked')\n    return True\n")
+    with handing._grader(f"{path}:f") as (grade, _):
+        assert grade(analyzer.Trace("s", "p", 0, "4")) is True
+    assert capsys.readouterr() == ("", "read\nasked\n")
+
+
 def test_more_traces_are_added_later_and_fewer_are_there(handed):
     run, before = handed
     done = analyzer.handover(run, "rlvr", grader=correct, **FEW | {"traces": 5})
@@ -196,7 +233,7 @@ def test_a_grader_that_contradicts_the_dump_is_refused(made):
 )
 def test_wrong_options_are_told(made, given, said):
     with pytest.raises(UsageError, match=said):
-        analyzer.handover(made, "rlvr", **FEW | {"seed": 9} | given)
+        analyzer.handover(made, "rlvr", **FEW | given)
 
 
 def test_a_base_that_never_solves_leaves_the_source_s_model_as_control(tmp_path):
