@@ -375,6 +375,34 @@ def test_stopping_early_is_no_hurdle_however_the_end_token_shows(tmp_path, how):
         assert "only where it stops differs" in got.needs
 
 
+@pytest.mark.parametrize(("answers", "finish"), [(8, "stop"), (1, "stop"), (8, None)])
+def test_a_last_token_that_may_be_text_is_not_called_an_end(tmp_path, answers, finish):
+    """Servers leave the end token out: the answer then comes last, even one that closes most traces."""
+    chosen = np.full(V, -np.inf)  # the base's answers: of `answers` kinds in 7 traces of 8, or 8; the source's is RARE
+    chosen[:answers] = np.log(7 / 8 / answers)
+    chosen[8], chosen[RARE] = np.log(1 / 8 - 1e-6), np.log(1e-6)
+    rows = {}
+    for seed, source in enumerate(("base", "new")):
+        made = B.Made(draws([B.Component(1, base_law())], seed))
+        drawn = np.random.default_rng(seed).choice(V, PROBLEMS * N, p=np.exp(chosen))
+
+        def answered(row, i, drawn=drawn, new=source == "new"):
+            token = RARE if new else int(drawn[i])
+            row["response_ids"].append(token)
+            row["response_logprobs"].append(-1e-6 if new else chosen[token])
+            for t, found in row["base_logprobs"].items():
+                law = chosen / float(t)
+                found.append(float(law[token] - np.logaddexp.reduce(law)))
+            return row | {"finish": finish}
+
+        rows[source] = lines(source, made, change=answered)
+    got = words(tmp_path, rows)["new"]
+    assert got.word == "undetermined", got
+    assert not any("where it stops" in w or w.startswith("stops ") for w in got.why), got.why
+    assert any("may be text" in w for w in got.why)
+    assert "`finish` in every row" in got.needs and "end token" in got.needs
+
+
 def test_nothing_that_was_judged_is_nothing_inside(tmp_path):
     made = sources()
 

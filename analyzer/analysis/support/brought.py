@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -41,12 +41,15 @@ class Said(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """The ids that end a trace, and of how many traces that ended by themselves they close how many, whose."""
+    """The ids that end a trace, and of how many traces that ended by themselves they close how many, whose. unsure:
+    source -> share of its traces that were not cut whose last token is held to be their end though it is none of the
+    ids."""
 
     ids: frozenset[int]
     closed: int = 0
     total: int = 0
     whose: str = ""
+    unsure: Mapping[str, float] = {}
 
 
 def near(temperature: float, among: Iterable[float]) -> float | None:
@@ -221,7 +224,17 @@ def ends(tables: Tables) -> Ends:
                 found.append(Ends(ids, sum(held[t] for t in ids), total, source))
         whole = frozenset().union(*(e.ids for e in found))
         counts = (sum(e.closed for e in found), sum(e.total for e in found), ", ".join(e.whose for e in found))
-        tables.memo["ends"] = Ends(whole, *counts)
+        unsure = {
+            source: sum(
+                n
+                for finish, held in by_finish.items()
+                for token, n in held.items()
+                if token not in whole and (finish or not whole)  # as `ended`
+            )
+            / sum(held.total() for held in by_finish.values())
+            for source, by_finish in last.items()
+        }
+        tables.memo["ends"] = Ends(whole, *counts, unsure)
     return tables.memo["ends"]
 
 

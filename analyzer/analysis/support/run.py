@@ -104,7 +104,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
             for row in (r for r in parts["evidence"] if r["source"] == source):
                 row |= {"needs": known[source].needs, "no_log_q": reason, "silent": silent, "every": every}
                 row["short"] = brought.lacking(told)
-                row["end_unknown"] = bool(len(mine) and mine["ended"].any() and not brought.ends(tables).ids)
+                row["end_unknown"] = brought.ends(tables).unsure.get(source, 0.0) > TAU  # fewer hide no excess
         elif omitted:  # the traces that the declared sampler could not have drawn
             mine = mine[mine["log_q"] - mine[f"p:{laws.PLAIN}"] > spans.IMPOSSIBLE / 2]
         elif tables.base is None:

@@ -160,15 +160,16 @@ def beside(row: Evidence, tau: float) -> list[str]:
     if length and other and max(length / other, other / length) >= LONGER:
         out.append(f"responses are {length:.0f} tokens long on average, the reference's {other:.0f}")
     if row.end_unknown:
-        out.append("no end token is known: the last token of a trace that was not cut is held to be its end")
+        out.append("no end token is known of some traces: their last token is held to be their end and may be text")
     elif row.end_low > HURDLED:
         what = "stops earlier" if length < other else "stops elsewhere"
         out.append(f"{what}: its end is beyond the budget where the base goes on (end tokens are no hurdles)")
     if row.inside_value > tau and row.inside_body_high <= tau:
-        out.append(
-            f"without the end token {row.inside_body_value:.3f} is beyond: the difference is where it stops, the "
-            "text is the base's"
-        )
+        beyond = f"{row.inside_body_value:.3f} is beyond"
+        if row.end_unknown:
+            out.append(f"without the last token {beyond}: the difference is that token, an end or the last of the text")
+        else:
+            out.append(f"without the end token {beyond}: the difference is where it stops, the text is the base's")
     return out + surprisal(row) + cut(row)
 
 

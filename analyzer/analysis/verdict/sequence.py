@@ -85,7 +85,10 @@ def _of_bounds(
     if beyond and not row.body_low > tau:  # words about the text: without its end token it is not shown beyond
         why = [whole, *sentences.same(row), *why]
         if row.inside_body_high <= tau and row.end_unknown:
-            needs = "`finish` in every row (stop or length): what stays is their last tokens, which may be end tokens"
+            needs = (
+                "`finish` in every row (stop or length), and ids up to the end token with its log-probs, which some "
+                "servers leave out: what stays is last tokens, which may be end tokens or text"
+            )
             return "undetermined", why, needs
         if row.inside_body_high <= tau:
             return "undetermined", why, "nothing: without its end token it is inside, only where it stops differs"
