@@ -224,6 +224,12 @@ def test_inputs_that_are_missing():
 OPEN = "--policy s=MODEL (without log q only outside can be certified), or the texts alone: contained@64"
 
 
+def test_a_declaration_that_is_refused_is_not_asked_for_again_as_if_it_were_missing():
+    note = "the traces of s are not draws of what is declared for it: 1 / T off; check --policy s=A and --sampler s=..."
+    got = verdict(support("unknown", no_log_q=note))
+    assert got.word == U and got.needs.startswith("the right --policy s=A and --sampler s=... (without log q only")
+
+
 @pytest.mark.parametrize(
     ("low", "more", "want"),
     [

@@ -163,7 +163,9 @@ def _without_log_q(support: Result, row: Evidence, source: str, budget: int, tau
         return "outside", [*why, f"{how} certified at k={k} ({held}{sentences.where(row)})", asked], None
     if row.needs:  # of rows that bring numbers
         return "undetermined", why, row.needs
-    missing = note.split("give ")[-1] if "give " in note else f"--policy {source}=MODEL"
+    missing = f"--policy {source}=MODEL"
+    for told, lead in (("give ", ""), ("check ", "the right ")):  # not known, or refused
+        missing = lead + note.split(told)[-1] if told in note else missing
     needs = f"{missing} (without log q only outside can be certified)"
     if math.isnan(row.temperature) and "--sampler" not in missing:
         needs += f", --sampler {source}=T[,top_p] (none is declared)"
