@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "helpers"))  # what tests of several folders import by name
 
 
-LONG = ("test_gates.py", "test_demo.py", "test_preflight.py", "test_kill_others.py", "test_studies.py")  # minutes each
+LONG = ("test_gates.py", "test_demo.py", "test_preflight.py", "test_kill_others.py", "test_studies.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

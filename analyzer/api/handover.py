@@ -87,25 +87,23 @@ def handover(
             raise UsageError(f"no source {name!r} in run {run.path}{nearest(name, known)}")
     asked = list(dict.fromkeys([*(sources or (s for s in known if s != reference)), reference]))
     sampler = _sampler(run, reference)
-    traces, policies = {}, run.manifest.get("policies", {})
+    policies = run.manifest.get("policies", {})
     lengths = (len(ids) for f in run.tokens("base", ["token"]) for ids in f["token"])
     begun = next(iter(kept.settings(run.path).values()), {})
     most = how.max_tokens or begun.get("max_tokens") or 2 * max(lengths, default=0)  # the run may have grown since
     done: dict[str, Any] = {"sources": {}, "prefixes": 0, "drawn": 0, "continued": 0, "cut_off": 0, "unread": 0}
     with _grader(how.grader) as (grade, said), run.writing():
-        chosen = _chosen(run, asked, how.traces)
-        for source in asked:
-            if not chosen[source]:
-                none = f"no scored trace of {source} is known to be correct, and a handover goes on from those"
-                if source in sources:
-                    raise UsageError(f"{none}; it needs `correct` in the dump")
-                tell(f"{none}; left out{' as control' if source == reference else ''}")
+        traces = {}
+        for source, keys in _chosen(run, asked, how.traces).items():
+            if keys:
+                traces[source] = _graded(keys, run, source, grade, tell)
                 continue
-            traces[source] = _graded(chosen[source], run, source, grade, tell)
+            none = f"no scored trace of {source} is known to be correct, and a handover goes on from those"
+            if source in sources:
+                raise UsageError(f"{none}; it needs `correct` in the dump")
+            tell(f"{none}; left out{' as control' if source == reference else ''}")
         if not traces:
-            raise UsageError(
-                f"no scored trace in run {run.path} is known to be correct; it needs `correct` in the dumps"
-            )
+            raise UsageError(f"{run.path}: no scored trace is known to be correct; it needs `correct` in the dumps")
         arms = [("base", "base", source, sampler) for source in traces]
         own = [s for s in traces if how.self_test and _has_other_weights(run, policies.get(s))]
         arms += [("policy", policies[s], s, _sampler(run, s)) for s in own]

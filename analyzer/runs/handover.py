@@ -59,13 +59,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def rows(run: Path, base: str) -> Iterator[dict[str, Any]]:
-    """All rows that are there, with `of_cuts`, how many cuts there are. base: the fingerprint of the run's base model.
-    Raises DumpError where another one drew."""
+    """All rows that are there, once for each `cut` that falls on them, of `cuts` (how many there are). base: the
+    fingerprint of the run's base model. Raises DumpError where another one drew."""
     for path in sorted((run / FOLDER).glob("*.jsonl")):
         begun, found, _ = read(path)
         if begun and begun["base"] != base:
             raise DumpError(f"{path} was drawn from another base model than the run's; remove it and hand over again")
-        yield from (row | {"of_cuts": begun["cuts"]} for row in found)
+        yield from (row | {"cut": cut, "cuts": begun["cuts"]} for row in found for cut in row["cuts"])
 
 
 def settings(run: Path) -> dict[Path, dict[str, Any]]:

@@ -282,7 +282,9 @@ def test_another_base_than_the_run_s_is_refused(handed, tmp_path):
     path = kept.file(tmp_path, "rlvr")
     path.parent.mkdir()
     path.write_bytes(kept.file(run.path, "rlvr").read_bytes())
-    assert len(list(kept.rows(tmp_path, run.manifest["scorers"]["base"]["fingerprint"]))) == len(drawn(run, "rlvr"))
+    found = list(kept.rows(tmp_path, run.manifest["scorers"]["base"]["fingerprint"]))
+    assert [row["cut"] for row in found] == [cut for row in drawn(run, "rlvr") for cut in row["cuts"]]
+    assert {row["cuts"] for row in found} == {FEW["cuts"]}
     with pytest.raises(analyzer.AnalyzerError, match="another base model than the run's"):
         list(kept.rows(tmp_path, "another"))
 

@@ -77,12 +77,8 @@ def build(run: Run) -> Tables:
 
 def _handovers(run: Run) -> pd.DataFrame | None:
     """A row for each cut of each trace; texts that were drawn stay on disk."""
-    rows = [
-        row | {"cut": cut, "cuts": row["of_cuts"]}
-        for row in handover.rows(run.path, run.manifest["scorers"].get("base", {}).get("fingerprint", ""))
-        for cut in row["cuts"]
-    ]
-    return pd.DataFrame(rows).drop(columns="of_cuts") if rows else None
+    rows = list(handover.rows(run.path, run.manifest["scorers"].get("base", {}).get("fingerprint", "")))
+    return pd.DataFrame(rows) if rows else None
 
 
 def in_memory(frame: pd.DataFrame) -> dict[str, Any]:
