@@ -245,14 +245,18 @@ def draw(result: Result, ax: Any) -> Any:
     table = result.tables["handover"]
     styles = look(result.params["order"])
     for (source, by), part in table.groupby(["source", "by"], sort=False):
-        color, label = styles[source]["color"], source if by == BASE else f"{source}, by its own model"
-        ax.fill_between(part["cut"], part["low"], part["high"], color=color, alpha=0.12, linewidth=0)
-        ax.plot(part["cut"], part["success"], color=color, label=label, linestyle="-" if by == BASE else "--")
+        line = {"color": styles[source]["color"]} | ({"label": source} if by == BASE else {"linestyle": "--"})
+        ax.fill_between(part["cut"], part["low"], part["high"], color=line["color"], alpha=0.12, linewidth=0)
+        ax.plot(part["cut"], part["success"], **line)
     for row in result.tables["cliffs"].to_dict("records"):
         if row["p"] <= ALPHA:
             ends = [(row["at"] + more) / row["stretches"] for more in (0, 1)]
             ax.axvspan(*ends, color=styles[row["source"]]["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel="share of the steps handed over", ylabel="continuations that are correct", ylim=(-0.02, 1.02))
+    ax.set(
+        xlabel="share of the steps handed over (dashed: own model)",
+        ylabel="continuations that are correct",
+        ylim=(-0.02, 1.02),
+    )
     above(ax)
     return ax
 
@@ -266,7 +270,8 @@ def caption(result: Result) -> str:
                 f"a cliff behind {cliff.value:.0%} of the steps" if math.isfinite(cliff.value) else "no certified cliff"
             )
             parts.append(f"{source} {start.value:.2f} from the prompt alone, {found} (n = {start.n:,} traces)")
-    return "Success of the base that goes on from a part of a correct trace. " + "; ".join(parts) + "."
+    marks = "solid: the base goes on; dashed: the source's own model; shaded: a certified cliff"
+    return f"Success from a part of a correct trace ({marks}; bands: 95 % by problem). " + "; ".join(parts) + "."
 
 
 FIGURES = {"handover": Figure(draw, "handover", caption)}
