@@ -658,3 +658,34 @@ def test_labels_of_no_source_are_refused_and_rows_of_others_said(tmp_path, capsy
     run = Run.create(tmp_path / "other" / "run")
     pipeline.ingest(run, written(tmp_path / "other", {"base": lines("base", made["base"]), "again": there}))
     assert any("policy_logprobs of again are not used" in note for note in run.manifest["input_notes"])
+
+
+def test_draws_that_are_cooler_than_their_log_probs_say_are_refused(tmp_path):
+    """Log-probs at T = 1 of draws at T = .6 or of the likeliest five, where no row tells: cooling that is the
+    reference's own would be the source's. True log-probs have an e-value above 200 once in 200 times (three seeds)."""
+
+    def raw(law):
+        def change(row, i):
+            at = before[i, : len(row["response_ids"])], made.draws.tokens[i, : len(row["response_ids"])]
+            kept = {k: v for k, v in row.items() if k != "sampler"}
+            return kept | {"logprobs_temperature": 1.0, "response_logprobs": law[at].tolist()}
+
+        before = np.concatenate([made.draws.start[:, None], np.maximum(made.draws.tokens[:, :-1], 0)], 1)
+        return change
+
+    base = base_law()
+    tilted = B.normalised(base + 0.7 * np.random.default_rng(7).normal(size=(V, V)))
+    for name, sampler in {"cool": WARM, "cut": Sampler(top_k=5), "true": Sampler()}.items():
+        (tmp_path / name).mkdir()
+        run = Run.create(tmp_path / name / "run")
+        rows = {}
+        for seed, (source, law) in enumerate({"base": base, "tilt": tilted}.items()):
+            made = B.Made(draws([B.Component(1, B.sampled(law, sampler))], seed))
+            rows[source] = lines(source, made, change=raw(law))
+        pipeline.ingest(run, written(tmp_path / name, rows))
+        results, _ = pipeline.analyze(run, ["support", "preflight"])
+        checks = results["preflight"].tables["checks"]
+        wrong = set(checks.loc[checks["check"].eq("redrawn") & checks["passed"].eq(False), "source"])
+        assert ("base" in wrong) == (name != "true"), (name, checks)
+        (verdict,) = (v for v in decide(results, sources=["tilt"], reference="base") if v.level == "sequence")
+        assert name == "true" or verdict.word == "undetermined", (name, verdict)

@@ -131,7 +131,7 @@ def test_no_word_of_another_law_for_the_bases_own_weights():
         assert got.word in ("inside", "sharpened", U)
         assert SAME in got.why or not mixed["beyond_low"] > 0.02, got.why
     got = verdict(support("reweighted", same_weights=True))
-    assert got.needs == "s and the reference drawn with one sampler, or at temperatures up to 1"
+    assert got.needs == "s and the reference drawn with one sampler, or at temperatures up to 1 without a truncation"
 
 
 def test_the_words_say_what_they_rest_on():

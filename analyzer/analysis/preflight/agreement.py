@@ -2,11 +2,13 @@
 
 The reference's rows hold one law twice: their own log-probs, and those of the base at the temperature that they were
 drawn at. And the base's log-probs at two temperatures are of one law: log p_T = a log p_1 - log sum_v p_v^a, a = 1 / T.
+Where tokens were drawn from q, the product of p_T / q has mean 1 for every T, so that it is hardly ever large.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analyzer.analysis.data.summaries import among, last_steps
-from analyzer.analysis.support import brought
+from analyzer.analysis.support import brought, laws
 from analyzer.records import Tables
 
 BIAS = 0.01  # nats a token by which two engines' log-probs of one law may differ on average
@@ -25,6 +27,8 @@ SLACK, FLOOR = 0.01, 0.05  # of a log-prob, and nats: rounding at one temperatur
 EQUAL = 5e-3  # of a log-prob: closer to log p_1 / T it was not normalised
 PLAIN = (-3.0, -0.5)  # log p_1 of tokens for which a normalised log-prob can't be that close
 IMPOSSIBLE = 0.01  # share of tokens beyond which the lists are not of one law
+REFUSED = math.log(200)  # nats: an e-value of 200 has a chance of at most 1 in 200, as a declaration's z has
+DRIFT = 0.001  # nats a token: noise of .1 a token makes no more of 100,000 tokens, T = .8 for 1 makes .003 at .1 nats
 
 
 class Twice(NamedTuple):
@@ -46,6 +50,21 @@ class Twice(NamedTuple):
     def biased(self) -> bool:
         """Whether one is above the other on average, by more than chance and rounding make."""
         return abs(self.bias) > BIAS and abs(self.t) > Z_MOST
+
+
+class Redrawn(NamedTuple):
+    """What speaks for the source's draws being from the base at another temperature than log q says: log of the mean
+    over temperatures of prod p_T / q over all traces (an e-value), the temperature with the largest, its mean of
+    log p_T / q in nats a token."""
+
+    evidence: float
+    temperature: float
+    drift: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether log q is not of the law that drew (beyond chance, and beyond what two engines differ by)."""
+        return self.evidence > REFUSED and self.drift > DRIFT
 
 
 def rows(tables: Tables) -> Iterator[tuple[str, float, np.ndarray, dict[float, np.ndarray], str]]:
@@ -105,4 +124,30 @@ def impossible(tables: Tables) -> dict[str, tuple[float, int]]:
         if tokens:
             share = below / tokens
             out[source] = (max(share, equal / comparable) if 2 * equal > comparable else share, tokens)
+    return out
+
+
+def redrawn(tables: Tables) -> dict[str, Redrawn]:
+    """Source -> whether the base at another temperature drew its traces, of the sources whose rows hold log q.
+
+    Under a true log q each trace's product of p_T / q has mean 1 for every T, and so has the product over independent
+    traces: P(product >= c) <= 1 / c (Ville 1939). The temperature of log q itself is left out (`twice` looks at it),
+    and so are copies, which are no draws. A source with an unknown number is not looked at: which numbers are unknown
+    may hang on the token.
+    """
+    samplers, told, sizes = laws.samplers(tables), brought.said(tables), Counter[str]()
+    known = {s for s, k in laws.known(tables).items() if k.brought and not k.reason}
+    sums = {s: {t: 0.0 for t in laws.of_rows(tables, s).values() if brought.near(t, [samplers[s].temperature]) is None}
+            for s in known}  # fmt: skip
+    for source, _, q, held, key in rows(tables):
+        if source in known and key not in told[source].copies:
+            sizes[source] += len(q)
+            for t in sums[source]:
+                sums[source][t] += float((np.maximum(held[t], LEAST) - q).sum(dtype=float)) if len(q) else 0.0
+    out = {}
+    for source, total in sums.items():
+        if sizes[source] and total and not any(map(math.isnan, total.values())):
+            best = max(total, key=total.__getitem__)
+            evidence = float(np.logaddexp.reduce(list(total.values()))) - math.log(len(total))
+            out[source] = Redrawn(evidence, best, total[best] / sizes[source])
     return out

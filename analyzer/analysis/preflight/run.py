@@ -46,6 +46,7 @@ WORDS = {
     "declared": "the source's traces are not draws of the model and sampler that are declared for it",
     "agreed": "the reference's rows hold one law twice, and the two differ",
     "laws": "the rows' log-probs under the base at several temperatures can't be of one law",
+    "redrawn": "the source's draws are likelier from the base at another temperature than from their own log-probs",
     "sampler": "the source's traces leave the sampler that is declared for it",
     "engine floor": "the log-probs of generation and scoring differ by more than the budget",
     "truncated": "the share of traces cut off at the length limit differs from the reference's",
@@ -229,6 +230,18 @@ def _of_rows(tables: Tables) -> Iterator[dict[str, Any]]:
             f"base_logprobs of {source}, and that each list is normalised at its temperature"
         )
         yield _check("laws", source, share, agreement.IMPOSSIBLE, gates=True, note=note)
+    if found is not None and found.wrong:
+        return  # the rows' numbers are wrong, and no evidence of how they were drawn
+    for source, other in agreement.redrawn(tables).items():
+        if source in shares and shares[source][0] > agreement.IMPOSSIBLE:
+            continue
+        note = (
+            f"log of an e-value (the product of p_T / q over all tokens, whose mean is 1 where log q is true), largest "
+            f"at T={other.temperature:g}, {other.drift:+.3g} nats a token; was {source} drawn at another temperature, "
+            f"or with a truncation, than its log-probs are of? --sampler {source}=T[,top_p[,top_k[,min_p]]]"
+        )
+        passed = not other.wrong
+        yield _check("redrawn", source, other.evidence, agreement.REFUSED, gates=True, note=note, passed=passed)
 
 
 def _prompts(rows: pd.DataFrame) -> pd.Series:

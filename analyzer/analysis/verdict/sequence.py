@@ -205,7 +205,7 @@ def _undetermined(row: Evidence, source: str, tau: float) -> tuple[list[str], st
         of = (row.inside_high, row.inside_value) if inside else (row.beyond_low, row.beyond_value)
         return [], sentences.advice(*of, tau, n, "the whole-trace excess")
     if row.same_weights:
-        needs = f"{source} and the reference drawn with one sampler, or at temperatures up to 1"
+        needs = f"{source} and the reference drawn with one sampler, or at temperatures up to 1 without a truncation"
         return sentences.same(row), needs
     every = sentences.advice(row.every_low, row.every_value, tau, n, "the excess over every law")
     if not row.share_high <= HURDLED:
