@@ -24,6 +24,8 @@ _HOMES = {
     "report": "api.notebook",
     "sample": "api.notebook",
     "handover": "api.notebook",
+    "sample_for_review": "api.notebook",
+    "read_review": "api.notebook",
     "studies": "api.notebook",
     "reproduce": "api.notebook",
     "estimate": "api.notebook",

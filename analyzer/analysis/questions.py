@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from analyzer.analysis.boundary import run as boundary
+from analyzer.analysis.chains import run as chains
 from analyzer.analysis.clusters import run as clusters
 from analyzer.analysis.contained import run as contained
 from analyzer.analysis.handover import run as handover
@@ -27,6 +28,7 @@ ANALYSES: dict[str, ModuleType] = {
     "strategy": strategy,
     "boundary": boundary,
     "reliability": reliability,
+    "chains": chains,
     "handover": handover,
     "clusters": clusters,
     "tokens": tokens,
@@ -34,5 +36,8 @@ ANALYSES: dict[str, ModuleType] = {
 
 
 def of_report(tables: Tables) -> list[str]:
-    """The analyses that a report asks for: `handover` where something was handed over, all others."""
-    return [name for name in ANALYSES if name != "handover" or tables.handovers() is not None]
+    """The analyses that a report asks for: `handover` where something was handed over, `chains` where a chain was
+    judged, all others."""
+    judged = tables.judged()
+    without = {"handover": tables.handovers() is None, "chains": judged is None or judged.empty}
+    return [name for name in ANALYSES if not without.get(name)]

@@ -176,11 +176,32 @@ def handover(
     from analyzer.api import handover as handing
 
     how, model = taken("handover", options)
-    if not isinstance(data, (Run, str, os.PathLike)):
-        raise UsageError(f"expected a run or its folder, got {type(data).__name__}; analyzer.score(...) makes one")
-    run = data if isinstance(data, Run) else inputs.opened(Path(data))
+    run = _run(data)
     with _as_before():
         return handing.handover(run, sources, how, model, progress=progress, tell=tell)
+
+
+@signed("sample-for-review")
+def sample_for_review(data: Any, sheet: str | Path, *sources: str, **options: Any) -> dict[str, Any]:
+    """Write a blind sheet of correct traces for a person to read; see `api.review.write_sheet`. options:
+    `records.options.ReviewOptions`."""
+    from analyzer.api import review
+
+    (how,) = taken("sample-for-review", options)
+    return review.write_sheet(_run(data), Path(sheet), sources, how)
+
+
+def read_review(data: Any, sheet: str | Path) -> dict[str, Any]:
+    """Keep the answers of a sheet in the run; see `api.review.read_sheet`."""
+    from analyzer.api import review
+
+    return review.read_sheet(_run(data), Path(sheet))
+
+
+def _run(data: Any) -> Run:
+    if not isinstance(data, (Run, str, os.PathLike)):
+        raise UsageError(f"expected a run or its folder, got {type(data).__name__}; analyzer.score(...) makes one")
+    return data if isinstance(data, Run) else inputs.opened(Path(data))
 
 
 @signed("analyze")

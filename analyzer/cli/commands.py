@@ -76,6 +76,16 @@ COMMANDS = {
         "same line again continues. The next report shows it.",
         ["analyzer handover run rlvr", "analyzer handover run rlvr --grader grade.py:correct --traces 100"],
     ),
+    "sample-for-review": (
+        "correct traces for a person to read: were they lucky?",
+        "Writes a blind sheet of correct traces, drawn at random, with a column `valid` to fill in; --read keeps the "
+        "answers in the run, and the next report shows them.",
+        [
+            "analyzer sample-for-review run sheet.csv",
+            "analyzer sample-for-review run sheet.csv --read",
+            "analyzer sample-for-review run rare.csv --accuracy 0.05 --source rlvr",
+        ],
+    ),
     "show": (
         "one trace in the terminal, tokens coloured by surprisal",
         "The text of one trace, token by token under a model.",
@@ -147,8 +157,17 @@ def build_parser() -> argparse.ArgumentParser:
         "dumps", nargs="+", metavar="PROBLEMS", help="a dump, or a file of questions or prompts"
     )
     made["merge"].add_argument("runs", nargs="+", metavar="RUN", help="runs that `score --shard` made")
-    for name in ("analyze", "show", "compare", "handover"):
+    for name in ("analyze", "show", "compare", "handover", "sample-for-review"):
         made[name].add_argument("run", metavar="RUN")
+    made["sample-for-review"].add_argument("sheet", metavar="SHEET", help=".csv or .jsonl")
+    made["sample-for-review"].add_argument("--read", action="store_true", help="keep the answers of SHEET in the run")
+    made["sample-for-review"].add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="LABEL",
+        help="whose traces (default: of all but the reference)",
+    )
     made["analyze"].add_argument(
         "names", nargs="*", metavar="NAME", help="preflight, perplexity, support, strategy ... (default: all)"
     )

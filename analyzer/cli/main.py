@@ -255,6 +255,21 @@ def _handover(a: argparse.Namespace) -> int:
     return 0
 
 
+def _sample_for_review(a: argparse.Namespace) -> int:
+    if a.read:
+        done = analyzer.read_review(a.run, a.sheet)
+        text = f"{counted(done['answers'], 'answer')} ({done['valid']:,} valid, {done['new']:,} new)"
+        text += f", {done['open']:,} rows without one" if done["open"] else ""
+        text += f"; next: analyzer report {a.run} -o DIR"
+    else:
+        done = analyzer.sample_for_review(a.run, a.sheet, *a.source, **given(a, "sample-for-review"))
+        traces = ", ".join(f"{n:,} of {source}" for source, n in done["sources"].items())
+        text = f"{traces} in {a.sheet}: fill in the column valid (true or false; empty: can't tell), then: "
+        text += f"analyzer sample-for-review {a.run} {a.sheet} --read"
+    put(json.dumps(done) if a.json else one_line(text))
+    return 0
+
+
 def _report(a: argparse.Namespace) -> int:
     from analyzer.api import inputs
 
@@ -375,6 +390,7 @@ COMMANDS = {
     "compare": _compare,
     "agree": _agree,
     "handover": _handover,
+    "sample-for-review": _sample_for_review,
 }
 
 

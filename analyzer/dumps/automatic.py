@@ -186,6 +186,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         and "answer" not in fields
     ):
         fields["answer"] = ("answer",)  # another field is the reference, so `answer` is the model's
+    if "valid" not in given and not {"correct", "score"} & fields.keys():
+        fields.pop("valid", None)  # alone it says what `correct` says elsewhere, or that something could be read
     if "question" in fields and not isinstance(values.get(fields["question"][0]), str) and "question" not in given:
         if isinstance(values.get(fields["question"][0]), int):
             fields.setdefault("id", fields["question"])

@@ -80,7 +80,7 @@ def row(trace: Trace) -> dict[str, Any]:
     own = {k: trace.meta[k] for k in OWN if k in trace.meta}
     if (mask := mask_of(trace)) is not None:
         own["response_mask"] = mask
-    meta = {k: v for k, v in trace.meta.items() if k not in own and k not in ("row", "finish_raw")}
+    meta = {k: v for k, v in trace.meta.items() if k not in own and k not in ("row", "finish_raw", "valid_votes")}
     values = {
         "source": trace.source,
         "problem": trace.problem,
@@ -98,6 +98,7 @@ def row(trace: Trace) -> dict[str, Any]:
         "sampler": asdict(trace.sampler) if trace.sampler else None,
         "finish": trace.finish or trace.meta.get("finish_raw"),
         "correct": trace.correct,
+        "valid": trace.meta.get("valid_votes"),
         "score": trace.score,
         "answer": trace.answer,
         "group": trace.group,
@@ -146,7 +147,8 @@ def _write_parquet(traces: Iterable[Trace], path: Path) -> None:
         {name: text for name in ("source", "problem", "question", "prompt", "response", "finish", "answer", "group")}
         | {name: integer for name in ("sample", "step", "seed", "max_tokens")}
         | {name: real for name in ("score", "logprobs_temperature")}
-        | {"correct": pa.bool_(), "prompt_ids": pa.list_(pa.int32()), "response_ids": pa.list_(pa.int32())}
+        | {"correct": pa.bool_(), "valid": pa.list_(pa.bool_())}
+        | {"prompt_ids": pa.list_(pa.int32()), "response_ids": pa.list_(pa.int32())}
         | {"response_logprobs": pa.list_(real), "response_mask": pa.list_(pa.int8())}
         | {f"{name}_json": text for name in AS_JSON}
     )

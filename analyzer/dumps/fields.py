@@ -14,7 +14,7 @@ import orjson
 from analyzer.dumps import media, numbers, settings
 from analyzer.dumps.paths import Fault, show
 from analyzer.dumps.settings import SETTINGS
-from analyzer.dumps.values import answer, bare, ids, integer, number, parts, prompt, step, text, thought, truth
+from analyzer.dumps.values import answer, bare, ids, integer, number, parts, prompt, step, text, thought, truth, votes
 from analyzer.errors import UsageError
 from analyzer.records import Sampler
 
@@ -41,6 +41,7 @@ CANONICAL = {
     "seed": "seed of the draw (kept in meta)",
     "step": "training step (integer >= 0, or text that ends in one)",
     "correct": 'true, false, 1, 0, "true", "false" or null',
+    "valid": "whether the reasoning is valid, of a correct response: true, false, or a list of votes",
     "score": "number; correct = score >= threshold where `correct` is absent",
     "finish": "why generation ended (text)",
     "truncated": "true where the token budget cut the response; the finish reason where there is no other",
@@ -156,12 +157,16 @@ CHECKS: dict[str, Any] = {
     "answer": lambda value, name: answer(value),
     "images": lambda value, name: media.of_column(value),
     "gold": lambda value, name: value,
+    "valid": votes,
     "meta": _meta,
 }
 SAMPLING = frozenset(("sampler", "temperature", "top_p", "top_k", "min_p"))
 BESIDE = settings.INERT | SETTINGS.keys()  # in a sampler: of no effect, or judged by `_settings`
 RARE = (
-    SAMPLING | SETTINGS.keys() | numbers.FIELDS | {"response_ids", "logprobs_temperature", "answer", "meta", "images"}
+    SAMPLING
+    | SETTINGS.keys()
+    | numbers.FIELDS
+    | {"response_ids", "logprobs_temperature", "answer", "meta", "images", "valid"}
 )
 LATER = object()  # checked after the others
 AS_IT_IS: dict[str, Any] = {  # field -> the kind of value that needs no more than a look
@@ -303,6 +308,8 @@ def _rest(
         out["images"] = (*(one for one in shown if " " in one or not column), *column)
     if not out.get("images", True):
         del out["images"]
+    if "valid" in out:  # a column of that name which nobody mapped is kept in meta as `valid`
+        out["valid_votes"] = out.pop("valid")
     if "answer" in draft and draft["answer"] in (None, []):
         out["null_answer"] = True
     if not SAMPLING.isdisjoint(draft):

@@ -96,6 +96,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "judge_correct",
         "correctness_math_verify",
     ),
+    "valid": ("valid",),
     "score": ("score", "scores", "reward", "rewards"),
     "finish": (
         *("finish", "finish_reason", "finish_reasons", "stop_reason", "done_reason", "finishReason"),
@@ -138,7 +139,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "meta": ("meta",),
 }
 PER_SAMPLE = (
-    "reasoning", "correct", "score", "finish", "truncated", "answer", "sample", "seed", "response_ids",
+    "reasoning", "correct", "valid", "score", "finish", "truncated", "answer", "sample", "seed", "response_ids",
     "response_logprobs", "base_logprobs", "base_logprobs_temperature", "policy_logprobs",
     "response_mask",
 )  # fmt: skip

@@ -21,6 +21,7 @@ LARGE = 1 << 20  # of a rejected row: it is kept by its place alone
 EXTRA_LIMIT, EXTRAS = 200, 20  # characters: longer unmapped texts are not kept in meta; and how many values are
 META_FIELDS = (
     *("gold", "seed", "max_tokens", "response_mask", "finish_raw", "null_answer", "greedy", "sampler_part", "images"),
+    "valid_votes",
 )
 NO_FIELDS = frozenset((*META_FIELDS, "id", "model"))  # of a Trace
 DEFAULTS = {**vars(Trace("", "", 0, "")), "meta": None}

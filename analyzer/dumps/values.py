@@ -66,6 +66,12 @@ def truth(value: Any, name: str = "correct") -> bool | None:
     raise Fault(f"bad {name}", f"{name} = {show(value)}; expected true, false, 1, 0 or null{hint}")
 
 
+def votes(value: Any, name: str) -> list[bool]:
+    """One verdict or several as a list; null has none."""
+    given = value if isinstance(value, list) else [value]
+    return [vote for one in given if (vote := truth(one, name)) is not None]
+
+
 def ids(value: Any, name: str) -> tuple[int, ...]:
     """Token ids: a flat list of integers >= 0."""
     if not isinstance(value, list):

@@ -23,6 +23,7 @@ ORDER = (
     "tokens",
     "boundary",
     "reliability",
+    "chains",
     "handover",
     "clusters",
 )

@@ -348,6 +348,8 @@ class Tables:
     handovers: the prefixes that were handed over to the base (`analyzer handover`): DataFrame with source, by (base or
         policy), problem, key, cut (0 to cuts - 1), cuts, step, of (steps), tokens, next (text), n, correct, unread,
         cut_off; None where none were.
+    judged: of the traces whose reasoning somebody judged: DataFrame with key, yes and votes (of the dump's column
+        `valid`), person (nullable boolean, the answer of `analyzer review`) and picked (how that chose it).
     memo: what is worth making once (name -> what was made); copies made by dataclasses.replace share it.
     base: scorer label of the base model, or None. policies: source label -> scorer label of the model it came from.
     samplers: source label -> its Sampler; a source that is missing here has an unknown sampler.
@@ -366,6 +368,7 @@ class Tables:
     numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
     policy_numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
     handovers: Callable[[], pd.DataFrame | None] = lambda: None
+    judged: Callable[[], pd.DataFrame | None] = lambda: None
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -343,6 +343,23 @@ class HandoverOptions:
         _check(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions:
+    """Which correct traces a person is given to read."""
+
+    traces: int = _draws(60, at_least_1, "correct traces of a source, drawn at random", "N")
+    accuracy: float = _draws(
+        1.0,
+        values.number(lambda x: 0 < x <= 1, "must be in (0, 1]"),
+        "only of problems solved in at most this share of the draws",
+        "P",
+    )
+    seed: int = _draws(0, at_least_0, "of the draw", "N")
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
 # ---- which steps take which options
 
 
@@ -370,6 +387,7 @@ STEPS: dict[str, dict[type, tuple[str, ...]]] = {
     "report_run": {ReportOptions: _but(ReportOptions)},
     "agree": {AgreeOptions: _but(AgreeOptions), ModelOptions: ("device",)},
     "handover": {HandoverOptions: _but(HandoverOptions), ModelOptions: ALL_MODEL},
+    "sample-for-review": {ReviewOptions: _but(ReviewOptions)},
 }
 BASE = {"base": "--base MODEL"}
 NEEDED = {"sample": {"model": "--model MODEL"}, "score": BASE, "score_run": BASE, "estimate": BASE}

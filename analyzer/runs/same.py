@@ -59,13 +59,15 @@ def is_new(parts: Parts, t: Trace, known: Mapping[str, int]) -> bool:
         rows = (r for b in parts.held_traces([*COMPARED, *NUMBERS, "meta", "origin"]) for r in b.to_pylist())
         old = next(r for r in rows if r["key"] == t.key)
         names = [name for name in COMPARED if row[name] != old[name]]
-        names += [n for n, a, b in zip((*NUMBERS, "response_mask"), numbers, _numbers(old), strict=True) if a != b]
+        names += [
+            n for n, a, b in zip((*NUMBERS, "response_mask", "valid"), numbers, _numbers(old), strict=True) if a != b
+        ]
         different = ", ".join(names)
         if not different:  # 1 and 1.0
             return False
         same_file = re.sub(r"[:#]\d+$", "", t.origin) == re.sub(r"[:#]\d+$", "", old["origin"])
         changed = ": the file has changed since" if same_file else ""
-        if same_file and names == ["response_mask"] and _numbers(old)[-1] is None:
+        if same_file and names == ["response_mask"] and _numbers(old)[len(NUMBERS)] is None:
             changed += ", or the run is of an earlier version, which read no masks"
         hint = "restore the file" if same_file else "give the new dump another label (LABEL=PATH)"
         raise DumpError(
@@ -87,7 +89,7 @@ def _cells(column: pa.Array) -> list[Any]:
 
 
 def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, ...]:
-    """Log-probs and mask of a row with HELD, in a form that is equal where they are."""
+    """Log-probs, mask and votes of a row with HELD, in a form that is equal where they are."""
     found: list[bytes | None] = []
     for name in NUMBERS:
         values = row[name]
@@ -98,5 +100,6 @@ def _numbers(row: Mapping[str, Any]) -> tuple[bytes | None, ...]:
     mask, ids = None, row["response_ids"]
     if '"response_mask"' in row["meta"] and ids is not None:
         mask = orjson.loads(row["meta"]).get("response_mask")
+    votes = orjson.loads(row["meta"]).get("valid_votes") if '"valid_votes"' in row["meta"] else None
     masks = isinstance(mask, list) and len(mask) == len(ids) and 0 in mask  # else it leaves no token out, or is none
-    return *found, orjson.dumps(mask) if masks else None
+    return *found, orjson.dumps(mask) if masks else None, None if votes is None else orjson.dumps(votes)

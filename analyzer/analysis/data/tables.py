@@ -9,12 +9,13 @@ import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from analyzer.analysis.data.ragged import summarise_many
 from analyzer.analysis.data.summaries import SUMMARY_COLUMNS
 from analyzer.errors import DumpError
 from analyzer.records import NOVEL_COLUMNS, Sampler, Tables, trace_key
-from analyzer.runs import handover
+from analyzer.runs import handover, review
 from analyzer.runs.rows import IDENTITY
 from analyzer.runs.store import Run
 
@@ -72,6 +73,7 @@ def build(run: Run) -> Tables:
         numbers=lambda: _numbers(run, BASE),
         policy_numbers=lambda: _numbers(run, POLICY),
         handovers=lambda: _handovers(run),
+        judged=lambda: _judged(run),
     )
 
 
@@ -79,6 +81,21 @@ def _handovers(run: Run) -> pd.DataFrame | None:
     """A row for each cut of each trace; texts that were drawn stay on disk."""
     rows = list(handover.rows(run.path, run.manifest["scorers"].get("base", {}).get("fingerprint", "")))
     return pd.DataFrame(rows) if rows else None
+
+
+def _judged(run: Run) -> pd.DataFrame:
+    """Of the traces that somebody judged: key; yes and votes (of the dump's column `valid`, 0 of 0 without it); person
+    (nullable boolean, the answer of a review) and picked (how the review chose it)."""
+    votes = [
+        {"key": key, "yes": sum(held), "votes": len(held)}
+        for batch in run.trace_batches(["key", "meta"])
+        for key, meta in zip(*batch.filter(pc.match_substring(batch["meta"], '"valid_votes"')).to_pydict().values())
+        if (held := orjson.loads(meta).get("valid_votes"))
+    ]
+    frame = pd.DataFrame(votes, columns=["key", "yes", "votes"])
+    answers = pd.DataFrame(review.answers(run.path), columns=["key", "valid", "picked"])
+    frame = frame.merge(answers.rename(columns={"valid": "person"}), on="key", how="outer")
+    return frame.astype({"person": "boolean"}).fillna({"yes": 0, "votes": 0}).astype({"yes": int, "votes": int})
 
 
 def in_memory(frame: pd.DataFrame) -> dict[str, Any]:

@@ -13,7 +13,7 @@ CANONICAL_ROW = (
     "source", "problem", "sample", "step", "question", "prompt", "response", "prompt_ids", "response_ids",
     "response_logprobs", "logprobs_temperature", "base_logprobs", "base_logprobs_temperature", "policy_logprobs",
     "response_mask",
-    "sampler", "finish", "correct", "score", "answer", "gold", "group",
+    "sampler", "finish", "correct", "valid", "score", "answer", "gold", "group",
     "max_tokens", "seed", "id", "meta",
 )  # fmt: skip
 
