@@ -24,7 +24,8 @@ from analyzer.dumps.benchmarks import benchmarks
 from analyzer.dumps.recognise import checked_map
 from analyzer.dumps.specs import expand, labels_of
 from analyzer.errors import DumpError, ResourceError, UsageError, nearest
-from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, taken
+from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions
+from analyzer.records.steps import taken
 from analyzer.runs import outputs
 from analyzer.runs.store import Run
 from analyzer.scoring.names import is_path, parts

@@ -21,7 +21,8 @@ from analyzer.dumps.specs import expand
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 from analyzer.pages import index
 from analyzer.records.display import counted
-from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, given_flags, taken
+from analyzer.records.options import ModelOptions, ReadOptions, ScoreOptions, given_flags
+from analyzer.records.steps import taken
 from analyzer.runs import outputs
 from analyzer.runs.store import Run
 from analyzer.scoring import estimate as estimating

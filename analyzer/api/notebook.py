@@ -23,7 +23,8 @@ from analyzer.api import inputs, making, pipeline
 from analyzer.dumps import benchmarks
 from analyzer.errors import UsageError, nearest
 from analyzer.records import Result, Verdict, display
-from analyzer.records.options import ReadOptions, signed, taken
+from analyzer.records.options import ReadOptions
+from analyzer.records.steps import signed, taken
 from analyzer.runs.store import Run
 from analyzer.scoring.parts import Progress, quiet
 

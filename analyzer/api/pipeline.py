@@ -15,7 +15,8 @@ from analyzer.api import reading, repeat
 from analyzer.api.look import ledger, one_trace, sources
 from analyzer.errors import ResourceError, UsageError, nearest
 from analyzer.records import Result, Tables, Verdict
-from analyzer.records.options import ReportOptions, signed, stored, taken
+from analyzer.records.options import ReportOptions
+from analyzer.records.steps import signed, stored, taken
 from analyzer.runs import outputs
 from analyzer.runs.disk import saved
 from analyzer.runs.store import Run

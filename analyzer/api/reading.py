@@ -15,7 +15,8 @@ from analyzer.dumps.read import Ledger, batches, stream
 from analyzer.dumps.specs import expand
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Sampler, Trace
-from analyzer.records.options import ReadOptions, stored
+from analyzer.records.options import ReadOptions
+from analyzer.records.steps import stored
 from analyzer.runs.store import Run
 
 AGAIN, BEYOND = "already in the run", "of problems beyond --limit"  # why rows that were read are not new

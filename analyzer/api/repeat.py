@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.errors import DumpError
-from analyzer.records.options import ModelOptions, ScoreOptions, restored, stored, taken
+from analyzer.records.options import ModelOptions, ScoreOptions
+from analyzer.records.steps import restored, stored, taken
 from analyzer.runs.store import Run
 
 MERGED = ("policies", "cross", "templates")  # of later calls of score, added to those of earlier ones

@@ -83,7 +83,7 @@ COMMANDS = {
         [
             "analyzer sample-for-review run sheet.csv",
             "analyzer sample-for-review run sheet.csv --read",
-            "analyzer sample-for-review run rare.csv --accuracy 0.05 --source rlvr",
+            "analyzer sample-for-review run rare.csv rlvr --accuracy 0.05",
         ],
     ),
     "show": (
@@ -161,19 +161,13 @@ def build_parser() -> argparse.ArgumentParser:
         made[name].add_argument("run", metavar="RUN")
     made["sample-for-review"].add_argument("sheet", metavar="SHEET", help=".csv or .jsonl")
     made["sample-for-review"].add_argument("--read", action="store_true", help="keep the answers of SHEET in the run")
-    made["sample-for-review"].add_argument(
-        "--source",
-        action="append",
-        default=[],
-        metavar="LABEL",
-        help="whose traces (default: of all but the reference)",
-    )
     made["analyze"].add_argument(
         "names", nargs="*", metavar="NAME", help="preflight, perplexity, support, strategy ... (default: all)"
     )
-    made["handover"].add_argument(
-        "sources", nargs="*", metavar="SOURCE", help="whose traces (default: of all but the reference)"
-    )
+    for name in ("handover", "sample-for-review"):
+        made[name].add_argument(
+            "sources", nargs="*", metavar="SOURCE", help="whose traces (default: of all but the reference)"
+        )
     made["show"].add_argument("key", metavar="KEY", help="source/problem/sample[@step]")
     made["show"].add_argument("--model", default="base", metavar="LABEL", help="scorer label (default base)")
     for name in ("a", "b"):

@@ -6,7 +6,8 @@ import argparse
 from dataclasses import Field, fields
 from typing import Any
 
-from analyzer.records.options import NEEDED, STEPS, flag, names
+from analyzer.records.options import flag
+from analyzer.records.steps import NEEDED, STEPS, names
 from analyzer.records.values import switch
 
 

@@ -27,7 +27,8 @@ from analyzer.cli.progress import Progress, counted_warnings, put, say
 from analyzer.errors import AnalyzerError, GateError, UsageError
 from analyzer.records import values
 from analyzer.records.display import counted, one_line
-from analyzer.records.options import STEPS, given_flags, names, taken
+from analyzer.records.options import given_flags
+from analyzer.records.steps import STEPS, names, taken
 
 # which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
 SEVERITY = (0, 5, 2, 3, 4, 1)
@@ -262,7 +263,7 @@ def _sample_for_review(a: argparse.Namespace) -> int:
         text += f", {done['open']:,} rows without one" if done["open"] else ""
         text += f"; next: analyzer report {a.run} -o DIR"
     else:
-        done = analyzer.sample_for_review(a.run, a.sheet, *a.source, **given(a, "sample-for-review"))
+        done = analyzer.sample_for_review(a.run, a.sheet, *a.sources, **given(a, "sample-for-review"))
         traces = ", ".join(f"{n:,} of {source}" for source, n in done["sources"].items())
         text = f"{traces} in {a.sheet}: fill in the column valid (true or false; empty: can't tell), then: "
         text += f"analyzer sample-for-review {a.run} {a.sheet} --read"

@@ -21,7 +21,7 @@ from analyzer.dumps.numbers import Laws, mask_of
 from analyzer.dumps.read import Ledger, batches
 from analyzer.errors import UsageError
 from analyzer.records import Trace
-from analyzer.records.options import signed, taken
+from analyzer.records.steps import signed, taken
 from analyzer.runs.disk import PACKED, refuse_dangling, replacing, sole_writer
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")

@@ -23,7 +23,8 @@ from analyzer.dumps.specs import expand
 from analyzer.dumps.survey import Survey
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records import Trace
-from analyzer.records.options import AS_FOUND, ReadOptions, signed, taken
+from analyzer.records.options import AS_FOUND, ReadOptions
+from analyzer.records.steps import signed, taken
 
 __all__ = ["Ledger", "batches", "read_dumps", "stream"]
 

@@ -18,7 +18,7 @@ from analyzer.dumps.specs import is_dump_name
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Sampler, Trace, json_value
 from analyzer.records.display import counted
-from analyzer.records.options import signed, taken
+from analyzer.records.steps import signed, taken
 from analyzer.runs.store import Run
 from analyzer.scoring import causes, faults, load
 from analyzer.scoring.encoding.asked import encode_all

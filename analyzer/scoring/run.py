@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import NOVEL_POWERS, POWERS
-from analyzer.records.options import ModelOptions, ScoreOptions, stored
+from analyzer.records.options import ModelOptions, ScoreOptions
+from analyzer.records.steps import stored
 from analyzer.runs import manifests
 from analyzer.runs.store import Run
 from analyzer.scoring import changes

@@ -114,7 +114,7 @@ def test_a_sheet_is_blind_and_its_answers_come_back(tmp_path, capsys, ending):
     run = analyzer.load(dumps(tmp_path, votes=None), path=tmp_path / "run")
     sheet = tmp_path / f"sheet.{ending}"
     line = ["sample-for-review", str(run.path), str(sheet)]
-    assert main([*line, "--source", "rl", "--traces", "20"]) == 0
+    assert main([*line, "rl", "--traces", "20"]) == 0
     assert "20 of rl in" in capsys.readouterr().out
     assert b"rl/p" not in sheet.read_bytes()  # no key
     if ending == "csv":
@@ -132,7 +132,7 @@ def test_a_sheet_is_blind_and_its_answers_come_back(tmp_path, capsys, ending):
     assert share.value == pytest.approx(right / 20) and share.low < right / 20 < share.high
     kept = review.answers(run.path)
     assert {row["key"].split("/")[0] for row in kept} == {"rl"} and {row["picked"] for row in kept} == {"all"}
-    assert main([*line[:2], str(tmp_path / "more.csv"), "--source", "rl"]) == 0  # the 40 that nobody has read
+    assert main([*line[:2], str(tmp_path / "more.csv"), "rl"]) == 0  # the 40 that nobody has read
     assert "40 of rl in" in capsys.readouterr().out
 
 

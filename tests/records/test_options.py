@@ -20,24 +20,14 @@ from analyzer.dumps.convert import convert
 from analyzer.errors import UsageError
 from analyzer.pages import embed
 from analyzer.records import Sampler, options
-from analyzer.records.options import (
-    STEPS,
-    ModelOptions,
-    ReadOptions,
-    ReportOptions,
-    SampleOptions,
-    ScoreOptions,
-    names,
-    restored,
-    stored,
-    taken,
-)
+from analyzer.records.options import ModelOptions, ReadOptions, ReportOptions, SampleOptions, ScoreOptions
+from analyzer.records.steps import STEPS, names, restored, stored, taken
 from analyzer.scoring import load
 from analyzer.scoring.servers.answers import CONCURRENT
 
 RECORDS = (ReadOptions, ScoreOptions, ModelOptions, ReportOptions, SampleOptions)
 # what a command does with what came back, and where: no setting of a step
-OF_COMMANDS = {"help", "version", "command", "out", "json", "dry_run", "again", "fail_on"}
+OF_COMMANDS = {"help", "version", "command", "out", "json", "dry_run", "again", "fail_on", "read"}
 FUNCTIONS = {
     name: getattr(analyzer, name) for name in ("load", "score", "report", "analyze", "compare", "sample", "estimate")
 } | {"read_dumps": analyzer.read_dumps, "convert": convert, "report_run": pipeline.report, "score_run": pipeline.score}

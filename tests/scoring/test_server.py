@@ -361,7 +361,8 @@ def test_ranks_that_stop_coming_are_unknown_and_counted(model, folder, caplog):
 def test_flags_that_name_no_server_are_refused():
     from analyzer.cli.commands import build_parser
     from analyzer.cli.flags import given
-    from analyzer.records.options import ScoreOptions, taken
+    from analyzer.records.options import ScoreOptions
+    from analyzer.records.steps import taken
 
     for text in ("127.0.0.1:8000", "localhost:8000/v1", "ftp://host"):
         with pytest.raises(UsageError, match="begins with http:// or https://"):
