@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= reports/demo
 
-.PHONY: demo test lint bench gpu validate validate-large fuzz clean install test-install test-kill test-real test-ray test-server
+.PHONY: demo test lint bench gpu validate validate-large fuzz clean install test-install test-kill test-real test-tex test-ray test-server
 
 install: $(VENV)/.installed
 test-install: $(VENV)/.installed-test
@@ -59,6 +59,10 @@ test-real: $(VENV)/.installed-test
 # kill -9 at random moments of score, and at every write
 test-kill: $(VENV)/.installed-test
 	KILLS=50 $(BIN)/python -m pytest tests/runs/test_kill.py tests/runs/test_kill_others.py
+
+# key.tex in a page of two columns; needs pdflatex (Debian: texlive-latex-recommended)
+test-tex: $(VENV)/.installed-test
+	TEX=1 $(BIN)/python -m pytest tests/pages/test_paper.py
 
 # a local Ray cluster of two workers, one of which is killed
 test-ray: $(VENV)/.installed-test

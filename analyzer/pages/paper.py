@@ -9,6 +9,7 @@ from typing import Any
 from analyzer.pages import content, key
 from analyzer.records.display import NONE, counted, listed
 
+PRINTED = ("pass@", "median ppl", "beyond@", "hurdle share@")  # columns of the key tables; the others are in the report
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -58,31 +59,58 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
 
 
 def latex(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """The key tables as booktabs tables, one below the other; brackets hold the intervals."""
+    """The key numbers as booktabs tables of four columns at most, one below the other, which fit one of two columns of
+    a page. A row's second line has what is in brackets: intervals, the level of a verdict. Counts are in the caption.
+    """
     k = content.budget(data, meta)
     found = key.tables(data, budget=k, meta=meta)
     verdicts = {v["source"]: f"{v['verdict']} ({v['level']})" for v in content.headlines(data)}
-    caption = [tex(content.title(data, meta)), rf"Brackets: 95\,\% intervals over problems; budget $k={k}$."]
-    caption += [tex(line) for line in key.basis(data, meta)]
+    words = [verdicts.get(source, NONE) for source in key.sources(data, meta)]
+    caption = [f"{tex(content.title(data, meta))}.", rf"Brackets: 95\,\% intervals over problems; budget $k={k}$."]
+    caption += [tex(line) for line in [*_counts(found), *key.basis(data, meta)]]
     caption += [f"Under the base: {tex(said)}."] if (said := content.asked(data)) else []
-    lines = [rf"\caption{{{' '.join(caption)}}}"]
+    lines = []
     for i, (title, grid) in enumerate(found):
-        words = [verdicts.get(source, NONE) for source in key.sources(data, meta)]
-        columns = [*grid.columns, *([] if i else ["verdict"])]
-        rows = [[*row, *([] if i else [word])] for row, word in zip(grid.rows, words, strict=True)]
+        columns = {name: [row[n] for row in grid.rows] for n, name in enumerate(grid.columns)}
+        names = [name for name in columns if name == "source" or name.startswith(PRINTED)]
+        rows = zip(*(columns[name] for name in names), strict=True)
+        rows = [[*row, word] for row, word in zip(rows, words, strict=True)] if i == 0 else [list(row) for row in rows]
         lines += [
             *([r"\par\medskip"] if i else []),
             rf"{tex(title)}:\par\smallskip",
-            rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}{'' if i else 'l'}}}",
+            rf"\begin{{tabular}}{{@{{}}l{'r' * (len(names) - 1)}{'' if i else 'l'}@{{}}}}",
             r"\toprule",
-            " & ".join(map(tex, columns)) + r" \\",
+            " & ".join(map(tex, [*names, *([] if i else ["verdict"])])) + r" \\",
             r"\midrule",
-            *(" & ".join(map(tex, row)) + r" \\" for row in rows),
+            *(line for row in rows for line in _two_lines(row)),
             r"\bottomrule",
             r"\end{tabular}",
         ]
-    head = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering\small"]
-    return "\n".join([*head, *lines, r"\end{table}", ""])
+    head = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering\scriptsize\setlength{\tabcolsep}{3pt}"]
+    if re.search(r"[^\x00-\u017f]", "".join(lines) + "".join(caption)):
+        head.insert(1, "% names beyond Latin letters need XeLaTeX or LuaLaTeX, and a font that has them")
+    return "\n".join([*head, rf"\caption{{{' '.join(caption)}}}", *lines, r"\end{table}", ""])
+
+
+def _counts(found: list[tuple[str, content.Grid]]) -> list[str]:
+    """What stands behind the rows: problems, traces and scored traces, once where all sources have as many."""
+    out = []
+    for name in ("problems", "traces", "scored"):
+        grids = [grid for _, grid in found if name in grid.columns][:1]
+        cells = {row[0]: row[grid.columns.index(name)] for grid in grids for row in grid.rows}
+        if len(set(cells.values())) == 1:
+            out.append(f"{name.capitalize()}: {next(iter(cells.values()))}.")
+        elif cells:
+            out.append(f"{name.capitalize()}: {', '.join(f'{source} {n}' for source, n in cells.items())}.")
+    return out
+
+
+def _two_lines(row: list[str]) -> list[str]:
+    """A row, and below it what stands in brackets behind the values."""
+    parts = [(row[0], "", ""), *(re.split(r" (?=[\[(])", cell, maxsplit=1) for cell in row[1:])]
+    lines = [" & ".join(tex(p[0]) for p in parts), " & ".join(tex(p[1]) if len(p) > 1 else "" for p in parts)]
+    # a row that begins with [ or * would be an argument of the line break before it
+    return [f"{'{}' if line[:1] in '[*' else ''}{line} \\\\" for line in lines if line.strip("& ")]
 
 
 def tex(text: str) -> str:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import re
+import subprocess
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer.pages import content, methods, paper
+
+PAGE = r"""\documentclass[twocolumn]{article}
+\usepackage{booktabs}
+\setlength{\textwidth}{6.75in}\setlength{\columnsep}{0.25in}
+\begin{document}
+\input{key}
+\end{document}
+"""
 
 
 def test_the_paragraph_names_every_headline_with_its_numbers(written):
@@ -28,13 +40,35 @@ def test_the_paragraph_names_every_headline_with_its_numbers(written):
 
 def test_the_latex_table_has_even_rows_and_no_bare_special_character(written):
     text = paper.latex(written.data, {})
-    found = re.findall(r"begin\{tabular\}\{(\w+)\}\n\\toprule(.*?)\\bottomrule", text, flags=re.S)
+    found = re.findall(r"begin\{tabular\}\{@\{\}(\w+)@\{\}\}\n\\toprule(.*?)\\bottomrule", text, flags=re.S)
     assert len(found) == 2  # what is solved, what the base model says
     for columns, body in found:
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-        assert len(rows) == 1 + len(written.data["sources"])
+        assert len(rows) >= 1 + len(written.data["sources"]) and len(columns) <= 6
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(columns) - 1}
-    assert "reweighted (sequence)" in text and written.folder.joinpath("tables/key.tex").read_text() == text
+    assert re.search(r"^rlvr & .* & reweighted \\\\\n & \[.* & \(sequence\) \\\\$", text, flags=re.M)
+    assert "Problems: " in text and "Traces: " in text  # n stands in the caption
+    assert written.folder.joinpath("tables/key.tex").read_text() == text
+
+
+def test_a_label_in_brackets_is_no_argument_of_a_line_break(written):
+    for label in ("[new] model", "*"):
+        data = json.loads(json.dumps(written.data).replace('"rlvr', f'"{label}'))
+        assert f"{{}}{label} & " in paper.latex(data, {})
+
+
+@pytest.mark.skipif(os.environ.get("TEX") != "1", reason="set TEX=1 to compile key.tex (make test-tex; needs pdflatex)")
+def test_the_tables_compile_and_fit_one_of_two_columns(root, tmp_path):
+    """The committed report in a column of 3.25 inches, with labels of every special character of LaTeX."""
+    text = (root / "reports" / "miniature" / "results.json").read_text()
+    for old, new in {"rlvr": "a_b & 50% #1", "distill": r"[x] {~^\\$}"}.items():
+        text = text.replace(f'"{old}"', f'"{new}"').replace(f'"{old}.', f'"{new}.')
+    (tmp_path / "key.tex").write_text(paper.latex(json.loads(text), {}))
+    (tmp_path / "page.tex").write_text(PAGE)
+    line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Overfull" not in done.stdout, done.stdout[-3000:]
 
 
 @settings(derandomize=True)
