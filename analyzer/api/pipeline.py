@@ -190,9 +190,7 @@ def _report(run: Run, folder: Path, how: ReportOptions, command: Sequence[str], 
         sources=labels,
         figures=figures,
         meta=meta,
-        traces=tables,
-        style=how.style,
-        file_mb=how.html_max_mb,
-        folder_mb=how.traces_max_mb,
+        traces=None if how.short else tables,
+        how=how,
     )
     return Written(verdicts, results, left_out, accounts, labels, paths)

@@ -71,8 +71,15 @@ def build(
         "between": findings.between(data),
         "doubts": content.doubts(data),
         "linked": seen is not None,
+        "short": False,
         "parts": {name: part for name, part in parts.items() if part[1]},
     }
+
+
+def short(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The same on one printed page: the answers with their figures, and the key numbers."""
+    heading, panels = document["parts"]["evidence"]
+    return {**document, "short": True, "linked": False, "parts": {"evidence": (heading, panels[:1])}}
 
 
 def _block(kind: str, **values: Any) -> Block:

@@ -21,7 +21,6 @@ from analyzer.analysis.data.summaries import last_steps
 from analyzer.pages import vocabulary
 from analyzer.records import Result, Tables
 
-FILE_MB = 25.0  # of traces in one file; beyond it the packs become files beside the page
 FOLDER_MB = 100.0  # beyond it traces are left out, and the page says which; making them takes ten times the memory
 PACK_TOKENS, PACK_CHARACTERS = 60_000, 400_000  # decoded in some 10 ms
 TOKEN_BYTES, CHARACTER_BYTES = 3.5, 0.4  # in base64, measured; decides only how many are embedded

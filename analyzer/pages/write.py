@@ -18,11 +18,15 @@ from analyzer.pages import content, document, embed, html, markdown, paper
 from analyzer.pages.results import build_results, encode, in_order, relative, validate_results
 from analyzer.pages.terminal import summary
 from analyzer.records import Figure, Result, Tables, Verdict, json_value
+from analyzer.records.options import ReportOptions
 from analyzer.runs.disk import write_atomically
 
 PATH_INSIDE = re.compile(r"(?<![^\s('\"=])/(?:[^\s,;()'\"]+/)+[^\s,;()'\"]*")  # an absolute path in a sentence
 
 __all__ = ["build_results", "summary", "validate_results", "write"]
+
+
+REPORT = ReportOptions()
 
 
 def write(
@@ -35,9 +39,7 @@ def write(
     figures: Mapping[str, Mapping[str, Figure]],
     meta: Mapping[str, Any],
     traces: Tables | None = None,
-    style: str = drawing.STYLE,
-    file_mb: float = embed.FILE_MB,
-    folder_mb: float = embed.FOLDER_MB,
+    how: ReportOptions = REPORT,
 ) -> dict[str, Path]:
     """Write the report into `directory`, which holds nothing that must stay (see `outputs.replaced`); returns a path
     for "results.json", "report.md", "index.html", "figures" and "tables".
@@ -47,9 +49,9 @@ def write(
     input), `left_out` (list of {"analysis", "why"}), `reference`, `budget`, `title`, and anything else that the methods
     table should show (seeds, scorers, versions, samplers, date); absolute paths in it become relative. `traces` are the
     tables that the analyses read: with them the page has the trace viewer, the tree, the map and the comparison. They
-    are inside index.html up to `file_mb` megabytes, else in files under data/ beside it, up to `folder_mb`. A figure
-    that cannot be drawn is named under "left out" instead of failing the report; `style` is the venue whose widths
-    figures have.
+    are inside index.html up to `how.html_max_mb`, else in files under data/ beside it, up to `how.traces_max_mb`. A
+    figure that cannot be drawn is named under "left out" instead of failing the report; `how.style` is the venue whose
+    widths figures have; `how.short`: index.html is one printed page, the other files are as always.
     Raises AnalyzerError when results.json would break its contract.
     """
     data = build_results(
@@ -60,7 +62,7 @@ def write(
         version=str(meta["version"]),
         command=meta["command"],
     )
-    drawing.check_style(style)
+    drawing.check_style(how.style)
     meta = {k: _plain_meta(v) for k, v in meta.items()}
     left_out = [dict(item) for item in meta.get("left_out") or []]
     directory.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,8 @@ def write(
         for analysis in in_order(data["analyses"]):
             drawn[analysis] = []
             for name, spec in figures.get(analysis, {}).items():
-                figure, why = _draw(spec, results[analysis], name, _file_name(analysis, name, names), directory, style)
+                file = _file_name(analysis, name, names)
+                figure, why = _draw(spec, results[analysis], name, file, directory, how.style)
                 if figure is None:
                     left_out.append({"analysis": f"{analysis}, figure {name}", "why": why})
                 else:
@@ -88,13 +91,13 @@ def write(
     meta["left_out"] = left_out
     paths = {name: directory / name for name in ("report.md", "index.html", "results.json")}
     _put(directory / "tables" / "key.tex", paper.latex(data, meta))
-    found = _embed(traces, results, labels, folder_mb) if traces is not None else None
-    beside = found is not None and sum(map(len, found.packs)) > file_mb * 1e6
+    found = _embed(traces, results, labels, how.traces_max_mb) if traces is not None else None
+    beside = found is not None and sum(map(len, found.packs)) > how.html_max_mb * 1e6
     _packs(directory / "data", found.packs if found is not None and beside else [])
     seen = None if found is None else found.note
     made = document.build(data, meta=meta, figures=drawn, tables=tables, seen=seen)
     _put(paths["report.md"], markdown.page(made))
-    _put(paths["index.html"], html.page(made, embedded=found, beside=beside))
+    _put(paths["index.html"], html.page(document.short(made) if how.short else made, embedded=found, beside=beside))
     _put(paths["results.json"], encode(data) + "\n")
     return {**paths, "figures": directory / "figures", "tables": directory / "tables"}
 

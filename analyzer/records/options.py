@@ -249,6 +249,9 @@ class ReportOptions:
         stored="vary",
     )
     style: str = _output("icml", values.one_of("icml", "acl", "neurips"), "figure widths: icml, acl, neurips", "VENUE")
+    short: bool = _output(
+        False, values.switch, "index.html is one printed page: the answers, their figures, the key numbers"
+    )
     html_max_mb: float = _output(
         25.0, above_0, "traces beyond so many megabytes lie in files beside index.html", "N", stored="file_mb"
     )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from analyzer.pages import write as report
+from analyzer.records.options import ReportOptions
 
 PANELS = 13
 
@@ -271,7 +272,8 @@ def test_the_tree_says_what_is_shared(open_page):
 def test_a_page_that_holds_a_part_says_over_which_traces_it_counts(browser, fake, world, tmp_path):
     """80 traces, room for about twenty: a search, the tree's counts and its dotted paths are over those alone."""
     tables = world.tables(["base", "rlvr"], problems=1, samples=40)
-    paths = report.write(tmp_path, **fake.inputs() | {"figures": {}}, traces=tables, folder_mb=0.004)
+    how = ReportOptions(traces_max_mb=0.004)
+    paths = report.write(tmp_path, **fake.inputs() | {"figures": {}}, traces=tables, how=how)
     seen = Seen(browser, paths["index.html"], address="#/tree/p0/base/rlvr")
     page = seen.page
     page.wait_for_selector("#prefixes svg path", state="attached")
@@ -404,6 +406,17 @@ def test_a_printed_page_holds_the_report_and_not_the_tools(open_page):
     assert len(page.pdf()) > few  # what is opened on the screen is printed too
 
 
+def test_a_short_report_is_one_printed_page(open_page, fake, tmp_path):
+    paths = report.write(tmp_path, **fake.inputs(), how=ReportOptions(short=True))
+    page = open_page(paths["index.html"]).page
+    assert page.locator("#key table").first.is_visible() and not page.locator("nav, .card, details:visible").count()
+    assert page.locator(".first svg").count() >= 1
+    assert page.evaluate(
+        "() => [...document.querySelectorAll('a[href^=\"#\"]')].every((a) => a.hash.length < 2 || document.querySelector(a.hash))"
+    )
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", page.pdf(format="A4"))) == 1
+
+
 def test_without_script_the_report_reads(open_page):
     page = open_page(java_script_enabled=False).page
     assert "OUTSIDE" in page.locator("#verdict").inner_text()
@@ -433,7 +446,7 @@ def test_every_control_has_a_name_and_the_keyboard_gets_everywhere(open_page):
 
 def test_a_large_report_is_a_folder_that_opens_from_disk(browser, fake, traces, tmp_path):
     inputs = fake.inputs() | {"figures": {}}
-    paths = report.write(tmp_path, **inputs, traces=traces, file_mb=0.001)
+    paths = report.write(tmp_path, **inputs, traces=traces, how=ReportOptions(html_max_mb=0.001))
     packs = sorted(p.name for p in (tmp_path / "data").iterdir())
     assert packs == ["t0.js"] and "'self'" in paths["index.html"].read_text(encoding="utf-8")[:600]
     seen = Seen(browser, paths["index.html"], address="#/trace/cool/p1/2")

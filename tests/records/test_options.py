@@ -202,7 +202,10 @@ def test_what_a_run_keeps_gives_the_options_again():
     kept = json.loads(json.dumps([stored(read), stored(how) | stored(model), stored(report)]))
     assert {"field_map", "samplers", "max_bad", "limit"} <= kept[0].keys() and "strict" not in kept[0]
     assert {"policies", "templates", "at_most", "servers", "dtype"} <= kept[1].keys() and "cluster" not in kept[1]
-    assert kept[2] == {"budget": 8, "seed": 0, "vary": False, "style": "icml", "file_mb": 2.0, "folder_mb": 100.0}
+    assert kept[2] == {"budget": 8, "seed": 0, "vary": False, "style": "icml", "short": False} | {
+        "file_mb": 2.0,
+        "folder_mb": 100.0,
+    }
     assert taken("load", restored("load", kept[0])) == [read]
     assert taken("score_run", restored("score_run", kept[1])) == [how, model]
     assert taken("report_run", restored("report_run", kept[2])) == [report]
@@ -218,7 +221,7 @@ def test_what_is_known_elsewhere_too_agrees():
             record(**{name: value})
         with pytest.raises(UsageError, match=f"allowed: {', '.join(sorted(known))}"):
             record(**{name: "?"})
-    assert (ReportOptions().html_max_mb, ReportOptions().traces_max_mb) == (embed.FILE_MB, embed.FOLDER_MB)
+    assert ReportOptions().traces_max_mb == embed.FOLDER_MB
     assert ScoreOptions().concurrent == SampleOptions().concurrent == CONCURRENT
     loaded = inspect.signature(load.load).parameters
     assert vars(ModelOptions()) == {f.name: loaded[f.name].default for f in fields(ModelOptions)}
