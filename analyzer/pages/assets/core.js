@@ -81,13 +81,13 @@ function grid(columns, rows, right = [], label = columns.slice(0, 4).join(", "))
 		el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((c, i) => el("td", side(i), c))))));
 	sortable(table);
 	linkKeys(table);
-	return reached(el("div", { class: "wide", role: "region", "aria-label": `Table: ${label}` }, table));
+	return reached(el("div", { class: "wide", role: "group", "aria-label": `Table: ${label}` }, table));
 }
 // What scrolls can be reached with the keyboard; what does not is no stop on the way.
 const scrolls = new ResizeObserver((entries) => { for (const { target } of entries) if (target.scrollWidth > target.clientWidth + 1 || target.scrollHeight > target.clientHeight + 1) target.tabIndex = 0; else target.removeAttribute("tabindex"); });
 const reached = (box) => { scrolls.observe(box); return box; };
 
-$$(".wide").forEach(reached);
+$$(".wide, figure.w2").forEach(reached);
 for (const table of $$(".sort table")) sortable(table);
 for (const details of $$("details[data-pack]")) {
 	on(details, "toggle", async () => {
