@@ -23,6 +23,7 @@ from typing import Any
 import analyzer
 from analyzer.cli.commands import build_parser
 from analyzer.cli.flags import given
+from analyzer.cli.plan import plan_text
 from analyzer.cli.progress import Progress, counted_warnings, put, say
 from analyzer.errors import AnalyzerError, GateError, UsageError
 from analyzer.records import values
@@ -184,8 +185,6 @@ def _score(a: argparse.Namespace) -> int:
 
 def _planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[str, Any]]]) -> int:
     """Print what scoring would cost; asked: name -> dumps or a run, folder of the run, options."""
-    from analyzer.scoring.estimate import render
-
     found = {}
     for name, (dumps, folder, options) in asked.items():
         known = {k: v for k, v in options.items() if k in names("estimate")}
@@ -196,7 +195,7 @@ def _planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[
         put(json.dumps(found if several else next(iter(found.values()))))
     else:
         heads = [f"{one_line(name)}: " if several else "" for name in found]
-        put("\n\n".join(head + render(plan) for head, plan in zip(heads, found.values(), strict=True)))
+        put("\n\n".join(head + plan_text(plan) for head, plan in zip(heads, found.values(), strict=True)))
     return 0
 
 
