@@ -17,6 +17,7 @@ from analyzer.analysis.preflight import run as preflight
 from analyzer.analysis.reliability import run as reliability
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import run as support
+from analyzer.analysis.task_horizon import run as task_horizon
 from analyzer.analysis.tokens import run as tokens
 from analyzer.records import Tables
 
@@ -28,6 +29,7 @@ ANALYSES: dict[str, ModuleType] = {
     "strategy": strategy,
     "boundary": boundary,
     "reliability": reliability,
+    "task_horizon": task_horizon,
     "chains": chains,
     "handover": handover,
     "clusters": clusters,
@@ -37,7 +39,8 @@ ANALYSES: dict[str, ModuleType] = {
 
 def of_report(tables: Tables) -> list[str]:
     """The analyses that a report asks for: `handover` where something was handed over, `chains` where a chain was
-    judged, all others."""
+    judged, `task_horizon` where the problems' difficulty was named, all others."""
     judged = tables.judged()
     without = {"handover": tables.handovers() is None, "chains": judged is None or judged.empty}
+    without["task_horizon"] = tables.difficulty is None
     return [name for name in ANALYSES if not without.get(name)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +77,8 @@ def analyze(
     if unknown:
         raise UsageError(f"analysis {unknown[0]!r} is unknown{nearest(unknown[0], ANALYSES)}")
     tables = tables or tables_module.build(run)
+    if how.difficulty is not None:
+        tables = replace(tables, difficulty=tables_module.difficulty(run, how.difficulty))
     results: dict[str, Result] = {}
     left_out: list[dict[str, str]] = []
     chosen = list(names or of_report(tables))
@@ -150,7 +153,7 @@ def _report(run: Run, folder: Path, how: ReportOptions, command: Sequence[str], 
 
     tables = tables_module.build(run)
     options: dict[str, Any] = {"budget": how.budget, "seed": how.seed}
-    results, left_out = analyze(run, progress=progress, tables=tables, **options)
+    results, left_out = analyze(run, progress=progress, tables=tables, difficulty=how.difficulty, **options)
     labels, accounts = sources(run), ledger(run)
     reference = run.manifest["settings"]["reference"]
     verdicts = prompts.told(decide(results, sources=list(labels), reference=reference, budget=how.budget), tables)

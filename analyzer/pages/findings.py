@@ -27,6 +27,7 @@ SAID = {  # analysis -> what its number is, and the estimates that hold it, the 
     ),
     "tokens": ("Share of tokens that are the base's likeliest", r"unshifted"),
     "reliability": ("Chance that all of k draws on a problem are correct", r"pass\^\d+"),
+    "task_horizon": ("Difficulty at which half of the draws solve a task", r"task_horizon@1"),
     "chains": ("Share of correct traces whose reasoning is valid", r"valid_share"),
     "handover": ("Success of the base that goes on from these prompts alone", r"handover_start"),
     "clusters": ("Share of traces in clusters that hold none of {whose}", r"novel_cluster_mass"),

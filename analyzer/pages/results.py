@@ -23,6 +23,7 @@ ORDER = (
     "tokens",
     "boundary",
     "reliability",
+    "task_horizon",
     "chains",
     "handover",
     "clusters",

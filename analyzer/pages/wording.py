@@ -54,6 +54,7 @@ HEADINGS = {
     "tokens": "Support: tokens",
     "boundary": "pass@k and coverage",
     "reliability": "Reliability and forecast",
+    "task_horizon": "Task horizon",
     "chains": "Valid reasoning",
     "handover": "Handover to the base",
     "clusters": "Clusters",
@@ -133,6 +134,7 @@ GLOSSARY = {  # that of docs/reading.md; what a table names is explained on hove
     "source's correct traces alone; the share of the steps from which on it has half of the success of the source's "
     "own model; the part of the gain that the first steps bring; where its success rises more than on its own correct "
     "traces, if that is certified",
+    "task_horizon@k": "difficulty at which pass@k is one half; task_horizon_ratio@k: divided by the reference's",
     "valid_share, CoT-Pass@k (cot_pass@k)": "share of correct traces whose reasoning is valid, as a judge or a person "
     "says; chance that one of k draws is correct and its reasoning valid (Wen et al. 2506.14245)",
     "forecast@k": "what k draws on these problems would show of pass@k, beyond the draws at hand; it stands on a form",

@@ -350,6 +350,7 @@ class Tables:
         cut_off; None where none were.
     judged: of the traces whose reasoning somebody judged: DataFrame with key, yes and votes (of the dump's column
         `valid`), person (nullable boolean, the answer of `analyzer review`) and picked (how that chose it).
+    difficulty: problem -> how difficult it is, a number above 0; None where no field was named.
     memo: what is worth making once (name -> what was made); copies made by dataclasses.replace share it.
     base: scorer label of the base model, or None. policies: source label -> scorer label of the model it came from.
     samplers: source label -> its Sampler; a source that is missing here has an unknown sampler.
@@ -369,6 +370,7 @@ class Tables:
     policy_numbers: Callable[[], Iterator[pd.DataFrame]] = lambda: iter(())
     handovers: Callable[[], pd.DataFrame | None] = lambda: None
     judged: Callable[[], pd.DataFrame | None] = lambda: None
+    difficulty: dict[str, float] | None = None
     memo: dict[str, Any] = field(default_factory=dict)
 
     @property

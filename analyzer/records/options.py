@@ -242,6 +242,12 @@ class ReportOptions:
 
     budget: int = _analysis(BUDGET, at_least_1, "reference samples that support is asked for", "K")
     seed: int = _analysis(0, at_least_0, "of bootstrap and permutation", "N")
+    difficulty: str | None = _analysis(
+        None,
+        values.text,
+        "field of the rows with the difficulty of a problem, a number above 0 (task horizon)",
+        "FIELD",
+    )
     robustness: bool = _analysis(
         True,
         values.switch,

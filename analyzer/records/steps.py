@@ -39,7 +39,7 @@ STEPS: dict[str, dict[type, tuple[str, ...]]] = {
     "score": FULL | {ScoreOptions: ALL_SCORE},
     "score_run": {ScoreOptions: ALL_SCORE, ModelOptions: ALL_MODEL},
     "estimate": FULL,
-    "analyze": {ReportOptions: ("budget", "seed")},
+    "analyze": {ReportOptions: ("budget", "seed", "difficulty")},
     "compare": {ReportOptions: ("budget", "seed")},
     "demo": {ReportOptions: ("budget", "seed", "robustness")},
     "report": FULL | {ReportOptions: _but(ReportOptions)},

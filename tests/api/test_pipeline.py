@@ -203,9 +203,8 @@ def test_the_whole_way_to_a_report(tmp_path, dumps, stories):
         assert (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes(), f
     results = json.loads((tmp_path / "one" / "results.json").read_text())
     assert [v.source for v in done.verdicts if v.headline] == ["rlvr"]
-    assert (
-        set(results["analyses"]) == {*ANALYSES, "paired", "robustness"} - {"handover", "chains"} and not done.left_out
-    )
+    without = {"handover", "chains", "task_horizon"}
+    assert set(results["analyses"]) == {*ANALYSES, "paired", "robustness"} - without and not done.left_out
     assert results["ledger"]["rows"] == 32 and results["sources"]["rlvr"]["correct"] == 8
 
 

@@ -202,7 +202,7 @@ def test_what_a_run_keeps_gives_the_options_again():
     kept = json.loads(json.dumps([stored(read), stored(how) | stored(model), stored(report)]))
     assert {"field_map", "samplers", "max_bad", "limit"} <= kept[0].keys() and "strict" not in kept[0]
     assert {"policies", "templates", "at_most", "servers", "dtype"} <= kept[1].keys() and "cluster" not in kept[1]
-    assert kept[2] == {"budget": 8, "seed": 0, "vary": False, "style": "icml", "short": False} | {
+    assert kept[2] == {"budget": 8, "seed": 0, "vary": False, "style": "icml", "short": False, "difficulty": None} | {
         "file_mb": 2.0,
         "folder_mb": 100.0,
     }

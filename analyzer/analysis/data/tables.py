@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from analyzer.analysis.data.ragged import summarise_many
 from analyzer.analysis.data.summaries import SUMMARY_COLUMNS
-from analyzer.errors import DumpError
+from analyzer.errors import DumpError, UsageError
 from analyzer.records import NOVEL_COLUMNS, Sampler, Tables, trace_key
 from analyzer.runs import handover, review
 from analyzer.runs.rows import IDENTITY
@@ -96,6 +97,33 @@ def _judged(run: Run) -> pd.DataFrame:
     answers = pd.DataFrame(review.answers(run.path), columns=["key", "valid", "picked"])
     frame = frame.merge(answers.rename(columns={"valid": "person"}), on="key", how="outer")
     return frame.astype({"person": "boolean"}).fillna({"yes": 0, "votes": 0}).astype({"yes": int, "votes": int})
+
+
+def difficulty(run: Run, name: str) -> dict[str, float]:
+    """Problem -> its difficulty, from a field that the rows have kept (`meta`); problems without one are left out.
+
+    Raises UsageError where no row has it, and for a value that is no number above 0, or two of one problem.
+    """
+    found: dict[str, float] = {}
+    for batch in run.trace_batches(["key", "problem", "meta"]):
+        for key, problem, meta in zip(*batch.to_pydict().values(), strict=True):
+            if (value := orjson.loads(meta).get(name)) is None:
+                continue
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = math.nan
+            if not (math.isfinite(number) and number > 0) or isinstance(value, bool):
+                raise UsageError(f"--difficulty {name}: {key} has {value!r}; expected a number above 0")
+            if found.setdefault(problem, number) != number:
+                raise UsageError(
+                    f"--difficulty {name}: problem {problem} has {found[problem]:g} and {number:g} ({key})"
+                )
+    if not found:
+        raise UsageError(
+            f"--difficulty {name}: no row has kept such a field; --map meta.{name}=FIELD keeps one (a new -o folder)"
+        )
+    return found
 
 
 def in_memory(frame: pd.DataFrame) -> dict[str, Any]:
