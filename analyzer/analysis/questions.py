@@ -5,6 +5,7 @@ ANALYSES is in the order of the report. Adding an analysis is one file and one l
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import ModuleType
 
 from analyzer.analysis.boundary import run as boundary
@@ -18,6 +19,7 @@ from analyzer.analysis.reliability import run as reliability
 from analyzer.analysis.strategy import run as strategy
 from analyzer.analysis.support import run as support
 from analyzer.analysis.tokens import run as tokens
+from analyzer.errors import DumpError
 from analyzer.records import Tables
 
 ANALYSES: dict[str, ModuleType] = {
@@ -38,6 +40,8 @@ ANALYSES: dict[str, ModuleType] = {
 def of_report(tables: Tables) -> list[str]:
     """The analyses that a report asks for: `handover` where something was handed over, `chains` where a chain was
     judged, all others."""
-    judged = tables.judged()
-    without = {"handover": tables.handovers() is None, "chains": judged is None or judged.empty}
+    judged, handed = tables.judged(), True
+    with suppress(DumpError):  # what can't be read the analysis tells
+        handed = tables.handovers() is not None
+    without = {"handover": not handed, "chains": judged is None or judged.empty}
     return [name for name in ANALYSES if not without.get(name)]

@@ -131,6 +131,8 @@ def handover(
             done["sources"].setdefault(source, len({trace.key for trace, _ in jobs}))
             done["prefixes"] += len(jobs)
             done["continued"] += len(jobs) - len(left)
+        run.manifest["handovers"] = kept.counts(run.path)
+        run.save()
     limit = f"were cut at {most:,} tokens (--max-tokens) or the model's context"
     for what, why in (("cut_off", limit), ("unread", "could not be graded")):
         if done[what]:

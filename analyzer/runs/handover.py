@@ -1,22 +1,25 @@
 """What handovers left in a run: RUN/handover/SOURCE.jsonl, a line of settings, then a line per prefix of a trace.
 
-A killed call leaves whole lines and perhaps a torn one, which the next call cuts off. `docs/contracts.md` has the rows.
+A killed call leaves whole lines and perhaps a torn one, which the next call cuts off. Every line has a sum of its own;
+how many rows a finished call left is in run.json. `docs/contracts.md` has the rows.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import jsonlines
 import orjson
 
 from analyzer.errors import DumpError, UsageError
-from analyzer.runs.disk import unwritable
+from analyzer.runs.disk import replacing, unwritable
 
 FOLDER = "handover"
 AGAIN = "remove the file, or this line and all below it, and hand over again"
@@ -32,8 +35,17 @@ def read(path: Path, most: int | None = None) -> tuple[dict[str, Any], list[dict
     """(settings, rows without the texts that were drawn, bytes of whole lines) of the first `most` lines, or of all; a
     torn last line is left out. Raises DumpError for other content, and where a prefix stands twice."""
     found: list[dict[str, Any]] = []
-    known: set[tuple[Any, ...]] = set()
     end = 0
+    for row, size in _lines(path, most):
+        row.pop("responses", None)
+        found.append(row)
+        end += size
+    return (found[0] if found else {}), found[1:], end
+
+
+def _lines(path: Path, most: int | None = None) -> Iterator[tuple[dict[str, Any], int]]:
+    """What the first whole lines hold, and their bytes."""
+    known: set[tuple[Any, ...]] = set()
     with path.open("rb") as stream:
         for number, line in enumerate(islice(stream, most), 1):
             if not line.endswith(b"\n"):
@@ -45,22 +57,39 @@ def read(path: Path, most: int | None = None) -> tuple[dict[str, Any], list[dict
             if prefix in known:
                 raise DumpError(f"{path}:{number}: this prefix was there before; {AGAIN}")
             known.add(prefix)
-            row.pop("responses", None)
-            found.append(row)
-            end += len(line)
-    return (found[0] if found else {}), found[1:], end
+            yield row, len(line)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None where it is none, or not as it was written."""
     with contextlib.suppress(orjson.JSONDecodeError):
         row = orjson.loads(line)
-        return row if isinstance(row, dict) else None
+        if isinstance(row, dict) and row.pop("check", None) in (None, _check(row)):  # by hand there may be none
+            return row
     return None
 
 
-def rows(run: Path, base: str) -> Iterator[dict[str, Any]]:
+def _check(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(orjson.dumps(row)):08x}"
+
+
+def _with_check(row: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({**row, "check": _check(row)})
+
+
+def counts(run: Path) -> dict[str, int]:
+    """How many rows of each source are there."""
+    return {unquote(path.stem): len(read(path)[1]) for path in sorted((run / FOLDER).glob("*.jsonl"))}
+
+
+def rows(run: Path, base: str, finished: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     """All rows that are there, once for each `cut` that falls on them, of `cuts` (how many there are). base: the
-    fingerprint of the run's base model. Raises DumpError where another one drew."""
+    fingerprint of the run's base model; finished: the `counts` of the last call that ended. Raises DumpError where
+    another base drew, and where rows are gone."""
+    here = counts(run)
+    for source, n in finished.items():
+        if here.get(source, 0) < n:
+            raise DumpError(f"{file(run, source)}: of {n:,} rows {here.get(source, 0):,} are left; hand over again")
     for path in sorted((run / FOLDER).glob("*.jsonl")):
         begun, found, _ = read(path)
         if begun and begun["base"] != base:
@@ -72,6 +101,17 @@ def settings(run: Path) -> dict[Path, dict[str, Any]]:
     """Of each file that is there, by its first line; files that were torn there have none. Raises DumpError."""
     found = {path: read(path, 1)[0] for path in sorted((run / FOLDER).glob("*.jsonl"))}
     return {path: begun for path, begun in found.items() if begun}
+
+
+def rewrite(path: Path, head: Mapping[str, Any], changed: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Put `head` and each row as `changed` gives it (None: without it) in the place of the file, at once."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        writer = jsonlines.Writer(stream, dumps=_with_check)
+        writer.write(head)
+        found = (changed(row) for row, _ in islice(_lines(path), 1, None))
+        writer.write_all(row for row in found if row is not None)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def refuse_other(run: Path, wanted: dict[str, Any]) -> None:
@@ -94,7 +134,7 @@ def adding(path: Path, head: dict[str, Any]) -> Iterator[tuple[list[dict[str, An
         with path.open("r+b" if path.exists() else "w+b") as stream:
             stream.truncate(end)
             stream.seek(end)
-            writer = jsonlines.Writer(stream, dumps=orjson.dumps, flush=True)
+            writer = jsonlines.Writer(stream, dumps=_with_check, flush=True)
             if not begun:
                 writer.write(head)
             yield there, writer
