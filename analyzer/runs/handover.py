@@ -31,13 +31,18 @@ def file(run: Path, source: str) -> Path:
     return run / FOLDER / f"{quote(source, safe='')}.jsonl"
 
 
+def files(run: Path) -> list[Path]:
+    """All that are there."""
+    return sorted((run / FOLDER).glob("*.jsonl"))
+
+
 def read(path: Path, most: int | None = None) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
     """(settings, rows without the texts that were drawn, bytes of whole lines) of the first `most` lines, or of all; a
     torn last line is left out. Raises DumpError for other content, and where a prefix stands twice."""
     found: list[dict[str, Any]] = []
     end = 0
     for row, size in _lines(path, most):
-        row.pop("responses", None)
+        row.pop("responses", None)  # a run's worth of text
         found.append(row)
         end += size
     return (found[0] if found else {}), found[1:], end
@@ -79,7 +84,7 @@ def _with_check(row: Mapping[str, Any]) -> bytes:
 
 def counts(run: Path) -> dict[str, int]:
     """How many rows of each source are there."""
-    return {unquote(path.stem): len(read(path)[1]) for path in sorted((run / FOLDER).glob("*.jsonl"))}
+    return {unquote(path.stem): len(read(path)[1]) for path in files(run)}
 
 
 def rows(run: Path, base: str, finished: Mapping[str, int]) -> Iterator[dict[str, Any]]:
@@ -90,7 +95,7 @@ def rows(run: Path, base: str, finished: Mapping[str, int]) -> Iterator[dict[str
     for source, n in finished.items():
         if here.get(source, 0) < n:
             raise DumpError(f"{file(run, source)}: of {n:,} rows {here.get(source, 0):,} are left; hand over again")
-    for path in sorted((run / FOLDER).glob("*.jsonl")):
+    for path in files(run):
         begun, found, _ = read(path)
         if begun and begun["base"] != base:
             raise DumpError(f"{path} was drawn from another base model than the run's; remove it and hand over again")
@@ -99,7 +104,7 @@ def rows(run: Path, base: str, finished: Mapping[str, int]) -> Iterator[dict[str
 
 def settings(run: Path) -> dict[Path, dict[str, Any]]:
     """Of each file that is there, by its first line; files that were torn there have none. Raises DumpError."""
-    found = {path: read(path, 1)[0] for path in sorted((run / FOLDER).glob("*.jsonl"))}
+    found = {path: read(path, 1)[0] for path in files(run)}
     return {path: begun for path, begun in found.items() if begun}
 
 

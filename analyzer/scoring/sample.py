@@ -125,8 +125,8 @@ def sample(
                 some = asked[start : start + step]
                 for number, drawn in enumerate(draw(loaded, some, n, sampler, seed)):
                     one, sample = some[number // n], number % n
-                    about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark, "analyzer": __version__} | dated
-                    own = {"sample": sample, "meta": one.trace.meta | about}
+                    about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark, "analyzer": __version__}
+                    own = {"sample": sample, "meta": one.trace.meta | about | dated}
                     trace = _trace(one, drawn, source=label, sampler=sampler, **own)
                     rows.write(row(trace))
                     done["tokens"] += len(trace.response_ids or ())

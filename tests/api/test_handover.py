@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
@@ -458,6 +459,38 @@ def test_a_damaged_handover_costs_a_report_no_other_analysis(handed, tmp_path, h
         analyzer.handover(run, "rlvr", grader=correct, **FEW | {"traces": 5})  # as many as any test has asked for
         assert set(lines) <= {*path.read_bytes().splitlines(keepends=True)}
         assert "handover" in analyzer.analyze(run)
+
+
+def test_another_grader_grades_what_was_drawn_anew(handed, tmp_path):
+    """No continuation is drawn again, also of a source that this call does not name; rows of traces that the grader
+    does not call correct are gone, as if it had graded from the first."""
+    run = analyzer.Run.open(shutil.copytree(handed[0].path, tmp_path / "run"))
+    before = {source: drawn(run, source) for source in ("base", "rlvr")}
+    told: list[str] = []
+
+    def lenient(trace) -> bool | None:
+        return correct(trace) or (None if len(trace.response) % 2 else trace.finish == "length")
+
+    with pytest.raises(UsageError, match="that the dump calls correct are not by this grader"):
+        analyzer.handover(run, "rlvr", grader=lambda trace: False, **FEW | {"traces": 5})
+    assert {source: drawn(run, source) for source in before} == before
+    done = analyzer.handover(run, "base", grader=lenient, tell=told.append, **FEW | {"traces": 5})
+    assert done["drawn"] <= 2 * FEW["cuts"]  # where no test before asked for five traces
+    assert any("what was drawn is graded anew" in text and "lenient" in text for text in told)
+    traces = {t.key: t for t in run.traces()}
+    for source, rows_ in before.items():
+        now = {(r["by"], r["key"], r["step"]): r for r in drawn(run, source)}
+        for row in rows_:
+            again = now[row["by"], row["key"], row["step"]]
+            found = [
+                lenient(dataclasses.replace(traces[row["key"]], response=text, finish=finish, correct=None))
+                for text, finish in zip(row["responses"], row["finishes"], strict=True)
+            ]
+            assert again["responses"] == row["responses"] and again["cut_off"] == row["cut_off"]
+            assert (again["correct"], again["unread"]) == (found.count(True), found.count(None))
+    assert {begun["grader"] for begun in kept.settings(run.path).values()} == {lenient.__qualname__}
+    with pytest.raises(UsageError, match="was begun with n 2, now 3"):
+        analyzer.handover(run, "rlvr", grader=correct, **FEW | {"n": 3})
 
 
 def test_a_torn_line_is_left_out(tmp_path):

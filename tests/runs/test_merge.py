@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from analyzer.api import pipeline
 from analyzer.cli import main as cli
 from analyzer.errors import UsageError
+from analyzer.runs import handover
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
 from analyzer.scoring import changes
@@ -116,6 +117,31 @@ def test_an_interrupted_shard_is_called_unfinished(tmp_path, model):
     next((tmp_path / "b" / "scores" / "base").glob("part-*")).unlink()  # finished once, and no longer whole
     run, missing = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "less")
     assert missing == [f"the rest of {tmp_path / 'b'}"] and run.manifest["finished"] == {"base": []}
+
+
+def test_handovers_that_stay_behind_are_named(tmp_path, model, capsys):
+    """Shards choose among their own traces; those of the merged run stay its own when it is merged again."""
+    dump = write_dump(tmp_path / "dump.jsonl", 3)
+    a, b = (score(tmp_path / f"s{i}", dump, model, (i, 2)) for i in range(2))
+    left = handover.file(a.path, "base")
+    with a.writing(), handover.adding(left, {"base": "b", "cuts": 2}):
+        a.manifest["handovers"] = handover.counts(a.path)
+        a.save()
+    merge([a.path], tmp_path / "run")
+    own = handover.file(tmp_path / "run", "base")
+    own.parent.mkdir()
+    own.write_bytes(left.read_bytes())
+    run = Run.open(tmp_path / "run")
+    run.manifest["handovers"] = {"mine": 0}
+    run.save()
+    capsys.readouterr()
+    assert cli.main(["merge", str(a.path), str(b.path), "-o", str(run.path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    said = f"left behind: {left}, what a shard handed over is of its own traces; hand over {run.path}"
+    assert said in err.replace("\n", " ") and json.loads(out)["left_behind"] == [str(left)]
+    assert Run.open(run.path).manifest["handovers"] == {"mine": 0} and own.exists()
+    assert merge([b.path], tmp_path / "other")[0].manifest.get("handovers") is None
+    assert merge([a.path], tmp_path / "third")[0].manifest.get("handovers") is None
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path, model, monkeypatch):
