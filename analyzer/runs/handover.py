@@ -7,13 +7,14 @@ how many rows a finished call left is in run.json. `docs/contracts.md` has the r
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import jsonlines
 import orjson
@@ -22,13 +23,17 @@ from analyzer.errors import DumpError, UsageError
 from analyzer.runs.disk import replacing, unwritable
 
 FOLDER = "handover"
+LONGEST = 200  # bytes of a file's name, of which systems take 255
 AGAIN = "remove the file, or this line and all below it, and hand over again"
 SETTINGS = {"base", "cuts"}  # that a reader needs
 ROW = {"by", "source", "problem", "key", "cuts", "step", "of", "tokens", "next", "n", "correct", "unread", "cut_off"}
 
 
 def file(run: Path, source: str) -> Path:
-    return run / FOLDER / f"{quote(source, safe='')}.jsonl"
+    name = quote(source, safe="")
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return run / FOLDER / f"{name}.jsonl"
 
 
 def files(run: Path) -> list[Path]:
@@ -83,8 +88,8 @@ def _with_check(row: Mapping[str, Any]) -> bytes:
 
 
 def counts(run: Path) -> dict[str, int]:
-    """How many rows of each source are there."""
-    return {unquote(path.stem): len(read(path)[1]) for path in files(run)}
+    """How many rows are in each file."""
+    return {path.name: len(read(path)[1]) for path in files(run)}
 
 
 def rows(run: Path, base: str, finished: Mapping[str, int]) -> Iterator[dict[str, Any]]:
@@ -92,9 +97,9 @@ def rows(run: Path, base: str, finished: Mapping[str, int]) -> Iterator[dict[str
     fingerprint of the run's base model; finished: the `counts` of the last call that ended. Raises DumpError where
     another base drew, and where rows are gone."""
     here = counts(run)
-    for source, n in finished.items():
-        if here.get(source, 0) < n:
-            raise DumpError(f"{file(run, source)}: of {n:,} rows {here.get(source, 0):,} are left; hand over again")
+    for name, n in finished.items():
+        if here.get(name, 0) < n:
+            raise DumpError(f"{run / FOLDER / name}: of {n:,} rows {here.get(name, 0):,} are left; hand over again")
     for path in files(run):
         begun, found, _ = read(path)
         if begun and begun["base"] != base:

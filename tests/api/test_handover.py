@@ -493,6 +493,17 @@ def test_another_grader_grades_what_was_drawn_anew(handed, tmp_path):
         analyzer.handover(run, "rlvr", grader=correct, **FEW | {"n": 3})
 
 
+def test_a_source_with_a_long_name_has_a_file(tmp_path):
+    """A letter of another script is nine bytes of a file's name."""
+    names = ["策略" * 60 + end for end in ("", "a", "b")] + ["../../x", "a/b"]
+    paths = [kept.file(tmp_path, name) for name in names]
+    for path in paths:
+        with kept.adding(path, {"base": "b", "cuts": 2}) as (_, writer):
+            writer.write(line())
+    assert kept.files(tmp_path) == sorted(set(paths)) and len(set(paths)) == 5
+    assert kept.counts(tmp_path) == {path.name: 1 for path in paths}
+
+
 def test_a_torn_line_is_left_out(tmp_path):
     path = tmp_path / "x.jsonl"
     lines = [orjson.dumps({"base": "b", "cuts": 2}), orjson.dumps(line()), b'{"by": "ba']
