@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import tempfile
 from functools import cache
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from analyzer.api import pipeline
 from analyzer.cli import main as cli
-from analyzer.errors import UsageError
+from analyzer.errors import DumpError, UsageError
 from analyzer.runs import handover
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
@@ -114,9 +115,25 @@ def test_an_interrupted_shard_is_called_unfinished(tmp_path, model):
     score(tmp_path / "a", dump, model, (0, 2))
     run, missing = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "run")
     assert missing == [] and len(run.done("base")) == 30
-    next((tmp_path / "b" / "scores" / "base").glob("part-*")).unlink()  # finished once, and no longer whole
-    run, missing = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "less")
-    assert missing == [f"the rest of {tmp_path / 'b'}"] and run.manifest["finished"] == {"base": []}
+
+
+@pytest.mark.parametrize("what", ["a flipped bit", "a part of another run", "a lost part"])
+def test_a_damaged_shard_is_named_and_not_sealed(tmp_path, model, what):
+    """The merged run's sums would be those of the damage."""
+    dump = write_dump(tmp_path / "dump.jsonl", 3)
+    a, b = (score(tmp_path / f"s{i}", dump, model, (i, 2)) for i in range(2))
+    part = sorted((a.path / "scores" / "base").glob("part-*"))[0]
+    if what == "a flipped bit":
+        data = part.read_bytes()
+        at = data.rindex(b"ARROW:schema") + 40  # of the footer, which has no sum of its own
+        part.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif what == "a lost part":
+        part.unlink()
+    else:
+        part = shutil.copy(part, part.with_name("part-99999-copy.parquet"))
+    with pytest.raises(DumpError, match=re.escape(Path(part).name)):
+        merge([a.path, b.path], tmp_path / "run")
+    assert not (tmp_path / "run" / "scores").exists()
 
 
 def test_handovers_that_stay_behind_are_named(tmp_path, model, capsys):
