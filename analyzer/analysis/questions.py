@@ -5,8 +5,11 @@ ANALYSES is in the order of the report. Adding an analysis is one file and one l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
+
+import pandas as pd
 
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.chains import run as chains
@@ -40,8 +43,12 @@ ANALYSES: dict[str, ModuleType] = {
 def of_report(tables: Tables) -> list[str]:
     """The analyses that a report asks for: `handover` where something was handed over, `chains` where a chain was
     judged, all others."""
-    judged, handed = tables.judged(), True
-    with suppress(DumpError):  # what can't be read the analysis tells
-        handed = tables.handovers() is not None
-    without = {"handover": not handed, "chains": judged is None or judged.empty}
+    without = {"handover": _is_none(tables.handovers), "chains": _is_none(tables.judged)}
     return [name for name in ANALYSES if not without.get(name)]
+
+
+def _is_none(read: Callable[[], pd.DataFrame | None]) -> bool:
+    with suppress(DumpError):  # what can't be read the analysis tells
+        found = read()
+        return found is None or found.empty
+    return False

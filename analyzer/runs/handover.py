@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any
 from urllib.parse import quote
 
 import jsonlines
-import orjson
 
 from analyzer.errors import DumpError, UsageError
+from analyzer.runs import lines
 from analyzer.runs.disk import replacing, unwritable
 
 FOLDER = "handover"
@@ -60,7 +59,7 @@ def _lines(path: Path, most: int | None = None) -> Iterator[tuple[dict[str, Any]
         for number, line in enumerate(islice(stream, most), 1):
             if not line.endswith(b"\n"):
                 break
-            row = _parsed(line)
+            row = lines.parsed(line)
             if row is None or not (ROW if number > 1 else SETTINGS) <= row.keys():
                 raise DumpError(f"{path}:{number}: no line of a handover; {AGAIN}")
             prefix = tuple(row.get(name) for name in ("by", "key", "step"))
@@ -68,23 +67,6 @@ def _lines(path: Path, most: int | None = None) -> Iterator[tuple[dict[str, Any]
                 raise DumpError(f"{path}:{number}: this prefix was there before; {AGAIN}")
             known.add(prefix)
             yield row, len(line)
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The row of a line; None where it is none, or not as it was written."""
-    with contextlib.suppress(orjson.JSONDecodeError):
-        row = orjson.loads(line)
-        if isinstance(row, dict) and row.pop("check", None) in (None, _check(row)):  # by hand there may be none
-            return row
-    return None
-
-
-def _check(row: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(orjson.dumps(row)):08x}"
-
-
-def _with_check(row: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({**row, "check": _check(row)})
 
 
 def counts(run: Path) -> dict[str, int]:
@@ -116,7 +98,7 @@ def settings(run: Path) -> dict[Path, dict[str, Any]]:
 def rewrite(path: Path, head: Mapping[str, Any], changed: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
     """Put `head` and each row as `changed` gives it (None: without it) in the place of the file, at once."""
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        writer = jsonlines.Writer(stream, dumps=_with_check)
+        writer = jsonlines.Writer(stream, dumps=lines.line)
         writer.write(head)
         found = (changed(row) for row, _ in islice(_lines(path), 1, None))
         writer.write_all(row for row in found if row is not None)
@@ -144,7 +126,7 @@ def adding(path: Path, head: dict[str, Any]) -> Iterator[tuple[list[dict[str, An
         with path.open("r+b" if path.exists() else "w+b") as stream:
             stream.truncate(end)
             stream.seek(end)
-            writer = jsonlines.Writer(stream, dumps=_with_check, flush=True)
+            writer = jsonlines.Writer(stream, dumps=lines.line, flush=True)
             if not begun:
                 writer.write(head)
             yield there, writer

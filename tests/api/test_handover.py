@@ -24,6 +24,7 @@ from analyzer.api import handover as handing
 from analyzer.errors import DumpError, UsageError
 from analyzer.records.options import HandoverOptions, ModelOptions
 from analyzer.runs import handover as kept
+from analyzer.runs import lines
 from analyzer.scoring.load import load
 from analyzer.stats import handover as stats
 from miniature.verifier import grade
@@ -129,7 +130,7 @@ def test_the_limit_of_tokens_is_that_which_was_begun_with(handed, tmp_path):
     for source in ("rlvr", "base"):
         path = kept.file(run.path, source)
         head, *rest = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(b"".join([kept._with_check(kept._parsed(head) | {"max_tokens": 7}) + b"\n", *rest]))
+        path.write_bytes(b"".join([lines.line(lines.parsed(head) | {"max_tokens": 7}) + b"\n", *rest]))
     assert analyzer.handover(run, "rlvr", grader=correct, **FEW)["drawn"] == 0
     with pytest.raises(UsageError, match="max_tokens 7, now 8"):
         analyzer.handover(run, "rlvr", grader=correct, **FEW | {"max_tokens": 8})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from analyzer.api import pipeline
 from analyzer.cli import main as cli
 from analyzer.errors import DumpError, UsageError
-from analyzer.runs import handover
+from analyzer.runs import handover, review
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
 from analyzer.scoring import changes
@@ -136,7 +136,7 @@ def test_a_damaged_shard_is_named_and_not_sealed(tmp_path, model, what):
     assert not (tmp_path / "run" / "scores").exists()
 
 
-def test_handovers_that_stay_behind_are_named(tmp_path, model, capsys):
+def test_what_stays_behind_is_named(tmp_path, model, capsys):
     """Shards choose among their own traces; those of the merged run stay its own when it is merged again."""
     dump = write_dump(tmp_path / "dump.jsonl", 3)
     a, b = (score(tmp_path / f"s{i}", dump, model, (i, 2)) for i in range(2))
@@ -144,6 +144,7 @@ def test_handovers_that_stay_behind_are_named(tmp_path, model, capsys):
     with a.writing(), handover.adding(left, {"base": "b", "cuts": 2}):
         a.manifest["handovers"] = handover.counts(a.path)
         a.save()
+    review.add(b.path, [{"key": "base/p0/0", "valid": True, "picked": "all"}])
     merge([a.path], tmp_path / "run")
     own = handover.file(tmp_path / "run", "base")
     own.parent.mkdir()
@@ -154,8 +155,10 @@ def test_handovers_that_stay_behind_are_named(tmp_path, model, capsys):
     capsys.readouterr()
     assert cli.main(["merge", str(a.path), str(b.path), "-o", str(run.path), "--json"]) == 0
     out, err = capsys.readouterr()
-    said = f"left behind: {left}, what a shard handed over is of its own traces; hand over {run.path}"
-    assert said in err.replace("\n", " ") and json.loads(out)["left_behind"] == [str(left)]
+    read = b.path / review.FILE
+    for path in (left, read):
+        assert f"left behind: {path}, of traces that the shard chose for itself; do it again in {run.path}" in err
+    assert json.loads(out)["left_behind"] == [str(left), str(read)]
     assert Run.open(run.path).manifest["handovers"] == {"mine": 0} and own.exists()
     assert merge([b.path], tmp_path / "other")[0].manifest.get("handovers") is None
     assert merge([a.path], tmp_path / "third")[0].manifest.get("handovers") is None
