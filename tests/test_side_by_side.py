@@ -125,3 +125,16 @@ def test_one_source_apart_leaves_the_others_numbers_where_they_are(tmp_path):
     (tmp_path / "same").mkdir()
     data, _ = report(tmp_path / "same", base=same, a=same, c={"z": 1})
     assert "base and a have the same 3 problems: numbers side by side are over these 3." in summary(data)
+
+
+@pytest.mark.parametrize("apart", [{}, {"c": {"z": 1}}])
+def test_two_halves_of_the_reference_are_not_the_same_problems(tmp_path, apart):
+    """Nothing is left out of any source, and yet a and b are compared on different problems."""
+    half = {s: {f"q{i}": 1 for i in own} for s, own in {"a": range(3), "b": range(3, 6)}.items()}
+    data, pages = report(tmp_path, base=half["a"] | half["b"], **half, **apart)
+    said = "No problem is in all of base, a and b: key numbers are of pairs, a source and base over the problems"
+    assert said in summary(data) and said in pages["report.md"] and said in paper.paragraph(data, {})
+    assert "have the same" not in summary(data) and "eft out" not in summary(data).partition("source ")[0]
+    if not apart:
+        assert "36 traces, compared on problems shared in pairs" in content.subtitle(data, {}, 64)
+        assert content.doubts(data)[0] == ("key", True, "no problem is in all sources: compared in pairs")

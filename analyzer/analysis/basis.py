@@ -39,3 +39,9 @@ def choose(problems: Mapping[str, Collection[str]], reference: str) -> Basis:
             shared = set().union(*(own[o] for o in joined if o != s)) if s == reference or not base else base
             found[s], kind[s] = p & shared, PAIR
     return Basis(found, kind)
+
+
+def named(kind: Mapping[str, str], reference: str) -> dict[str, str]:
+    """What figures call the sources that do not stand on the same problems as the others: it says on which."""
+    pair = {s: f"those shared with {'any' if s == reference else reference}" for s in kind}
+    return {s: f"{s} on {'its own problems' if k == OWN else pair[s]}" for s, k in kind.items() if k != COMMON}

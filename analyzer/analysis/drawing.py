@@ -43,7 +43,8 @@ def level(ax: Any, value: float, says: str, *, across: bool = False, side: str =
 
 def above(ax: Any) -> None:
     """The legend above the axes, where it hides nothing."""
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    longest = max(map(len, ax.get_legend_handles_labels()[1]), default=0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=max(1, min(3, 64 // (longest + 6))))
 
 
 def nothing(ax: Any, why: str) -> Any:

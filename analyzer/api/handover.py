@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import runpy
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -73,8 +72,8 @@ def handover(
 
     Returns {"sources": {source: traces}, "prefixes", "continued" (prefixes that were there), "drawn", and of those
     "cut_off" and "unread"}. A function for a grader is known by its name alone when a call is continued. More
-    traces may be asked for later. Raises UsageError (no scores, no sampler, a grader that contradicts the dump, other
-    settings than before), ResourceError.
+    traces may be asked for later; another grader grades what is there anew. Raises UsageError (no scores, no sampler,
+    a grader that contradicts the dump, other settings than before), ResourceError.
     """
     scorers = run.manifest["scorers"]
     record = scorers.get("base")
@@ -114,7 +113,7 @@ def handover(
         at = ""
         settings = {"cuts": how.cuts, "n": how.n, "seed": how.seed, "max_tokens": most, "grader": said}
         settings |= {"dtype": model.dtype, "base": record["fingerprint"], "sampler": asdict(sampler)}
-        kept.refuse_other(run.path, settings)
+        _regraded(run, settings, grade, tell)
         for name, (by, label, source, sampler_of) in zip(names, arms, strict=True):
             if name != at:
                 loaded = None  # two models need not fit
@@ -131,6 +130,8 @@ def handover(
             done["sources"].setdefault(source, len({trace.key for trace, _ in jobs}))
             done["prefixes"] += len(jobs)
             done["continued"] += len(jobs) - len(left)
+        run.manifest["handovers"] = kept.counts(run.path)
+        run.save()
     limit = f"were cut at {most:,} tokens (--max-tokens) or the model's context"
     for what, why in (("cut_off", limit), ("unread", "could not be graded")):
         if done[what]:
@@ -184,6 +185,29 @@ def _graded(keys: list[str], run: Run, source: str, grade: Grader, tell: Callabl
     if wrong:
         tell(f"{source}: {counted(wrong, 'trace')} of {len(keys):,} left out, which the grader does not call correct")
     return right
+
+
+def _regraded(run: Run, settings: dict[str, Any], grade: Grader, tell: Callable[[str], None]) -> None:
+    """What was drawn before another grader is graded by this one; traces that it does not call correct lose their rows.
+    Raises UsageError where any other setting differs."""
+    kept.refuse_other(run.path, {name: value for name, value in settings.items() if name != "grader"})
+    for path, begun in kept.settings(run.path).items():
+        if begun["grader"] == settings["grader"]:
+            continue
+        rows = kept.read(path)[1]
+        if any("finishes" not in row for row in rows):
+            kept.refuse_other(run.path, settings)
+        tell(f"{path} was graded by {begun['grader']}; what was drawn is graded anew by {settings['grader']}")
+        known = run.origins()
+        keys = [key for key in dict.fromkeys(row["key"] for row in rows) if key in known]
+        traces = _graded(keys, run, rows[0]["source"], grade, tell) if keys else {}
+
+        def again(row: dict[str, Any], traces: dict[str, Trace] = traces) -> dict[str, Any] | None:
+            if row["key"] not in traces:
+                return None
+            return row | _verdicts(traces[row["key"]], row["responses"], row["finishes"], grade)
+
+        kept.rewrite(path, begun | {"grader": settings["grader"]}, again)
 
 
 def _jobs(
@@ -266,20 +290,24 @@ def _row(
     trace: Trace, prefix: Prefix, by: str, drawn: list[draws.Drawn], tokenizer: Any, grade: Grader
 ) -> dict[str, Any]:
     responses: list[str] = []
-    ends: Counter[str] = Counter()
-    for ids, _, text, finish in drawn:
+    for ids, _, text, _ in drawn:
         if ids is not None and tokenizer is not None:  # a piece decoded alone may lose its first blank
             text = tokenizer.decode([*prefix.prefix_ids, *ids], skip_special_tokens=True)
         else:
             text = prefix.text + text
-        verdict = grade(replace(trace, response=text, finish=finish, response_ids=None, correct=None))
-        ends[{True: "correct", False: "wrong", None: "unread"}[verdict]] += 1
-        ends["cut_off"] += finish == "length"
         responses.append(text)
+    finishes = [finish for *_, finish in drawn]
     row: dict[str, Any] = {"by": by, "source": trace.source, "problem": trace.problem, "key": trace.key}
     row |= {"cuts": prefix.cuts, "step": prefix.step, "of": prefix.of, "tokens": len(prefix.prefix_ids)}
-    row |= {"next": prefix.next, "n": len(drawn), **{k: ends[k] for k in ("correct", "unread", "cut_off")}}
-    return row | {"responses": responses}
+    row |= {"next": prefix.next, "n": len(drawn), **_verdicts(trace, responses, finishes, grade)}
+    return row | {"cut_off": finishes.count("length"), "finishes": finishes, "responses": responses}
+
+
+def _verdicts(trace: Trace, responses: list[str], finishes: list[str | None], grade: Grader) -> dict[str, int]:
+    """How many responses are correct, and how many can't be read."""
+    plain = replace(trace, response_ids=None, correct=None)
+    found = [grade(replace(plain, response=r, finish=f)) for r, f in zip(responses, finishes, strict=True)]
+    return {"correct": found.count(True), "unread": found.count(None)}
 
 
 @contextlib.contextmanager

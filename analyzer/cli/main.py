@@ -201,14 +201,19 @@ def _planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[
 
 def _merge(a: argparse.Namespace) -> int:
     from analyzer.api import pipeline
+    from analyzer.runs import handover, review
     from analyzer.runs.merge import merge
 
     run, missing = merge(a.runs, a.out)
+    own = ([*handover.files(shard), shard / review.FILE] for shard in map(Path, a.runs))
+    behind = [str(path) for paths in own for path in paths if path.exists()]
     ledger = pipeline.ledger(run)
     for what in missing:
         say(f"missing: {what}; score it, then merge again")
+    for path in behind:
+        say(f"left behind: {path}, of traces that the shard chose for itself; do it again in {a.out}")
     done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {a.out}"
-    text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing})
+    text = json.dumps({"run": a.out, "ledger": ledger, "missing": missing, "left_behind": behind})
     put(text if a.json else one_line(f"{done}; next: analyzer report {a.out} -o DIR"))
     return 0
 

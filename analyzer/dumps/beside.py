@@ -9,7 +9,8 @@ from typing import Any
 from analyzer.dumps import automatic, shapes
 from analyzer.dumps.fields import CHECKS, sampler
 from analyzer.dumps.names import PER_SAMPLE, SAMPLING, SYNONYMS
-from analyzer.dumps.paths import MISSING, Fault, get, show
+from analyzer.dumps.numbers import MASKS
+from analyzer.dumps.paths import MISSING, Fault, get, known_paths, show
 from analyzer.dumps.survey import normal_gold
 from analyzer.dumps.values import number, text, truth
 
@@ -95,6 +96,24 @@ def _value(record: dict[str, Any], path: str) -> bool:
         return value not in (None, shapes.MISSING)
     tail = tail.lstrip(".")
     return any(v is not None and (not tail or (isinstance(v, dict) and _value(v, tail))) for v in value)
+
+
+def masks(head: list[Any], fields: shapes.Fields, reads: Collection[str]) -> list[str]:
+    """Notes about what may be a mask of response ids and is not read as one: within another column, or no list."""
+    if "response_ids" not in fields:
+        return []
+    read = {path for paths in fields.values() for path in paths}
+    left: dict[str, Any] = {}
+    for row in head:
+        for path in known_paths(row):
+            if path.rpartition(".")[2] in MASKS and path not in read and path.split(".")[0] not in reads:
+                left.setdefault(path, get(row, path.replace("[]", ".0")))
+    return [
+        f"{path} ({show(value, 40)}) is not read as a mask: all response ids count as written by the policy. Of a list "
+        f"of 0 and 1, --map response_mask={path} reads it."
+        for path, value in left.items()
+        if value not in (MISSING, None, "", [])
+    ]
 
 
 def doubtful(head: list[Any], fields: shapes.Fields, given: shapes.Fields) -> list[str]:

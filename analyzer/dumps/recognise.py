@@ -157,7 +157,7 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
         )
     if found:
         plan = _known(file, found[0], raw, given, head)
-        plan.notes = notes + plan.notes
+        plan.notes = notes + plan.notes + beside.masks([r for _, r in head], plan.fields, plan.reads)
         return plan
     if not head:
         raise DumpError(
@@ -176,7 +176,7 @@ def _decided(file: files.Opened, field_map: dict[str, str], given: shapes.Fields
             raise
         return _counted(file, labels, given, [r for _, r in head], raw)
     plan = _generic(file, fields, given, [r for _, r in head], raw)
-    plan.notes = notes + plan.notes
+    plan.notes = notes + plan.notes + beside.masks([r for _, r in head], plan.fields, plan.reads)
     return plan
 
 

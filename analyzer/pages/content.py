@@ -114,6 +114,8 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
     if less := [s for s, c in side.items() if c["problems"] < data["sources"][s]["problems"]]:
         parts = (f"{s} {count(side[s]['problems'])} of {count(data['sources'][s]['problems'])}" for s in less)
         out.append(("key", True, f"problems compared: {', '.join(parts)}"))
+    elif gaps.in_pairs(data):
+        out.append(("key", True, "no problem is in all sources: compared in pairs"))
     for gap in gaps.found(records(data, "compared", "rows")):
         out.append(("key", True, f"{gap.clause} ({gap.lacking})"))
     used = "no row rejected" if out else "every row used"  # what is left out of the comparison was not used there
@@ -235,11 +237,11 @@ def subtitle(data: Mapping[str, Any], meta: Mapping[str, Any], k: int) -> str:
     traces = f"{counted(data['ledger']['traces'], 'trace')} on {counted(problems, 'problem')}"
     if any(s.get("compared", {}).get("basis") == OWN for s in sources):
         traces = f"{counted(data['ledger']['traces'], 'trace')}, sources on different problems"
-    elif any(s.get("compared", s)["problems"] < s["problems"] for s in sources):
+    elif any(s.get("compared", s)["problems"] < s["problems"] for s in sources) or gaps.in_pairs(data):
         shared = {s["compared"]["problems"] for s in sources}
         on = (
             f"compared on {counted(max(shared), 'problem')}"
-            if len(shared) == 1
+            if len(shared) == 1 and not gaps.in_pairs(data)
             else "compared on problems shared in pairs"
         )
         traces = f"{counted(data['ledger']['traces'], 'trace')}, {on}"

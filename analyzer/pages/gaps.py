@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from analyzer.analysis.basis import COMMON, OWN
+from analyzer.analysis.basis import COMMON, OWN, PAIR
 
 # what the numbers are called, in short and in a sentence; what their problems have, as a verb and as an adjective; and
 # columns of the table: problems of the row, their basis, problems of the source
@@ -29,6 +29,11 @@ class Gap(NamedTuple):
     clause: str
     sentence: str
     lacking: str
+
+
+def in_pairs(data: Mapping[str, Any]) -> bool:
+    """Whether no problem is in all sources, so that each is compared with the reference on other ones."""
+    return any(s.get("compared", {}).get("basis") == PAIR for s in data["sources"].values())
 
 
 def found(rows: Sequence[Mapping[str, Any]]) -> list[Gap]:

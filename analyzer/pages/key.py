@@ -160,28 +160,24 @@ def basis(data: Mapping[str, Any], meta: Mapping[str, Any]) -> list[str]:
     short = [gap.sentence for gap in gaps.found(records(data, "compared", "rows"))]
     most = " at most" if short else ""
     less = [s for s in joined if found[s]["problems"] < all_[s]["problems"]]
-    if not less:
-        if len(joined) > 1 and (own or short):
-            n = count(found[joined[0]]["problems"])
-            out.append(f"{listed(joined)} have the same {n} problems: numbers side by side are over these {n}{most}.")
-        return out + short
     left = ", ".join(
         f"{s} {count(all_[s]['problems'] - found[s]['problems'])} of {count(all_[s]['problems'])} problems "
         f"({count(found[s]['left_out'])} traces)"
         for s in less
     )
-    words = f"Left out of them: {left}. The verdicts rest on all that a source has or shares with {mark}."
-    if any(found[s]["basis"] == PAIR for s in joined):
+    words = f" Left out of them: {left}. The verdicts rest on all that a source has or shares with {mark}." * bool(less)
+    if any(found[s]["basis"] == PAIR for s in joined):  # also where each is compared on all that it has
         each = ", ".join(f"{s} {count(found[s]['problems'])}" for s in joined if s != mark)
         return [
             *out,
             f"No problem is in all of {listed(joined)}: key numbers are of pairs, a source and {mark} over the "
-            f"problems that both have ({each}). {words}",
+            f"problems that both have ({each}).{words}",
             *short,
         ]
+    if not less:
+        if len(joined) > 1 and (own or short):
+            n = count(found[joined[0]]["problems"])
+            out.append(f"{listed(joined)} have the same {n} problems: numbers side by side are over these {n}{most}.")
+        return out + short
     n = count(found[less[0]]["problems"])
-    return [
-        *out,
-        f"{listed(joined)} share {n} problems: numbers side by side are over these {n}{most}. {words}",
-        *short,
-    ]
+    return [*out, f"{listed(joined)} share {n} problems: numbers side by side are over these {n}{most}.{words}", *short]

@@ -42,7 +42,10 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> tuple[Run, list[str]]
     runs = [Run.open(p) for p in paths]
     shares = _shares(runs)
     manifest = _joined(runs)
+    manifest.pop("handovers", None)  # of the first shard's own traces, they stay with it
     _refuse_other_traces(runs)
+    for run in runs:  # what is wrong in one must not be recorded as what the merged run has written
+        run.verify(sums=True)
     manifest["finished"] = {label: _finished(runs, label, len(shares)) for label in manifest["scorers"]}
     files = _files(runs)
     target = Path(out)
@@ -51,6 +54,8 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> tuple[Run, list[str]]
     with merged.writing():
         for name, file in files.items():
             _bring(file, target / name)
+        if "handovers" in merged.manifest:
+            manifest["handovers"] = merged.manifest["handovers"]
         merged.manifest = manifest
         for label in manifest["scorers"]:
             merged.record(label)

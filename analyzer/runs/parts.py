@@ -66,9 +66,10 @@ class Parts:
         return out
 
     def _held(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Part -> {"rows", "crc32"}, of what is there."""
+        """Part -> {"rows", "crc32"}, of what is there; of what was recorded before, as it was then."""
+        known = self.manifest.get("parts", {}).get(folder, {})
         parts = (p for stem in ("part", "prompts") for p in self._parts(folder, stem))
-        return {p.name: {"rows": row_count(p), "crc32": part_sum(p)} for p in parts}
+        return {p.name: known.get(p.name) or {"rows": row_count(p), "crc32": part_sum(p)} for p in parts}
 
     def _recorded(self, folder: str) -> dict[str, dict[str, Any]]:
         """The same of what was recorded; of an earlier version's run, what is there."""

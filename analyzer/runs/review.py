@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from analyzer.errors import DumpError, UsageError
+from analyzer.runs import lines
 from analyzer.runs.disk import sole_writer, write_atomically
 
 FILE = "review.jsonl"
@@ -22,11 +21,8 @@ def answers(run: Path) -> list[dict[str, Any]]:
         return []
     rows = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            row = None
-        if not isinstance(row, dict) or any(type(row.get(name)) is not kind for name, kind in ROW.items()):
+        row = lines.parsed(line)
+        if row is None or any(type(row.get(name)) is not kind for name, kind in ROW.items()):
             raise DumpError(f"{path}:{number}: no answer of a review; remove the line and read the sheet again")
         rows.append(row)
     return rows
@@ -49,5 +45,5 @@ def _added(run: Path, rows: Iterable[dict[str, Any]]) -> int:
                 f"{run / FILE} and read the sheet again"
             )
     if len(known) > before:
-        write_atomically(run / FILE, b"".join(orjson.dumps(row) + b"\n" for row in known.values()))
+        write_atomically(run / FILE, b"".join(lines.line(row) + b"\n" for row in known.values()))
     return len(known) - before

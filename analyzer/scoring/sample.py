@@ -18,6 +18,7 @@ from typing import IO, Any
 import jsonlines
 import orjson
 
+from analyzer import __version__
 from analyzer.dumps import automatic, files, paths
 from analyzer.dumps.convert import packed, row
 from analyzer.dumps.names import SYNONYMS
@@ -112,15 +113,20 @@ def sample(
         else:
             step = max(1, how.batch // n)
             draw, whole = draws.drawer(loaded, how.batch), n * step  # batches cut elsewhere would round otherwise
-        with _part(target, settings, whole, n * len(asked)) as (stream, there):
+        with _part(target, settings, whole, n * len(asked)) as (stream, there, by):
             done["continued"] = there // n
+            if there and by != __version__:
+                tell(
+                    f"{target} was begun by {f'version {by}' if by else 'an earlier version'} of this program, "
+                    f"{__version__} goes on with it; `analyzer` in the `meta` of a row says which drew it"
+                )
             rows = jsonlines.Writer(stream, dumps=orjson.dumps)
             for start in range(there // n, len(asked), step):
                 some = asked[start : start + step]
                 for number, drawn in enumerate(draw(loaded, some, n, sampler, seed)):
                     one, sample = some[number // n], number % n
-                    about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark} | dated
-                    own = {"sample": sample, "meta": one.trace.meta | about}
+                    about = {"seed": seed, "max_tokens": one.max_tokens, "sampling": mark, "analyzer": __version__}
+                    own = {"sample": sample, "meta": one.trace.meta | about | dated}
                     trace = _trace(one, drawn, source=label, sampler=sampler, **own)
                     rows.write(row(trace))
                     done["tokens"] += len(trace.response_ids or ())
@@ -263,11 +269,12 @@ def _findings(problems: list[Trace], said: list[list[str]]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iterator[tuple[IO[bytes], int]]:
-    """The unfinished rows beside the output, open at their end, and how many there are: a multiple of `whole`, or all
-    `most` of them; what a killed call left beyond it is cut off. The first line names the settings.
+def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iterator[tuple[IO[bytes], int, str | None]]:
+    """The unfinished rows beside the output, open at their end, how many there are: a multiple of `whole`, or all
+    `most` of them (what a killed call left beyond it is cut off), and the version that began them (None: of those that
+    record none). The first line names the settings.
     """
-    path = _unfinished(target)
+    path, by = _unfinished(target), __version__
     try:  # around the closing too, which writes what the disk has refused once more
         with path.open("a+b") as stream:
             stream.seek(0)
@@ -275,6 +282,7 @@ def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iter
             rows, there, end, cut = 0, 0, len(head), len(head)
             if head.endswith(b"\n"):
                 before = _settings(path, head)
+                by = before.get("analyzer")
                 for name in (k for k in settings if before.get(k) != settings[k]):
                     raise UsageError(
                         f"{path} was begun with {name} {before.get(name)!r}, now {settings[name]!r}; use the same "
@@ -289,8 +297,8 @@ def _part(target: Path, settings: dict[str, Any], whole: int, most: int) -> Iter
                 stream.truncate(cut)
             else:
                 stream.truncate(0)
-                jsonlines.Writer(stream, dumps=orjson.dumps).write(settings)
-            yield stream, there
+                jsonlines.Writer(stream, dumps=orjson.dumps).write(settings | {"analyzer": __version__})
+            yield stream, there, by
     except OSError as error:
         raise unwritable(path, error) from error
     except ResourceError as error:

@@ -196,8 +196,23 @@ def test_what_no_sheet_says_is_refused_and_nothing_kept(tmp_path):
     with pytest.raises(UsageError, match="was called valid in an earlier sheet"):
         analyzer.read_review(run, sheet)
     (run.path / review.FILE).write_text("{}\n")
-    with pytest.raises(DumpError, match=r"review.jsonl:1: no answer of a review"):
+    with pytest.raises(UsageError, match=r"review.jsonl:1: no answer of a review"):
         analyzer.analyze(run, "chains")
+    found = analyzer.report(run, tmp_path / "report", robustness=False)
+    assert "boundary" in found and "review.jsonl:1" in {x["analysis"]: x["why"] for x in found.left_out}["chains"]
+
+
+def test_a_flipped_bit_in_an_answer_is_named(tmp_path):
+    """Of a key's digits: another trace would have been read."""
+    rows = [{"key": f"rl/p{i}/0", "valid": True, "picked": "all"} for i in range(3)]
+    assert review.add(tmp_path, rows) == 3 and review.answers(tmp_path) == rows
+    data = (tmp_path / review.FILE).read_bytes()
+    for at in range(0, len(data), 3):
+        (tmp_path / review.FILE).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        try:
+            assert [{name: row[name] for name in rows[0]} for row in review.answers(tmp_path)] == rows
+        except DumpError as error:
+            assert "no answer of a review" in str(error)
 
 
 def test_the_report_has_a_section(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyzer.analysis.perplexity import figures
 from analyzer.analysis.perplexity import run as perplexity
 from analyzer.errors import UsageError
 from analyzer.records import Result, Sampler
@@ -71,6 +72,12 @@ def test_characters_correctness_and_pairs(small):
     assert right.loc[("base", "unknown"), "n"] == 5
     pairs = tables["problems"].set_index(["source", "problem"])
     assert pairs.loc[("rlvr", "a"), "percentile_median"] == 0.25 and math.isnan(pairs.loc[("rlvr", "c"), "share_below"])
+
+
+def test_percentiles_are_captioned_with_the_traces_that_have_one(small):
+    """Of the four traces of rlvr one is of a problem without a trace of the reference."""
+    said = figures.caption_percentiles(perplexity.run(small, draws=50))
+    assert "base 50 (n = 5 traces" in said and "rlvr 33 (n = 3 traces" in said and "Share of problems (2)" in said
 
 
 def test_percentiles_equal_a_loop(make_tables, make_world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import matplotlib.figure
@@ -55,6 +56,39 @@ def test_the_forecast_begins_with_what_was_seen_and_widens(result):
         assert (at["low"] <= at["high"]).all() and (np.diff(at["pass"]) >= 0).all() and at.index.max() == 1024
     base = result.tables["forecast"].query("source == 'base'").set_index("k")
     assert base.loc[1024, "low"] < 0.8 and base.loc[1024, "high"] > 0.95
+
+
+def moved(found: Tables, source: str, by: int) -> Tables:
+    """The same with other problems for one source: p000 is p00{by}."""
+    frame = found.traces.copy()
+    mine = frame["source"] == source
+    frame.loc[mine, "problem"] = [f"p{int(p[1:]) + by:03}" for p in frame.loc[mine, "problem"]]
+    frame["key"] = [trace_key(r.source, r.problem, r.sample, None) for r in frame.itertuples()]
+    return dataclasses.replace(found, traces=frame, texts=lambda columns: iter(()))
+
+
+@pytest.mark.parametrize("by", [20, 40])
+def test_a_crossing_is_of_problems_that_both_have(by):
+    """A source of easy problems never crossed a reference that had hard ones beside them, or none of them at all."""
+    base = [(16, c) for c in (0, 0, 1, 0, 1, 0) * 4 + (14, 15, 16, 15) * 4]
+    rl = [(16, c) for c in (12, 13, 12, 11) * 4]
+    found = reliability.run(moved(tables(base=base, rl=rl, other=base[:24]), "rl", by + 4))
+    assert set(found.tables["crossing"]["source"]) == ({"rl", "other"} if by == 20 else {"other"})
+    crossed, named = found.estimates["rl.no_crossing_k"], reliability.caption(found)
+    if by == 40:
+        assert math.isnan(crossed.value) and crossed.note == "no problem in common with base"
+        assert "over its own 16 problems: none is shared with base" in found.estimates["rl.pass^16"].note
+        assert "rl on its own problems" in named
+    else:  # behind the reference where both are, ahead of it over all that the reference is compared on
+        assert math.isnan(crossed.value) and crossed.note == "does not lead base at k = 1" and crossed.n == 16
+        assert "rl on those shared with base" in named and "base on those shared with any" in named
+
+
+def test_a_value_lies_in_its_interval():
+    found = reliability.run(tables(base=[(4, 3)] * 10, rl=[(4, 4)] * 9 + [(4, 1)]))
+    table = found.tables["forecast"]
+    assert ((table["low"] <= table["pass"]) & (table["pass"] <= table["high"])).all()
+    assert all(e.low <= e.value <= e.high for name, e in found.estimates.items() if "forecast" in name)
 
 
 def test_who_sharpens_is_crossed_and_who_solves_more_is_not(result):

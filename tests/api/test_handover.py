@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
@@ -20,9 +21,10 @@ import analyzer
 from analyzer.analysis.data import tables
 from analyzer.analysis.handover import run as analysis
 from analyzer.api import handover as handing
-from analyzer.errors import UsageError
+from analyzer.errors import DumpError, UsageError
 from analyzer.records.options import HandoverOptions, ModelOptions
 from analyzer.runs import handover as kept
+from analyzer.runs import lines
 from analyzer.scoring.load import load
 from analyzer.stats import handover as stats
 from miniature.verifier import grade
@@ -128,7 +130,7 @@ def test_the_limit_of_tokens_is_that_which_was_begun_with(handed, tmp_path):
     for source in ("rlvr", "base"):
         path = kept.file(run.path, source)
         head, *rest = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(b"".join([orjson.dumps(orjson.loads(head) | {"max_tokens": 7}) + b"\n", *rest]))
+        path.write_bytes(b"".join([lines.line(lines.parsed(head) | {"max_tokens": 7}) + b"\n", *rest]))
     assert analyzer.handover(run, "rlvr", grader=correct, **FEW)["drawn"] == 0
     with pytest.raises(UsageError, match="max_tokens 7, now 8"):
         analyzer.handover(run, "rlvr", grader=correct, **FEW | {"max_tokens": 8})
@@ -282,11 +284,11 @@ def test_another_base_than_the_run_s_is_refused(handed, tmp_path):
     path = kept.file(tmp_path, "rlvr")
     path.parent.mkdir()
     path.write_bytes(kept.file(run.path, "rlvr").read_bytes())
-    found = list(kept.rows(tmp_path, run.manifest["scorers"]["base"]["fingerprint"]))
+    found = list(kept.rows(tmp_path, run.manifest["scorers"]["base"]["fingerprint"], {}))
     assert [row["cut"] for row in found] == [cut for row in drawn(run, "rlvr") for cut in row["cuts"]]
     assert {row["cuts"] for row in found} == {FEW["cuts"]}
     with pytest.raises(analyzer.AnalyzerError, match="another base model than the run's"):
-        list(kept.rows(tmp_path, "another"))
+        list(kept.rows(tmp_path, "another", {}))
 
 
 def test_a_second_source_shares_the_control(made):
@@ -421,6 +423,86 @@ def line(**given) -> dict:
     """A row of a handover."""
     row = {"source": "rl", "by": "base", "key": "a", "problem": "a", "cuts": [0], "step": 0, "of": 4, "tokens": 0}
     return row | {"next": "step", "n": 4, "correct": 2, "unread": 0, "cut_off": 0} | given
+
+
+def test_a_flipped_bit_is_refused_or_changes_no_number(handed, tmp_path):
+    """Rows have sums of their own; the end of the last row is known by the count in run.json."""
+    run = analyzer.Run.open(shutil.copytree(handed[0].path, tmp_path / "run"))
+    want = tables.build(run).handovers()
+    rng = np.random.default_rng(0)
+    for path in (kept.file(run.path, source) for source in ("base", "rlvr")):
+        data = path.read_bytes()
+        for at in [*rng.integers(0, len(data), 60).tolist(), len(data) - 1]:
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1 << int(rng.integers(8))]) + data[at + 1 :])
+            try:
+                pd.testing.assert_frame_equal(tables.build(run).handovers()[want.columns], want)
+            except DumpError as error:
+                assert str(path) in str(error)
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", ["nonsense", "rows", "file"])
+def test_a_damaged_handover_costs_a_report_no_other_analysis(handed, tmp_path, harm):
+    run = analyzer.Run.open(shutil.copytree(handed[0].path, tmp_path / "run"))
+    path = kept.file(run.path, "rlvr")
+    lines = path.read_bytes().splitlines(keepends=True)
+    if harm == "file":
+        path.unlink()
+    else:
+        path.write_bytes(b"".join(lines[:-1] + ([b"nonsense\n"] if harm == "nonsense" else [])))
+    found = analyzer.report(run, tmp_path / "report", robustness=False)
+    why = {left["analysis"]: left["why"] for left in found.left_out}["handover"]
+    assert str(path) in why and "hand over again" in why and "boundary" in found
+    assert path.name in (tmp_path / "report" / "report.md").read_text()
+    with pytest.raises(UsageError, match="hand over again"):
+        analyzer.analyze(run, "handover")
+    if harm != "nonsense":  # the same call makes it whole again
+        analyzer.handover(run, "rlvr", grader=correct, **FEW | {"traces": 5})  # as many as any test has asked for
+        assert set(lines) <= {*path.read_bytes().splitlines(keepends=True)}
+        assert "handover" in analyzer.analyze(run)
+
+
+def test_another_grader_grades_what_was_drawn_anew(handed, tmp_path):
+    """No continuation is drawn again, also of a source that this call does not name; rows of traces that the grader
+    does not call correct are gone, as if it had graded from the first."""
+    run = analyzer.Run.open(shutil.copytree(handed[0].path, tmp_path / "run"))
+    before = {source: drawn(run, source) for source in ("base", "rlvr")}
+    told: list[str] = []
+
+    def lenient(trace) -> bool | None:
+        return correct(trace) or (None if len(trace.response) % 2 else trace.finish == "length")
+
+    with pytest.raises(UsageError, match="that the dump calls correct are not by this grader"):
+        analyzer.handover(run, "rlvr", grader=lambda trace: False, **FEW | {"traces": 5})
+    assert {source: drawn(run, source) for source in before} == before
+    done = analyzer.handover(run, "base", grader=lenient, tell=told.append, **FEW | {"traces": 5})
+    assert done["drawn"] <= 2 * FEW["cuts"]  # where no test before asked for five traces
+    assert any("what was drawn is graded anew" in text and "lenient" in text for text in told)
+    traces = {t.key: t for t in run.traces()}
+    for source, rows_ in before.items():
+        now = {(r["by"], r["key"], r["step"]): r for r in drawn(run, source)}
+        for row in rows_:
+            again = now[row["by"], row["key"], row["step"]]
+            found = [
+                lenient(dataclasses.replace(traces[row["key"]], response=text, finish=finish, correct=None))
+                for text, finish in zip(row["responses"], row["finishes"], strict=True)
+            ]
+            assert again["responses"] == row["responses"] and again["cut_off"] == row["cut_off"]
+            assert (again["correct"], again["unread"]) == (found.count(True), found.count(None))
+    assert {begun["grader"] for begun in kept.settings(run.path).values()} == {lenient.__qualname__}
+    with pytest.raises(UsageError, match="was begun with n 2, now 3"):
+        analyzer.handover(run, "rlvr", grader=correct, **FEW | {"n": 3})
+
+
+def test_a_source_with_a_long_name_has_a_file(tmp_path):
+    """A letter of another script is nine bytes of a file's name."""
+    names = ["策略" * 60 + end for end in ("", "a", "b")] + ["../../x", "a/b"]
+    paths = [kept.file(tmp_path, name) for name in names]
+    for path in paths:
+        with kept.adding(path, {"base": "b", "cuts": 2}) as (_, writer):
+            writer.write(line())
+    assert kept.files(tmp_path) == sorted(set(paths)) and len(set(paths)) == 5
+    assert kept.counts(tmp_path) == {path.name: 1 for path in paths}
 
 
 def test_a_torn_line_is_left_out(tmp_path):

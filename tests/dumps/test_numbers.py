@@ -128,6 +128,25 @@ def test_what_cannot_be_such_a_number_is_a_fault_that_says_what_can(more, reason
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("held", "path"),
+    [
+        ({"extra_info": {"loss_mask": [1, 0]}}, "extra_info.loss_mask"),
+        ({"response_mask": "10"}, "response_mask"),
+        ({"info": {"turns": {"action_mask": [True, False]}}}, "info.turns.action_mask"),
+        ({"response_mask": [1, 0]}, None),
+        ({"loss_mask": None, "extra_info": {"split": "test"}}, None),
+    ],
+)
+def test_a_mask_that_is_not_read_is_said(tmp_path, held, path):
+    """All tokens would count as the policy's own, those of a tool too."""
+    (tmp_path / "d.jsonl").write_text(json.dumps({"question": "q", "response": "a", "response_ids": [5, 6]} | held))
+    ledger = dumps.Ledger()
+    list(dumps.stream([str(tmp_path / "d.jsonl")], ledger))
+    said = [note for note in ledger.notes if "is not read as a mask" in note]
+    assert len(said) == (path is not None) and all(f"--map response_mask={path} reads it" in note for note in said)
+
+
 def test_a_mask_makes_both_numbers_unknown_and_is_kept():
     out = cleaned(response_logprobs=[-1, 0], base_logprobs={"1": [-2, "-inf"]}, response_mask=[True, False])
     assert same((out["response_logprobs"], out["base_logprobs"]), ((-1.0, NAN), {1.0: (-2.0, NAN)}))

@@ -127,6 +127,21 @@ def test_a_lost_part_of_traces_is_not_forgotten_by_another_dump(whole, tmp_path)
         build(Run.open(run))
 
 
+def test_a_damaged_part_is_not_sealed_by_what_is_added_later(whole, tiny, tmp_path):
+    """Sums are taken of a part once, when it was written."""
+    run = Run.open(shutil.copytree(whole, tmp_path / "run"))
+    part = sorted((run.path / "scores" / "base").glob("part-*"))[0]
+    data = part.read_bytes()
+    at = data.rindex(b"parquet-cpp")  # of the footer, which has no sum of its own
+    part.write_bytes(data[:at] + b"q" + data[at + 1 :])
+    pipeline.ingest(run, [f"late={write_dump(tmp_path / 'late.jsonl', 'late')}"], sampler={"late": Sampler()})
+    pipeline.score(run, base=tiny.name, policy={"rlvr": tiny.name}, cross={"other": tiny.name})
+    with pytest.raises(DumpError, match=rf"{part.name} is damaged"):
+        build(Run.open(run.path))
+    part.write_bytes(data)
+    assert set(build(Run.open(run.path)).scores["source"]) == {"base", "rlvr", "late"}
+
+
 @pytest.mark.parametrize(
     "folder, name",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import tempfile
 from functools import cache
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from analyzer.api import pipeline
 from analyzer.cli import main as cli
-from analyzer.errors import UsageError
+from analyzer.errors import DumpError, UsageError
+from analyzer.runs import handover, review
 from analyzer.runs.merge import merge
 from analyzer.runs.store import Run
 from analyzer.scoring import changes
@@ -113,9 +115,53 @@ def test_an_interrupted_shard_is_called_unfinished(tmp_path, model):
     score(tmp_path / "a", dump, model, (0, 2))
     run, missing = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "run")
     assert missing == [] and len(run.done("base")) == 30
-    next((tmp_path / "b" / "scores" / "base").glob("part-*")).unlink()  # finished once, and no longer whole
-    run, missing = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "less")
-    assert missing == [f"the rest of {tmp_path / 'b'}"] and run.manifest["finished"] == {"base": []}
+
+
+@pytest.mark.parametrize("what", ["a flipped bit", "a part of another run", "a lost part"])
+def test_a_damaged_shard_is_named_and_not_sealed(tmp_path, model, what):
+    """The merged run's sums would be those of the damage."""
+    dump = write_dump(tmp_path / "dump.jsonl", 3)
+    a, b = (score(tmp_path / f"s{i}", dump, model, (i, 2)) for i in range(2))
+    part = sorted((a.path / "scores" / "base").glob("part-*"))[0]
+    if what == "a flipped bit":
+        data = part.read_bytes()
+        at = data.rindex(b"ARROW:schema") + 40  # of the footer, which has no sum of its own
+        part.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif what == "a lost part":
+        part.unlink()
+    else:
+        part = shutil.copy(part, part.with_name("part-99999-copy.parquet"))
+    with pytest.raises(DumpError, match=re.escape(Path(part).name)):
+        merge([a.path, b.path], tmp_path / "run")
+    assert not (tmp_path / "run" / "scores").exists()
+
+
+def test_what_stays_behind_is_named(tmp_path, model, capsys):
+    """Shards choose among their own traces; those of the merged run stay its own when it is merged again."""
+    dump = write_dump(tmp_path / "dump.jsonl", 3)
+    a, b = (score(tmp_path / f"s{i}", dump, model, (i, 2)) for i in range(2))
+    left = handover.file(a.path, "base")
+    with a.writing(), handover.adding(left, {"base": "b", "cuts": 2}):
+        a.manifest["handovers"] = handover.counts(a.path)
+        a.save()
+    review.add(b.path, [{"key": "base/p0/0", "valid": True, "picked": "all"}])
+    merge([a.path], tmp_path / "run")
+    own = handover.file(tmp_path / "run", "base")
+    own.parent.mkdir()
+    own.write_bytes(left.read_bytes())
+    run = Run.open(tmp_path / "run")
+    run.manifest["handovers"] = {"mine": 0}
+    run.save()
+    capsys.readouterr()
+    assert cli.main(["merge", str(a.path), str(b.path), "-o", str(run.path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    read = b.path / review.FILE
+    for path in (left, read):
+        assert f"left behind: {path}, of traces that the shard chose for itself; do it again in {run.path}" in err
+    assert json.loads(out)["left_behind"] == [str(left), str(read)]
+    assert Run.open(run.path).manifest["handovers"] == {"mine": 0} and own.exists()
+    assert merge([b.path], tmp_path / "other")[0].manifest.get("handovers") is None
+    assert merge([a.path], tmp_path / "third")[0].manifest.get("handovers") is None
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path, model, monkeypatch):

@@ -12,7 +12,8 @@ from analyzer.api import pipeline, repeat
 from analyzer.errors import DumpError, UsageError
 from analyzer.records import Trace
 from analyzer.runs.store import Run
-from analyzer.scoring.encoding.encode import encode
+from analyzer.scoring.encoding.encode import EXAMPLES, encode
+from analyzer.scoring.encoding.prompts import LEFT_OUT
 
 ASKED = [{"role": "user", "content": "2 + 3?"}]
 REFUSING = (
@@ -121,6 +122,27 @@ def test_a_template_that_refuses_is_one_line_with_the_place():
         assert "\n" not in str(error.value)
     with pytest.raises(DumpError, match="can't render the prompt of s/p/0"):
         encoded(words, [])
+
+
+SKIPPING = "{% for m in messages if m.role == 'user' %}<|user|>{{ m.content | trim }}</s>{% endfor %}<|assistant|>"
+
+
+@pytest.mark.parametrize(
+    ("chat", "system", "said"),
+    [
+        (SKIPPING, "Be brief.", ["system"]),
+        (SKIPPING, " \n", []),
+        ("<|user|>", "Be brief.", ["system", "user"]),
+        (STRIPPING, " Be brief.\n", []),
+        (DATED, "Be brief.", []),
+    ],
+)
+def test_messages_that_a_template_does_not_write_are_counted(chat, system, said):
+    """A system message is dropped in silence by some; the response would be scored after another prompt."""
+    asked = [{"role": "system", "content": system}, {"role": "user", "content": " 2 + 3? "}]
+    got = encoded(build("bytes", chat=chat), asked)
+    assert [d.removeprefix(LEFT_OUT) for d in got.decisions if d.startswith(LEFT_OUT)] == said
+    assert LEFT_OUT in EXAMPLES
 
 
 def test_the_day_that_a_template_writes_is_fixed_and_said():

@@ -94,11 +94,33 @@ def test_a_killed_call_goes_on_to_the_same_bytes(tiny, prompts, tmp_path, ending
         assert [t.response_ids for t in before] == [t.response_ids for t in after]
 
 
+def test_rows_name_the_version_that_drew_them(tiny, prompts, tmp_path, monkeypatch):
+    """An output that another version goes on with holds rows of both, which is said."""
+    settings, told = {"model": tiny.name, "n": 1, "max_tokens": 4, "batch": 1}, []
+
+    def kill(what, done, total, tokens):
+        if done == 2:
+            raise Killed
+
+    monkeypatch.setattr(sampling, "__version__", "0.0.1")
+    with pytest.raises(Killed):
+        analyzer.sample([prompts], tmp_path / "out.jsonl", progress=kill, **settings)
+    monkeypatch.setattr(sampling, "__version__", "0.0.2")
+    done = analyzer.sample([prompts], tmp_path / "out.jsonl", tell=told.append, **settings)
+    assert done["continued"] == 2 and [t.meta["analyzer"] for t in read_dumps([str(tmp_path / "out.jsonl")])[0]] == [
+        *["0.0.1"] * 2,
+        "0.0.2",
+    ]
+    assert len(told) == 1 and "was begun by version 0.0.1 of this program, 0.0.2 goes on with it" in told[0]
+    monkeypatch.setattr(sampling, "__version__", "0.0.3")
+    assert analyzer.sample([prompts], tmp_path / "out.jsonl", **settings)["tokens"] == 0  # finished: nothing is mixed
+
+
 def test_what_is_saved_is_said_where_something_is(tmp_path):
     """Of a batch of two rows that a server broke off at the first nothing would be kept."""
     for rows, more in ((1, ""), (2, "; what was finished is saved, the same line again continues")):
         gone = pytest.raises(ResourceError, match=f"^the server is gone{more}$")
-        with gone, sampling._part(tmp_path / f"{rows}.jsonl", {"n": 1}, 2, 9) as (stream, _):
+        with gone, sampling._part(tmp_path / f"{rows}.jsonl", {"n": 1}, 2, 9) as (stream, *_):
             stream.write(b"{}\n" * rows)
             raise ResourceError("the server is gone")
 
@@ -216,7 +238,7 @@ def test_a_disk_that_refuses_unfinished_rows_is_said(tmp_path, flushed):
     refused = pytest.raises(ResourceError, match=r"\.out\.jsonl\.part can't be written: File too large")
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        with refused, sampling._part(tmp_path / "out.jsonl", {"n": 1}, 1, 1) as (stream, _):
+        with refused, sampling._part(tmp_path / "out.jsonl", {"n": 1}, 1, 1) as (stream, *_):
             stream.write(b"x" * 1000)
             if flushed:
                 stream.flush()

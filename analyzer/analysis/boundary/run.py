@@ -46,12 +46,11 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     common n), minus pass@1). All intervals resample problems. No correctness: NaN with the reason.
     Tables: accuracy, curves, paired, histogram, coverage, groups, diversity, answer_test.
     """
-    traces, arms, counts, last, reference, chosen, held = sides = compared(tables)
+    traces, arms, counts, last, reference, chosen, held, over = sides = compared(tables)
     options = {"draws": draws, "seed": seed}
     joined = held[last[tables.reference]] if tables.reference in last else _empty()
     beside = {s: held[arm]["n"] for s, arm in last.items() if chosen.kind[s] == basis.COMMON and len(held[arm])}
     beside = pd.DataFrame(beside) if beside else None
-    over = {s: _over(s, counts[arm], chosen, tables.reference) for s, arm in last.items()}
     estimates: dict[str, Estimate] = {}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     rows["answer_test"] = _answer_test(tables, sides, budget)
@@ -114,7 +113,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
 class Sides(NamedTuple):
     """The traces (column `cut`: whether a limit cut them before an answer), their rows by (source, step), draws and
     correct ones by problem of each arm, each source's last arm, the counts of the reference's, the problems that are
-    compared, and the counts of each arm over them."""
+    compared, the counts of each arm over them, and which these are, in words ("": all that a source has)."""
 
     traces: pd.DataFrame
     arms: dict[tuple[str, int | None], np.ndarray]
@@ -123,6 +122,7 @@ class Sides(NamedTuple):
     reference: pd.DataFrame
     chosen: basis.Basis
     held: dict[tuple[str, int | None], pd.DataFrame]
+    over: dict[str, str]
 
     def of(self, source: str) -> pd.DataFrame:
         """The traces of a source's last arm."""
@@ -140,7 +140,8 @@ def compared(tables: Tables) -> Sides:
     reference = counts[last[tables.reference]] if tables.reference in last else _empty()
     chosen = basis.choose({s: set(counts[arm].index) for s, arm in last.items()}, tables.reference)
     held = {arm: _held(c, chosen.problems[arm[0]], last[arm[0]] == arm, reference) for arm, c in counts.items()}
-    return Sides(traces, arms, counts, last, reference, chosen, held)
+    over = {s: _over(s, counts[arm], chosen, tables.reference) for s, arm in last.items()}
+    return Sides(traces, arms, counts, last, reference, chosen, held, over)
 
 
 def certifying(tables: Tables, budget: int) -> Result:
@@ -324,9 +325,10 @@ def draw_curves(result: Result, ax: Any) -> Any:
     """pass@k over k (log 2) with pointwise bands; one colour, marker and line style per source."""
     if result.tables["curves"].empty:
         return nothing(ax, MUTE)
-    styles = look(result.tables["accuracy"]["source"])
+    styles, named = look(result.tables["accuracy"]["source"]), _named(result)
     for source, part in _final(result.tables["curves"]).groupby("source", sort=False):
         band(ax, part, "pass", styles[source], source)
+        ax.lines[-1].set_label(named.get(source, source))
     ax.set(xlabel="k (draws)", ylabel="pass@k", ylim=(-0.02, 1.02))
     above(ax)
     return ax
@@ -339,15 +341,21 @@ def draw_histogram(result: Result, ax: Any) -> Any:
     if result.tables["histogram"].empty:
         return nothing(ax, MUTE)
     styles, data = look(result.tables["accuracy"]["source"]), _final(result.tables["histogram"])
-    palette = {source: styles[source]["color"] for source in data["source"].unique()}
-    sns.barplot(data=data, x="bin", y="problems", hue="source", palette=palette, ax=ax)
+    named = _named(result)
+    palette = {named.get(source, source): styles[source]["color"] for source in data["source"].unique()}
+    sns.barplot(data=data.replace({"source": named}), x="bin", y="problems", hue="source", palette=palette, ax=ax)
     ax.tick_params(axis="x", rotation=45)
     ax.set(xlabel="share of draws correct", ylabel="problems")
     return ax
 
 
+def _named(result: Result) -> dict[str, str]:
+    table = result.tables["accuracy"]
+    return basis.named(dict(zip(table["source"], table["basis"], strict=True)), result.params["reference"])
+
+
 def caption_curves(result: Result) -> str:
-    parts = []
+    parts, named = [], _named(result)
     for source, part in (
         _final(result.tables["curves"]).groupby("source", sort=False) if len(result.tables["curves"]) else []
     ):
@@ -357,17 +365,17 @@ def caption_curves(result: Result) -> str:
         if cross and math.isfinite(cross.value) and math.isfinite(cross.high):  # an open interval is no finding
             tail = f", crossing the reference near k = {cross.value:.3g} [{cross.low:.3g}, {cross.high:.3g}]"
         at_end = f"{end['pass']:.3f} at k = {end['k']} (n = {end['problems']} problems)"
-        parts.append(f"{source} {first['pass']:.3f} at k = 1, {at_end}{tail}")
+        parts.append(f"{named.get(source, source)} {first['pass']:.3f} at k = 1, {at_end}{tail}")
     return "pass@k over the draws with a label; bands: pointwise 95 % intervals by problem. " + "; ".join(parts) + "."
 
 
 def caption_histogram(result: Result) -> str:
-    parts = []
+    parts, named = [], _named(result)
     for source, part in (
         _final(result.tables["histogram"]).groupby("source", sort=False) if len(result.tables["histogram"]) else []
     ):
         by = dict(zip(part["bin"], part["problems"], strict=True))
-        parts.append(f"{source} never {by['0']}, always {by['1']} of n = {part['n'].iloc[0]}")
+        parts.append(f"{named.get(source, source)} never {by['0']}, always {by['1']} of n = {part['n'].iloc[0]}")
     return "Number of problems by the share of labelled draws that are correct. Solved: " + "; ".join(parts) + "."
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.drawing import above, look, nothing
-from analyzer.errors import UsageError
+from analyzer.errors import DumpError, UsageError
 from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
 from analyzer.records.display import counted
 from analyzer.stats import bounded, chains, passk
@@ -38,9 +38,12 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     errors where a person has read chains.LEAST of the traces). Intervals by problem. Tables: chains (by rule; `correct`
     is pass@k of the same problems), judge (chains that a person called valid or not, and how many of each the judge
     called so), reviewed (what a person said, by how the traces were picked). `budget` and `draws` play no part. Raises
-    UsageError where nobody judged.
+    UsageError where nobody judged, or what is kept of it can't be read.
     """
-    judged = tables.judged()
+    try:
+        judged = tables.judged()
+    except DumpError as error:  # of no concern to another analysis
+        raise UsageError(str(error)) from error
     if judged is None or judged.empty:
         raise UsageError(NOTHING)
     sides = boundary.compared(tables)

@@ -80,7 +80,8 @@ def build(run: Run) -> Tables:
 
 def _handovers(run: Run) -> pd.DataFrame | None:
     """A row for each cut of each trace; texts that were drawn stay on disk."""
-    rows = list(handover.rows(run.path, run.manifest["scorers"].get("base", {}).get("fingerprint", "")))
+    base = run.manifest["scorers"].get("base", {}).get("fingerprint", "")
+    rows = list(handover.rows(run.path, base, run.manifest.get("handovers", {})))
     return pd.DataFrame(rows) if rows else None
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.analysis.drawing import above, look
-from analyzer.errors import UsageError
+from analyzer.errors import DumpError, UsageError
 from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
 from analyzer.stats import bootstrap, handover, pooled
 from analyzer.stats.bootstrap import ALPHA, DRAWS
@@ -59,9 +59,12 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     largest rise beyond the control begins, where that rise is certified; else NaN with a note).
     Intervals by problem. Tables: handover, cliffs (`at` of `stretches`), steps (traces whose success rises by JUMP or
     more from one cut to the next, with the text between them). `budget` plays no part. Raises UsageError where none
-    was handed over.
+    was handed over, or what is kept of it can't be read.
     """
-    rows = tables.handovers()
+    try:
+        rows = tables.handovers()
+    except DumpError as error:  # of no concern to another analysis
+        raise UsageError(str(error)) from error
     if rows is None:
         raise UsageError("nothing was handed over to the base; analyzer handover RUN does")
     rows = rows[rows["key"].isin(tables.traces["key"])]

@@ -132,15 +132,19 @@ def caption_boxes(result: Result) -> str:
 
 
 def caption_percentiles(result: Result) -> str:
-    rows = result.tables["sources"].to_dict("records")
+    known = result.tables["problems"].dropna(subset="percentile_median")  # of others the reference has no trace
+    traces, problems = known.groupby("source")["n"].sum(), known.groupby("source").size()
+    alike = problems.nunique() == 1
     parts = [
-        f"{r['source']} {100 * r['percentile_mean']:.0f} (n = {r['n']:,} traces)"
-        for r in rows
-        if r["percentile_mean"] is not None and math.isfinite(r["percentile_mean"])
+        f"{r['source']} {100 * r['percentile_mean']:.0f} (n = {traces[r['source']]:,} traces"
+        + ("" if alike else f", {problems[r['source']]} problems")
+        + ")"
+        for r in result.tables["sources"].to_dict("records")
+        if r["source"] in problems.index
     ]
-    n = result.tables["problems"]["problem"].nunique()
+    said = f"problems ({problems.iloc[0]})" if alike else "problems"
     return (
-        f"Share of problems ({n}) whose median trace of a source is at most at this percentile of the reference's "
+        f"Share of {said} whose median trace of a source is at most at this percentile of the reference's "
         "own traces, by nats per token; the reference itself, each trace against its others, rises at 50. No "
         "intervals. Mean percentile over traces: " + "; ".join(parts) + "."
     )

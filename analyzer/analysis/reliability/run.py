@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzer.analysis import basis
 from analyzer.analysis.boundary import run as boundary
 from analyzer.analysis.drawing import above, look, nothing
 from analyzer.records import BUDGET, Estimate, Figure, Result, Tables
@@ -43,7 +44,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
     held = {source: sides.held[arm] for source, arm in sides.last.items()}
     estimates: dict[str, Estimate] = {}
     rows: dict[str, list[dict[str, Any]]] = {"reliability": [], "forecast": [], "crossing": []}
-    curves: dict[str, np.ndarray] = {}
+    chances: dict[str, np.ndarray] = {}
     most = max((int(counts["n"].max()) for counts in held.values() if len(counts)), default=0)
     k_K = 2 ** np.arange(int(math.log2(max(LAST, BEYOND * most))) + 1)
     for source, counts in held.items():
@@ -55,22 +56,32 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
         rows["reliability"] += found
         last = max(row["k"] for row in found)
         for row in (r for r in found if r["k"] == last):
-            value = Estimate(row["value"], row["low"], row["high"], len(counts), row["method"])
+            interval = (row["low"], row["high"], len(counts), row["method"])
+            value = Estimate(row["value"], *interval, sides.over[source])
             estimates[f"{source}.{row['quantity'].removesuffix('k')}{last}"] = value
-        chance_SP = forecast.chances(forecast.laws(n_P, c_P, seed=seed), n_P, c_P, seed=seed)
-        curves[source] = forecast.pass_at_k(chance_SP, k_K)
+        chances[source] = chance_SP = forecast.chances(forecast.laws(n_P, c_P, seed=seed), n_P, c_P, seed=seed)
         seen_SK = forecast.solved(chance_SP, k_K, seed=seed)
         low_K, high_K = np.quantile(seen_SK, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
         drawn = int(np.median(n_P))
-        part = pd.DataFrame({"k": k_K, "pass": curves[source].mean(0), "low": low_K, "high": high_K})
+        pass_K = forecast.pass_at_k(chance_SP, k_K).mean(0)
+        # of few problems nearly all draws of the posterior may solve all
+        low_K, high_K = np.minimum(low_K, pass_K), np.maximum(high_K, pass_K)
+        part = pd.DataFrame({"k": k_K, "pass": pass_K, "low": low_K, "high": high_K})
         rows["forecast"] += part.assign(source=source, drawn=drawn, problems=len(counts))[FORECAST].to_dict("records")
         at = int(np.searchsorted(k_K, 4 * drawn))
         note = f"forecast from {drawn} draws a problem (median) for draws on these problems; it stands on a form"
+        note += f"; {sides.over[source]}" if sides.over[source] else ""
         value = Estimate(float(part["pass"][at]), low_K[at], high_K[at], len(counts), "posterior", note)
         estimates[f"{source}.forecast@{k_K[at]}"] = value
-    for source, curve in curves.items():
-        if source != tables.reference and tables.reference in curves:
-            crossed_K = _crossed(curve, curves[tables.reference])
+    for source, chance_SP in chances.items():
+        if source != tables.reference and tables.reference in chances:
+            both_P = held[tables.reference].index.isin(held[source].index)
+            if not both_P.any():
+                none = f"no problem in common with {tables.reference}"
+                estimates[f"{source}.no_crossing_k"] = Estimate(math.nan, n=0, note=none)
+                continue
+            beside = (chance_SP, chances[tables.reference][:, both_P])
+            crossed_K = _crossed(*(forecast.pass_at_k(side, k_K) for side in beside))
             size = len(held[source])
             rows["crossing"] += [
                 {"source": source, "k": int(k), "p_crossed": float(p), "problems": size}
@@ -81,7 +92,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
         name: pd.DataFrame(rows[name], columns=columns)
         for name, columns in (("reliability", RELIABILITY), ("forecast", FORECAST), ("crossing", CROSSING))
     }
-    params = {"taus": TAUS, "beyond": BEYOND, "sure": SURE}
+    params = {"taus": TAUS, "beyond": BEYOND, "sure": SURE, "named": basis.named(sides.chosen.kind, tables.reference)}
     return Result("reliability", QUESTION, estimates, frames, (), params, seed)
 
 
@@ -129,12 +140,12 @@ def draw(result: Result, ax: Any) -> Any:
     table = result.tables["forecast"]
     if table.empty:
         return nothing(ax, FEW)
-    styles = look(table["source"].unique())
+    styles, named = look(table["source"].unique()), result.params.get("named", {})
     for source, part in table.groupby("source", sort=False):
         color = styles[source]["color"]
         ax.fill_between(part["k"], part["low"], part["high"], color=color, alpha=0.15, linewidth=0)
         seen = part["k"] <= part["drawn"]
-        ax.plot(part["k"][seen], part["pass"][seen], color=color, label=source)
+        ax.plot(part["k"][seen], part["pass"][seen], color=color, label=named.get(source, source))
         beyond = part[~seen.shift(-1, fill_value=False)]
         ax.plot(beyond["k"], beyond["pass"], color=color, linestyle="--")
     ax.set(xscale="log", xlabel="k (draws; dashed: forecast)", ylabel="pass@k", ylim=(-0.02, 1.02))
@@ -143,12 +154,12 @@ def draw(result: Result, ax: Any) -> Any:
 
 
 def caption(result: Result) -> str:
-    parts = []
+    parts, named = [], result.params.get("named", {})
     for source, part in result.tables["forecast"].groupby("source", sort=False):
         end, n = part.iloc[-1], int(part["drawn"].iloc[0])
         parts.append(
-            f"{source} {end['pass']:.3f} [{end['low']:.3f}, {end['high']:.3f}] at k = {end['k']:,} from {n} draws "
-            f"(n = {end['problems']} problems)"
+            f"{named.get(source, source)} {end['pass']:.3f} [{end['low']:.3f}, {end['high']:.3f}] at k = {end['k']:,} "
+            f"from {n} draws (n = {end['problems']} problems)"
         )
     return "pass@k as forecast beyond the draws at hand, 95 % bands. " + "; ".join(parts) + "."
 

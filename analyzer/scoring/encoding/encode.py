@@ -18,8 +18,8 @@ from analyzer.dumps.numbers import mask_of
 from analyzer.errors import DumpError
 from analyzer.records import Sampler, Trace
 from analyzer.scoring.encoding import continuation, padding, recorded, special
+from analyzer.scoring.encoding.prompts import LEFT_OUT, unwritten
 from analyzer.scoring.encoding.prompts import prompt_ids as prompt_ids_of
-from analyzer.scoring.encoding.prompts import unwritten
 
 ENCODING = 3  # version of how traces become scored ids: what two versions make can't stand in one run. 1, which no run
 # recorded: text encoded apart from its prompt; padding, and what a mask covers, scored. 2: what is repeated behind any
@@ -41,6 +41,7 @@ EXAMPLES = (
     NOT_WRITTEN,
     NO_TEXT,
     BEHIND,
+    LEFT_OUT,
     padding.TWICE,
     padding.REPEATED,
     TEXT_PADDED,

@@ -23,6 +23,7 @@ TEMPLATES = {
     "question-answer": "Question: {question}\nAnswer:",
 }
 DATED = "prompt: the chat template writes the date of the day, fixed at "  # how that decision begins
+LEFT_OUT = "prompt: the chat template does not write, as it stands, a message of role "
 UNDATED = "--template-date {}: no chat template wrote a date, so it changed nothing"
 
 
@@ -152,8 +153,14 @@ def _rendered(messages: list[dict], trace: Trace, tokenizer: Any, said: list[str
         text += end  # templates strip what they are given
     if asked:
         said.append(f"{DATED}{asked[0]} (--template-date)")
+    given = ((m["role"], m.get("content")) for m in messages if m.get("role") in ("system", "developer", "user"))
+    said += [f"{LEFT_OUT}{role}" for role in dict.fromkeys(r for r, c in given if _lacks(text, c))]
     said.append("prompt: messages rendered by the tokenizer's chat template")
     return text
+
+
+def _lacks(text: str, content: Any) -> bool:
+    return isinstance(content, str) and content.strip() not in text
 
 
 @contextmanager
