@@ -91,7 +91,8 @@ def judge(account: dict[str, Any], rejected: list[dict[str, Any]], first_bad: st
         if not keys and why <= {"broken JSON", "not an object"}:
             hint = "; expected one JSON object per row"
         if keys and why == {"no problem"}:
-            asked = hints.question(rejected[0]["row"], account["mapping"].get("response", ""))
+            held = [r["row"] for r in rejected if isinstance(r["row"], dict)]
+            asked = hints.question(held, account["mapping"].get("response", ""))
             hint += f"; name the fields: --map question={asked or 'FIELD'}"
         elif keys and why & {"no response", "response is not text", "not a list", "not an object"}:
             hint += "; name the fields: --map response=FIELD"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from analyzer.dumps.automatic import first_values
+from analyzer.dumps.automatic import first_values, is_reference
 from analyzer.dumps.dialects import chats
 from analyzer.dumps.names import RESPONSE, SYNONYMS
 from analyzer.dumps.paths import get, known_paths
@@ -21,11 +21,13 @@ from analyzer.dumps.texts import DEPTH, NO_TEXT, WHOLE, at, prose, sounds, texts
 Given = dict[str, str]  # what --map takes: canonical field, rows or format -> path
 TALK = re.compile(r"(^|[._])(conversations?|messages|turns|history|dialog(ue)?|chat)(\[\]|$|\.)")
 FIELD = re.compile(r"\w[\w-]*(\[\])?")  # the name of a field
-TAKEN_OUT = re.compile(r"(^|[._])(filtered|extracted|parsed|preds?|predicted|answer)")  # of what the model wrote
+TAKEN_OUT = re.compile(  # of what the model wrote, or a reference by the side
+    r"(^|[._])(filtered|extracted|parsed|preds?|predicted|answer|rationale|explanation)"
+)
+MADE_OF = re.compile(r"(^|[._])(sql|code|program|patch|diff)$")  # of an answer, never a question
 BESIDE = ("reasoning", "finish", "correct", "score")
 PAIR = re.compile(r"content|message|conv|dialog|chat|turn|pair")
 TRIED = 12  # responses that are tried
-REFERENCE = re.compile(r"gold|gt|gts|truth|target|reference|ref|expected|label|canonical")
 DRAW = re.compile(r"trial|attempt|repeat|rollout|run|iter|draw|try|sample")
 LATE = {k for f in ("answer", "reasoning") for k in SYNONYMS[f]}
 TAKEN = LATE | {k for f in ("question", "prompt", "gold", "id", "group", "model") for k in SYNONYMS[f]}
@@ -74,9 +76,9 @@ def responses(records: Sequence[dict[str, Any]]) -> list[str]:
         p
         for p in ranked
         if (p == "answer" and len(texts[p]) > WHOLE)
-        or not ({s.removesuffix("[]") for s in p.split(".")} & TAKEN or _is_reference(p) or TAKEN_OUT.search(p))
+        or not ({s.removesuffix("[]") for s in p.split(".")} & TAKEN or is_reference(p) or TAKEN_OUT.search(p))
     ]
-    late = [p for p in ranked if p not in said and not _is_reference(p)]
+    late = [p for p in ranked if p not in said and not is_reference(p)]
     late = [p for p in late if p.rsplit(".", 1)[-1].removesuffix("[]") in LATE or TAKEN_OUT.search(p)]
     late = [p for p in late if any(prose(v) for r in records if isinstance(v := at(r, p), str))]
     spoken = {p for p, v in _lists(values) if _talk(records, p, v)}
@@ -128,7 +130,7 @@ def _problems(records: Sequence[dict[str, Any]], values: dict[str, Any], respons
     """What could name the problem beside a response, the best first; {}: what is found by itself."""
     if response.endswith(".1"):
         yield {"prompt": f"{response[:-1]}0"}
-    found = question(values, response)
+    found = question([values], response)
     own = any(k in values for f in ("question", "prompt") for k in SYNONYMS[f])
     if found and not own and sounds(found) > 0:
         yield {"question": found}
@@ -180,23 +182,20 @@ def _siblings(records: Sequence[dict[str, Any]], values: dict[str, Any], respons
     return out
 
 
-def question(values: dict[str, Any], response: str) -> str | None:
-    """The path of the text that sounds most like a question, of these the longest; None where there is no text. A
-    reference answer is none, nor what a model said."""
+def question(records: Sequence[dict[str, Any]], response: str) -> str | None:
+    """The path of the text that sounds most like a question, of these the longest; None where no text stands in every
+    row. A reference answer is none, nor what a model said."""
     texts = {
         p: t
-        for p, t in texts_in(values).items()
+        for p, t in texts_in(records[0] if records else {}).items()
+        if all(isinstance(v := at(r, p), str) and v.strip() for r in records)
         if p != response and "[]" not in p and not NO_TEXT.search(p) and "system" not in p
-        if (prose(t) or sounds(p) > 0) and not structured(t) and not _is_reference(p)
+        if (prose(t) or sounds(p) > 0) and not structured(t) and not is_reference(p) and not MADE_OF.search(p)
         if not {*p.split(".")} & {*LATE, *RESPONSE, *SYNONYMS["gold"]}
     }
     named = {p for p in texts if p.rsplit(".", 1)[-1] in SYNONYMS["question"]}
     texts = {p: t for p, t in texts.items() if sounds(p) >= 0 or p in named}
     return min(texts, key=lambda p: (p not in named, -sounds(p), -len(texts[p])), default=None)
-
-
-def _is_reference(path: str) -> bool:
-    return any(REFERENCE.fullmatch(w) for w in re.split(r"[._\[\]-]+", path.lower())) or path in SYNONYMS["gold"]
 
 
 def structured(value: str) -> bool:

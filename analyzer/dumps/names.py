@@ -89,6 +89,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "correct": (
         "correct",
         "is_correct",
+        "is_solved",
         "correctness",
         "passed",
         "acc",
@@ -109,6 +110,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "gt",
         "gts",
         "ground_truth",
+        "correct_answer",
         "target",
         "expected_answer",
         "reference_answer",
@@ -145,6 +147,10 @@ PER_SAMPLE = (
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
           "base_logprobs": (list, dict), "policy_logprobs": dict}  # fmt: skip
+ABOUT = (  # what a question is about: the same words on another are another question
+    *("context", "passage", "document", "documents", "table", "facts", "premises", "schema", "options", "choices"),
+    *SYNONYMS["images"],
+)
 TEXT_ONLY = ("model_input", "inputs")  # of many meanings: taken where they hold text
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 ASKED = tuple(k for f in ("question", "prompt", "id") for k in SYNONYMS[f]) + ("source", "model")

@@ -89,7 +89,8 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     except automatic.UnnamedError as error:
         records = [r for _, r in head]
         hint = hints.propose(records, file.document, lambda given: _fault(file, head, field_map | given))
-        raise automatic.UnnamedError(error.before, error.after, hint) from None
+        after = error.after if hint.endswith("response=FIELD") else ""
+        raise automatic.UnnamedError(error.before, after, hint) from None
     except automatic.ChoiceError as error:
         good = [i for i, option in enumerate(error.options) if not _fault(file, head, field_map | dict([option]))]
         raise automatic.ChoiceError(error.before, error.options, good[0] if good else 0) from None

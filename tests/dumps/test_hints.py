@@ -182,6 +182,27 @@ def test_the_words_of_a_hint(tmp_path, row, hint):
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [
+        # a human's rationale is not what the model wrote, and the end of a text is not the text
+        ([{"question": "2+2", "generated_prediction": f"It is {i}", "rationale": "two " * 30 + str(i)} for i in (0, 1)],
+         "--map response=generated_prediction"),
+        ([{"question": "2+2", "text_tail": f"so it is {i}"} for i in (0, 1)], "--map response=FIELD"),
+        # a style, a message of the judge, what was taken from the answer, and what some rows lack ask nothing
+        ([{"prompt_style": "plain", "output": "no"}] * 2, "--map question=FIELD"),
+        ([{"output": "no", "info": {"status_msg": "Wrong Answer"}}] * 2, "--map question=FIELD"),
+        ([{"raw_response": "It is SELECT 1", "sql": "SELECT 1"}] * 2, "--map question=FIELD"),
+        ([{"output": "no", "info": {"input_text": "1 2"}}, {"output": "no", "info": {}}], "--map question=FIELD"),
+        ([{"output": "no", "info": {"asked": f"what is {i}"}} for i in (0, 1)], "--map question=info.asked"),
+    ],
+)  # fmt: skip
+def test_a_hint_holds_for_every_row(tmp_path, rows, hint):
+    with pytest.raises(DumpError) as caught:
+        dumps.read_dumps([str(stored(tmp_path / "a.jsonl", rows))])
+    assert str(caught.value).endswith(hint)
+
+
 def test_a_choice_names_the_one_that_reads(tmp_path):
     rows = [{"question": "q", "response": None, "generation": "it is 4", "output": 5}] * 2
     path = stored(tmp_path / "a.jsonl", [{**r, "response": "x"} if i else r for i, r in enumerate(rows)])
@@ -207,4 +228,4 @@ def test_most_rows_are_not_to_be_left_out(tmp_path):
 
 
 def test_a_reference_is_no_question():
-    assert hints.question({"ground_truth": "it is a golden text", "out": {"solution": "a b"}}, "out.solution") is None
+    assert hints.question([{"ground_truth": "it is a golden text", "out": {"solution": "a b"}}], "out.solution") is None

@@ -445,3 +445,28 @@ def test_counts_that_can_not_be_are_faults(write, row, reason):
     good = [{"id": str(i), "n": 4, "c": 2} for i in range(60)]
     traces, ledger = dumps.read_dumps([write("a.jsonl", *good, {"id": "x", **row})], max_bad=0.5)
     assert len(traces) == 240 and ledger.by_reason == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint", "given"),
+    [
+        ([{"problem": "1+1", "sample": s, "correct": s < 1} for s in range(2)], "--map correct=correct", {}),
+        ([{"question": "1+1", "got": str(s), "is_correct": 1 - s} for s in range(2)], "--map correct=is_correct", {}),
+        ([{"name": f"room {i}", "memory": [], "is_success": i < 1} for i in range(2)],
+         "--map correct=is_success --map problem=FIELD", {"problem": "name"}),
+    ],
+)  # fmt: skip
+def test_a_row_each_may_hold_its_label_alone(write, rows, hint, given):
+    path = write("a.jsonl", *rows)
+    with pytest.raises(dumps.DumpError, match=f"for pass@k alone, where .*: {hint}$"):
+        dumps.read_dumps([path])
+    label = hint.split("=")[1].split()[0]
+    traces, ledger = dumps.read_dumps([path], map={"correct": label, **given})
+    assert [t.correct for t in traces] == [True, False] and all(t.meta["labels_only"] for t in traces)
+    assert ledger.rows_used == 2
+
+
+def test_a_table_may_hold_labels_alone(tmp_path):
+    (tmp_path / "a.csv").write_text("problem,sample,passed\np,0,True\np,1,false\nq,0,\n")
+    traces, ledger = dumps.read_dumps([str(tmp_path / "a.csv")], map={"correct": "passed"}, max_bad=0.5)
+    assert [(t.sample, t.correct) for t in traces] == [(0, True), (1, False)] and ledger.rows_rejected == 1
