@@ -145,8 +145,8 @@ def _gold(survey: Survey, c: Columns) -> Iterable[str]:
         said = [survey.golds[int(c["gold"][i])] for i in (a, b)]
         yield (
             f"{of(len(unlike), len(distinct))} problems have different reference answers in different rows "
-            f"({said[0]!r} and {said[1]!r}, {survey.origin(a)}). Where the same words ask about different things (another "
-            "text, table, options), --map problem=FIELD names what tells them apart."
+            f"({said[0]!r} and {said[1]!r}, {survey.origin(a)}). Where the same words ask about different things "
+            "(another text, table, options), --map problem=FIELD names what tells them apart."
         )
     if n := np.count_nonzero(c["drift"]):
         answer, reference, origin = survey.drift
