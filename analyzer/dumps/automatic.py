@@ -72,7 +72,7 @@ def _marks(records: list[Any]) -> str:
     flags = [f"{k}[]" for k, v in values.items() if isinstance(v, list) and _bits(v)] or labels(records)
     if not flags:
         return ""
-    asked = any(k in values for f in ("question", "prompt", "id") for k in SYNONYMS[f])
+    asked = "@id" in records[0] or any(k in values for k in ASKED if k not in ("source", "model"))
     rest = "" if asked else " --map problem=FIELD"
     if flags[0].endswith("[]"):
         return f"; {flags[0][:-2]!r} holds labels without texts: for pass@k --map correct={flags[0]}{rest}"
@@ -200,6 +200,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         if isinstance(values.get(fields["question"][0]), int):
             fields.setdefault("id", fields["question"])
         del fields["question"]
+    if "id" not in fields.keys() | given.keys() and all("@id" in r for r in records if isinstance(r, dict)):
+        fields["id"] = ("@id",)  # the key of each row in its document
     return fields
 
 
@@ -261,6 +263,7 @@ def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 REFERENCE = re.compile(r"gold|gt|gts|truth|target|reference|ref|expected|label|canonical")
+COUNT = re.compile(r"(n|num|count|total)_|.*_count$")  # how many were: no label, though 0 or 1
 LABEL = re.compile(r"correct|solv|pass|(^|_)ok$|result|right|success|accura|match|verif|equal|grade|valid")
 
 
@@ -270,7 +273,7 @@ def labels(records: list[Any]) -> list[str]:
     out = []
     for key, first in first_values(records).items():
         held = [r[key] for r in records if isinstance(r, dict) and r.get(key) is not None]
-        if not LABEL.search(key.lower()):
+        if not LABEL.search(key.lower()) or COUNT.match(key.lower()):
             continue
         if _bits(held):
             out.append(key)

@@ -470,3 +470,23 @@ def test_a_table_may_hold_labels_alone(tmp_path):
     (tmp_path / "a.csv").write_text("problem,sample,passed\np,0,True\np,1,false\nq,0,\n")
     traces, ledger = dumps.read_dumps([str(tmp_path / "a.csv")], map={"correct": "passed"}, max_bad=0.5)
     assert [(t.sample, t.correct) for t in traces] == [(0, True), (1, False)] and ledger.rows_rejected == 1
+
+
+def test_rows_by_their_keys_may_hold_labels_alone(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({f"repo-{i}": {"cost": 0.1, "resolved": i < 1} for i in range(4)}))
+    with pytest.raises(dumps.DumpError, match="--map correct=resolved$"):
+        dumps.read_dumps([str(path)])
+    traces, _ = dumps.read_dumps([str(path)], map={"correct": "resolved"})
+    assert [t.problem for t in traces] == [f"repo-{i}" for i in range(4)] and sum(t.correct for t in traces) == 1
+
+
+def test_a_count_is_no_label(write):
+    with pytest.raises(dumps.DumpError, match="--map response=FIELD$"):
+        dumps.read_dumps([write("a.jsonl", {"id": 0, "n_correct": 1}, {"id": 1, "n_correct": 0})])
+
+
+def test_predictions_name_their_model_and_instance(write):
+    row = {"instance_id": "a-1", "model_name_or_path": "org/m", "response": "diff"}
+    (trace,), _ = dumps.read_dumps([write("a.jsonl", row)])
+    assert (trace.source, trace.problem) == ("m", "a-1")
