@@ -1,6 +1,7 @@
 """What rows say is read as they mean it, or said: labels of several responses, tables of columns, lists and messages
 written as text, reasoning, long integers, answers in several parts."""
 
+import csv
 import json
 import re
 
@@ -490,3 +491,12 @@ def test_predictions_name_their_model_and_instance(write):
     row = {"instance_id": "a-1", "model_name_or_path": "org/m", "response": "diff"}
     (trace,), _ = dumps.read_dumps([write("a.jsonl", row)])
     assert (trace.source, trace.problem) == ("m", "a-1")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_a_table_may_be_split_by_what_its_header_is(tmp_path, mark):
+    rows = [["question", "response", "correct"], ["2+2", f'it; is{mark}, "4"\nor\t5', "1"]]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=mark).writerows(rows)
+    (trace,), _ = dumps.read_dumps([str(tmp_path / "a.csv")])
+    assert (trace.question, trace.response, trace.correct) == ("2+2", rows[1][1], True)
