@@ -25,6 +25,7 @@ TAKEN_OUT = re.compile(  # of what the model wrote, or a reference by the side
     r"(^|[._])(filtered|extracted|parsed|preds?|predicted|answer|rationale|explanation)"
 )
 MADE_OF = re.compile(r"(^|[._])(sql|code|program|patch|diff)$")  # of an answer, never a question
+ASKED = tuple(k for f in ("question", "prompt") for k in SYNONYMS[f])
 BESIDE = ("reasoning", "finish", "correct", "score")
 PAIR = re.compile(r"content|message|conv|dialog|chat|turn|pair")
 TRIED = 12  # responses that are tried
@@ -40,6 +41,8 @@ def propose(records: Sequence[Any], document: dict[str, Any] | None, reads: Call
     for rows, held in _places(records, document):
         values = first_values(held)
         for path in islice(responses(held), TRIED):
+            if rows and sounds(path) >= 0 and not any(k in values for k in ASKED):
+                continue  # any list of a document holds texts
             given = rows | {"response": path}
             beside = _beside(values, path) | _siblings(held, values, path)
             for more in _problems(held, values, path):

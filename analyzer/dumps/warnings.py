@@ -60,7 +60,7 @@ def _scores(survey: Survey) -> Iterable[str]:
         if between
         else ""
     )
-    yield f"Correct means score >= {survey.threshold:g} where a dump has scores ({n:,} traces){fractional}."
+    yield f"Correct means score >= {survey.threshold:g} where a dump has scores ({counted(n, 'trace')}){fractional}."
     if against:
         yield (
             f"{of(against, n)} traces have a label of their own that differs from score >= "
@@ -113,8 +113,8 @@ def _renumbered(accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
         n = a["counts"].get("renumbered", 0)
         if n:
             yield (
-                f"{a['path']}: {n:,} sample numbers were taken already within their source and problem and were "
-                "given the next free one."
+                f"{a['path']}: {counted(n, 'sample number')} {'was' if n == 1 else 'were'} taken already within source "
+                f"and problem and {'was' if n == 1 else 'were'} given the next free one."
             )
         if a["counts"].get("by_id"):
             yield (
@@ -153,7 +153,7 @@ def _gold(survey: Survey, c: Columns) -> Iterable[str]:
         told = (_misspelt(source, c, number) for number, source in enumerate(survey.sources))
         each = "; ".join(filter(None, told))
         yield (
-            f"{n:,} answers equal the reference only after normalising ({answer!r} and {reference!r}, {origin}): "
+            f"{counted(n, 'answer')} {'equals' if n == 1 else 'equal'} the reference only after normalising ({answer!r} and {reference!r}, {origin}): "
             f"{each}; labels are taken as the dump has them."
         )
 
@@ -231,7 +231,7 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
             )
         several = int(np.count_nonzero(np.diff(np.r_[pairs, len(at)]) > 1))
         if several:
-            yield f"{several:,} problems have more than one prompt within a source."
+            yield f"{counted(several, 'problem')} {'has' if several == 1 else 'have'} more than one prompt within a source."
     labels = list(survey.sources)
     own = [np.unique(c["problem"][c["source"] == i]) for i in range(len(labels))]
     shared = [len(np.intersect1d(problems, own[0], assume_unique=True)) for problems in own[1:]]

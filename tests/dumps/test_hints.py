@@ -194,6 +194,7 @@ def test_the_words_of_a_hint(tmp_path, row, hint):
         ([{"output": "no", "info": {"status_msg": "Wrong Answer"}}] * 2, "--map question=FIELD"),
         ([{"raw_response": "It is SELECT 1", "sql": "SELECT 1"}] * 2, "--map question=FIELD"),
         ([{"output": "no", "info": {"input_text": "1 2"}}, {"output": "no", "info": {}}], "--map question=FIELD"),
+        ([{"output": "no", "kind": "a"}] * 3 + [{"output": None}], "--map question=FIELD"),  # what most rows lack
         ([{"output": "no", "info": {"asked": f"what is {i}"}} for i in (0, 1)], "--map question=info.asked"),
     ],
 )  # fmt: skip
@@ -229,3 +230,10 @@ def test_most_rows_are_not_to_be_left_out(tmp_path):
 
 def test_a_reference_is_no_question():
     assert hints.question([{"ground_truth": "it is a golden text", "out": {"solution": "a b"}}], "out.solution") is None
+
+
+def test_a_list_of_a_document_is_no_dump(tmp_path):
+    """Charts of a report, whose texts nobody was asked for."""
+    told = [{"title": "one", "subtitle": f"what the chart {i} shows"} for i in (0, 1)]
+    with pytest.raises(DumpError, match="--map response=FIELD$"):
+        dumps.read_dumps([str(stored(tmp_path / "a.json", {"report": {"charts": told}, "sources": [{"path": "x"}]}))])

@@ -211,3 +211,11 @@ def test_a_correct_answer_is_the_reference(tmp_path):
     row = {"id": "1", "source": "a1", "target": "f3", "correct_answer": "NO", "parsed_answer": "YES", "output": "Yes."}
     (trace,), _ = rows(tmp_path, row)
     assert trace.meta["gold"] == "NO" and trace.answer == "YES"
+
+
+def test_one_thing_is_told_in_the_singular(tmp_path):
+    draws = [{"id": 1, "question": "2+2", "prompt": f"{p} 2+2", "sample": 0, "response": p} for p in ("Say", "Tell")]
+    _, ledger = rows(tmp_path, *draws)
+    told = "\n".join(ledger.notes)
+    assert "1 problem has more than one prompt" in told and "1 sample number was taken already" in told
+    assert "1 distinct question in 2 problem rows" in told
