@@ -37,7 +37,8 @@ def problems(survey: Survey, c: Columns) -> Iterable[str]:
     sources, files = list(survey.sources), list(survey.numbers["file"])
     for i, total, distinct, example in sorted(found):
         yield (
-            f"{files[c['file'][i]][:-1]}, {sources[c['source'][i]]}: {counted(distinct, 'distinct question')} in {total:,} "
+            f"{files[c['file'][i]][:-1]}, {sources[c['source'][i]]}: "
+            f"{counted(distinct, 'distinct question')} in {total:,} "
             "problem rows; the samples of a repeated question are pooled under one "
             f"problem (such as {survey.origin(example)}), so joined numbers differ from row-level ones."
         )

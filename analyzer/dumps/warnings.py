@@ -153,7 +153,8 @@ def _gold(survey: Survey, c: Columns) -> Iterable[str]:
         told = (_misspelt(source, c, number) for number, source in enumerate(survey.sources))
         each = "; ".join(filter(None, told))
         yield (
-            f"{counted(n, 'answer')} {'equals' if n == 1 else 'equal'} the reference only after normalising ({answer!r} and {reference!r}, {origin}): "
+            f"{counted(n, 'answer')} {'equals' if n == 1 else 'equal'} the reference only after normalising "
+            f"({answer!r} and {reference!r}, {origin}): "
             f"{each}; labels are taken as the dump has them."
         )
 
@@ -231,7 +232,8 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
             )
         several = int(np.count_nonzero(np.diff(np.r_[pairs, len(at)]) > 1))
         if several:
-            yield f"{counted(several, 'problem')} {'has' if several == 1 else 'have'} more than one prompt within a source."
+            have = "has" if several == 1 else "have"
+            yield f"{counted(several, 'problem')} {have} more than one prompt within a source."
     labels = list(survey.sources)
     own = [np.unique(c["problem"][c["source"] == i]) for i in range(len(labels))]
     shared = [len(np.intersect1d(problems, own[0], assume_unique=True)) for problems in own[1:]]
