@@ -61,11 +61,32 @@ def _words(given: Given) -> str:
 def _places(records: Sequence[Any], document: dict[str, Any] | None) -> Iterator[tuple[Given, list[Any]]]:
     """Where records may lie: as they are read, or in a list inside a document."""
     yield {}, [r for r in records if isinstance(r, dict)]
-    for path in known_paths(document or {}):
+    document, lists = document or {}, {}
+    for path in known_paths(document):
         if path.endswith("[]") and all(FIELD.fullmatch(part) for part in path.split(".")):
-            held = [r for _, r in islice(nested(document or {}, path), 50)]
-            if held and all(isinstance(r, dict) and "role" not in r for r in held):
-                yield {"rows": path}, [{k: v for k, v in r.items() if k[:1] != "@"} for r in held]
+            lists.setdefault(_whole(document, path))
+    for path in lists:
+        held = [r for _, r in islice(nested(document, path), 50)]
+        if held and all(isinstance(r, dict) and "role" not in r for r in held):
+            yield {"rows": path}, [{k: v for k, v in r.items() if k[:1] != "@"} for r in held]
+
+
+def _whole(document: dict[str, Any], path: str) -> str:
+    """The path of a list with those in objects beside it that are alike: `tasks.a.tries[]` -> `tasks{}.tries[]`."""
+    held: Any = document
+    out: list[str] = []
+    for part in path.split("."):
+        own = held.get(part.removesuffix("[]")) if isinstance(held, dict) else None
+        if (
+            out
+            and isinstance(own, dict)
+            and sum(isinstance(v, dict) and v.keys() == own.keys() for v in held.values()) > 1
+        ):
+            out[-1] += "{}"
+        else:
+            out.append(part)
+        held = own
+    return ".".join(out)
 
 
 def responses(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -237,3 +237,12 @@ def test_a_list_of_a_document_is_no_dump(tmp_path):
     told = [{"title": "one", "subtitle": f"what the chart {i} shows"} for i in (0, 1)]
     with pytest.raises(DumpError, match="--map response=FIELD$"):
         dumps.read_dumps([str(stored(tmp_path / "a.json", {"report": {"charts": told}, "sources": [{"path": "x"}]}))])
+
+
+def test_lists_in_objects_that_are_alike_are_all_read(tmp_path):
+    tasks = {
+        f"task-{t}": {"tries": [{"prompt": f"do {t}", "final_text": f"{t} is {i}"} for i in (0, 1)]} for t in "abc"
+    }
+    (traces, _), said = followed(stored(tmp_path / "a.json", {"judge": "j", "tasks": tasks}))
+    assert said[0].endswith("--map rows=tasks{}.tries[] --map response=final_text")
+    assert [t.response for t in traces] == ["a is 0", "a is 1", "b is 0", "b is 1", "c is 0", "c is 1"]
