@@ -87,13 +87,15 @@ def judge(account: dict[str, Any], rejected: list[dict[str, Any]], first_bad: st
     if bad == rows:
         keys = ", ".join(list(rejected[0]["row"])[:15]) if isinstance(rejected[0]["row"], dict) else ""
         why = {r["reason"] for r in rejected}
+        most = reasons[0][0]
         hint = f"; its rows have: {keys}" if keys else ""
         if not keys and why <= {"broken JSON", "not an object"}:
             hint = "; expected one JSON object per row"
-        if keys and why == {"no problem"}:
-            asked = hints.question(rejected[0]["row"], account["mapping"].get("response", ""))
+        if keys and most == "no problem":
+            held = [r["row"] for r in rejected if isinstance(r["row"], dict) and r["reason"] == most]
+            asked = hints.question(held, account["mapping"].get("response", ""))
             hint += f"; name the fields: --map question={asked or 'FIELD'}"
-        elif keys and why & {"no response", "response is not text", "not a list", "not an object"}:
+        elif keys and most in ("no response", "response is not text", "not a list", "not an object"):
             hint += "; name the fields: --map response=FIELD"
         raise DumpError(f"{first_bad}; none of {counted(rows, 'row')} can be used ({listed}){hint}")
     if bad > max_bad * rows:

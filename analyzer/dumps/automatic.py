@@ -65,10 +65,18 @@ def first_values(records: list[Any], count: int = 50) -> dict[str, Any]:
     return out
 
 
-def _marks(values: dict[str, Any]) -> str:
-    """What to do with a file of labels alone: a list of 0 and 1 of every problem; "" for any other."""
-    flags = next((k for k, v in values.items() if isinstance(v, list) and _bits(v)), None)
-    return "" if flags is None else f"; {flags!r} holds labels without texts: for pass@k --map correct={flags}[]"
+def _marks(records: list[Any]) -> str:
+    """What to do with a file of labels alone: a list of 0 and 1 of every problem, or one label a row; "" for any
+    other."""
+    values = first_values(records)
+    flags = [f"{k}[]" for k, v in values.items() if isinstance(v, list) and _bits(v)] or labels(records)
+    if not flags:
+        return ""
+    asked = "@id" in records[0] or any(k in values for k in ASKED if k not in ("source", "model"))
+    rest = "" if asked else " --map problem=FIELD"
+    if flags[0].endswith("[]"):
+        return f"; {flags[0][:-2]!r} holds labels without texts: for pass@k --map correct={flags[0]}{rest}"
+    return f"; for pass@k alone, where {flags[0]!r} says whether a response was correct: --map correct={flags[0]}{rest}"
 
 
 def turned(record: Any) -> list[dict[str, Any]] | None:
@@ -157,7 +165,7 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         if not found:
             raise UnnamedError(
                 f"{name}: no field looks like a sampled response ({keys_of(records)}); name the fields: ",
-                _marks(values),
+                _marks(records),
             )
         response = found[0][1]
     fields: Fields = {"response": (response,)}
@@ -192,6 +200,8 @@ def mapping(name: str, records: list[Any], given: dict[str, str]) -> Fields:
         if isinstance(values.get(fields["question"][0]), int):
             fields.setdefault("id", fields["question"])
         del fields["question"]
+    if "id" not in fields.keys() | given.keys() and all("@id" in r for r in records if isinstance(r, dict)):
+        fields["id"] = ("@id",)  # the key of each row in its document
     return fields
 
 
@@ -236,7 +246,12 @@ def _attempts(values: dict[str, Any], solution: str) -> list[str]:
     """Paths of texts beside a solution that sound like what a model wrote, by names that no table has."""
     tables = {k for names in SYNONYMS.values() for k in names} | {solution}
     held = {p: t for p, t in texts_in(values).items() if p.split(".")[0].removesuffix("[]") not in tables and prose(t)}
-    return sorted(p for p in held if sounds(p) < 0 and not NO_TEXT.search(p))
+    return sorted(p for p in held if sounds(p) < 0 and not NO_TEXT.search(p) and not is_reference(p))
+
+
+def is_reference(path: str) -> bool:
+    """Whether a path sounds like a reference answer."""
+    return any(REFERENCE.fullmatch(w) for w in re.split(r"[._\[\]-]+", path.lower())) or path in SYNONYMS["gold"]
 
 
 def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -247,6 +262,8 @@ def _wide(values: dict[str, Any]) -> list[tuple[str, str]]:
     return [(f"*.{inner[0]}", f"*.{inner[0]}")] if inner else []
 
 
+REFERENCE = re.compile(r"gold|gt|gts|truth|target|reference|ref|expected|label|canonical")
+COUNT = re.compile(r"(n|num|count|total)_|.*_count$")  # how many were: no label, though 0 or 1
 LABEL = re.compile(r"correct|solv|pass|(^|_)ok$|result|right|success|accura|match|verif|equal|grade|valid")
 
 
@@ -256,7 +273,7 @@ def labels(records: list[Any]) -> list[str]:
     out = []
     for key, first in first_values(records).items():
         held = [r[key] for r in records if isinstance(r, dict) and r.get(key) is not None]
-        if not LABEL.search(key.lower()):
+        if not LABEL.search(key.lower()) or COUNT.match(key.lower()):
             continue
         if _bits(held):
             out.append(key)
@@ -266,7 +283,10 @@ def labels(records: list[Any]) -> list[str]:
 
 
 def _bits(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(v, (bool, int, float)) and v in (0, 1) for v in values)
+    return bool(values) and all(
+        v.lower() in ("true", "false") if isinstance(v, str) else isinstance(v, (bool, int, float)) and v in (0, 1)
+        for v in values
+    )
 
 
 def origins(records: list[Any], fields: Fields) -> bool:

@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from analyzer.dumps.labels import stem_of
+from analyzer.dumps.labels import label_of, stem_of
 from analyzer.dumps.specs import LABEL, expand
 from analyzer.errors import DumpError
 
 BENCHMARK = re.compile(
     r"(?:aime|amc|math|gsm|hmmt|cmimc|brumo|olympiad|olympiadbench|minerva|minerva_math|omni_math|countdown|polaris|deepscaler"
     r"|humaneval|mbpp|livecodebench|lcb|apps|codeforces|gpqa|gpqa_diamond|mmlu|mmlu_pro|arc|arc_challenge|bbh|ifeval"
-    r"|svamp|asdiv|mawps|game24|zebra|knights_knaves|drop|hotpotqa|triviaqa|nq)[-_]?(?:\d{1,4}k?|20\d\d|plus|hard|test)?",
+    r"|svamp|asdiv|mawps|game24|zebra|knights_knaves|drop|hotpotqa|triviaqa|nq|mgsm|aqua|multiarith|tabmwp|strategyqa"
+    r"|crux|cruxeval|bigcodebench|swe_?bench|alpaca_?eval|mt_?bench|zebra[-_]grid|truthfulqa|agieval|musr|simpleqa|hle"
+    r"|supergpqa|folio|prontoqa|proofwriter|commonsenseqa|boolq|hellaswag)"
+    r"[-_]?(?:\d{1,4}k?|20\d\d|plus|hard|test|l\d|lite|verified)?",
     re.I,
 )
 
@@ -53,8 +56,8 @@ def _named(path: Path, order: int) -> Iterator[tuple[str, str]]:
         (stem[: cut.start()], stem[cut.end() :]) for cut in re.finditer(r"[-_.]+", stem)
     ]  # fmt: skip
     for model, bench in (cut[::order] for cut in cuts):
-        if BENCHMARK.fullmatch(bench) and LABEL.match(model) and not BENCHMARK.fullmatch(model):
-            yield bench, model
+        if BENCHMARK.fullmatch(bench) and LABEL.match(label := label_of(model)) and not BENCHMARK.fullmatch(model):
+            yield bench, label
 
 
 def told(specs: Sequence[str], found: Mapping[str, Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from analyzer.dumps import automatic, shapes
 from analyzer.dumps.fields import CHECKS, sampler
-from analyzer.dumps.names import PER_SAMPLE, SAMPLING, SYNONYMS
+from analyzer.dumps.names import ABOUT, PER_SAMPLE, SAMPLING, SYNONYMS
 from analyzer.dumps.numbers import MASKS
 from analyzer.dumps.paths import MISSING, Fault, get, known_paths, show
 from analyzer.dumps.survey import normal_gold
@@ -185,8 +185,8 @@ def _varies(head: list[Any], fields: shapes.Fields) -> bool:
     asked = next((n for n in ("question", "prompt", "id") if n in fields), "")
     for record in head if asked else ():
         if isinstance(record, dict) and isinstance(record.get("answer"), (str, int, float)):
-            whose = get(record, fields[asked][0])
-            said.setdefault(str(whose), []).append(normal_gold(record["answer"]))
+            whose = [get(record, fields[asked][0])] + [record.get(k) for k in ABOUT]
+            said.setdefault(repr(whose), []).append(normal_gold(record["answer"]))
     several = [set(answers) for answers in said.values() if len(answers) > 1]
     return sum(len(answers) > 1 for answers in several) > len(several) / 2
 

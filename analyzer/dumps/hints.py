@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from analyzer.dumps.automatic import first_values
+from analyzer.dumps.automatic import first_values, is_reference
 from analyzer.dumps.dialects import chats
 from analyzer.dumps.names import RESPONSE, SYNONYMS
 from analyzer.dumps.paths import get, known_paths
@@ -21,11 +21,14 @@ from analyzer.dumps.texts import DEPTH, NO_TEXT, WHOLE, at, prose, sounds, texts
 Given = dict[str, str]  # what --map takes: canonical field, rows or format -> path
 TALK = re.compile(r"(^|[._])(conversations?|messages|turns|history|dialog(ue)?|chat)(\[\]|$|\.)")
 FIELD = re.compile(r"\w[\w-]*(\[\])?")  # the name of a field
-TAKEN_OUT = re.compile(r"(^|[._])(filtered|extracted|parsed|preds?|predicted|answer)")  # of what the model wrote
+TAKEN_OUT = re.compile(  # of what the model wrote, or a reference by the side
+    r"(^|[._])(filtered|extracted|parsed|preds?|predicted|answer|rationale|explanation)"
+)
+MADE_OF = re.compile(r"(^|[._])(sql|code|program|patch|diff)$")  # of an answer, never a question
+ASKED = tuple(k for f in ("question", "prompt") for k in SYNONYMS[f])
 BESIDE = ("reasoning", "finish", "correct", "score")
 PAIR = re.compile(r"content|message|conv|dialog|chat|turn|pair")
 TRIED = 12  # responses that are tried
-REFERENCE = re.compile(r"gold|gt|gts|truth|target|reference|ref|expected|label|canonical")
 DRAW = re.compile(r"trial|attempt|repeat|rollout|run|iter|draw|try|sample")
 LATE = {k for f in ("answer", "reasoning") for k in SYNONYMS[f]}
 TAKEN = LATE | {k for f in ("question", "prompt", "gold", "id", "group", "model") for k in SYNONYMS[f]}
@@ -38,6 +41,8 @@ def propose(records: Sequence[Any], document: dict[str, Any] | None, reads: Call
     for rows, held in _places(records, document):
         values = first_values(held)
         for path in islice(responses(held), TRIED):
+            if rows and sounds(path) >= 0 and not any(k in values for k in ASKED):
+                continue  # any list of a document holds texts
             given = rows | {"response": path}
             beside = _beside(values, path) | _siblings(held, values, path)
             for more in _problems(held, values, path):
@@ -56,11 +61,32 @@ def _words(given: Given) -> str:
 def _places(records: Sequence[Any], document: dict[str, Any] | None) -> Iterator[tuple[Given, list[Any]]]:
     """Where records may lie: as they are read, or in a list inside a document."""
     yield {}, [r for r in records if isinstance(r, dict)]
-    for path in known_paths(document or {}):
+    document, lists = document or {}, {}
+    for path in known_paths(document):
         if path.endswith("[]") and all(FIELD.fullmatch(part) for part in path.split(".")):
-            held = [r for _, r in islice(nested(document or {}, path), 50)]
-            if held and all(isinstance(r, dict) and "role" not in r for r in held):
-                yield {"rows": path}, [{k: v for k, v in r.items() if k[:1] != "@"} for r in held]
+            lists.setdefault(_whole(document, path))
+    for path in lists:
+        held = [r for _, r in islice(nested(document, path), 50)]
+        if held and all(isinstance(r, dict) and "role" not in r for r in held):
+            yield {"rows": path}, [{k: v for k, v in r.items() if k[:1] != "@"} for r in held]
+
+
+def _whole(document: dict[str, Any], path: str) -> str:
+    """The path of a list with those in objects beside it that are alike: `tasks.a.tries[]` -> `tasks{}.tries[]`."""
+    held: Any = document
+    out: list[str] = []
+    for part in path.split("."):
+        own = held.get(part.removesuffix("[]")) if isinstance(held, dict) else None
+        if (
+            out
+            and isinstance(own, dict)
+            and sum(isinstance(v, dict) and v.keys() == own.keys() for v in held.values()) > 1
+        ):
+            out[-1] += "{}"
+        else:
+            out.append(part)
+        held = own
+    return ".".join(out)
 
 
 def responses(records: Sequence[dict[str, Any]]) -> list[str]:
@@ -74,9 +100,9 @@ def responses(records: Sequence[dict[str, Any]]) -> list[str]:
         p
         for p in ranked
         if (p == "answer" and len(texts[p]) > WHOLE)
-        or not ({s.removesuffix("[]") for s in p.split(".")} & TAKEN or _is_reference(p) or TAKEN_OUT.search(p))
+        or not ({s.removesuffix("[]") for s in p.split(".")} & TAKEN or is_reference(p) or TAKEN_OUT.search(p))
     ]
-    late = [p for p in ranked if p not in said and not _is_reference(p)]
+    late = [p for p in ranked if p not in said and not is_reference(p)]
     late = [p for p in late if p.rsplit(".", 1)[-1].removesuffix("[]") in LATE or TAKEN_OUT.search(p)]
     late = [p for p in late if any(prose(v) for r in records if isinstance(v := at(r, p), str))]
     spoken = {p for p, v in _lists(values) if _talk(records, p, v)}
@@ -128,7 +154,7 @@ def _problems(records: Sequence[dict[str, Any]], values: dict[str, Any], respons
     """What could name the problem beside a response, the best first; {}: what is found by itself."""
     if response.endswith(".1"):
         yield {"prompt": f"{response[:-1]}0"}
-    found = question(values, response)
+    found = question([values], response)
     own = any(k in values for f in ("question", "prompt") for k in SYNONYMS[f])
     if found and not own and sounds(found) > 0:
         yield {"question": found}
@@ -180,23 +206,20 @@ def _siblings(records: Sequence[dict[str, Any]], values: dict[str, Any], respons
     return out
 
 
-def question(values: dict[str, Any], response: str) -> str | None:
-    """The path of the text that sounds most like a question, of these the longest; None where there is no text. A
-    reference answer is none, nor what a model said."""
+def question(records: Sequence[dict[str, Any]], response: str) -> str | None:
+    """The path of the text that sounds most like a question, of these the longest; None where no text stands in every
+    row. A reference answer is none, nor what a model said."""
     texts = {
         p: t
-        for p, t in texts_in(values).items()
+        for p, t in texts_in(records[0] if records else {}).items()
+        if all(isinstance(v := at(r, p), str) and v.strip() for r in records)
         if p != response and "[]" not in p and not NO_TEXT.search(p) and "system" not in p
-        if (prose(t) or sounds(p) > 0) and not structured(t) and not _is_reference(p)
+        if (prose(t) or sounds(p) > 0) and not structured(t) and not is_reference(p) and not MADE_OF.search(p)
         if not {*p.split(".")} & {*LATE, *RESPONSE, *SYNONYMS["gold"]}
     }
     named = {p for p in texts if p.rsplit(".", 1)[-1] in SYNONYMS["question"]}
     texts = {p: t for p, t in texts.items() if sounds(p) >= 0 or p in named}
     return min(texts, key=lambda p: (p not in named, -sounds(p), -len(texts[p])), default=None)
-
-
-def _is_reference(path: str) -> bool:
-    return any(REFERENCE.fullmatch(w) for w in re.split(r"[._\[\]-]+", path.lower())) or path in SYNONYMS["gold"]
 
 
 def structured(value: str) -> bool:

@@ -78,17 +78,21 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "chain_of_thought",
     ),
     "source": ("source", "source_label", "policy"),
-    "model": ("model", "model_name", "model_id", "generator"),
+    "model": ("model", "model_name", "model_id", "model_name_or_path", "generator"),
     "question": ("question", "problem", "query", "instruction"),
     "prompt": ("prompt", "prompts", "full_prompt", "prompt_text", "model_input", "input", "inputs", "messages"),
     "images": ("images", "image"),
-    "id": ("problem_id", "question_id", "task_id", "example_id", "prompt_id", "doc_id", "uid", "uuid", "idx", "id"),
+    "id": (
+        *("problem_id", "question_id", "task_id", "example_id", "prompt_id", "instance_id", "doc_id"),
+        *("uid", "uuid", "idx", "id"),
+    ),
     "sample": ("sample", "sample_idx", "sample_id", "sample_index", "epoch"),
     "seed": ("seed",),
     "step": ("step", "global_step", "checkpoint"),
     "correct": (
         "correct",
         "is_correct",
+        "is_solved",
         "correctness",
         "passed",
         "acc",
@@ -109,6 +113,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "gt",
         "gts",
         "ground_truth",
+        "correct_answer",
         "target",
         "expected_answer",
         "reference_answer",
@@ -145,6 +150,10 @@ PER_SAMPLE = (
 )  # fmt: skip
 TOKENS = {**dict.fromkeys(("prompt_ids", "response_ids", "response_logprobs", "response_mask"), list),
           "base_logprobs": (list, dict), "policy_logprobs": dict}  # fmt: skip
+ABOUT = (  # what a question is about: the same words on another are another question
+    *("context", "passage", "document", "documents", "table", "facts", "premises", "schema", "options", "choices"),
+    *SYNONYMS["images"],
+)
 TEXT_ONLY = ("model_input", "inputs")  # of many meanings: taken where they hold text
 ONE_ONLY = ("correct",)  # two of these in one file are two opinions: the user chooses
 ASKED = tuple(k for f in ("question", "prompt", "id") for k in SYNONYMS[f]) + ("source", "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -13,7 +14,7 @@ from analyzer.dumps.dialects import table as dialects
 from analyzer.dumps.dialects.dialect import BY_RECORD, Dialect
 from analyzer.dumps.fields import CANONICAL, clean
 from analyzer.dumps.names import RESPONSE, SYNONYMS
-from analyzer.dumps.paths import Fault, has, known_paths, show
+from analyzer.dumps.paths import Fault, get, has, known_paths, show
 from analyzer.errors import DumpError, UsageError, nearest
 from analyzer.records.display import counted
 
@@ -89,7 +90,8 @@ def plan_file(file: files.Opened, field_map: dict[str, str]) -> Plan:
     except automatic.UnnamedError as error:
         records = [r for _, r in head]
         hint = hints.propose(records, file.document, lambda given: _fault(file, head, field_map | given))
-        raise automatic.UnnamedError(error.before, error.after, hint) from None
+        after = error.after if hint.endswith("response=FIELD") else ""
+        raise automatic.UnnamedError(error.before, after, hint) from None
     except automatic.ChoiceError as error:
         good = [i for i, option in enumerate(error.options) if not _fault(file, head, field_map | dict([option]))]
         raise automatic.ChoiceError(error.before, error.options, good[0] if good else 0) from None
@@ -327,7 +329,9 @@ def _known(file: files.Opened, name: str, raw: Raw, given: shapes.Fields, head: 
 
 def _rows_at(file: files.Opened, rows: str) -> Raw:
     document = file.document
-    if document is None or "[]" not in rows or not has(document, rows.split("[]")[0] + "[]"):
+    head = re.match(r"([^\[{]*)(\[\]|\{\})", rows)
+    kind = list if head and head[2] == "[]" else dict
+    if document is None or not head or not isinstance(get(document, head[1]), kind):
         options = [p for p in known_paths(document or {}) if p.endswith("[]")]
         raise UsageError(
             f"--map rows={rows}: {file.name} has no list there; "

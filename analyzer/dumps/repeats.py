@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from analyzer.dumps.survey import Columns, Survey, grouped
+from analyzer.records.display import counted
 
 SHORT = 80  # characters: a response that holds an answer and no reasoning
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: spreads small numbers over 64 bits
@@ -36,7 +37,8 @@ def problems(survey: Survey, c: Columns) -> Iterable[str]:
     sources, files = list(survey.sources), list(survey.numbers["file"])
     for i, total, distinct, example in sorted(found):
         yield (
-            f"{files[c['file'][i]][:-1]}, {sources[c['source'][i]]}: {distinct:,} distinct questions in {total:,} "
+            f"{files[c['file'][i]][:-1]}, {sources[c['source'][i]]}: "
+            f"{counted(distinct, 'distinct question')} in {total:,} "
             "problem rows; the samples of a repeated question are pooled under one "
             f"problem (such as {survey.origin(example)}), so joined numbers differ from row-level ones."
         )

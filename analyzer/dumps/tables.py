@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,10 @@ def delimiter(name: str) -> str | None:
 def rows(name: str, opened: Callable[[], BinaryIO]) -> parse.Records:
     """(line on which a row begins, {column: cell, or None where it is empty} or Fault). Raises DumpError for a table
     that has no header, or whose quotes have no end."""
-    reader = csv.reader(_lines(name, opened), delimiter=delimiter(name) or ",", strict=True)
+    lines = _lines(name, opened)
+    first = next(lines, "")
+    mark = next((m for m in (delimiter(name) or ",", ";", "\t") if m in first), ",")  # some spreadsheets write others
+    reader = csv.reader(chain([first] if first else [], lines), delimiter=mark, strict=True)
     header: list[str] | None = None
     while True:
         line, limit = reader.line_num + 1, csv.field_size_limit(streams.MAX_LINE)

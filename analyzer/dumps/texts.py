@@ -8,7 +8,7 @@ from typing import Any
 from analyzer.dumps.paths import known_paths
 
 NO_TEXT = re.compile(
-    r"(^|[._])(id|uid|uuid|hash|sha|date|time|at|path|url|file|name|role|status|traceback|error|level|outcome|object|type|version|filter|system|system_prompt|\w+_reason|options(\[\])?)$"
+    r"(^|[._])(id|uid|uuid|hash|sha|date|time|at|path|url|file|name|role|status|traceback|error|msg|level|outcome|object|type|style|version|filter|system|system_prompt|\w+_reason|options(\[\])?|tail|preview|excerpt|snippet)$"
 )
 ASKED = re.compile(r"q$|quest|ask|args?$|argum|prompt|input|instr|query|task|user|problem")
 SAID = re.compile(r"resp|repl|out|gener|gen$|compl|ans|assist|sol|trac|traj|reason|attempt|rollout|predict|bot$")

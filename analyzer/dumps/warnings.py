@@ -60,7 +60,7 @@ def _scores(survey: Survey) -> Iterable[str]:
         if between
         else ""
     )
-    yield f"Correct means score >= {survey.threshold:g} where a dump has scores ({n:,} traces){fractional}."
+    yield f"Correct means score >= {survey.threshold:g} where a dump has scores ({counted(n, 'trace')}){fractional}."
     if against:
         yield (
             f"{of(against, n)} traces have a label of their own that differs from score >= "
@@ -113,8 +113,8 @@ def _renumbered(accounts: Sequence[dict[str, Any]]) -> Iterable[str]:
         n = a["counts"].get("renumbered", 0)
         if n:
             yield (
-                f"{a['path']}: {n:,} sample numbers were taken already within their source and problem and were "
-                "given the next free one."
+                f"{a['path']}: {counted(n, 'sample number')} {'was' if n == 1 else 'were'} taken already within source "
+                f"and problem and {'was' if n == 1 else 'were'} given the next free one."
             )
         if a["counts"].get("by_id"):
             yield (
@@ -145,14 +145,16 @@ def _gold(survey: Survey, c: Columns) -> Iterable[str]:
         said = [survey.golds[int(c["gold"][i])] for i in (a, b)]
         yield (
             f"{of(len(unlike), len(distinct))} problems have different reference answers in different rows "
-            f"({said[0]!r} and {said[1]!r}, {survey.origin(a)})."
+            f"({said[0]!r} and {said[1]!r}, {survey.origin(a)}). Where the same words ask about different things "
+            "(another text, table, options), --map problem=FIELD names what tells them apart."
         )
     if n := np.count_nonzero(c["drift"]):
         answer, reference, origin = survey.drift
         told = (_misspelt(source, c, number) for number, source in enumerate(survey.sources))
         each = "; ".join(filter(None, told))
         yield (
-            f"{n:,} answers equal the reference only after normalising ({answer!r} and {reference!r}, {origin}): "
+            f"{counted(n, 'answer')} {'equals' if n == 1 else 'equal'} the reference only after normalising "
+            f"({answer!r} and {reference!r}, {origin}): "
             f"{each}; labels are taken as the dump has them."
         )
 
@@ -230,7 +232,8 @@ def _prompts(survey: Survey, c: Columns) -> Iterable[str]:
             )
         several = int(np.count_nonzero(np.diff(np.r_[pairs, len(at)]) > 1))
         if several:
-            yield f"{several:,} problems have more than one prompt within a source."
+            have = "has" if several == 1 else "have"
+            yield f"{counted(several, 'problem')} {have} more than one prompt within a source."
     labels = list(survey.sources)
     own = [np.unique(c["problem"][c["source"] == i]) for i in range(len(labels))]
     shared = [len(np.intersect1d(problems, own[0], assume_unique=True)) for problems in own[1:]]

@@ -417,6 +417,14 @@ def test_folders_of_models_and_benchmarks_are_a_study_each(tmp_path, place):
     assert studies.benchmarks([str(tmp_path / "d")]) is None
 
 
+def test_a_model_at_a_host_is_called_by_a_label(tmp_path):
+    for bench in ("crux", "math-l5"):
+        for model in ("base", "rl@host"):
+            write(tmp_path / "d" / bench / f"{model}.jsonl", model)
+    found = studies.benchmarks([str(tmp_path / "d")])
+    assert found is not None and f"rl-host={tmp_path}/d/crux/rl@host.jsonl" in found["crux"] and "math-l5" in found
+
+
 def test_check_of_many_studies_is_one_table_and_one_code(tmp_path, capsys):
     for bench in ("aime24", "gsm8k", "amc23"):
         for model in ("base", "rl"):

@@ -182,6 +182,28 @@ def test_the_words_of_a_hint(tmp_path, row, hint):
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [
+        # a human's rationale is not what the model wrote, and the end of a text is not the text
+        ([{"question": "2+2", "generated_prediction": f"It is {i}", "rationale": "two " * 30 + str(i)} for i in (0, 1)],
+         "--map response=generated_prediction"),
+        ([{"question": "2+2", "text_tail": f"so it is {i}"} for i in (0, 1)], "--map response=FIELD"),
+        # a style, a message of the judge, what was taken from the answer, and what some rows lack ask nothing
+        ([{"prompt_style": "plain", "output": "no"}] * 2, "--map question=FIELD"),
+        ([{"output": "no", "info": {"status_msg": "Wrong Answer"}}] * 2, "--map question=FIELD"),
+        ([{"raw_response": "It is SELECT 1", "sql": "SELECT 1"}] * 2, "--map question=FIELD"),
+        ([{"output": "no", "info": {"input_text": "1 2"}}, {"output": "no", "info": {}}], "--map question=FIELD"),
+        ([{"output": "no", "kind": "a"}] * 3 + [{"output": None}], "--map question=FIELD"),  # what most rows lack
+        ([{"output": "no", "info": {"asked": f"what is {i}"}} for i in (0, 1)], "--map question=info.asked"),
+    ],
+)  # fmt: skip
+def test_a_hint_holds_for_every_row(tmp_path, rows, hint):
+    with pytest.raises(DumpError) as caught:
+        dumps.read_dumps([str(stored(tmp_path / "a.jsonl", rows))])
+    assert str(caught.value).endswith(hint)
+
+
 def test_a_choice_names_the_one_that_reads(tmp_path):
     rows = [{"question": "q", "response": None, "generation": "it is 4", "output": 5}] * 2
     path = stored(tmp_path / "a.jsonl", [{**r, "response": "x"} if i else r for i, r in enumerate(rows)])
@@ -207,4 +229,20 @@ def test_most_rows_are_not_to_be_left_out(tmp_path):
 
 
 def test_a_reference_is_no_question():
-    assert hints.question({"ground_truth": "it is a golden text", "out": {"solution": "a b"}}, "out.solution") is None
+    assert hints.question([{"ground_truth": "it is a golden text", "out": {"solution": "a b"}}], "out.solution") is None
+
+
+def test_a_list_of_a_document_is_no_dump(tmp_path):
+    """Charts of a report, whose texts nobody was asked for."""
+    told = [{"title": "one", "subtitle": f"what the chart {i} shows"} for i in (0, 1)]
+    with pytest.raises(DumpError, match="--map response=FIELD$"):
+        dumps.read_dumps([str(stored(tmp_path / "a.json", {"report": {"charts": told}, "sources": [{"path": "x"}]}))])
+
+
+def test_lists_in_objects_that_are_alike_are_all_read(tmp_path):
+    tasks = {
+        f"task-{t}": {"tries": [{"prompt": f"do {t}", "final_text": f"{t} is {i}"} for i in (0, 1)]} for t in "abc"
+    }
+    (traces, _), said = followed(stored(tmp_path / "a.json", {"judge": "j", "tasks": tasks}))
+    assert said[0].endswith("--map rows=tasks{}.tries[] --map response=final_text")
+    assert [t.response for t in traces] == ["a is 0", "a is 1", "b is 0", "b is 1", "c is 0", "c is 1"]

@@ -268,7 +268,7 @@ def test_samples_are_numbered_uniquely_and_collisions_are_noted(write):
     path = write("a.jsonl", [{"question": "a", "response": str(i), "sample": s} for i, s in enumerate((0, 1, 1, 5))])
     traces, ledger = dumps.read_dumps([path])
     assert [t.sample for t in traces] == [0, 1, 2, 5]
-    assert any("1 sample numbers were taken already" in n for n in ledger.notes)
+    assert any("1 sample number was taken already" in n for n in ledger.notes)
 
 
 def test_a_repeated_question_is_pooled_and_rows_stay_apart(write):

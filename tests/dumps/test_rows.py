@@ -1,6 +1,7 @@
 """What rows say is read as they mean it, or said: labels of several responses, tables of columns, lists and messages
 written as text, reasoning, long integers, answers in several parts."""
 
+import csv
 import json
 import re
 
@@ -445,3 +446,57 @@ def test_counts_that_can_not_be_are_faults(write, row, reason):
     good = [{"id": str(i), "n": 4, "c": 2} for i in range(60)]
     traces, ledger = dumps.read_dumps([write("a.jsonl", *good, {"id": "x", **row})], max_bad=0.5)
     assert len(traces) == 240 and ledger.by_reason == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint", "given"),
+    [
+        ([{"problem": "1+1", "sample": s, "correct": s < 1} for s in range(2)], "--map correct=correct", {}),
+        ([{"question": "1+1", "got": str(s), "is_correct": 1 - s} for s in range(2)], "--map correct=is_correct", {}),
+        ([{"name": f"room {i}", "memory": [], "is_success": i < 1} for i in range(2)],
+         "--map correct=is_success --map problem=FIELD", {"problem": "name"}),
+    ],
+)  # fmt: skip
+def test_a_row_each_may_hold_its_label_alone(write, rows, hint, given):
+    path = write("a.jsonl", *rows)
+    with pytest.raises(dumps.DumpError, match=f"for pass@k alone, where .*: {hint}$"):
+        dumps.read_dumps([path])
+    label = hint.split("=")[1].split()[0]
+    traces, ledger = dumps.read_dumps([path], map={"correct": label, **given})
+    assert [t.correct for t in traces] == [True, False] and all(t.meta["labels_only"] for t in traces)
+    assert ledger.rows_used == 2
+
+
+def test_a_table_may_hold_labels_alone(tmp_path):
+    (tmp_path / "a.csv").write_text("problem,sample,passed\np,0,True\np,1,false\nq,0,\n")
+    traces, ledger = dumps.read_dumps([str(tmp_path / "a.csv")], map={"correct": "passed"}, max_bad=0.5)
+    assert [(t.sample, t.correct) for t in traces] == [(0, True), (1, False)] and ledger.rows_rejected == 1
+
+
+def test_rows_by_their_keys_may_hold_labels_alone(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({f"repo-{i}": {"cost": 0.1, "resolved": i < 1} for i in range(4)}))
+    with pytest.raises(dumps.DumpError, match="--map correct=resolved$"):
+        dumps.read_dumps([str(path)])
+    traces, _ = dumps.read_dumps([str(path)], map={"correct": "resolved"})
+    assert [t.problem for t in traces] == [f"repo-{i}" for i in range(4)] and sum(t.correct for t in traces) == 1
+
+
+def test_a_count_is_no_label(write):
+    with pytest.raises(dumps.DumpError, match="--map response=FIELD$"):
+        dumps.read_dumps([write("a.jsonl", {"id": 0, "n_correct": 1}, {"id": 1, "n_correct": 0})])
+
+
+def test_predictions_name_their_model_and_instance(write):
+    row = {"instance_id": "a-1", "model_name_or_path": "org/m", "response": "diff"}
+    (trace,), _ = dumps.read_dumps([write("a.jsonl", row)])
+    assert (trace.source, trace.problem) == ("m", "a-1")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_a_table_may_be_split_by_what_its_header_is(tmp_path, mark):
+    rows = [["question", "response", "correct"], ["2+2", f'it; is{mark}, "4"\nor\t5', "1"]]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=mark).writerows(rows)
+    (trace,), _ = dumps.read_dumps([str(tmp_path / "a.csv")])
+    assert (trace.question, trace.response, trace.correct) == ("2+2", rows[1][1], True)

@@ -182,3 +182,39 @@ def test_names_of_many_meanings_count_where_they_hold_text(tmp_path):
     assert trace.prompt == "q" and "gold" not in trace.meta and {"inputs", "label"} <= ledger.files[0]["unused"].keys()
     with pytest.raises(DumpError, match="no field looks like a sampled response"):
         rows(tmp_path, {"message": "What is 7 plus 5?", "id": 1})
+
+
+def test_a_problem_copied_beside_its_solution_is_a_row(tmp_path):
+    """A runner that adds what a model wrote, and whether it passed, to the rows of HumanEval."""
+    problem = {"prompt": "def add(a, b):\n", "entry_point": "add", "canonical_solution": "    return a + b", "test": ""}
+    said = [{"solution": f"    return a + b + {i}", "is_solved": i < 1} for i in (0, 1)]
+    traces, ledger = rows(tmp_path, *({"task_id": f"T/{i}", **problem, **s} for i, s in enumerate(said)))
+    assert [t.response for t in traces] == [s["solution"] for s in said] and [t.correct for t in traces] == [
+        True,
+        False,
+    ]
+    assert traces[0].prompt == problem["prompt"] and "canonical_solution" in ledger.files[0]["unused"]
+
+
+@pytest.mark.parametrize("about", ["image", "context", "table", "options"])
+def test_the_same_words_about_different_things_are_no_draws(tmp_path, about):
+    """Their answers differ since the questions do: they are references, not what each draw answered."""
+    shown = [["a.png", "b.png"], [["A) 1"], ["A) 2"]]][about == "options"]
+    asked = [{"question": "How many?", about: x, "answer": str(i)} for i, x in enumerate(shown)]
+    traces, ledger = rows(tmp_path, *({**a, "response": f"I see {a['answer']}"} for a in asked))
+    assert [t.meta["gold"] for t in traces] == ["0", "1"] and {t.answer for t in traces} == {None}
+    told = [n for n in ledger.notes if "different reference answers" in n]
+    assert about == "image" or "--map problem=FIELD names what tells them apart" in told[0]
+
+
+def test_a_correct_answer_is_the_reference(tmp_path):
+    row = {"id": "1", "source": "a1", "target": "f3", "correct_answer": "NO", "parsed_answer": "YES", "output": "Yes."}
+    (trace,), _ = rows(tmp_path, row)
+    assert trace.meta["gold"] == "NO" and trace.answer == "YES"
+
+
+def test_one_thing_is_told_in_the_singular(tmp_path):
+    draws = [{"id": 1, "question": "2+2", "prompt": f"{p} 2+2", "sample": 0, "response": p} for p in ("Say", "Tell")]
+    _, ledger = rows(tmp_path, *draws)
+    told = "\n".join(ledger.notes)
+    assert "1 problem has more than one prompt" in told and "1 sample number was taken already" in told

@@ -164,9 +164,9 @@ def test_statuses_of_old_evalplus_do_not_replace_the_samples(tmp_path):
 
 
 def test_what_could_be_the_label_is_named(tmp_path):
-    row = {"question": "q", "response": "r", "is_solved": True, "passes": [True], "truncated": True, "n": 1}
+    row = {"question": "q", "response": "r", "solved": True, "passes": [True], "truncated": True, "n": 1}
     _, ledger = dumps.read_dumps([lines(tmp_path / "a.jsonl", row)])
-    assert "true or false are in is_solved, passes[]: where one says" in notes(ledger) and "correct=is_solved" in notes(
+    assert "true or false are in solved, passes[]: where one says" in notes(ledger) and "correct=solved" in notes(
         ledger
     )
     _, ledger = dumps.read_dumps([lines(tmp_path / "b.jsonl", {**row, "acc": 1})])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analyzer.dumps.dialects import batch, inspect_logs, lm_eval, small
 from analyzer.dumps.dialects.dialect import Dialect
-from analyzer.dumps.names import SYNONYMS
+from analyzer.dumps.names import SAID, SYNONYMS
 
 _RG_FIELDS = {
     "question": "question",
@@ -294,7 +294,10 @@ DIALECTS: dict[str, Dialect] = {
         "BigCodeBench) keeps the code that was taken from the responses, unless it was given the .raw.jsonl.",
     ),
     "humaneval-problems": Dialect(
-        shape="side", needs=("task_id", "prompt", "entry_point", "canonical_solution"), key="task_id"
+        shape="side",
+        needs=("task_id", "prompt", "entry_point", "canonical_solution"),
+        without=SAID,  # a row of its own, with the problem copied into it
+        key="task_id",
     ),
     "codet": Dialect(
         shape="list",
