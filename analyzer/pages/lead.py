@@ -16,12 +16,8 @@ MEANS = {  # of a class at each level, as the end of "... include one with"
     "skeleton": "the same numbers and signs too",
     "answer": "the same answer",
 }
-
-
 HAVING = {"steps": "with a formula", "skeleton": "with a number or formula", "answer": "with a known answer"}
 MANY = 0.05  # traces without a class, from which on it is said of which the share is
-
-
 BRACKETS, OWN_RATE = "Brackets are for problems such as these; ", "the reference's own share is no ceiling"
 OUTCOME = "right and wrong as the reference's draws, whatever the method"
 
