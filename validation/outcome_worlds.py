@@ -137,17 +137,22 @@ def _cut(rng: np.random.Generator) -> Tables:
     return replace(drawn, traces=found.assign(answer=answer, correct=correct, finish=finish))
 
 
-def _spelt(rng: np.random.Generator) -> Tables:
-    """One law of solving; the base writes fractions, which its grader does not take, and the source decimals."""
-    rate = _rates(rng)
-    frames = []
-    for name in ("base", "s"):
-        problem = np.repeat(np.arange(PROBLEMS), 64)
-        solved = rng.random(len(problem)) < rate[problem]
-        twice = 2 * problem + 1 + np.where(solved, 0, 2 * rng.integers(1, OPEN, len(problem)))
-        answer = [f"\\frac{{{n}}}{{2}}" if name == "base" else f"{n / 2}" for n in twice.tolist()]
-        frames.append(_frame(name, problem, solved & (name == "s"), answer))
-    return _tables(frames)
+def _spelt(how: str) -> Callable[[np.random.Generator], Tables]:
+    """One law of solving; the base writes its answers n / 2 in this way, which its grader does not take, and the source
+    decimals."""
+
+    def make(rng: np.random.Generator) -> Tables:
+        rate = _rates(rng)
+        frames = []
+        for name in ("base", "s"):
+            problem = np.repeat(np.arange(PROBLEMS), 64)
+            solved = rng.random(len(problem)) < rate[problem]
+            twice = 2 * problem + 1 + np.where(solved, 0, 2 * rng.integers(1, OPEN, len(problem)))
+            answer = [how.format(n=n, half=n / 2) if name == "base" else f"{n / 2}" for n in twice.tolist()]
+            frames.append(_frame(name, problem, solved & (name == "s"), answer))
+        return _tables(frames)
+
+    return make
 
 
 NONE = {"draws": 128, "solves": 0.0, "more": (MANY,)}
@@ -157,7 +162,8 @@ FALSE: dict[str, Callable[[np.random.Generator], Tables]] = {
     "base again": _again,
     "the base's answers are never read": _format(0.0, 1.0, 64, 64),
     "a limit cuts all of the base's draws": _cut,
-    "the base's grader does not take its spelling": _spelt,
+    "the base's grader does not take its spelling": _spelt("\\frac{{{n}}}{{2}}"),
+    "the base's grader does not take its words": _spelt("x = {half} metres"),
     "never read, 16 draws": _format(0.0, 1.0, 16, 16),
     "2 % of the base's answers are read": _format(0.02, 1.0, 64, 64),
     "never read on a quarter of the problems": _format(0.0, 0.25, 256, 64),

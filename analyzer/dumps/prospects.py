@@ -189,7 +189,7 @@ def _levels(sources: dict[str, Counts]) -> list[str]:
             out.append(f"Texts alone ({s}): no level can be told; it takes {few}.")
             continue
         shape = np.full(m, n), np.full(m, max(1, counts["traces"] // counts["problems"]))
-        needed = contained.draws_needed(*shape, k, TAU)
+        needed = contained.draws_needed(*shape, BUDGET, TAU)
         inside = (
             "can be certified if they hold it all"
             if needed <= n

@@ -18,7 +18,7 @@ SAID = {  # analysis -> what its number is, and the estimates that hold it, the 
         r"novel_mass@{k}",
     ),
     "contained": (
-        "Share of traces whose kinds of steps, in order, are among the draws of {reference}",
+        "Share of traces with a formula whose kinds of steps, in order, are among the draws of {reference}",
         r"contained@\d+\.steps",
     ),
     "strategy": (

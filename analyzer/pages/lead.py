@@ -16,8 +16,8 @@ MEANS = {  # of a class at each level, as the end of "... include one with"
     "skeleton": "the same numbers and signs too",
     "answer": "the same answer",
 }
-
-
+HAVING = {"steps": "with a formula", "skeleton": "with a number or formula", "answer": "with a known answer"}
+MANY = 0.05  # traces without a class, from which on it is said of which the share is
 BRACKETS, OWN_RATE = "Brackets are for problems such as these; ", "the reference's own share is no ceiling"
 OUTCOME = "right and wrong as the reference's draws, whatever the method"
 
@@ -91,13 +91,18 @@ def _held(data: Mapping[str, Any], source: str, reference: str) -> list[str]:
         return [f"How much of {source} is among draws of {reference} can't be said: {why}"] if why else []
     k = next(iter(known.values()))["k"]
     parts = [
-        f"{MEANS[level]} for {_share(r)} of {possessive(source)} draws ({r['own']:.0%} of {possessive(reference)} own)"
+        f"{MEANS[level]} for {_share(r)} of {_draws(r, level, source)} ({r['own']:.0%} of {possessive(reference)} own)"
         for level, r in known.items()
         if r["k"] == k
     ]
     draws = f"{k} draws of {reference} on the same problem include one" if k > 1 else f"One draw of {reference} is one"
     told = BRACKETS + OWN_RATE if any("[" in part for part in parts) else OWN_RATE.capitalize()
     return [f"{draws} with {'; with '.join(parts)}. {told}"]
+
+
+def _draws(row: Mapping[str, Any], level: str, source: str) -> str:
+    draws, without = f"{possessive(source)} draws", row.get("unknown") or 0.0
+    return f"the {1 - without:.0%} of {draws} {HAVING[level]}" if without >= MANY else draws
 
 
 def _share(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from scipy.stats import binom
 
 from analyzer.stats.bootstrap import ALPHA
 
+SURE, MOST = 0.8, 100  # of `factor`
+
 
 def p_value(c_q: np.ndarray, n_q: np.ndarray, c_p: np.ndarray, n_p: np.ndarray, k: float) -> np.ndarray:
     """P(c_q or more of the c_q + c_p events are the source's) at the edge of H0; 1 where c_q = 0. Arrays or numbers."""
@@ -30,14 +32,19 @@ def holm(p_N: np.ndarray) -> np.ndarray:
     return out
 
 
-def factor(c_q: int, n_q: int, c_p: int, n_p: int, k: float, *, alpha: float = ALPHA, most: float = 1000) -> float:
-    """By how much both arms must grow, rates unchanged, for the test to reach alpha; NaN if that is more than `most`.
+def factor(c_q: int, n_q: int, c_p: int, n_p: int, k: float, *, alpha: float = ALPHA) -> float:
+    """By how much both arms must grow for the test to reach alpha in a share SURE of cases; NaN where MOST times would
+    not do, or where the observed rates satisfy H0.
 
-    NaN also where the observed rates satisfy H0, so that no number of draws would reject it.
+    The rates are as uncertain as their counts say: Gamma(c_q) / n_q and Gamma(c_p + 1/2) / n_p, and Poisson counts of
+    so many more draws. Rates that stay as they were found would promise a word to a chance event: 1 against 0.
     """
     if c_q == 0 or c_q * n_p <= k * c_p * n_q:
         return np.nan
-    grid = np.geomspace(1.0, most, 400)
-    p = p_value(np.floor(c_q * grid), n_q * grid, np.ceil(c_p * grid), n_p * grid, k)
-    below = np.flatnonzero(p <= alpha)
-    return float(grid[below[0]]) if len(below) else np.nan
+    if binom.sf(c_q - 1, c_q + c_p, k * n_q / (k * n_q + n_p)) <= alpha:
+        return 1.0
+    rng, tried = np.random.default_rng(0), np.geomspace(1.0, MOST, 60)[:, None]
+    more_q, more_p = (rng.poisson(tried * rng.gamma(shape, size=500)) for shape in (c_q, c_p + 0.5))
+    found = p_value(more_q, tried * n_q, more_p, tried * n_p, k) <= alpha
+    enough = np.flatnonzero(found.mean(1) >= SURE)
+    return float(tried[enough[0], 0]) if len(enough) else np.nan

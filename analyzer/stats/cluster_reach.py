@@ -72,6 +72,6 @@ def p_values(b_CP: np.ndarray, n_q_P: np.ndarray, a_CP: np.ndarray, n_p_P: np.nd
 
 
 def factor(b: int, n_q: int, a: int, n_p: int, k: float, *, units: int = 1, alpha: float = ALPHA) -> float:
-    """By how much both arms must grow, rates unchanged, for a cluster to reach alpha / units; NaN: never, or not by
-    1,000 times."""
+    """By how much both arms must grow for a cluster to reach alpha / units, as `budget.factor`; NaN: never, or no
+    number of draws is likely to."""
     return float(budget.factor(b, n_q, a, n_p, k, alpha=alpha / max(units, 1)))

@@ -115,12 +115,15 @@ def _rounded(count_P: np.ndarray) -> np.ndarray:
     return count_P // step_P * step_P
 
 
-def draws_needed(n_P: np.ndarray, traces_P: np.ndarray, k: int, theta: float, *, alpha: float = ALPHA) -> float:
-    """Draws of the reference a problem (at least the present ones) with which `upper` of no miss is at most theta; NaN
-    where MOST are too few."""
-    n, start = int(np.min(n_P)), int(np.min(n_P))
+def draws_needed(
+    n_P: np.ndarray, traces_P: np.ndarray, most: int, theta: float, *, least: int = 0, alpha: float = ALPHA
+) -> float:
+    """Draws of the reference a problem (at least the present ones, and `least`) with which `upper` of no miss is at
+    most theta, at the k that so many draws allow (`budget`, at most `most`); NaN where MOST are too few."""
+    n = start = max(int(np.min(n_P)), least)
     while n <= MOST:
-        if upper(0.0, np.maximum(n_P, n), traces_P, k, alpha=alpha) <= theta:
+        own_P = np.maximum(n_P, n)
+        if upper(0.0, own_P, traces_P, max(1, budget(own_P, most)), alpha=alpha) <= theta:
             return float(n)
         n = n + max(1, start // 4, n // 8)
     return np.nan

@@ -3,7 +3,9 @@
 Surprisal alone can't tell another language, another style or noise from a rare draw of the base: each token is a little
 too likely to be remarkable. Yet a source repeats itself from problem to problem and the base doesn't repeat the source.
 From traces of other problems a share c(v | the token before) of each next token is learned, with sum_v c <= 1, and a
-stake x for each token before. The e-value of a trace is the product of the factors
+stake x for each token before and place in the trace: the base takes up what it reads, so that what surprises it at the
+beginning (noise, another language) is expected later, and what was won there would be lost again. The e-value of a
+trace is the product of the factors
 
     1 - x + x c(v) / B(v),     B(v) the largest probability of v under any law of the null
 
@@ -30,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 STAKES = np.array([0, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.97])
+PLACES = (16, 64, 256)  # tokens: where the second, third and fourth set of stakes begin
 PRIOR = 5  # tokens: how much the mean gain of all contexts weighs in the choice of one's stake
 WIDTH = 1 << 32  # a pair is WIDTH * (context) + token
 LEAST = 1e-6  # of differences between stored numbers, whose digits end there
@@ -40,16 +43,16 @@ class Bets(NamedTuple):
     """What was learned. Contexts: the token before plus 1, 0 at the start.
 
     pair_K, share_K: WIDTH * context + token, sorted, and how often the token came next there, as a share. spread_C: by
-    context, the weight of the shares of tokens anywhere; word_V: these. stake_C: by context; contexts beyond have the
-    stake `elsewhere` and the weight 1.
+    context, the weight of the shares of tokens anywhere; word_V: these. stake_SC: by place (PLACES) and context;
+    contexts beyond have the stake elsewhere_S and the weight 1.
     """
 
     pair_K: np.ndarray
     share_K: np.ndarray
     spread_C: np.ndarray
     word_V: np.ndarray
-    stake_C: np.ndarray
-    elsewhere: float
+    stake_SC: np.ndarray
+    elsewhere_S: np.ndarray
 
 
 def needed(a: float) -> list[str]:
@@ -90,12 +93,19 @@ def contexts(token_T: np.ndarray, lengths_N: np.ndarray) -> np.ndarray:
     return out
 
 
+def places(lengths_N: np.ndarray) -> np.ndarray:
+    """Which set of stakes each token has, int [T]; traces lie end to end."""
+    lengths_N = np.asarray(lengths_N, np.int64)
+    starts = np.cumsum(lengths_N) - lengths_N
+    return np.searchsorted(PLACES, np.arange(lengths_N.sum()) - np.repeat(starts, lengths_N), side="right")
+
+
 def learn(token_T: np.ndarray, lengths_N: np.ndarray, log_bound_T: np.ndarray) -> Bets:
     """Shares and stakes from traces of >= 1 token that lie end to end; tokens without a bound (NaN) gain nothing.
 
     The share of a token after a context is its frequency there and its frequency anywhere, mixed as Witten & Bell
-    (1991) do: the more different tokens a context had, the less it knows. The stake of a context is the one of STAKES
-    with the largest log gain on these traces, each token left out of the shares that judge it (Kelly 1956).
+    (1991) do: the more different tokens a context had, the less it knows. The stake of a context at a place is the one
+    of STAKES with the largest log gain on these traces, each token left out of the shares that judge it (Kelly 1956).
     """
     token_T = np.asarray(token_T, np.int64)
     context_T = contexts(token_T, lengths_N)
@@ -105,20 +115,22 @@ def learn(token_T: np.ndarray, lengths_N: np.ndarray, log_bound_T: np.ndarray) -
     known_C = count_C / np.maximum(1, count_C + kinds_C)  # the weight of what came next in this context
     bets = Bets(
         pair_K, known_C[pair_K // WIDTH] * count_K / count_C[pair_K // WIDTH], 1 - known_C, count_V / len(token_T),
-        np.zeros(len(count_C)), 0.0,
+        np.zeros((0, 0)), np.zeros(0),
     )  # fmt: skip
     left_T = count_C[context_T] - 1
     known_T = left_T / (left_T + kinds_C[context_T])
     share_T = known_T * (count_K[at_T] - 1) / np.maximum(1, left_T)
     share_T += (1 - known_T) * (count_V[token_T] - 1) / max(1, len(token_T) - 1)
-    gain_SC = np.empty((len(STAKES), len(count_C)))
-    for gain_C, x in zip(gain_SC, STAKES, strict=True):
-        gain_C[:] = np.bincount(context_T, np.nan_to_num(_log_factor(share_T, log_bound_T, x)), len(count_C))
-    later_S = gain_SC[:, 1:].sum(1)
-    mean_S = later_S / max(1, count_C[1:].sum())
-    stake_C = STAKES[(gain_SC + PRIOR * mean_S[:, None]).argmax(0)]
-    stake_C[0] = STAKES[gain_SC[:, 0].argmax()]
-    return bets._replace(stake_C=stake_C, elsewhere=float(STAKES[later_S.argmax()]))
+    cells = len(PLACES) + 1, len(count_C)
+    cell_T = places(lengths_N) * len(count_C) + context_T
+    later_S = np.bincount(cell_T, minlength=math.prod(cells)).reshape(cells)[:, 1:].sum(1)
+    gain_XSC = np.empty((len(STAKES), *cells))
+    for gain_SC, x in zip(gain_XSC, STAKES, strict=True):
+        gain_T = np.nan_to_num(_log_factor(share_T, log_bound_T, x))
+        gain_SC[:] = np.bincount(cell_T, gain_T, math.prod(cells)).reshape(cells)
+    later_XS = gain_XSC[:, :, 1:].sum(2)
+    prior_XSC = PRIOR * (later_XS / np.maximum(1, later_S))[:, :, None] * (np.arange(cells[1]) > 0)
+    return bets._replace(stake_SC=STAKES[(gain_XSC + prior_XSC).argmax(0)], elsewhere_S=STAKES[later_XS.argmax(0)])
 
 
 def log_factors(bets: Bets, token_T: np.ndarray, lengths_N: np.ndarray, log_bound_T: np.ndarray) -> np.ndarray:
@@ -126,9 +138,9 @@ def log_factors(bets: Bets, token_T: np.ndarray, lengths_N: np.ndarray, log_boun
     where the bound is unknown."""
     token_T = np.asarray(token_T, np.int64)
     context_T = contexts(token_T, lengths_N)
-    known_T = context_T < len(bets.stake_C)
-    stake_T = np.full(len(token_T), bets.elsewhere)
-    stake_T[known_T] = bets.stake_C[context_T[known_T]]
+    place_T, known_T = places(lengths_N), context_T < bets.stake_SC.shape[1]
+    stake_T = bets.elsewhere_S[place_T]
+    stake_T[known_T] = bets.stake_SC[place_T[known_T], context_T[known_T]]
     out_T = np.where(np.isnan(log_bound_T), math.nan, 0.0)
     some = np.flatnonzero(stake_T > 0)
     share = shares(bets, context_T[some], token_T[some])

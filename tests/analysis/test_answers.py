@@ -36,6 +36,40 @@ def test_an_answer_has_one_spelling(spellings):
     assert len({answers.spelling(text) for text in spellings}) == 1
 
 
+WORDED = [
+    "12 apples",
+    "x = 12",
+    "about $12 each",
+    "$12.00 per hour",
+    "The total is 12",
+    "12 (dozen)",
+    "**12** km/h",
+    "12",
+]
+
+
+@pytest.mark.parametrize("text", WORDED)
+def test_the_number_among_words_is_read(text):
+    assert answers.amount(text) == "12" and answers.amount(text.replace("12", "-12").replace("$-", "-$")) == "-12"
+
+
+@pytest.mark.parametrize(
+    "text", ["2x", "x^2", "12 or 13", "not 12", "minus 12", "12:30", "B", "5 + 7", "f(x) = 12", "12 is less than 13"]
+)
+def test_what_is_more_than_a_number_and_words_is_none(text):
+    assert answers.amount(text) == ""
+
+
+def test_the_milder_of_two_graders_reads_words_around_a_number():
+    def rows(answer, right):
+        frame = {"problem": ["p"], "sample": [0], "answer": [answer], "correct": pd.array([right], dtype="boolean")}
+        return pd.DataFrame(frame)
+
+    for mine, right in (("12 apples", True), ("x = 12", True), ("13 apples", False), ("12 or 13", False)):
+        found = answers.lenient(rows(mine, False), pd.concat([rows(mine, False), rows("12", True)]))
+        assert found["correct"].tolist() == [right]
+
+
 def test_other_answers_stay_apart():
     texts = [
         "1/2",

@@ -64,6 +64,26 @@ def test_a_phrase_that_the_base_hardly_writes_is_found_and_the_base_is_not(world
     assert list(gains["n"][:2]) == [PROBLEMS * DRAWS] * 2 and gains["share"][:3].sum() > 0.95
 
 
+def test_who_follows_the_advice_on_the_sampler_is_decided():
+    """Words that the base draws at T = 1.4 as often as not: outside once it is said that T was at most 1."""
+    rng = np.random.default_rng(7)
+    base_VV = bigram.law(rng, V, 1.5)
+    often_VV = 0.75 * base_VV
+    often_VV[:, [3, 8, 13]] += 2.2
+    parts = {"base": base_VV, "again": base_VV, "often": bigram.normalised(often_VV)}
+    made = {
+        name: Made(bigram.draw(rng, [Component(1.0, law_VV)], PROBLEMS, DRAWS, LONGEST))
+        for name, law_VV in parts.items()
+    }
+    words = {}
+    for undeclared in (("often", "again"), ()):
+        tables = bigram.tables(base_VV, made, unknown=("often", "again"), undeclared=undeclared)
+        found = decide({"support": support.run(tables, draws=20)}, sources=["often", "again"], reference="base")
+        words |= {(v.source, bool(undeclared)): v for v in found if v.level == "sequence"}
+    assert {key: v.word for key, v in words.items() if v.word == "outside"} == {("often", False): "outside"}
+    assert "--sampler often=T[,top_p] (none is declared; the hottest" in words["often", True].needs
+
+
 def test_many_sources_at_once_read_as_each_alone(world, monkeypatch):
     monkeypatch.setattr(learned, "AT_ONCE", 2)
     passes, names = [], ["style", "again", "opening"]

@@ -13,7 +13,7 @@ from analyzer.analysis.verdict.decide import decide
 from analyzer.records import LEVELS, METHOD, Result
 
 
-def boundary(p: float = 1.0, factor: float = math.nan) -> Result:
+def boundary(p: float = 1.0, factor: float = math.nan, c_reference: int = 0) -> Result:
     rows = [
         {
             "source": "s",
@@ -23,7 +23,7 @@ def boundary(p: float = 1.0, factor: float = math.nan) -> Result:
             "problems": 12,
             "c_source": 172,
             "n_source": 3072,
-            "c_reference": 0,
+            "c_reference": c_reference,
             "n_reference": 3072,
             "source_only": 11,
             "reference_only": 0,
@@ -71,7 +71,7 @@ def test_unread_draws_and_possible_guesses_say_what_would_decide():
     unread = row(problems=0, unread_reference=1.0, unread_source=0.0, unread_problems=12)
     got = by_level(unread)["correct"]
     assert got.needs == "draws of the reference whose answer can be read"
-    assert any("such draws of the reference do not count (12 problems have no other)" in line for line in got.why)
+    assert any("such draws of the reference do not count (12 problems without another)" in line for line in got.why)
     sure = boundary(1e-9).tables["answer_test"].assign(answered=False, top_right=12, top_wrong=0, p_blind=0.0)
     got = by_level({"boundary": Result("boundary", "", {}, {"answer_test": sure})})["correct"]
     assert got.word == "outside" and any("no answers in the dumps" in line for line in got.why)
@@ -82,9 +82,7 @@ def test_from_texts_alone_the_headline_says_what_the_levels_need():
     less = contained("skeleton", 0.05, k=8)
     head = by_level({"contained": less})["sequence"]
     assert head.headline and head.word == U
-    assert (
-        "at the skeleton level" in head.needs and "65 draws of the reference a problem, so that k is 64" in head.needs
-    )
+    assert "at the skeleton level" in head.needs and "256 draws of the reference a problem (k = 64)" in head.needs
 
 
 def test_prompts_that_were_not_compared_stand_in_the_second_reason():
@@ -143,10 +141,14 @@ def test_what_k_draws_contain_certifies_its_level_and_the_coarser_ones_of_its_br
     assert known["sequence"].headline and known[level].word == "inside"  # the sequence has a word of its own
     for row in (contained(level, 0.021), contained(level, p_inside=math.nan), contained(level, contained=math.nan)):
         assert {v.word for v in by_level({"contained": row}).values()} == {U}
-    less = by_level({"contained": contained(level, 0.05, k=8)})[level]
-    assert less.word == U and "65 draws of the reference a problem, so that k is 64" in less.needs
+    less = by_level({"contained": contained(level, 0.05, k=8, draws_needed=72.0)})[level]
+    assert less.word == U and "72 draws of the reference a problem (k = 64), if they contain it all" in less.needs
     alone = by_level({"contained": contained(level, 0.05, own=math.nan)})[level]  # the reference has nothing to read
     assert "of its traces; they miss" in alone.why[0] and "nan" not in " ".join(alone.why)
+    none = by_level({"contained": contained("answer", contained=math.nan, note="no answer in the dump")})["answer"]
+    assert (
+        none.needs == "answers of both sides (field answer)"
+    )  # and not a coarser level: there is one with labels alone
     few = by_level({"contained": contained(level, 0.05, best=0.03, draws_needed=128.0)})[level]
     assert "128 draws of the reference a problem" in few.needs
 
@@ -194,7 +196,7 @@ def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
     by = "sequence outside, skeleton undetermined, steps undetermined, kinds undetermined, answer undetermined"
     assert got["sequence"].why[-1] == f"by level: {by}, correct undetermined"
     assert got["sequence"].why[0].endswith("(p = 0.0005, Holm over levels 0.0025)")
-    needs = "about 1.6 times the samples per problem in group mul on both sides, if the rates stay"
+    needs = "about 1.6 times the samples per problem in group mul on both sides, which decide in 80% of such cases"
     assert got["correct"].needs == needs
     assert (
         got["correct"].why[0] == "problems of group 'mul': 172 of 3,072 correct against 0 of 3,072 (p = 0.2, Holm 0.4)"
@@ -204,7 +206,8 @@ def test_outside_by_its_tokens_says_nothing_about_coarser_levels():
 def test_needs_say_what_would_decide():
     assert by_level({})["sequence"].needs == "--base MODEL" and words({}) == (U,) * 3
     assert "correctness of s and the reference" in by_level({"support": support("sharpened")})["correct"].needs
-    assert "no group exceeds 64 times" in by_level({"boundary": boundary(1.0)})["correct"].why[-1]
+    assert "no group exceeds 64 times" in by_level({"boundary": boundary(c_reference=3)})["correct"].why[-1]
+    assert "no number of draws up to 100 times" in by_level({"boundary": boundary()})["correct"].why[-1]
 
 
 def test_only_the_last_step_is_tested_at_the_correct_level():

@@ -58,6 +58,17 @@ def test_brackets_are_spoken_of_where_there_are_some(alone):
     )
 
 
+def test_a_share_of_few_traces_says_of_which(alone):
+    """Where most traces hold no formula, 4 % of those that do is no 4 % of the source."""
+    table = alone["analyses"]["contained"]["tables"]["levels"]
+    table["columns"].append("unknown")
+    for row, share in zip(table["rows"], (0.28, 0.697), strict=True):
+        row.append(share)
+    said = lead.sentences(alone, "rlvr", "base")[1]
+    assert "for 95% [86%, 96%] of the 30% of rlvr's draws with a formula (88% of base's own)" in said
+    assert "for 61% [86%, 96%] of the 72% of rlvr's draws with a number or formula (52%" in said
+
+
 def test_numbers_lead_where_no_model_was_given(alone):
     assert lead.sentences(alone, "rlvr", "base") == [FIRST, SECOND]
     lines = terminal.summary(alone).splitlines()

@@ -45,8 +45,32 @@ def test_holm():
 
 def test_factor_says_when_the_test_would_reject():
     assert np.isnan(budget.factor(0, 64, 0, 64, 4)) and np.isnan(budget.factor(10, 64, 9, 64, 4))
+    assert budget.factor(500, 3072, 0, 3072, 64) == 1
     f = budget.factor(172, 3072, 0, 3072, 64)  # the miniature's foreign kind: 172 against 0 is not yet enough at 64
-    assert 1 < f < 2
     n = int(3072 * f)
     assert budget.p_value(int(172 * f), n, 0, n, 64) <= 0.05 < budget.p_value(172, 3072, 0, 3072, 64)
-    assert budget.factor(500, 3072, 0, 3072, 64) == 1
+    assert f > 2  # with 1 of the reference among so many more it is not enough yet either
+
+
+def test_no_number_of_draws_is_named_for_a_chance_event():
+    """1 against 0 satisfies no H0, and would pass at 600 times the draws if the rates stayed."""
+    for c_q in (1, 3, 10):
+        assert np.isnan(budget.factor(c_q, 1000, 0, 1000, 64))
+    assert np.isfinite(budget.factor(10, 64, 0, 64, 4))
+
+
+@pytest.mark.parametrize("k", [1, 4, 64])
+def test_who_follows_the_factor_is_decided_in_four_of_five_cases(k):
+    """Rates spread evenly on a log scale, around k times the reference's: 400 undecided samples of each budget."""
+    rng, decided, asked = np.random.default_rng(k), 0, 0
+    while asked < 400:
+        p = 10 ** rng.uniform(-4, -1)
+        q = min(0.9, p * k * 10 ** rng.uniform(-1, 1.5))
+        c_q, c_p = rng.binomial(500, q), rng.binomial(500, p)
+        f = budget.factor(c_q, 500, c_p, 500, k)
+        if budget.p_value(c_q, 500, c_p, 500, k) <= 0.05 or not np.isfinite(f):
+            continue
+        n = int(500 * max(f, 1.1))
+        decided += budget.p_value(rng.binomial(n, q), n, rng.binomial(n, p), n, k) <= 0.05
+        asked += 1
+    assert decided >= 0.72 * asked  # .8, and 4 standard errors

@@ -103,6 +103,14 @@ def test_draws_needed_are_enough_and_hardly_too_many():
     assert np.isnan(contained.draws_needed(np.full(3, 65), np.full(3, 1), 64, 0.02))
 
 
+@pytest.mark.parametrize(("problems", "n", "least"), [(24, 8, 0), (24, 8, 65), (64, 16, 65), (30, 6, 0), (300, 3, 65)])
+def test_with_the_draws_needed_the_budget_that_they_allow_can_certify(problems, n, least):
+    """k grows with the draws: so many that k = 4 could certify are too few for the k = 8 that they bring."""
+    n_P, traces_P = np.full(problems, n), np.full(problems, 12)
+    needed = np.full(problems, int(contained.draws_needed(n_P, traces_P, 64, 0.02, least=least)))
+    assert needed[0] >= least and contained.upper(0.0, needed, traces_P, contained.budget(needed, 64)) <= 0.02
+
+
 def test_the_bound_holds_for_copies_of_few_draws():
     """64 problems with 72 draws, k = 64; a source of which .022 is beyond every budget, the rest the base's one class,
     and of whose draws only every 2nd, 4th or 16th is new. 1,000 runs at level .05: P(more than 80) < 1e-4."""

@@ -103,8 +103,8 @@ def test_shares_and_stakes_are_those_of_the_definition():
     mean = later / (context_T > 0).sum()
     for context, gain in gains.items():
         best = np.argmax(gain + learned.PRIOR * mean if context else gain)
-        assert bets.stake_C[context] == learned.STAKES[best]
-    assert bets.elsewhere == learned.STAKES[later.argmax()]
+        assert bets.stake_SC[0, context] == learned.STAKES[best]
+    assert bets.elsewhere_S[0] == learned.STAKES[later.argmax()]
 
 
 def test_one_trace_at_a_time_gives_the_same_as_all_at_once():
@@ -123,6 +123,22 @@ def test_one_trace_at_a_time_gives_the_same_as_all_at_once():
         assert whole_T[begin:end] == pytest.approx(one_T)
     bound_T[3] = np.nan
     assert np.isnan(learned.log_factors(bets, token_T, lengths_N, bound_T)[3])
+
+
+def test_stakes_are_learned_by_place():
+    """A source that surprises at its beginning and is expected from token 16 on: what it wins there is kept, however
+    long it goes on."""
+    rng = np.random.default_rng(5)
+    lengths_N = np.array([20, 40, 80, 160, 320] * 4)
+    token_T = rng.integers(0, 40, lengths_N.sum())
+    early_T = learned.places(lengths_N) == 0
+    assert early_T.sum() == 16 * len(lengths_N) and learned.places(np.array([300])).tolist().count(2) == 256 - 64
+    bound_T = np.log(np.where(early_T, 0.005, 0.04))
+    bets = learned.learn(token_T, lengths_N, bound_T)
+    assert bets.elsewhere_S[0] > 0.5 and (bets.elsewhere_S[1:] == 0).all()
+    gain_T = learned.log_factors(bets, token_T, lengths_N, bound_T)
+    gain_N = np.add.reduceat(gain_T, lengths_N.cumsum() - lengths_N)
+    assert gain_N.min() > 10 and abs(gain_N[4::5].mean() - gain_N[::5].mean()) < 3
 
 
 def test_what_no_law_draws_is_no_missing_number():
@@ -154,7 +170,7 @@ def means(a: float, b: float, kept: int, bounds) -> list[float]:
         token_T, lengths_N = flat(some)
         bets = learned.learn(token_T, lengths_N, bound_VV[learned.contexts(token_T, lengths_N), token_T])
         if lesson % 2:  # stakes that were not earned
-            bets = bets._replace(stake_C=np.full(V + 1, 0.9))
+            bets = bets._replace(stake_SC=np.full((4, V + 1), 0.9))
         out.append(0.0)
         for trace in itertools.product(range(V), repeat=4):
             context_T = np.array([0, *trace[:-1]]) + np.array([0, 1, 1, 1])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom
 
-from analyzer.analysis.data.spelling import spelling
+from analyzer.analysis.data.spelling import amount, spelling
 from analyzer.records import TESTED
 from analyzer.stats import bootstrap, budget, diversity, guessing, passk
 from analyzer.stats.bootstrap import ALPHA
@@ -43,11 +43,12 @@ def golds(traces: pd.DataFrame) -> pd.Series:
 
 
 def lenient(traces: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
-    """The traces with every draw correct whose answer counts as correct for its problem anywhere in `every`: where two
-    graders differ, the milder one. It can only raise what the reference solves."""
-    right = known(every[every["correct"].astype("boolean").eq(True).fillna(False).to_numpy(dtype=bool)])
+    """The traces with every draw correct whose answer counts as correct for its problem anywhere in `every`, or is one
+    number with words that counts so (`amount`): where two graders differ, the milder one. It can only raise what the
+    reference solves."""
+    right = known(every[every["correct"].astype("boolean").eq(True).fillna(False).to_numpy(dtype=bool)], worded=False)
     right = pd.MultiIndex.from_frame(right[right["answer"] != NONE].drop_duplicates())
-    mine = known(traces)
+    mine = known(traces, worded=False)
     if not len(right) or mine.empty:
         return traces
     accepted = pd.MultiIndex.from_frame(mine).isin(right) & traces["correct"].notna().to_numpy()
@@ -164,20 +165,23 @@ def blind(part: pd.DataFrame, chosen: bool, solves: bool) -> dict[str, Any]:
     return {"answered": answered, "top_right": right, "top_wrong": wrong, "p_blind": p, "p_count": 1.0}
 
 
-def known(traces: pd.DataFrame) -> pd.DataFrame:
-    """Columns problem, answer (in one spelling) of the rows of a dump that has any; no answer is one of its own."""
+def known(traces: pd.DataFrame, *, worded: bool = True) -> pd.DataFrame:
+    """Columns problem, answer (in one spelling) of the rows of a dump that has any; no answer is one of its own.
+    worded=False: of one number with words around it the number alone (`amount`)."""
     if "answer" not in traces or traces["answer"].isna().all():
         return pd.DataFrame({"problem": [], "answer": []})
     # the NUL keeps "no answer" apart from a text "NA"
-    answers = spelled(traces["answer"])
+    answers = spelled(traces["answer"], worded=worded)
     return pd.DataFrame({"problem": traces["problem"], "answer": answers.where(answers.notna(), NONE)})
 
 
-def spelled(answers: pd.Series) -> pd.Series:
-    """Answers in one spelling (`spelling`), None where there is none."""
+def spelled(answers: pd.Series, *, worded: bool = True) -> pd.Series:
+    """Answers in one spelling (`spelling`), None where there is none; worded: see `known`."""
     # each answer once: there are few, and a variation of a million rows asks for them again and again
     codes, distinct = pd.factorize(answers)
-    own = np.array([*(spelling(str(a)) for a in distinct.tolist()), None], dtype=object)  # the last one is code -1
+    texts = map(str, distinct.tolist())
+    own = [spelling(a) if worded else amount(a) or spelling(a) for a in texts]
+    own = np.array([*own, None], dtype=object)  # the last one is code -1
     return pd.Series(own[codes], answers.index, dtype=object)
 
 

@@ -44,7 +44,8 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = boo
     reference; `<s>.contained_gap@<k>.<level>`, source less reference, paired by problem; intervals by problem. Tables:
     levels (the same; own: the reference's rate on the source's problems, miss_high: the upper bound of 1 - contained@k
     for the given problems, p_inside: of "it is at least tau", best: the bound if nothing were missed, draws_needed:
-    draws of the reference a problem with which best is at most tau), exemplars (classes that only one side has).
+    draws of the reference a problem with which best is at most tau at the k that they allow; where it is, at k =
+    budget), exemplars (classes that only one side has).
     A trace without a class at a level is left out of the estimate and counts against the bound; copies of a long text
     count once in the number of traces behind it.
     """
@@ -177,7 +178,8 @@ def _row(here: AtLevel, source: str, reference: str, level: str, budget: int) ->
         counts = here.n_P[there], apart_P[there], here.k
         row |= {"miss_high": contained.upper(w, *counts), "best": contained.upper(0.0, *counts)}
         row["p_inside"] = contained.p_value(w, *counts, TAU) if len(there) >= bootstrap.LEAST else math.nan
-        row["draws_needed"] = contained.draws_needed(*counts, TAU)
+        least = budget + 1 if row["best"] <= TAU else 0  # where k can certify, what the budget itself would take
+        row["draws_needed"] = contained.draws_needed(*counts[:2], budget, TAU, least=least)
     return row, contained_P
 
 

@@ -52,7 +52,8 @@ _SIGNS = {
     **dict.fromkeys("≤≥≠≈≡≅≃∼∝→⇒⟹⟶⟾⇔⟺↔↦⇨➡➔≜≔⩽⩾≦≧", " = "), **{"±": " ± ", "∓": " ± ", "√": " \\sqrt ", "π": "\\pi "},
     **{"∛": " \\sqrt[3]", "∑": " \\sum ", "∏": " \\prod ", "∫": " \\int ", "∞": "\\infty ", "∂": " \\partial "},
     **{"∇": " \\nabla ", "∪": " \\cup ", "∩": " \\cap ", "⌊": " \\floor(", "⌋": ")", "⌈": " \\ceil(", "⌉": ")"},
-    **{"。": ". ", "、": ", ", "\u20e3": ". ", "‘": "'", "’": "'", "“": '"', "”": '"', "…": " ", "—": " "},
+    **{"。": ". ", "、": ", ", "，": ", ", "；": "; ", "\u20e3": ". "},
+    **{"‘": "'", "’": "'", "“": '"', "”": '"', "…": " ", "—": " "},
     **{"\u00a0": "\u00a0", "\u202f": "\u00a0", "\u2009": "\u00a0", "\u2028": "\n", "\u2029": "\n", "\u0085": "\n"},
     **{sign: f"_{digit}" for sign, digit in zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)},
 }  # fmt: skip
@@ -181,6 +182,7 @@ _HAN_ITEM = re.compile(r"第\s?\d+\s?步|步骤\s?\d+")
 _MARK = re.compile(r"[*_][^\s*]")  # in every match of _EMPHASIS
 _EMPHASIS = re.compile(r"(?<![\w)\]*])(\*\*|__|\*)(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\1(?![\w(*])")
 _MODULUS = re.compile(r"\(\s*(?:\\mod|mod|modulo)\s+([^()\n]{1,40})\)")
+_SEAM = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])(?=[A-Za-z])")  # no blank before a name there
 
 
 def plain(text: str) -> str:
@@ -190,7 +192,7 @@ def plain(text: str) -> str:
     """
     if not text.isascii():
         text = _SUPERSCRIPT.sub(_raised, text).translate(_CHARACTERS)
-        text = _HAN_ITEM.sub(" ", text) if "步" in text else text
+        text = _SEAM.sub(" ", _HAN_ITEM.sub(" ", text) if "步" in text else text)
         text = _HAN.sub(lambda found: f" {_HAN_SIGNS[found[1][0]]} ", text)
     if "<" in text or "&" in text or "[" in text:
         text = _RAISED.sub(lambda found: f"{'^' if found[1] in 'pP' else '_'}{{{found[2]}}}", text)

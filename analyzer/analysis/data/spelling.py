@@ -19,6 +19,12 @@ _FRACTION = re.compile(r"\\[dt]?frac\s?(?:\{\s?(-?\d+)\s?\}|(\d))\s?(?:\{\s?(\d+
 _UNIT = re.compile(r"(?<=\d)(?:\s|\\[,; ])*(?:\\(?:text|mathrm)\s?\{[^{}\d]*\}|\\?%|°|\^\{?\s?\\circ\s?\}?)$")
 _LAYOUT = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[,;:! ]")
 _NUMBER = re.compile(r"([-+]?)\s?\\?[$€£]?\s?([-+]?)(\d{1,3}(?:,\d{3})+|\d{0,40})(\.\d{1,40})?(?:\s?/\s?(\d{1,40}))?")
+_WORDED = re.compile(  # words, or a letter and "="; a number, perhaps with a currency; words
+    r"(?:[^\W\d_]{2,}[\s:,']{1,3}|[^\W\d_]\s?=\s?|[^\W\d_]{2,}\s?=\s?){0,12}\*{0,2}"
+    r"([-+]?\s?\\?[$€£]?\s?[\d,]{0,40}\d(?:\.\d{1,40})?(?:\s?/\s?\d{1,40})?)\*{0,2}"
+    r"(?:[\s,.:/(-]{1,3}[^\W\d_]{1,40}[).']?){0,12}"
+)
+_NEGATED = re.compile(r"\b(?:not|minus|negative|no|less|more)\b", re.I)
 _OPTION = re.compile(r"\(?([A-Za-z])[).:]?")
 _SIGNS = str.maketrans({"−": "-", "–": "-", "⁄": "/", "“": '"', "”": '"'})
 
@@ -41,6 +47,16 @@ def spelling(answer: str) -> str:
     if option := _OPTION.fullmatch(text):
         return option[1].lower()
     return re.sub(r"\s?([^\w\s])\s?", r"\1", " ".join(_LAYOUT.sub(" ", text).casefold().split()))
+
+
+@lru_cache(1 << 14)
+def amount(answer: str) -> str:
+    """The number of an answer that is one number and words around it ("12 apples", "x = 12", "about $12 each"), as
+    `spelling` writes it; "" for any other answer. "12 kg" and "12 miles" are one: for who asks whether an answer that
+    counts as wrong may be meant as the right one."""
+    text = unicodedata.normalize("NFKC", answer).translate(_SIGNS).replace("{,}", ",").strip().removesuffix(".")
+    worded = _WORDED.fullmatch(_UNIT.sub("", text))
+    return _value(worded[1]) if worded and not _NEGATED.search(text) else ""
 
 
 def _value(text: str) -> str:

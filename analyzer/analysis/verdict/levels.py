@@ -14,8 +14,11 @@ from analyzer.analysis.verdict.sequence import Finding
 from analyzer.records import METHOD, TESTED, Result
 from analyzer.records.display import counted
 from analyzer.stats.bootstrap import ALPHA
+from analyzer.stats.budget import MOST, SURE
 
 COARSER = "a coarser level: more draws like these would not decide this one"
+ODDS = f"which decide in {SURE:.0%} of such cases"
+UNSURE = f"too few traces of it: no number of draws up to {MOST} times these is likely to decide"
 Part = tuple[bool, list[str], str | None]  # certified, what is said, what would decide
 
 
@@ -43,7 +46,10 @@ def decide(results: dict[str, Result], source: str, level: str, budget: int, tau
 def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
     """Whether contained@k certifies inside, what is said of it, and the draws of the reference that could."""
     if not math.isfinite(number(row.get("contained"))):
-        return False, [f"contained: {row['note']}"] if row.get("note") else [], None
+        note = row.get("note") or ""
+        needs = "answers of both sides (field answer)" if note.startswith("no answer") else None
+        needs = "more draws of the reference a problem" if "a single draw" in note else needs
+        return False, [f"contained: {note}"] if note else [], needs
     k, high, p = int(row["k"]), number(row["miss_high"]), number(row["p_inside"])
     said = f"{k} draws of the reference contain the like of {row['contained']:.1%} of its traces"
     said += f" ({row['own']:.1%} of the reference's own)" if math.isfinite(number(row["own"])) else ""
@@ -53,12 +59,11 @@ def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
     needs = None
     if not math.isfinite(p):
         needs = "traces of at least three problems"
-    elif number(row["best"]) > tau:
+    elif number(row["best"]) > tau or (k < budget and high > tau):
         draws = number(row["draws_needed"])
         needs = "more problems" if math.isnan(draws) else f"{draws:.0f} draws of the reference a problem"
+        needs += f" (k = {budget})" if draws > budget else ""
         needs += ", if they contain it all"
-    elif k < budget and high > tau:
-        needs = f"{budget + 1} draws of the reference a problem, so that k is {budget}"
     return bool(math.isfinite(p) and high <= tau), [said], needs
 
 
@@ -90,13 +95,10 @@ def _method(results: dict[str, Result], source: str, level: str, budget: int, en
         return False, why, f"texts with at least two traces a problem of {source} and the reference, for a split test"
     factor = number(row.get("factor"))
     if math.isfinite(factor):  # at a p that passes Holm over the levels, so that 1 is not enough
-        return (
-            False,
-            why,
-            f"about {max(factor, 1.1):.1f} times the traces per problem on both sides, if the shares stay",
-        )
-    said = f"no tested group exceeds {budget} times the reference's share: more such traces won't help"
-    return False, [*why, said], None
+        return False, why, f"about {max(factor, 1.1):.1f} times the traces per problem on both sides, {ODDS}"
+    beyond = number(row["share_source"]) > budget * number(row["share_reference"])
+    none = f"no tested group exceeds {budget} times the reference's share: more such traces won't help"
+    return False, [*why, UNSURE if beyond else none], None
 
 
 def _outcome(boundary: Result | None, source: str, level: str, budget: int, end: Endpoint) -> Part:
@@ -118,7 +120,7 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
     if max(unread.values()) > 0:
         said = " and ".join(f"{share:.1%} of the {side}" for side, share in unread.items())
         n = int(found[0].get("unread_problems") or 0)
-        apart = f" ({n:,} problems have no other)" if n else ""
+        apart = f" ({counted(n, 'problem')} without another)" if n else ""
         why.append(
             f"no answer was read (or a limit cut the draw) from {said}; such draws of the reference do not count{apart}"
         )
@@ -142,11 +144,12 @@ def _outcome(boundary: Result | None, source: str, level: str, budget: int, end:
         return False, [*why, *_guesses(stopped, source)], needs
     able = [r for r in found if math.isfinite(number(r["factor"]))]
     if not able:
-        said = f"no group exceeds {budget} times the reference's rate: more such samples won't help"
-        return False, [*why, said], None
+        beyond = any(r["c_source"] * r["n_reference"] > budget * r["c_reference"] * r["n_source"] for r in found)
+        none = f"no group exceeds {budget} times the reference's rate: more such samples won't help"
+        return False, [*why, UNSURE if beyond else none], None
     best = min(able, key=lambda r: r["factor"])
-    needs = f"about {best['factor']:.1f} times the samples per problem in group {best['group']} on both sides"
-    return False, why, f"{needs}, if the rates stay"
+    needs = f"about {max(best['factor'], 1.1):.1f} times the samples per problem in group {best['group']} on both sides"
+    return False, why, f"{needs}, {ODDS}"
 
 
 def _guesses(row: dict[str, Any], source: str) -> list[str]:

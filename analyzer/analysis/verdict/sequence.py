@@ -168,7 +168,7 @@ def _without_log_q(support: Result, row: Evidence, source: str, budget: int, tau
         missing = lead + note.split(told)[-1] if told in note else missing
     needs = f"{missing} (without log q only outside can be certified)"
     if math.isnan(row.temperature) and "--sampler" not in missing:
-        needs += f", --sampler {source}=T[,top_p] (none is declared)"
+        needs += f", --sampler {source}=T[,top_p] (none is declared; the hottest that it may have been will do)"
     if row.base_draws + 1 <= k and not row.ranked:
         needs += f", more base draws a problem (n + 1 > {k}, now n = {row.base_draws:.0f})"
     return "undetermined", why, f"{needs}, or the texts alone: contained@{budget}"
