@@ -144,7 +144,7 @@ def _impossible(laws: Laws, name: str) -> None:
                 raise Fault(
                     "bad logprobs",
                     f'{name}[{i}] is "-inf" at T={hot:g} and {below:g} at T={cool:g}; expected "-inf" at every lower '
-                    "temperature of an impossible token, or null where it is not known (outside of a server's top k, say)",
+                    "temperature of an impossible token, or null where it is not known (outside of the top k, say)",
                 )
 
 

@@ -47,7 +47,7 @@ def test_the_text_of_an_impossible_token_is_refused_under_the_policy_that_drew_i
 
 
 def test_what_is_impossible_is_so_at_every_lower_temperature():
-    """The tokens that the policy did not write may hold anything; too small a number to be written is no contradiction."""
+    """Tokens that the policy did not write may hold anything; a number too small to be written is no contradiction."""
     said = r'base_logprobs\[1\] is "-inf" at T=1 and -3 at T=0.6; expected "-inf" at every lower temperature'
     wrong = {"0.6": [-0.5, -3], "1.0": [-0.4, "-inf"], "0.2": [-0.1, "-inf"]}
     with pytest.raises(Fault, match=said):
