@@ -141,7 +141,9 @@ def test_a_law_that_does_not_count_makes_no_word_and_no_crash(tmp_path):
     assert got.word == "undetermined" and any("log-probs under the base are not known at T=1" in w for w in got.why)
 
 
-def test_what_the_base_cannot_draw_at_all_is_a_hurdle(tmp_path):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sampler", [Sampler(), WARM])
+def test_what_the_base_cannot_draw_at_all_is_a_hurdle(tmp_path, sampler):
     """ "-inf" under every law, in a third of the traces."""
 
     def impossible(row, i):
@@ -150,7 +152,8 @@ def test_what_the_base_cannot_draw_at_all_is_a_hurdle(tmp_path):
                 values[20] = "-inf"
         return row
 
-    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    law = B.sampled(base_law(), sampler)
+    made = {s: B.Made(draws([B.Component(1, law)], i), sampler) for i, s in enumerate(("base", "again"))}
     rows = {"base": lines("base", made["base"]), "again": lines("again", made["again"], change=impossible)}
     run = Run.create(tmp_path / "run")
     pipeline.ingest(run, written(tmp_path, rows))
@@ -689,3 +692,19 @@ def test_draws_that_are_cooler_than_their_log_probs_say_are_refused(tmp_path):
         assert ("base" in wrong) == (name != "true"), (name, checks)
         (verdict,) = (v for v in decide(results, sources=["tilt"], reference="base") if v.level == "sequence")
         assert name == "true" or verdict.word == "undetermined", (name, verdict)
+
+
+def test_a_bias_between_two_engines_is_no_other_temperature(tmp_path):
+    """Log q .005 nats a token below what the base's engine says of the same law, as `agreed` lets pass: at T = .95,
+    which the advice asks for, the base then is likelier than log q, and at .8 hardly less likely."""
+
+    def lower(row, i):
+        return row | {"response_logprobs": [x - 0.005 for x in row["response_logprobs"]]}
+
+    made = {s: m for s, m in sources().items() if s in ("base", "again")}
+    rows = {s: lines(s, m, temperatures=(1.0, 0.95, 0.9, *TEMPERATURES[1:]), change=lower) for s, m in made.items()}
+    run = Run.create(tmp_path / "run")
+    pipeline.ingest(run, written(tmp_path, rows))
+    checks = pipeline.analyze(run, ["preflight"])[0]["preflight"].tables["checks"].set_index(["check", "source"])
+    assert checks.at[("agreed", "base"), "passed"]
+    assert checks.at[("redrawn", "base"), "passed"] and checks.at[("redrawn", "again"), "passed"], checks["value"]

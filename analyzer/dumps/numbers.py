@@ -4,6 +4,7 @@ mask of the tokens that the policy did not write. Unknown is NaN, never 0; what 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from analyzer.dumps.paths import Fault, show
@@ -128,7 +129,23 @@ def _by_temperature(value: dict[str, Any], name: str, count: int, own: list[int]
             raise Fault("bad logprobs", f"{name} has the temperature {at:g} twice; expected each once")
         if values is not None:
             out[at] = _numbers(values, f"{name}.{key}", count, own, base=True)
+    _impossible(out, name)
     return out
+
+
+def _impossible(laws: Laws, name: str) -> None:
+    """Raise Fault where a token is impossible at one temperature and possible at a lower one: cooling makes no token
+    possible. (The reverse is a number too small to be written.)"""
+    for hot, cool in pairwise(sorted(laws, reverse=True)):
+        if -math.inf not in laws[hot]:
+            continue
+        for i, (above, below) in enumerate(zip(laws[hot], laws[cool], strict=True)):
+            if above == -math.inf and below > -math.inf:
+                raise Fault(
+                    "bad logprobs",
+                    f'{name}[{i}] is "-inf" at T={hot:g} and {below:g} at T={cool:g}; expected "-inf" at every lower '
+                    "temperature of an impossible token, or null where it is not known (outside of the top k, say)",
+                )
 
 
 def mask(value: Any, count: int, before: int = 0) -> list[int]:

@@ -132,6 +132,9 @@ def test_no_word_of_another_law_for_the_bases_own_weights():
         assert SAME in got.why or not mixed["beyond_low"] > 0.02, got.why
     got = verdict(support("reweighted", same_weights=True))
     assert got.needs == "s and the reference drawn with one sampler, or at temperatures up to 1 without a truncation"
+    # what a temperature explains is one already: what is missing is traces
+    got = verdict(support("sharpened", same_weights=True, share=0.0, share_low=0.0, share_high=0.06, n=48))
+    assert got.word == U and SAME in got.why and got.needs.startswith("59 traces without a hurdle")
 
 
 def test_the_words_say_what_they_rest_on():
@@ -368,7 +371,11 @@ def test_without_an_event_inside_speaks_of_these_problems():
             "of 0.5 the share that a temperature explains lies (0.450)",
         ),
         # what lies between the temperatures of rows no number of traces tells
-        ("reweighted", {"s": 0.45, "s_high": 0.75, "s_high_half": -0.1, "s_unsure": 0.2}, "temperatures nearer to T="),
+        (
+            "reweighted",
+            {"s": 0.45, "s_high": 0.75, "s_high_half": -0.1, "s_unsure": 0.2, "best": "T=0.66"},
+            "temperatures nearer to T=0.66 (base_logprobs at T=.7, .65 and .6, say)",
+        ),
         ("reweighted", {"s": 0.45, "s_high": 0.55, "s_high_half": -0.1, "s_unsure": 0.04}, "times the traces"),
         ("outside", {"coolest": 1.0, "far_low": 0.03}, "base_logprobs at .8, .6, .4, .2"),
         ("sharpened", {"drop": 0.03, "drop_low": 0.01}, "the drop of the surprisal lies (0.030)"),

@@ -46,6 +46,18 @@ def test_the_text_of_an_impossible_token_is_refused_under_the_policy_that_drew_i
         cleaned(response_logprobs=[-0.5, "-inf"])
 
 
+def test_what_is_impossible_is_so_at_every_lower_temperature():
+    """Tokens that the policy did not write may hold anything; a number too small to be written is no contradiction."""
+    said = r'base_logprobs\[1\] is "-inf" at T=1 and -3 at T=0.6; expected "-inf" at every lower temperature'
+    wrong = {"0.6": [-0.5, -3], "1.0": [-0.4, "-inf"], "0.2": [-0.1, "-inf"]}
+    with pytest.raises(Fault, match=said):
+        cleaned(base_logprobs=wrong)
+    assert "base_logprobs" in cleaned(base_logprobs=wrong, response_mask=[1, 0])
+    for lower in ("-inf", None):
+        assert "base_logprobs" in cleaned(base_logprobs={"1.0": [-0.4, "-inf"], "0.6": [-0.5, lower]})
+    assert "base_logprobs" in cleaned(base_logprobs={"1.0": [-0.4, -900], "0.2": [-0.5, "-inf"]})
+
+
 def test_entries_of_sglang_are_read_and_must_be_of_the_ids():
     assert same(cleaned(response_logprobs=[[-0.5, 5, None], [None, 6, "b"]])["response_logprobs"], (-0.5, NAN))
     with pytest.raises(Fault, match=r"response_logprobs\[1\] is of the id 7, response_ids\[1\] is 6"):

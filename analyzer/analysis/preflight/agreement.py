@@ -17,7 +17,7 @@ import numpy as np
 
 from analyzer.analysis.data.summaries import among, last_steps
 from analyzer.analysis.support import brought, laws
-from analyzer.records import Tables
+from analyzer.records import Sampler, Tables
 
 BIAS = 0.01  # nats a token by which two engines' log-probs of one law may differ on average
 GAP = 0.1  # the same without regard to the sign: bfloat16 moves a token by .004, two engines by about .03
@@ -28,7 +28,7 @@ EQUAL = 5e-3  # of a log-prob: closer to log p_1 / T it was not normalised
 PLAIN = (-3.0, -0.5)  # log p_1 of tokens for which a normalised log-prob can't be that close
 IMPOSSIBLE = 0.01  # share of tokens beyond which the lists are not of one law
 REFUSED = math.log(200)  # nats: an e-value of 200 has a chance of at most 1 in 200, as a declaration's z has
-DRIFT = 0.001  # nats a token: noise of .1 a token makes no more of 100,000 tokens, T = .8 for 1 makes .003 at .1 nats
+DRIFT = 0.001  # nats a token within one engine; T = .8 said to be 1 makes .003 at .1 nats of entropy
 
 
 class Twice(NamedTuple):
@@ -55,16 +55,17 @@ class Twice(NamedTuple):
 class Redrawn(NamedTuple):
     """What speaks for the source's draws being from the base at another temperature than log q says: log of the mean
     over temperatures of prod p_T / q over all traces (an e-value), the temperature with the largest, its mean of
-    log p_T / q in nats a token."""
+    log p_T / q in nats a token, and what two engines may differ by there."""
 
     evidence: float
     temperature: float
     drift: float
+    slack: float
 
     @property
     def wrong(self) -> bool:
         """Whether log q is not of the law that drew (beyond chance, and beyond what two engines differ by)."""
-        return self.evidence > REFUSED and self.drift > DRIFT
+        return self.evidence > REFUSED and self.drift > self.slack
 
 
 def rows(tables: Tables) -> Iterator[tuple[str, float, np.ndarray, dict[float, np.ndarray], str]]:
@@ -131,23 +132,29 @@ def redrawn(tables: Tables) -> dict[str, Redrawn]:
     """Source -> whether the base at another temperature drew its traces, of the sources whose rows hold log q.
 
     Under a true log q each trace's product of p_T / q has mean 1 for every T, and so has the product over independent
-    traces: P(product >= c) <= 1 / c (Ville 1939). The temperature of log q itself is left out (`twice` looks at it),
-    and so are copies, which are no draws. A source with an unknown number is not looked at: which numbers are unknown
-    may hang on the token.
+    traces: P(product >= c) <= 1 / c (Ville 1939). The temperature of log q itself is left out, and so are copies, which
+    are no draws. Of the reference the base's log-probs at that temperature are q, which `twice` compares with its own:
+    they are of the engine that p_T is of. Of others log q is of another engine, with a bias of BIAS at most. A source
+    with an unknown number is not looked at: which numbers are unknown may hang on the token.
     """
     samplers, told, sizes = laws.samplers(tables), brought.said(tables), Counter[str]()
     known = {s for s, k in laws.known(tables).items() if k.brought and not k.reason}
-    sums = {s: {t: 0.0 for t in laws.of_rows(tables, s).values() if brought.near(t, [samplers[s].temperature]) is None}
-            for s in known}  # fmt: skip
+    drawn = {s: brought.near(samplers[s].temperature, laws.of_rows(tables, s).values()) for s in known}
+    sums = {s: {t: 0.0 for t in laws.of_rows(tables, s).values() if t != drawn[s]} for s in known}
+    there = samplers.get(tables.reference)
+    uncut = there is not None and there == Sampler(there.temperature)
+    within = {tables.reference} if uncut and drawn.get(tables.reference) is not None else set()
     for source, _, q, held, key in rows(tables):
-        if source in known and key not in told[source].copies:
+        if source in known and key not in told[source].copies and len(q):
+            q = held[drawn[source]] if source in within else q
             sizes[source] += len(q)
             for t in sums[source]:
-                sums[source][t] += float((np.maximum(held[t], LEAST) - q).sum(dtype=float)) if len(q) else 0.0
+                sums[source][t] += float((np.maximum(held[t], LEAST) - np.maximum(q, LEAST)).sum(dtype=float))
     out = {}
     for source, total in sums.items():
         if sizes[source] and total and not any(map(math.isnan, total.values())):
             best = max(total, key=total.__getitem__)
             evidence = float(np.logaddexp.reduce(list(total.values()))) - math.log(len(total))
-            out[source] = Redrawn(evidence, best, total[best] / sizes[source])
+            slack = DRIFT if source in within else BIAS
+            out[source] = Redrawn(evidence, best, total[best] / sizes[source], slack)
     return out

@@ -165,7 +165,9 @@ def _kept(part: laws.Part, sampler: Sampler | None) -> np.ndarray:
     name = "" if sampler is None else f"T={sampler.temperature:.6g}"
     if laws.REFERENCE not in part.laws or name not in part.laws:
         return np.full(len(part.key_N), np.nan)
-    gain_T = np.maximum(np.nan_to_num(part.laws[laws.REFERENCE] - part.laws[name], nan=0.0), 0.0).astype(float)
+    with np.errstate(invalid="ignore"):  # impossible under both
+        gain_T = np.nan_to_num(part.laws[laws.REFERENCE] - part.laws[name], nan=0.0)
+    gain_T = np.maximum(gain_T, 0.0).astype(float)
     last_N = part.lengths_N.cumsum() - 1
     gain_T[last_N[part.ended_N]] = 0.0
     return np.add.reduceat(gain_T, last_N - part.lengths_N + 1)

@@ -39,6 +39,13 @@ def cooler(row: Evidence) -> str:
     return f"base_logprobs at the same temperatures in every row: {row.short}" if row.short else COOLER
 
 
+def around(best: str) -> str:
+    """The three multiples of .05 below 1 that are nearest to a temperature ("T=0.66"): ".7, .65 and .6"."""
+    near = sorted(np.arange(0.05, 0.96, 0.05), key=lambda t: abs(t - float(best[2:])))[:3]
+    one, two, three = (f"{t:.2g}"[1:] for t in sorted(near, reverse=True))
+    return f"{one}, {two} and {three}"
+
+
 def same(row: Evidence) -> list[str]:
     """What a source that is the base's own weights differs in."""
     if not row.same_weights and row.equal:

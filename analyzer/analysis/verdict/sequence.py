@@ -106,7 +106,8 @@ def _of_bounds(
             lead = sentences.lead(row, budget, sentences.no_temperature(row))
             return "reweighted", [lead, whole, hurdles, sentences.likelier(row), *why], None
     more, needs = _undetermined(row, source, tau)
-    return "undetermined", [whole, hurdles, *why, *more], needs
+    only = sentences.same(row) if row.same_weights and beyond else []
+    return "undetermined", [whole, hurdles, *why, *only, *more], needs
 
 
 def _by_temperature(row: Evidence) -> tuple[bool, bool]:
@@ -204,9 +205,9 @@ def _undetermined(row: Evidence, source: str, tau: float) -> tuple[list[str], st
         inside = row.inside_value <= tau
         of = (row.inside_high, row.inside_value) if inside else (row.beyond_low, row.beyond_value)
         return [], sentences.advice(*of, tau, n, "the whole-trace excess")
-    if row.same_weights:
-        needs = f"{source} and the reference drawn with one sampler, or at temperatures up to 1 without a truncation"
-        return sentences.same(row), needs
+    shown = row.s > EXPLAINED and not _by_temperature(row)[1] and not row.share_low > HURDLED
+    if row.same_weights and not shown:  # else a temperature explains it, and more traces can show that
+        return [], f"{source} and the reference drawn with one sampler, or at temperatures up to 1 without a truncation"
     every = sentences.advice(row.every_low, row.every_value, tau, n, "the excess over every law")
     if not row.share_high <= HURDLED:
         if not row.coolest <= COOL:
@@ -240,7 +241,8 @@ def _undetermined(row: Evidence, source: str, tau: float) -> tuple[list[str], st
     why = [f"{explained}, too close to a half"]
     if row.s_unsure >= abs(row.s - EXPLAINED):  # of what lies between the known temperatures, which no trace tells
         between = f"what lies between the known temperatures may make {min(1.0, row.s_unsure):.0%} of it"
-        nearer = f"log-probs of the base at temperatures nearer to {row.best} (base_logprobs at T=.95 and .9, say)"
+        nearer = f"log-probs of the base at temperatures nearer to {row.best}"
+        nearer += f" (base_logprobs at T={sentences.around(row.best)}, say)"
         return [*why, f"{between}, whatever the traces"], nearer
     half = abs(row.s_high - row.s) - (row.s_unsure if row.s_unsure > 0 else 0.0)
     return why, sentences.advice(row.s + half, row.s, EXPLAINED, n, "the share that a temperature explains")
