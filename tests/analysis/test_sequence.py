@@ -377,6 +377,11 @@ def test_without_an_event_inside_speaks_of_these_problems():
             "temperatures nearer to T=0.66 (base_logprobs at T=.7, .65 and .6, say)",
         ),
         ("reweighted", {"s": 0.45, "s_high": 0.55, "s_high_half": -0.1, "s_unsure": 0.04}, "times the traces"),
+        (
+            "reweighted",
+            {"s": 0.41, "s_high": 0.45, "s_high_half": -0.2, "best": "T=0.66", "s_least": -0.1, "s_least_at": "T=0.29"},
+            "temperatures nearer to T=0.29 (base_logprobs at T=.35, .3 and .25, say)",
+        ),
         ("outside", {"coolest": 1.0, "far_low": 0.03}, "base_logprobs at .8, .6, .4, .2"),
         ("sharpened", {"drop": 0.03, "drop_low": 0.01}, "the drop of the surprisal lies (0.030)"),
         ("sharpened", {"drop": 0.01, "drop_low": 0.005}, "no number of traces"),

@@ -231,6 +231,7 @@ def test_unknown_sampler_is_named(world):
         replace(world, samplers={s: v for s, v in world.samplers.items() if s not in ("rlvr", "base")}), draws=100
     )
     want = "the sampler of rlvr is not known; give --sampler rlvr=T[,top_p[,top_k[,min_p]]]"
+    want += " (greedy responses have none: draw at a temperature above 0)"
     assert result.estimates["rlvr.reach@64"].note == want and result.estimates["rlvr.sampler_inside"].note == want
     assert "sampler of base is not known" in result.estimates["distill.lost@64"].note
     assert math.isfinite(result.estimates["distill.reach@64"].value)

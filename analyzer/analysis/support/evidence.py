@@ -172,7 +172,7 @@ def _temperature(
     """s, the share of KL(Q||P) that the best temperature T <= 1 explains, the bounds that the words read, and the
     excess that this temperature leaves. Log-ratios without the end token. at_one_2N: see `cooled`."""
     out: dict[str, Any] = {"kl": math.nan, "s": math.nan, "best": "", "s_low_half": math.nan, "s_high_half": math.nan}
-    out |= dict.fromkeys(("s_low", "s_high", "s_unsure", "left", "left_low", "left_high"), math.nan)
+    out |= dict.fromkeys(("s_low", "s_high", "s_unsure", "s_least", "left", "left_low", "left_high"), math.nan)
     if laws.PLAIN not in every:
         return out
     q_N = rows["body_q"].to_numpy(float)
@@ -200,6 +200,8 @@ def _temperature(
     out["s_unsure"] = float(most.max() * rows["n"].mean()) / out["kl"]
     out["s_low_half"] = min(m.high(ALPHA / len(halves)) + x for m, x in zip(halves, off, strict=True))  # < 0: s > 1/2
     out["s_high_half"] = min(m.low(ALPHA) - x for m, x in zip(halves, off, strict=True))  # above 0: s < 1/2
+    least, least_at = min((m.value - x, t) for m, x, t in zip(halves, off, temperature_G[cooler], strict=True))
+    out |= {"s_least": least, "s_least_at": f"T={least_at:.2g}"}  # what s_high_half comes to with more and more traces
     around = bounds.mean(ratio_GN[at] - (1 - s) * plain, problem)
     half = (around.high(0.025) - around.value) / out["kl"] + out["s_unsure"]
     # the mean of log-ratios may fall below 0, a divergence can't

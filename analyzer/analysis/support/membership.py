@@ -17,7 +17,8 @@ from analyzer.stats.bootstrap import rate
 
 def unknown(source: str) -> str:
     """What to say where a sampler is missing."""
-    return f"the sampler of {source} is not known; give --sampler {source}=T[,top_p[,top_k[,min_p]]]"
+    ways = f"give --sampler {source}=T[,top_p[,top_k[,min_p]]]"
+    return f"the sampler of {source} is not known; {ways} (greedy responses have none: draw at a temperature above 0)"
 
 
 def inside(tables: Tables, frame: pd.DataFrame, source: str) -> tuple[dict[str, Any], Estimate]:

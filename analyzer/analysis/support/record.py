@@ -67,6 +67,8 @@ class Evidence:
     s_low_half: float = NAN
     s_high_half: float = NAN
     s_unsure: float = NAN
+    s_least: float = NAN
+    s_least_at: str = ""
     left: float = NAN
     left_low: float = NAN
     left_high: float = NAN

@@ -244,6 +244,11 @@ def _undetermined(row: Evidence, source: str, tau: float) -> tuple[list[str], st
         nearer = f"log-probs of the base at temperatures nearer to {row.best}"
         nearer += f" (base_logprobs at T={sentences.around(row.best)}, say)"
         return [*why, f"{between}, whatever the traces"], nearer
+    if row.s < EXPLAINED and row.s_least <= 0:  # another temperature than the best one may do it
+        what = f"the doubt between the known temperatures leaves room for a half at {row.s_least_at}"
+        nearer = f"log-probs of the base at temperatures nearer to {row.s_least_at}"
+        nearer += f" (base_logprobs at T={sentences.around(row.s_least_at)}, say)"
+        return [*why, f"{what}, whatever the traces"], nearer
     half = abs(row.s_high - row.s) - (row.s_unsure if row.s_unsure > 0 else 0.0)
     return why, sentences.advice(row.s + half, row.s, EXPLAINED, n, "the share that a temperature explains")
 
