@@ -23,13 +23,13 @@ from typing import Any
 import analyzer
 from analyzer.cli.commands import build_parser
 from analyzer.cli.flags import given
-from analyzer.cli.plan import plan_text
+from analyzer.cli.plan import planned
 from analyzer.cli.progress import Progress, counted_warnings, put, say
 from analyzer.errors import AnalyzerError, GateError, UsageError
 from analyzer.records import values
 from analyzer.records.display import counted, one_line
 from analyzer.records.options import given_flags
-from analyzer.records.steps import STEPS, names, taken
+from analyzer.records.steps import STEPS, taken
 
 # which of several exit codes is reported: a gate that fired is an answer, an internal error is the worst of all
 SEVERITY = (0, 5, 2, 3, 4, 1)
@@ -172,7 +172,7 @@ def _score(a: argparse.Namespace) -> int:
     inputs.refuse_other_folders(a.dumps, runs=False)
     folder = a.out if shard is None else str(Path(a.out) / "shard-{}-of-{}".format(*shard))
     if a.dry_run:
-        return _planned(a, {folder: (a.dumps, folder, options)})
+        return planned(a, {folder: (a.dumps, folder, options)})
     with Progress() as show:
         run = analyzer.score(a.dumps, path=folder, **show.callbacks(), **options)
     ledger = pipeline.ledger(run)
@@ -180,22 +180,6 @@ def _score(a: argparse.Namespace) -> int:
     done = f"{ledger['traces_scored']:,} of {counted(ledger['traces'], 'trace')} scored in {folder}{share}"
     after = f"analyzer report {folder} -o DIR" if shard is None else f"analyzer merge {a.out}/shard-* -o RUN"
     put(json.dumps({"run": folder, "ledger": ledger}) if a.json else one_line(f"{done}; next: {after}"))
-    return 0
-
-
-def _planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[str, Any]]]) -> int:
-    """Print what scoring would cost; asked: name -> dumps or a run, folder of the run, options."""
-    found = {}
-    for name, (dumps, folder, options) in asked.items():
-        known = {k: v for k, v in options.items() if k in names("estimate")}
-        with Progress() as show:
-            found[name] = analyzer.estimate(dumps, path=folder, **show.callbacks(), **known)
-    several = len(found) > 1
-    if a.json:
-        put(json.dumps(found if several else next(iter(found.values()))))
-    else:
-        heads = [f"{one_line(name)}: " if several else "" for name in found]
-        put("\n\n".join(head + plan_text(plan) for head, plan in zip(heads, found.values(), strict=True)))
     return 0
 
 
@@ -289,7 +273,7 @@ def _report(a: argparse.Namespace) -> int:
         asked = found or {"": {"dumps": a.dumps}}
         if not any((own | options).get("base") for own in asked.values()):
             raise UsageError("--dry-run: nothing is scored without --base MODEL")
-        return _planned(
+        return planned(
             a, {n: (own.pop("dumps"), str(Path(a.out) / n / "run"), own | options) for n, own in asked.items()}
         )
     if found:

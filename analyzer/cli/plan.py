@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import analyzer
+from analyzer.cli.progress import Progress, put
 from analyzer.records.display import counted, one_line, size, span
+from analyzer.records.steps import names
+
+
+def planned(a: argparse.Namespace, asked: dict[str, tuple[list[str], str, dict[str, Any]]]) -> int:
+    """Print what scoring would cost; asked: name -> dumps or a run, folder of the run, options."""
+    found = {}
+    for name, (dumps, folder, options) in asked.items():
+        known = {k: v for k, v in options.items() if k in names("estimate")}
+        with Progress() as show:
+            found[name] = analyzer.estimate(dumps, path=folder, **show.callbacks(), **known)
+    several = len(found) > 1
+    if a.json:
+        put(json.dumps(found if several else next(iter(found.values()))))
+    else:
+        heads = [f"{one_line(name)}: " if several else "" for name in found]
+        put("\n\n".join(head + plan_text(plan) for head, plan in zip(heads, found.values(), strict=True)))
+    return 0
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:

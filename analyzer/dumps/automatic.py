@@ -72,7 +72,8 @@ def _marks(records: list[Any]) -> str:
     flags = [f"{k}[]" for k, v in values.items() if isinstance(v, list) and _bits(v)] or labels(records)
     if not flags:
         return ""
-    asked = "@id" in records[0] or any(k in values for k in ASKED if k not in ("source", "model"))
+    by_key = isinstance(records[0], dict) and "@id" in records[0]
+    asked = by_key or any(k in values for k in ASKED if k not in ("source", "model"))
     rest = "" if asked else " --map problem=FIELD"
     if flags[0].endswith("[]"):
         return f"; {flags[0][:-2]!r} holds labels without texts: for pass@k --map correct={flags[0]}{rest}"

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from analyzer.errors import AnalyzerError, DumpError, ResourceError, UsageError
 
 PACKED = {"compression": "zstd", "write_page_checksum": True}  # how parts are written; a part without sums is read too
+WAIT = 0.5  # seconds for a lock that another process holds
 LOCKLESS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what systems say that have no locks
 T = TypeVar("T")
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
@@ -234,7 +235,7 @@ def lock(path: Path, what: str, other: str, *, stays: bool = False) -> Iterator[
     ours = None
     try:
         path.parent.stat()  # FileLock would make it
-        held.acquire()
+        held.acquire(timeout=WAIT, poll_interval=0.02)  # who only looks whether a run is there holds it for a moment
         with contextlib.suppress(OSError):  # who holds it is only for the message; Windows lets nobody read it
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             ours = path.stat()

@@ -90,7 +90,7 @@ def test_any_traces_come_back(tmp_path_factory, ending, given_traces):
 
 @pytest.mark.parametrize("ending", convert.ENDINGS)
 def test_numbers_of_rows_come_back(tmp_path, ending):
-    base = {1.0: (-0.1, -math.inf, math.nan), 0.6: (math.nan, -1e-9, -20.25)}
+    base = {1.0: (-0.1, -math.inf, math.nan), 0.6: (-1e-9, -math.inf, -20.25)}
     ids = {"response_ids": (5, 6, 7), "response_logprobs": (-0.3, math.nan, math.nan), "base_logprobs": base}
     rows = [
         Trace("rl", "p", 0, "a", **ids, logprobs_temperature=0.6),
