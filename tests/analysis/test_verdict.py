@@ -276,6 +276,11 @@ def test_everything_else_leaves_the_skeletons_open(case, needs):
     assert got.word == U and needs in got.needs
 
 
+def test_the_coarsest_level_of_a_branch_does_not_point_to_a_coarser_one():
+    got = by_level({"strategy": strategy(0.2, certified=False, representation="kinds")})
+    assert got["kinds"].needs == "no number of draws like these: no level of its branch is coarser"
+
+
 def test_holm_over_the_levels():
     novel = support("outside", p_outside=0.02)
     assert words({"support": novel})[0] == U

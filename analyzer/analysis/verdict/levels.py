@@ -17,6 +17,7 @@ from analyzer.stats.bootstrap import ALPHA
 from analyzer.stats.budget import MOST, SURE
 
 COARSER = "a coarser level: more draws like these would not decide this one"
+COARSEST = "no number of draws like these: no level of its branch is coarser"
 ODDS = f"which decide in {SURE:.0%} of such cases"
 UNSURE = f"too few traces of it: no number of draws up to {MOST} times these is likely to decide"
 Part = tuple[bool, list[str], str | None]  # certified, what is said, what would decide
@@ -40,7 +41,8 @@ def decide(results: dict[str, Result], source: str, level: str, budget: int, tau
     if inside:
         return "inside", [*why, *told], None
     wanted = "; or ".join(text for text in (needs, more) if text)
-    return "undetermined", [*why, *told] or ["nothing at hand on problems that both have"], wanted or COARSER
+    coarser = COARSEST if level in ("kinds", "correct") else COARSER
+    return "undetermined", [*why, *told] or ["nothing at hand on problems that both have"], wanted or coarser
 
 
 def _contained(row: dict[str, Any], budget: int, tau: float) -> Part:
