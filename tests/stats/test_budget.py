@@ -61,9 +61,9 @@ def test_no_number_of_draws_is_named_for_a_chance_event():
 
 @pytest.mark.parametrize("k", [1, 4, 64])
 def test_who_follows_the_factor_is_decided_in_four_of_five_cases(k):
-    """Rates spread evenly on a log scale, around k times the reference's: 400 undecided samples of each budget."""
+    """Rates spread evenly on a log scale, around k times the reference's: 200 undecided samples of each budget."""
     rng, decided, asked = np.random.default_rng(k), 0, 0
-    while asked < 400:
+    while asked < 200:
         p = 10 ** rng.uniform(-4, -1)
         q = min(0.9, p * k * 10 ** rng.uniform(-1, 1.5))
         c_q, c_p = rng.binomial(500, q), rng.binomial(500, p)
@@ -73,4 +73,4 @@ def test_who_follows_the_factor_is_decided_in_four_of_five_cases(k):
         n = int(500 * max(f, 1.1))
         decided += budget.p_value(rng.binomial(n, q), n, rng.binomial(n, p), n, k) <= 0.05
         asked += 1
-    assert decided >= 0.72 * asked  # .8, and 4 standard errors
+    assert decided >= 0.685 * asked  # .8, and 4 standard errors
