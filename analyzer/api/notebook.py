@@ -73,13 +73,13 @@ class Results(dict[str, Result]):
         return summary(self.as_json(), directory=str(self.paths["index.html"].parent) if self.paths else "")
 
     def _repr_html_(self) -> str:
-        from analyzer.pages import content, key
+        from analyzer.pages import content, key, ledgers
 
         data = self.as_json()
         shown = key.tables(data, budget=content.budget(data, {}))
         parts = [display.verdicts(v for v in self.verdicts if v.headline)] if self.verdicts else []
         parts += [display.table(grid.columns, grid.rows) for _, grid in shown]
-        lines = [*key.basis(data, {}), *content.ledger_lines(data["ledger"])]
+        lines = [*key.basis(data, {}), *ledgers.sentences(data["ledger"])]
         lines += [f"{name}: {found.question}" for name, found in self.items()]
         lines += [f"Left out: {x['analysis']}: {x['why']}" for x in self.left_out]
         parts.append(display.paragraphs(*lines))

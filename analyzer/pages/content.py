@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 from analyzer.analysis.basis import OWN
 from analyzer.analysis.preflight import NAMES
 from analyzer.analysis.support import prompts
-from analyzer.pages import gaps, wording
+from analyzer.pages import gaps, ledgers, wording
 from analyzer.records import BUDGET, METHOD
 from analyzer.records.display import NONE, cell, counted, listed, number, possessive
 
 ALL = ""  # the table of an analysis that holds its estimates; no other has an empty name
 NAMED = 6  # more sources are counted in a title
-
-NOT_ASKED = ("of problems beyond --limit", "already in the run")  # of rows: how reasons begin that are no fault
 
 
 class Grid(NamedTuple):
@@ -122,7 +120,7 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
     said = [
         f"{count(n)} of {count(of)} {what}"
         for n, of, what in (
-            (rejected_rows(ledger), ledger["rows"], "rows rejected"),
+            (ledgers.rejected_rows(ledger), ledger["rows"], "rows rejected"),
             (ledger["traces_rejected"], ledger["traces"], "traces not scored"),
         )
         if n
@@ -377,29 +375,3 @@ def estimates_table(analysis: Mapping[str, Any]) -> dict[str, Any]:
         "columns": ["key", *columns],
         "rows": [[k, *(e[c] for c in columns)] for k, e in analysis["estimates"].items()],
     }
-
-
-def ledger_lines(ledger: Mapping[str, Any]) -> list[str]:
-    """The ledger as sentences that add up."""
-    refused, others = rejected_rows(ledger), not_asked(ledger)
-    left = "".join(f" + {n:,} {why}" for why, n in others.items())
-    lines = [f"{counted(ledger['rows'], 'row')} read = {ledger['rows_used']:,} used + {refused:,} rejected{left}."]
-    scored, rejected = ledger["traces_scored"], ledger["traces_rejected"]
-    if scored + rejected:
-        lines.append(f"{counted(ledger['traces'], 'trace')} = {count(scored)} scored + {count(rejected)} not scored.")
-    else:
-        lines.append(f"{counted(ledger['traces'], 'trace')}, none scored here: no model was given.")
-    total = sum(ledger["by_reason"].values())
-    missing = ledger["rows_rejected"] + rejected - total
-    if missing > 0:
-        lines.append(f"{count(missing)} of the rejected carry no reason.")
-    return lines
-
-
-def not_asked(ledger: Mapping[str, Any]) -> dict[str, int]:
-    """Reason -> rows that were not used and are not at fault: beyond `--limit`, or in the run already."""
-    return {why: n for why, n in ledger["by_reason"].items() if why.startswith(NOT_ASKED)}
-
-
-def rejected_rows(ledger: Mapping[str, Any]) -> int:
-    return ledger["rows_rejected"] - sum(not_asked(ledger).values())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analyzer.analysis.figures import safe_name
-from analyzer.pages import content, findings, key, methods, paper, sequences, wording
+from analyzer.pages import content, findings, key, ledgers, methods, paper, sequences, wording
 from analyzer.pages.content import ALL, Grid, count
 
 Block = dict[str, Any]
@@ -240,7 +240,7 @@ def _record(data: Mapping[str, Any], meta: Mapping[str, Any], basis: Sequence[st
     absent = f"{len(left)} analyses or figures." if left else "Nothing."
     said = f"analyzer {data['version']}; the same input and settings give the same bytes."
     return [
-        _panel("ledger", "Ledger", blocks=[_list(content.ledger_lines(ledger))], folds=rows),
+        _panel("ledger", "Ledger", blocks=[_list(ledgers.sentences(ledger))], folds=rows),
         _panel("left-out", "Left out, and why", absent, folds=missing),
         _panel("methods", "Methods", said, folds=folds),
     ]

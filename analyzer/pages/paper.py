@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from analyzer.pages import content, key
+from analyzer.pages import content, key, ledgers
 from analyzer.records.display import NONE, counted, listed
 
 PRINTED = ("pass@", "median ppl", "beyond@", "hurdle share@")  # columns of the key tables; the others are in the report
@@ -40,8 +40,8 @@ def paragraph(data: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     scored = f", of which {ledger['traces_scored']:,} scored under the base model" if ledger["traces_scored"] else ""
     said = key.basis(data, meta)
     on = "these problems" if said else counted(problems, "problem")
-    rejected = content.rejected_rows(ledger)
-    left = "".join(f"; {n:,} {why}" for why, n in content.not_asked(ledger).items())
+    rejected = ledgers.rejected_rows(ledger)
+    left = "".join(f"; {n:,} {why}" for why, n in ledgers.not_asked(ledger).items())
     parts = [
         *said,
         f"We compared {listed(others) or 'no further source'} with samples of {reference or 'the reference'} on "

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analyzer.pages import content, lead, wording
+from analyzer.pages import content, lead, ledgers, wording
 from analyzer.records import display
 
 
@@ -35,6 +35,7 @@ def environment(escape: Callable[[Any], Any] = shown) -> Environment:
     made.filters["address"] = lambda words: "#/" + "/".join(quote(w, safe="", errors="replace") for w in words)
     made.globals |= {
         "content": content,
+        "ledgers": ledgers,
         "wording": wording,
         "lead": lead,
         "MARKS": display.MARKS,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analyzer import records
 from analyzer.analysis import robustness
 from analyzer.analysis.support import evidence
-from analyzer.pages import content, document, key, markdown, paper, terminal, wording
+from analyzer.pages import content, document, key, ledgers, markdown, paper, terminal, wording
 from analyzer.records import HURDLED, Trace, display
 
 
@@ -202,7 +202,7 @@ def test_ledger_lines_say_what_has_no_reason():
         "traces_rejected": 2,
         "by_reason": {"x": 4},
     }
-    assert content.ledger_lines(ledger) == [
+    assert ledgers.sentences(ledger) == [
         "10 rows read = 7 used + 3 rejected.",
         "7 traces = 5 scored + 2 not scored.",
         "1 of the rejected carry no reason.",
@@ -212,14 +212,14 @@ def test_ledger_lines_say_what_has_no_reason():
 def test_rows_beyond_a_limit_are_not_rejected():
     ledger = {"rows": 15, "rows_used": 9, "rows_rejected": 6, "traces": 1, "traces_scored": 0, "traces_rejected": 0}
     ledger["by_reason"] = {"no response": 1, "of problems beyond --limit 2": 5}
-    assert content.ledger_lines(ledger) == [
+    assert ledgers.sentences(ledger) == [
         "15 rows read = 9 used + 1 rejected + 5 of problems beyond --limit 2.",
         "1 trace, none scored here: no model was given.",
     ]
     said = content.doubts({"ledger": ledger, "sources": {}, "analyses": {}, "verdicts": []})
     assert said == [("ledger", True, "1 of 15 rows rejected, a look only: 5 rows of problems beyond --limit 2")]
     one = {**ledger, "rows": 1, "rows_used": 1, "rows_rejected": 0, "by_reason": {}}
-    assert content.ledger_lines(one)[0] == "1 row read = 1 used + 0 rejected."
+    assert ledgers.sentences(one)[0] == "1 row read = 1 used + 0 rejected."
 
 
 def test_markdown_shows_hostile_text_as_text(written):
