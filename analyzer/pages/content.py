@@ -125,7 +125,9 @@ def doubts(data: Mapping[str, Any]) -> list[tuple[str, bool | None, str]]:
         )
         if n
     ]
-    said += [f"a look only: {counted(n, 'row')} {why}" for why, n in not_asked(ledger).items() if "--limit" in why]
+    said += [
+        f"a look only: {counted(n, 'row')} {why}" for why, n in ledgers.not_asked(ledger).items() if "--limit" in why
+    ]
     out.append(("ledger", bool(said), ", ".join(said) or used))
     checks = records(data, "preflight", "checks")
     failed = list(dict.fromkeys(NAMES.get(c["check"], c["check"]) for c in checks if c["passed"] is False))
