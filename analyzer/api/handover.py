@@ -72,7 +72,7 @@ def handover(
 
     Returns {"sources": {source: traces}, "prefixes", "continued" (prefixes that were there), "drawn", and of those
     "cut_off" and "unread"}. A function for a grader is known by its name alone when a call is continued. More
-    traces may be asked for later; another grader grades what is there anew. Raises UsageError (no scores, no sampler,
+    traces may be asked for later; another grader grades again what is there. Raises UsageError (no scores, no sampler,
     a grader that contradicts the dump, other settings than before), ResourceError.
     """
     scorers = run.manifest["scorers"]
@@ -197,7 +197,7 @@ def _regraded(run: Run, settings: dict[str, Any], grade: Grader, tell: Callable[
         rows = kept.read(path)[1]
         if any("finishes" not in row for row in rows):
             kept.refuse_other(run.path, settings)
-        tell(f"{path} was graded by {begun['grader']}; what was drawn is graded anew by {settings['grader']}")
+        tell(f"{path} was graded by {begun['grader']}; what was drawn is graded again by {settings['grader']}")
         known = run.origins()
         keys = [key for key in dict.fromkeys(row["key"] for row in rows) if key in known]
         traces = _graded(keys, run, rows[0]["source"], grade, tell) if keys else {}

@@ -17,7 +17,7 @@ MEANS = {  # of a class at each level, as the end of "... include one with"
     "answer": "the same answer",
 }
 HAVING = {"steps": "with a formula", "skeleton": "with a number or formula", "answer": "with a known answer"}
-MANY = 0.05  # traces without a class, from which on it is said of which the share is
+MANY = 0.05  # share of traces without a class above which the first sentence says what it is a share of
 BRACKETS, OWN_RATE = "Brackets are for problems such as these; ", "the reference's own share is no ceiling"
 OUTCOME = "right and wrong as the reference's draws, whatever the method"
 

@@ -53,6 +53,12 @@ def budgets(n_P: np.ndarray, *, share: float = 0.9) -> np.ndarray:
     )
 
 
+def doublings(n_P: np.ndarray) -> np.ndarray:
+    """The powers of two among `budgets`, int [K]."""
+    k_K = budgets(n_P)
+    return k_K[(k_K & (k_K - 1)) == 0]
+
+
 def histogram(n_P: np.ndarray, c_P: np.ndarray) -> np.ndarray:
     """Problems per accuracy bin BINS (0; (0, .1] ... (.8, .9]; (.9, 1); 1), int [12]; edges in integer arithmetic."""
     n, c = np.asarray(n_P, dtype=np.int64), np.asarray(c_P, dtype=np.int64)

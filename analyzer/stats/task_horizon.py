@@ -3,7 +3,7 @@
 `_P` problems, `_B` resamples, `_G` places. Success is pass@k as the draws themselves give it (k <= n), a number in
 [0, 1]; its mean over tasks of one difficulty is a fractional logistic regression (Papke and Wooldridge 1996) on a
 natural cubic spline of three knots (Harrell). pass@k is no logistic curve where pass@1 is one, and tasks of one
-difficulty differ: a straight line is off by 11 to 16 % at k = 8 (docs/decisions.md), as a Beta law's form is.
+difficulty differ: a straight line is off by 7 to 14 % at k = 8 (docs/decisions.md), as a Beta law's form is.
 """
 
 from __future__ import annotations

@@ -73,3 +73,15 @@ def test_what_is_no_difficulty_is_refused(tmp_path):
     (tmp_path / "base.jsonl").write_text(text.replace('"minutes": 1.0', '"minutes": 2.0', 1))
     with pytest.raises(UsageError, match="problem p0 has 2 and 1"):
         analyzer.analyze(analyzer.load([base]), "task_horizon", difficulty="minutes")
+
+
+def test_a_k_that_leaves_fewer_than_three_difficulties_is_left_out(tmp_path):
+    """Twenty tasks, of which the only hard one was drawn once: at k = 2 two difficulties are left, at k = 1 three."""
+    rows = [
+        {"source": "base", "problem": f"p{p}", "sample": i, "response": "so", "correct": p % 2 == 0}
+        | {"meta": {"minutes": 9 if p == 19 else 1 + p % 2}}
+        for p in range(20)
+        for i in range(1 if p == 19 else 2)
+    ]
+    found = analyzer.analyze(analyzer.load({"base": rows}), "task_horizon", difficulty="minutes")["task_horizon"]
+    assert set(found.tables["horizons"]["k"]) == {1} and "base.task_horizon@1" in found.estimates

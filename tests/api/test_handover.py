@@ -478,7 +478,7 @@ def test_another_grader_grades_what_was_drawn_anew(handed, tmp_path):
     assert {source: drawn(run, source) for source in before} == before
     done = analyzer.handover(run, "base", grader=lenient, tell=told.append, **FEW | {"traces": 5})
     assert done["drawn"] <= 2 * FEW["cuts"]  # where no test before asked for five traces
-    assert any("what was drawn is graded anew" in text and "lenient" in text for text in told)
+    assert any("what was drawn is graded again" in text and "lenient" in text for text in told)
     traces = {t.key: t for t in run.traces()}
     for source, rows_ in before.items():
         now = {(r["by"], r["key"], r["step"]): r for r in drawn(run, source)}

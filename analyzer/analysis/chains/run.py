@@ -23,7 +23,7 @@ from analyzer.stats.bootstrap import DRAWS, LEAST, rate
 
 QUESTION = "Are right answers reached by valid reasoning?"
 NOTHING = "no trace has a verdict on its reasoning: a column valid in the dump, or analyzer sample-for-review RUN SHEET"
-RULES = {"any": "any vote says valid", "majority": "most votes say valid", "all": "all votes say valid"}
+RULES = ("any", "majority", "all")  # which votes have to say valid
 CORRECT, CORRECTED = "correct", "corrected"  # pass@k itself; by majority, without the judge's errors
 CHAINS = ["source", "rule", "k", "value", "low", "high", "problems", "method"]
 JUDGE = ["called_valid", "valid", "called_invalid", "invalid"]
@@ -114,8 +114,7 @@ def _curves(
     if voted.empty or len(whole) < LEAST:
         return [], 0 if voted.empty else len(counts) - len(whole)
     n_P, c_P, yes_P = (whole[name].to_numpy(int) for name in ("n", "c", "majority"))
-    k_K = passk.budgets(n_P)
-    k_K = k_K[(k_K & (k_K - 1)) == 0]
+    k_K = passk.doublings(n_P)
     single = voted["votes"].max() == 1
     rows = []
     for rule in (CORRECT, *(["majority"] if single else RULES)):

@@ -98,8 +98,7 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
 
 def _counted(source: str, n_P: np.ndarray, c_P: np.ndarray, seed: int) -> list[dict[str, Any]]:
     """Rows of `reliability`: quantity, k, value and interval."""
-    k_K = passk.budgets(n_P)
-    k_K = k_K[(k_K & (k_K - 1)) == 0]
+    k_K = passk.doublings(n_P)
     quantities = {"pass^k": reliability.pass_hat_k(n_P, c_P, k_K)}
     quantities |= {f"gpass{round(100 * t)}@k": reliability.g_pass_at_k(n_P, c_P, k_K, t) for t in TAUS}
     quantities["mgpass@k"] = reliability.mg_pass_at_k(n_P, c_P, k_K)

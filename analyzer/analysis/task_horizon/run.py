@@ -30,12 +30,13 @@ METHOD = "spline of three knots; problems resampled"
 
 
 def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
-    """The task horizon at pass@k, k = 1, 2, 4, ... that 90 % of the problems have draws for.
+    """The task horizon at pass@k, k = 1, 2, 4, ... that 90 % of the problems have draws for, of three difficulties.
 
-    Estimates, for k = 1 and the largest: `<s>.task_horizon@<k>` (in the unit of the field; 0 and inf: less than one
-    doubling beyond the easiest and the hardest problem would need), `<s>.task_horizon_ratio@<k>` to the reference's, on
-    the problems of both. Intervals by problem. Tables: horizons, curve. `budget` and `draws` play no part. Raises
-    UsageError without a difficulty, and where fewer than MANY problems or three values have one.
+    Estimates, for k = 1 and the largest: `<s>.task_horizon@<k>` (in the unit of the field; NaN with a note where half is
+    not crossed within a doubling of the easiest and the hardest problem, where the table has 0 or inf),
+    `<s>.task_horizon_ratio@<k>` to the reference's, on the problems of both. Intervals by problem. Tables: horizons,
+    curve. `budget` and `draws` play no part. Raises UsageError without a difficulty, and where fewer than MANY problems
+    or three values have one.
     """
     if tables.difficulty is None:
         raise UsageError(MISSING)
@@ -53,16 +54,16 @@ def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRA
         x_P = _log2(tables.difficulty, own)
         if len(np.unique(x_P)) < len(task_horizon.KNOTS):
             raise UsageError(f"the problems of {source} have fewer than three different difficulties")
-        k_K = passk.budgets(own["n"].to_numpy(int))
-        k_K = k_K[(k_K & (k_K - 1)) == 0]
-        for k in k_K.tolist():
+        n_P = own["n"].to_numpy(int)
+        k_K = [k for k in passk.doublings(n_P).tolist() if len(np.unique(x_P[n_P >= k])) >= len(task_horizon.KNOTS)]
+        for k in k_K:
             found, drawn = _fitted(own, x_P, k, seed)
             curves.append(drawn.assign(source=source, k=k)[CURVE])
             ratio = (math.nan,) * 3
             if source != tables.reference and tables.reference in counts:
                 ratio = _ratio(own, counts[tables.reference], tables.difficulty, k, seed)
             rows.append((source, k, *found, *ratio, len(own)))
-        for k in {1, int(k_K[-1])}:
+        for k in {1, k_K[-1]}:
             row = dict(zip(HORIZONS, next(r for r in rows if r[0] == source and r[1] == k), strict=True))
             estimates |= _estimates(source, k, row)
     notes = [f"{source}: {n:,} problems without a difficulty are left out." for source, n in lost.items() if n]
