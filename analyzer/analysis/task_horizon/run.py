@@ -32,8 +32,8 @@ METHOD = "spline of three knots; problems resampled"
 def run(tables: Tables, *, budget: int = BUDGET, seed: int = 0, draws: int = DRAWS) -> Result:
     """The task horizon at pass@k, k = 1, 2, 4, ... that 90 % of the problems have draws for, of three difficulties.
 
-    Estimates, for k = 1 and the largest: `<s>.task_horizon@<k>` (in the unit of the field; NaN with a note where half is
-    not crossed within a doubling of the easiest and the hardest problem, where the table has 0 or inf),
+    Estimates, for k = 1 and the largest: `<s>.task_horizon@<k>` (in the unit of the field; NaN with a note where half
+    is not crossed within a doubling of the easiest and the hardest problem, where the table has 0 or inf),
     `<s>.task_horizon_ratio@<k>` to the reference's, on the problems of both. Intervals by problem. Tables: horizons,
     curve. `budget` and `draws` play no part. Raises UsageError without a difficulty, and where fewer than MANY problems
     or three values have one.
